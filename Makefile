@@ -1,0 +1,127 @@
+# Debian or Ubuntu with rustup and Python 3 is all that is assumed. Every target first installs what it
+# needs, pinned, into git-ignored folders (.venv, .tools); only missing Debian packages need root.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON := .venv/bin/python
+SETUP := integration/setup.sh
+FILTER := flag-definitions-filter
+FILTER_BUILD := cargo build --release --locked --target wasm32-wasip1 -p $(FILTER)
+
+# Tools installed here come after those of the machine.
+export PATH := $(PATH):$(CURDIR)/.tools/bin
+
+# Read by the launcher; `make up EDGE_PORT=11000` and `EDGE_PORT=11000 make up` are the same.
+export EDGE_PORT ADMIN_PORT HEALTH_PORT REDIS_PORT WEBDIS_PORT
+export SNAPSHOT CONFIG UPSTREAM CONCURRENCY
+
+# Stamps: a finished installation is not looked at again until its pin changes.
+VENV := .venv/installed
+RUST := .tools/rust
+NEXTEST := .tools/nextest
+WASM_BINDGEN := .tools/wasm-bindgen
+
+.PHONY: help
+help: ## Show this list
+	@echo 'Targets:'
+	@sed -nE 's/^([a-z-]+):.* ## (.*)/  \1\t\2/p' Makefile | expand -t 20
+	@echo 'Variables of run, up and down, with their defaults:'
+	@echo '  EDGE_PORT 10000, ADMIN_PORT 9901, HEALTH_PORT 10001, REDIS_PORT 16379, WEBDIS_PORT 17379'
+	@echo '  SNAPSHOT          source document to publish (samples)'
+	@echo '  CONFIG            plugin configuration: a JSON file, or JSON (filter-config/examples/local.json)'
+	@echo '  UPSTREAM          host:port behind the filter (none: other paths answer 404)'
+	@echo '  CONCURRENCY       Envoy workers (2)'
+
+# === Parts ===
+
+.PHONY: setup
+setup: $(VENV) $(RUST) $(NEXTEST) $(WASM_BINDGEN) stack-packages ## Install everything the other targets need
+	@$(SETUP) packages node wrk
+
+.PHONY: stack-packages
+stack-packages:
+	@$(SETUP) packages redis-server webdis
+
+$(VENV): integration/requirements.txt $(SETUP)
+	$(SETUP) python
+	@touch $@
+
+$(RUST): rust-toolchain.toml $(SETUP)
+	$(SETUP) rust
+	@mkdir -p $(@D) && touch $@
+
+$(NEXTEST): $(SETUP)
+	$(SETUP) nextest
+	@mkdir -p $(@D) && touch $@
+
+$(WASM_BINDGEN): $(SETUP)
+	$(SETUP) wasm-bindgen
+	@mkdir -p $(@D) && touch $@
+
+# === Build ===
+
+.PHONY: build
+build: $(RUST) ## Build the filter (wasm) and the publisher
+	$(FILTER_BUILD)
+	cargo build --release --locked -p flag-definitions-publisher
+
+# The same filter with faults that tests can trigger. Never what `build` leaves behind.
+.PHONY: build-faults
+build-faults: $(RUST)
+	$(FILTER_BUILD) --features fault-injection --target-dir target/faults
+
+# === Local stack ===
+
+.PHONY: run
+run: build $(VENV) stack-packages ## Run the stack in the foreground until Ctrl-C
+	@exec $(PYTHON) integration/stack.py run
+
+.PHONY: up
+up: build $(VENV) stack-packages ## Start the stack in the background; returns when it is ready
+	@$(PYTHON) integration/stack.py up
+
+.PHONY: down
+down: $(VENV) ## Stop the stack of this EDGE_PORT
+	@$(PYTHON) integration/stack.py down
+
+# === Checks ===
+
+.PHONY: test
+test: test-rust test-node test-integration ## Run all tests; needs nothing started
+
+.PHONY: test-rust
+test-rust: $(RUST) $(NEXTEST)
+	cargo nextest run --workspace --locked
+	cargo test --doc --workspace --locked
+
+# The pure rooms, compiled to wasm and run under Node.
+.PHONY: test-node
+test-node: $(RUST) $(WASM_BINDGEN)
+	@$(SETUP) packages node
+	CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/.tools/bin/wasm-bindgen-test-runner \
+	cargo test --locked --target wasm32-unknown-unknown -p $(FILTER) --no-default-features --lib
+
+# Real Envoy, Redis, webdis and SDKs.
+.PHONY: test-integration
+test-integration: build build-faults $(VENV) stack-packages
+	.venv/bin/pytest integration
+
+.PHONY: lint
+lint: $(RUST) $(VENV) ## Check formatting and lints
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy -p $(FILTER) --target wasm32-wasip1 --locked -- -D warnings
+	.venv/bin/ruff check integration bench
+	.venv/bin/ruff format --check integration bench
+
+.PHONY: bench
+bench: build $(VENV) stack-packages ## Measure against Envoy's own limit; writes bench/results.json
+	@$(SETUP) packages wrk
+	$(PYTHON) bench/run.py
+
+.PHONY: clean
+clean: ## Remove everything built or installed here; refuses while a stack is up
+	@! compgen -G '.run/*/pids.json' >/dev/null || { echo 'error: a stack is up, see .run/; stop it first' >&2; exit 1; }
+	rm -rf target .venv .tools .run .ruff_cache integration/.pytest_cache

@@ -1,0 +1,38 @@
+"""Fixtures that every integration test may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from edge import trap_count
+from settings import FAULTS_WASM, Settings
+from stack import Stack
+
+
+@pytest.fixture(scope="module")
+def redis_and_webdis() -> Iterator[Stack]:
+    """Redis with the project's users and webdis, without Envoy and without data."""
+    stack = Stack(Settings.on_free_ports(snapshot=None))
+    with stack.all_or_nothing():
+        stack.start_redis()
+        stack.start_webdis()
+    yield stack
+    stack.stop()
+
+
+@pytest.fixture(scope="session")
+def samples() -> Iterator[Stack]:
+    """The stack of `make run`. Tests that change its data put it back."""
+    with Stack(Settings.on_free_ports()) as stack:
+        yield stack
+        assert trap_count(stack) == 0, "the filter trapped"
+
+
+@pytest.fixture
+def faults() -> Iterator[Stack]:
+    """A stack with the test build that traps on demand; callouts wait long enough to be watched."""
+    config = {"redis": {"default": {"timeout": "20s"}}}
+    with Stack(Settings.on_free_ports(wasm=FAULTS_WASM, config=config)) as stack:
+        yield stack

@@ -1,0 +1,156 @@
+"""What the tests send to Envoy, and what comes back."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import requests
+
+from stack import Stack
+
+PATH = "/flags/definitions"
+PATHS = [PATH, PATH + "/", "/api/feature_flag/local_evaluation", "/api/feature_flag/local_evaluation/"]
+TOKEN = "phc_sample_team_one"
+SECRET = "phs_sample_team_one_secret"
+TRAP = {"x-flag-definitions-trap": "1"}  # works in the faults build alone
+
+MISS = (
+    "A service dependency is temporarily unavailable. This is likely a temporary issue. "
+    "Please try again later."
+)
+TIMEOUT = "The request timed out. This could be due to high load or network issues. Please try again later."
+
+
+def get(
+    stack: Stack,
+    token: str | None = TOKEN,
+    secret: str | None = SECRET,
+    etag: str | None = None,
+    *,
+    method: str = "GET",
+    path: str = PATH,
+    headers: dict[str, str] | None = None,
+    data: bytes | None = None,
+    timeout: float = 15.0,
+) -> requests.Response:
+    """One request the way an SDK sends it. `etag` is the whole If-None-Match field."""
+    sent = {"Accept-Encoding": "identity", "User-Agent": "posthog-python/7.91.1"} | (headers or {})
+    if secret is not None:
+        sent["Authorization"] = f"Bearer {secret}"
+    if etag is not None:
+        sent["If-None-Match"] = etag
+    params = {} if token is None else {"token": token}
+    url = stack.edge_url + path
+    return requests.request(method, url, params=params, headers=sent, data=data, timeout=timeout)
+
+
+def in_background(*calls: Any) -> list[Future]:
+    """Starts all calls at once, a thread each."""
+    pool = ThreadPoolExecutor(len(calls))
+    futures = [pool.submit(call) for call in calls]
+    pool.shutdown(wait=False)
+    return futures
+
+
+def raw(stack: Stack, data: bytes, timeout: float = 5.0) -> int | None:
+    """Sends bytes as they are. The status of the first answer; None when the connection ends without
+    one, or nothing comes within `timeout`."""
+    with socket.create_connection(("127.0.0.1", stack.settings.edge_port), timeout=timeout) as connection:
+        answer = b""
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            connection.sendall(data)
+            # Not until the end: Envoy keeps a connection that it closes for another second.
+            while b"\r\n" not in answer and (chunk := connection.recv(65536)):
+                answer += chunk
+        match = re.match(rb"HTTP/1\.1 (\d{3})", answer)
+        return int(match[1]) if match else None
+
+
+def raw_get(target: bytes = b"/flags/definitions?token=" + TOKEN.encode(), *headers: bytes) -> bytes:
+    lines = [b"GET " + target + b" HTTP/1.1", b"host: edge", b"connection: close", *headers, b"", b""]
+    return b"\r\n".join(lines)
+
+
+def sha256(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def team(team_id: int, token: str, *secrets: str) -> dict[str, Any]:
+    """A team of a source document."""
+    return {"id": team_id, "api_token": token, "secret_token_sha256": [sha256(s) for s in secrets]}
+
+
+def document(*teams: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"format": 1, "teams": list(teams)} | more
+
+
+def trap_count(stack: Stack) -> int:
+    """How many VMs Envoy lost: it reloads one for each trap, and counts what it could not run."""
+    return sum(
+        value
+        for name, value in stack.stats().items()
+        if name.startswith("wasm.flag_definitions.vm_reload")
+        or (name.startswith("wasm.") and name.endswith(".vm_failed"))
+    )
+
+
+def callouts(stack: Stack) -> int:
+    return stack.stats()["cluster.flag_definitions_redis.upstream_rq_total"]
+
+
+@dataclass
+class Upstream:
+    """A small HTTP service behind the filter that answers with what it was asked."""
+
+    port: int
+    requests: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+
+@contextmanager
+def upstream() -> Iterator[Upstream]:
+    seen = Upstream(0)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length") or 0))
+            headers = [(name.lower(), value) for name, value in self.headers.items()]
+            seen.requests.append(
+                {"method": self.command, "path": self.path, "headers": headers, "body": body}
+            )
+            self.send_response(299)
+            self.send_header("x-upstream", "yes")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+        do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_OPTIONS = do_PATCH = answer
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    seen.port = server.server_port
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,115 @@
+"""Processes of the stack: started in sessions of their own, stopped by pid and never by name."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+class StackError(Exception):
+    """What went wrong, in words for the person at the terminal."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """A pid with the moment its process began: a pid alone may belong to somebody else by now."""
+
+    name: str
+    pid: int
+    started: str
+    log: str
+
+    def alive(self) -> bool:
+        return self.pid > 0 and start_time(self.pid) == self.started
+
+    def signal(self, number: int) -> None:
+        if self.alive():
+            os.kill(self.pid, number)
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """SIGTERM, then SIGKILL when it is still there after `timeout` seconds. Idempotent."""
+        self.signal(signal.SIGTERM)
+        self.signal(signal.SIGCONT)  # a stopped process does not see SIGTERM
+        if not self._gone_within(timeout):
+            self.signal(signal.SIGKILL)
+            self._gone_within(5.0)
+
+    def kill(self) -> None:
+        """SIGKILL and wait: what a crash looks like to the others."""
+        self.signal(signal.SIGKILL)
+        self._gone_within(5.0)
+
+    def last_lines(self, count: int = 15) -> str:
+        return tail(Path(self.log), count)
+
+    def _gone_within(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while self.alive():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
+
+def start_time(pid: int) -> str | None:
+    """Field 22 of /proc/<pid>/stat (clock ticks since boot), or None for a dead process or a zombie."""
+    with contextlib.suppress(OSError):
+        os.waitpid(pid, os.WNOHANG)  # reap it if it is our child
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # The command name is in brackets and may contain anything, brackets and blanks included.
+    fields = stat.rsplit(")", 1)[1].split()
+    return None if fields[0] in "ZX" else fields[19]
+
+
+def start(name: str, command: Sequence[object], directory: Path, pass_fds: Sequence[int] = ()) -> Process:
+    log = directory / f"{name}.log"
+    with log.open("ab") as out:
+        child = subprocess.Popen(
+            [str(word) for word in command],
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            # Ctrl-C in the terminal must reach the launcher alone, which then stops the rest in order.
+            start_new_session=True,
+            pass_fds=pass_fds,
+        )
+    # Popen would warn about a child it did not reap; `start_time` reaps it.
+    child.returncode = 0
+    return Process(name, child.pid, start_time(child.pid) or "", str(log))
+
+
+def tail(path: Path, count: int) -> str:
+    try:
+        lines = path.read_text(errors="replace").splitlines()[-count:]
+    except OSError:
+        return ""
+    return "\n".join(line[:500] for line in lines)
+
+
+def save(path: Path, processes: Sequence[Process]) -> None:
+    replace(path, json.dumps([asdict(process) for process in processes], indent=1))
+
+
+def load(path: Path) -> list[Process]:
+    try:
+        return [Process(**entry) for entry in json.loads(path.read_text())]
+    except FileNotFoundError:
+        return []
+
+
+def replace(path: Path, text: str) -> None:
+    """Writes beside and renames: a reader (Envoy watches for the move) never sees half a file."""
+    beside = path.with_name(path.name + ".new")
+    beside.write_text(text)
+    beside.replace(path)

@@ -1,0 +1,75 @@
+"""Fills in the templates in envoy/ for one stack."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import string
+from typing import Any
+
+from settings import LOCAL_CONFIG, ROOT, Settings, split_host_port
+
+# A plugin configuration: a document, a text that is used as it is, or None for the built-in one.
+PluginConfig = dict[str, Any] | str | None
+
+
+def redis_users() -> str:
+    """The ACL file without its comments, which Redis refuses."""
+    lines = (ROOT / "envoy/redis/users.acl").read_text().splitlines(keepends=True)
+    return "".join(line for line in lines if line.startswith("user "))
+
+
+def webdis(settings: Settings, login_port: int) -> str:
+    return _fill("envoy/webdis.json", settings, REDIS_LOGIN_PORT=login_port)
+
+
+def bootstrap(settings: Settings) -> str:
+    kind, endpoints = "STATIC", []
+    if settings.upstream:
+        host, port = split_host_port(settings.upstream)
+        kind = "STATIC" if _is_ip(host) else "STRICT_DNS"
+        address = {"socket_address": {"address": host, "port_value": port}}
+        endpoints = [{"lb_endpoints": [{"endpoint": {"address": address}}]}]
+    return _fill(
+        "envoy/bootstrap.yaml", settings, UPSTREAM_TYPE=kind, UPSTREAM_ENDPOINTS=json.dumps(endpoints)
+    )
+
+
+def listeners(settings: Settings, config: PluginConfig) -> str:
+    if config is None:
+        config = LOCAL_CONFIG.read_text()
+    text = config if isinstance(config, str) else json.dumps(config)
+    other_paths = "direct_response: { status: 404 }"
+    if settings.upstream:
+        other_paths = "route: { cluster: flag_definitions_upstream }"
+    return _fill(
+        "envoy/listeners.yaml",
+        settings,
+        WASM=settings.wasm.resolve(),
+        # A JSON string is a YAML string too, whatever is in it.
+        PLUGIN_CONFIG=json.dumps(text.strip()),
+        HEALTH_PLUGIN_CONFIG=json.dumps(_with_health_role(text).strip()),
+        OTHER_PATHS=other_paths,
+    )
+
+
+def _with_health_role(config: str) -> str:
+    """The same document for the health listener. What is no JSON object stays: the filter says why."""
+    try:
+        return json.dumps(json.loads(config) | {"role": "health"})
+    except (ValueError, TypeError):
+        return config
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _fill(template: str, settings: Settings, **values: object) -> str:
+    ports = {name.upper(): getattr(settings, name) for name in settings.PORTS}
+    text = (ROOT / template).read_text()
+    return string.Template(text).substitute(ports, RUN_DIR=settings.run_dir, **values)

@@ -1,0 +1,98 @@
+"""What may differ between two local stacks, and how the variables of the Makefile become that."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from processes import StackError
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLES = ROOT / "envoy/samples"
+SAMPLE_SNAPSHOT = SAMPLES / "snapshot.json"
+LOCAL_CONFIG = ROOT / "filter-config/examples/local.json"
+WASM = ROOT / "target/wasm32-wasip1/release/flag_definitions_filter.wasm"
+FAULTS_WASM = ROOT / "target/faults/wasm32-wasip1/release/flag_definitions_filter.wasm"
+PUBLISHER = ROOT / "target/release/flag-definitions-publisher"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What may differ between two stacks. Every port is on 127.0.0.1."""
+
+    edge_port: int = 10000
+    admin_port: int = 9901
+    health_port: int = 10001
+    redis_port: int = 16379
+    webdis_port: int = 17379
+    snapshot: Path | None = SAMPLE_SNAPSHOT  # None: publish nothing
+    config: dict[str, Any] | str | None = None  # a string is used as it is; None: LOCAL_CONFIG
+    upstream: str | None = None  # host:port
+    concurrency: int = 2
+    wasm: Path = WASM
+    publisher: Path = PUBLISHER
+    envoy: Path = ROOT / ".venv/bin/envoy"
+    log_level: str = "info"  # of the filter; Envoy itself logs warnings
+
+    PORTS = ("edge_port", "admin_port", "health_port", "redis_port", "webdis_port")
+
+    @property
+    def run_dir(self) -> Path:
+        return ROOT / ".run" / str(self.edge_port)
+
+    @classmethod
+    def on_free_ports(cls, **settings: Any) -> Settings:
+        """Settings with ports that nobody listened on a moment ago."""
+        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in cls.PORTS]
+        ports = {name: s.getsockname()[1] for name, s in zip(cls.PORTS, sockets, strict=True)}
+        for s in sockets:
+            s.close()
+        return cls(**(ports | settings))
+
+    @classmethod
+    def from_environment(cls, env: dict[str, str]) -> Settings:
+        """Reads the variables that `make help` lists. An empty variable counts as not set."""
+        settings: dict[str, Any] = {}
+        for name in (*cls.PORTS, "concurrency"):
+            if text := env.get(name.upper()):
+                settings[name] = whole_number(name.upper(), text)
+        if snapshot := env.get("SNAPSHOT"):
+            settings["snapshot"] = SAMPLE_SNAPSHOT if snapshot == "samples" else Path(snapshot).resolve()
+        if config := env.get("CONFIG"):
+            settings["config"] = config if config.lstrip().startswith("{") else read_config(config)
+        if upstream := env.get("UPSTREAM"):
+            split_host_port(upstream)  # complain now, not after Redis was started
+            settings["upstream"] = upstream
+        return cls(**settings)
+
+
+def split_host_port(upstream: str) -> tuple[str, int]:
+    host, _, port = upstream.rpartition(":")
+    if not host:
+        raise StackError(f"UPSTREAM={upstream}: expected host:port")
+    return host.strip("[]"), whole_number("UPSTREAM", port)
+
+
+def whole_number(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
+        raise StackError(f"{name}={text}: expected a number from 1 to 65535")
+    return int(text)
+
+
+def read_config(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError as error:
+        raise StackError(f"CONFIG={path}: {error.strerror}") from None
+
+
+def check_port_free(variable: str, port: int) -> None:
+    # Without SO_REUSEPORT, which Envoy sets: two Envoys would silently share the port.
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+        raise StackError(f"port {port} {reason}; choose another with {variable}=...") from None

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Installs the pinned tools and the real parts that the Makefile's targets need, each only when missing.
+#
+#   integration/setup.sh packages redis-server webdis   Debian packages, by the command they bring
+#   integration/setup.sh python                         .venv/ from integration/requirements.txt
+#   integration/setup.sh rust                           the wasm targets of the pinned toolchain
+#   integration/setup.sh nextest | wasm-bindgen         into .tools/, unless the machine has them
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+WASM_BINDGEN=0.2.130 # the runner must be of the same version as the crate in Cargo.lock
+NEXTEST=0.9.143
+
+fail() {
+  echo "error: $*" >&2
+  exit 1
+}
+
+packages() {
+  local missing=()
+  for command in "$@"; do
+    # The package is named like its command, but for Node.
+    command -v "$command" >/dev/null || missing+=("${command/#node/nodejs}")
+  done
+  ((${#missing[@]})) || return 0
+
+  local as_root=()
+  if ((EUID != 0)); then
+    command -v sudo >/dev/null || fail "${missing[*]} is missing, and there is neither root nor sudo. As root: apt-get install ${missing[*]}"
+    as_root=(sudo)
+  fi
+  command -v apt-get >/dev/null || fail "${missing[*]} is missing, and this is not Debian or Ubuntu: install it and call make again"
+  "${as_root[@]}" apt-get update -q
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}"
+}
+
+python() {
+  command -v python3 >/dev/null || fail "python3 is missing"
+  python3 -m venv .venv || fail "python3 -m venv failed; on Debian and Ubuntu: apt-get install python3-venv"
+  .venv/bin/pip install --quiet --disable-pip-version-check --requirement integration/requirements.txt
+}
+
+rust() {
+  command -v rustup >/dev/null || fail "rustup is missing, see https://rustup.rs"
+  local installed
+  installed=$(rustup target list --installed)
+  for target in wasm32-wasip1 wasm32-unknown-unknown; do
+    grep -qx "$target" <<<"$installed" || rustup target add "$target"
+  done
+}
+
+nextest() {
+  command -v cargo-nextest >/dev/null || cargo install cargo-nextest --version "$NEXTEST" --locked --root .tools
+}
+
+wasm-bindgen() {
+  # Without --locked: its lock file names a dependency version that does not exist any more.
+  [[ "$(.tools/bin/wasm-bindgen --version 2>/dev/null)" == "wasm-bindgen $WASM_BINDGEN" ]] ||
+    cargo install wasm-bindgen-cli --version "$WASM_BINDGEN" --root .tools
+}
+
+"$@"

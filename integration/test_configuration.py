@@ -1,0 +1,75 @@
+"""Plugin configuration: refused with the field's path, and changed under load without a wrong answer."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from edge import get
+from settings import Settings
+from stack import Stack, StackError, definitions_key
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"redis": {"default": {"cluster": ""}}}, "redis.default.cluster: must not be empty"),
+        ({"snapshot": {"poll_interval": "1 fortnight"}}, "snapshot.poll_interval: "),
+        ({"nonsense": True}, "nonsense: unknown field"),
+        ("{", "plugin configuration: EOF"),
+    ],
+)
+def test_a_bad_configuration_is_refused_at_start_and_names_the_field(config, message: str) -> None:
+    with pytest.raises(StackError, match="refused the listeners") as refused:
+        Stack(Settings.on_free_ports(config=config)).start()
+    assert message in str(refused.value)
+
+
+def test_a_bad_update_leaves_the_old_configuration_serving(samples: Stack) -> None:
+    assert samples.change_config({"redis": {"default": {"timeout": "0s"}}}) is False
+    assert "redis.default.timeout: 0ns is out of range" in samples.log("envoy")
+    assert get(samples).status_code == 200
+    assert samples.change_config(None) is True
+
+
+def test_a_configuration_change_under_load_gives_no_wrong_answer_and_one_loader() -> None:
+    with Stack(Settings.on_free_ports()) as stack:
+        etag = stack.redis.get(definitions_key(1) + ":etag").decode()
+        stop = threading.Event()
+        wrong: list[object] = []
+        served = [0]
+
+        def ask(expected: int, **arguments: object) -> None:
+            while not stop.is_set():
+                try:
+                    status = get(stack, **arguments).status_code
+                except OSError as error:
+                    wrong.append(error)
+                    continue
+                served[0] += 1
+                if status != expected:
+                    wrong.append((expected, status, arguments))
+
+        load = [
+            threading.Thread(target=ask, args=(200,)),
+            threading.Thread(target=ask, args=(304,), kwargs={"etag": f'W/"{etag}"'}),
+            threading.Thread(target=ask, args=(401,), kwargs={"secret": "phs_wrong"}),
+        ]
+        for thread in load:
+            thread.start()
+        try:
+            for age in ["1s", "3s", "1500ms", "2s"]:
+                assert stack.change_config({"snapshot": {"etag_max_age": age}})
+                stop.wait(1.0)
+            polls = stack.metric("flag_definitions_callouts_total", store="snapshot")
+            stop.wait(5.0)
+            polls = stack.metric("flag_definitions_callouts_total", store="snapshot") - polls
+        finally:
+            stop.set()
+            for thread in load:
+                thread.join()
+        assert wrong == []
+        assert served[0] > 500
+        # Five configurations tick in three VMs; the process still polls once a second.
+        assert 3 <= polls <= 8, polls

@@ -1,0 +1,183 @@
+"""The Envoy configurations and Kubernetes manifests that people deploy: parsed, checked, and given to
+the real Envoy to validate."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import render
+from settings import ROOT, WASM, Settings
+
+CONTOUR = ROOT / "envoy/contour"
+PATHS = {
+    "/flags/definitions",
+    "/flags/definitions/",
+    "/api/feature_flag/local_evaluation",
+    "/api/feature_flag/local_evaluation/",
+}
+
+
+def manifests() -> dict[str, Any]:
+    """Every object of the kustomization by its kind."""
+    names = yaml.safe_load((CONTOUR / "kustomization.yaml").read_text())["resources"]
+    objects = [yaml.safe_load((CONTOUR / name).read_text()) for name in names]
+    return {entry["kind"]: entry for entry in objects}
+
+
+def contour_files() -> dict[str, str]:
+    return manifests()["ConfigMap"]["data"]
+
+
+def local_configuration() -> tuple[Any, list[Any]]:
+    """The local bootstrap and listeners as the launcher renders them."""
+    settings = Settings(upstream="localhost:9")
+    listeners = yaml.safe_load(render.listeners(settings, None))
+    return yaml.safe_load(render.bootstrap(settings)), listeners["resources"]
+
+
+@pytest.fixture(params=["local", "contour"])
+def envoy(request: pytest.FixtureRequest) -> tuple[Any, list[Any]]:
+    """(bootstrap, listeners) of each deployment."""
+    if request.param == "local":
+        return local_configuration()
+    bootstrap = yaml.safe_load(contour_files()["envoy.yaml"])
+    return bootstrap, bootstrap["static_resources"]["listeners"]
+
+
+def connection_manager(listeners: list[Any], name: str) -> Any:
+    listener = next(listener for listener in listeners if listener["name"] == name)
+    return listener["filter_chains"][0]["filters"][0]["typed_config"]
+
+
+def wasm_filter(manager: Any) -> Any:
+    return next(entry for entry in manager["http_filters"] if entry["name"] == "flag_definitions")
+
+
+def routes(manager: Any) -> list[Any]:
+    return manager["route_config"]["virtual_hosts"][0]["routes"]
+
+
+def cluster(bootstrap: Any, name: str) -> Any:
+    return next(entry for entry in bootstrap["static_resources"]["clusters"] if entry["name"] == name)
+
+
+def validate(bootstrap: Path) -> None:
+    result = subprocess.run(
+        [Settings.envoy, "--mode", "validate", "--config-path", bootstrap, "--log-level", "error"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_envoy_accepts_the_contour_bootstrap(tmp_path: Path) -> None:
+    text = contour_files()["envoy.yaml"]
+    assert text.count("/filter/plugin.wasm") == 2
+    (tmp_path / "envoy.yaml").write_text(text.replace("/filter/plugin.wasm", str(WASM)))
+    validate(tmp_path / "envoy.yaml")
+
+
+def test_envoy_accepts_the_local_configuration(tmp_path: Path) -> None:
+    bootstrap, listeners = local_configuration()
+    # In place, for Envoy does not look into an LDS file when it validates.
+    del bootstrap["dynamic_resources"]
+    bootstrap["static_resources"]["listeners"] = [
+        {key: value for key, value in listener.items() if key != "@type"} for listener in listeners
+    ]
+    (tmp_path / "envoy.yaml").write_text(yaml.safe_dump(bootstrap))
+    validate(tmp_path / "envoy.yaml")
+
+
+def test_the_filter_is_off_except_on_the_four_paths(envoy: tuple[Any, list[Any]]) -> None:
+    manager = connection_manager(envoy[1], "edge")
+    assert wasm_filter(manager)["disabled"] is True
+    enabled = [route for route in routes(manager) if "typed_per_filter_config" in route]
+    assert {route["match"]["path"] for route in enabled} == PATHS
+    for route in enabled:
+        assert route["typed_per_filter_config"]["flag_definitions"] == {
+            "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig",
+            "config": {},
+        }
+        assert route["route"]["idle_timeout"] == "3s"
+        assert "retry_policy" not in route["route"]
+
+
+@pytest.mark.parametrize("listener", ["edge", "health"])
+def test_a_trap_reloads_the_vm_and_both_listeners_share_it(
+    envoy: tuple[Any, list[Any]], listener: str
+) -> None:
+    config = wasm_filter(connection_manager(envoy[1], listener))["typed_config"]["config"]
+    assert config["failure_policy"] == "FAIL_RELOAD"
+    assert config["root_id"] == config["vm_config"]["vm_id"] == "flag_definitions"
+    plugin = json.loads(config["configuration"]["value"])
+    assert plugin.get("role", "filter") == ("health" if listener == "health" else "filter")
+
+
+def test_an_idle_stream_is_answered_like_posthog_s_timeout(envoy: tuple[Any, list[Any]]) -> None:
+    (mapper,) = connection_manager(envoy[1], "edge")["local_reply_config"]["mappers"]
+    assert mapper["status_code"] == 503
+    assert mapper["body"]["inline_string"].startswith("The request timed out.")
+
+
+def test_the_admin_interface_is_on_loopback(envoy: tuple[Any, list[Any]]) -> None:
+    assert envoy[0]["admin"]["address"]["socket_address"]["address"] == "127.0.0.1"
+
+
+def test_callouts_are_bounded_and_stay_in_the_pod(envoy: tuple[Any, list[Any]]) -> None:
+    redis = cluster(envoy[0], "flag_definitions_redis")
+    assert redis["connect_timeout"] == "0.2s"
+    (limits,) = redis["circuit_breakers"]["thresholds"]
+    assert limits["max_retries"] == 0
+    assert {"max_connections", "max_pending_requests", "max_requests"} < limits.keys()
+    (endpoint,) = redis["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    assert endpoint["endpoint"]["address"]["socket_address"]["address"] == "127.0.0.1"
+
+
+def test_both_deployments_turn_the_same_labels_into_tags() -> None:
+    local = local_configuration()[0]["stats_config"]
+    contour = yaml.safe_load(contour_files()["envoy.yaml"])["stats_config"]
+    assert local == contour
+    assert all(
+        tag["regex"].startswith(r"^wasmcustom\.flag_definitions_") and f";{tag['tag_name']}=" in tag["regex"]
+        for tag in local["stats_tags"]
+    )
+
+
+def test_contour_routes_the_four_paths_and_retries_only_what_was_not_answered() -> None:
+    proxied = manifests()["HTTPProxy"]["spec"]["routes"]
+    assert {route["conditions"][0]["exact"] for route in proxied} == PATHS
+    for route in proxied:
+        assert route["timeoutPolicy"]["response"] == "5s"
+        assert set(route["retryPolicy"]["retryOn"]) == {"reset", "connect-failure"}
+        assert sum(service["weight"] for service in route["services"]) == 100
+        assert route["healthCheckPolicy"]["path"] == "/_readiness"
+
+
+def test_the_pod_drains_before_it_ends_and_is_probed_on_the_health_listener() -> None:
+    pod = manifests()["Deployment"]["spec"]["template"]["spec"]
+    (envoy,) = pod["containers"]
+    assert envoy["readinessProbe"]["httpGet"] == {"path": "/ready", "port": "health"}
+    assert envoy["livenessProbe"]["httpGet"] == {"path": "/health", "port": "health"}
+    drain = envoy["lifecycle"]["preStop"]["exec"]["command"][-1]
+    assert "POST /drain_listeners?inboundonly&graceful" in drain
+    assert "--disable-hot-restart" in envoy["command"]
+    assert pod["terminationGracePeriodSeconds"] > 20
+
+
+def test_webdis_listens_on_loopback_and_logs_in_as_the_filter_s_user() -> None:
+    contour = json.loads(contour_files()["webdis.json"])
+    assert contour["http_host"] == "127.0.0.1"
+    assert contour["redis_auth"] == ["flag_definitions_filter", "$REDIS_PASSWORD"]
+    local = (ROOT / "envoy/webdis.json").read_text().replace("${REDIS_LOGIN_PORT}", "0")
+    local = json.loads(local.replace("${WEBDIS_PORT}", "0"))
+    assert contour["acl"] == local["acl"]
+    assert contour["daemonize"] is local["daemonize"] is False
+    (webdis,) = manifests()["Deployment"]["spec"]["template"]["spec"]["initContainers"]
+    assert webdis["restartPolicy"] == "Always"

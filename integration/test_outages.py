@@ -1,0 +1,71 @@
+"""Each dependency away: what is known goes on, then 503. Never 401 or 402."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from edge import TIMEOUT, get
+from settings import Settings
+from stack import Stack, definitions_key
+
+OUTAGES: dict[str, Callable[[Stack], None]] = {
+    "redis stopped": lambda stack: stack.stop_part("redis"),
+    "redis hangs": lambda stack: stack.pause("redis"),
+    "webdis stopped": lambda stack: stack.stop_part("webdis"),
+    "webdis hangs": lambda stack: stack.pause("webdis"),
+}
+
+RECOVERIES: dict[str, Callable[[Stack], None]] = {
+    "redis stopped": lambda stack: repopulate(stack),
+    "redis hangs": lambda stack: stack.resume("redis"),
+    "webdis stopped": lambda stack: stack.restart("webdis"),
+    "webdis hangs": lambda stack: stack.resume("webdis"),
+}
+
+
+def repopulate(stack: Stack) -> None:
+    stack.restart("redis")
+    stack.publish(stack.settings.snapshot)
+    stack.seed_samples()
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+def test_known_state_is_served_then_503_and_it_recovers(outage: str) -> None:
+    with Stack(Settings.on_free_ports()) as stack:
+        etag = stack.redis.get(definitions_key(1) + ":etag").decode()
+        assert get(stack, etag=f'W/"{etag}"').status_code == 304
+        OUTAGES[outage](stack)
+        began = time.monotonic()
+        seen = [get(stack, etag=f'W/"{etag}"').status_code]
+        while time.monotonic() - began < 9:
+            conditional = get(stack, etag=f'W/"{etag}"').status_code
+            seen.append(conditional)
+            # Wrong credentials are refused while knowledge is fresh, and never once it is not.
+            wrong = get(stack, secret="phs_wrong").status_code
+            age = time.monotonic() - began
+            assert wrong == 401 if age < 3 else wrong in ({401, 503} if age < 7 else {503}), age
+            time.sleep(0.1)
+        assert seen[0] == 304, "confirmed a moment ago"
+        assert seen[-1] == 503
+        assert set(seen) == {304, 503}
+        assert get(stack).status_code == 503
+        assert stack.ready(), "readiness stays: taking this Envoy out would not bring Redis back"
+        if "hangs" in outage:
+            answer = get(stack)
+            assert answer.text == TIMEOUT
+            assert answer.elapsed.total_seconds() < 2
+        RECOVERIES[outage](stack)
+        stack.wait_until(lambda: get(stack).status_code == 200)
+        stack.wait_until(lambda: get(stack, secret="phs_wrong").status_code == 401)
+
+
+def test_a_slow_redis_does_not_hold_up_other_paths() -> None:
+    with Stack(Settings.on_free_ports()) as stack:
+        stack.pause("redis")
+        began = time.monotonic()
+        assert get(stack, path="/other").status_code == 404
+        assert time.monotonic() - began < 0.5
+        stack.resume("redis")

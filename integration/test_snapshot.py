@@ -1,0 +1,160 @@
+"""Publishing by hand: what is published is what the edge decides by."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+import requests
+
+from edge import document, get, sha256, team
+from settings import Settings
+from stack import Stack, StackError
+
+ONE = team(1, "phc_one", "phs_one")
+TWO = team(2, "phc_two", "phs_two")
+
+
+@pytest.fixture(scope="module")
+def stack() -> Stack:
+    with Stack(Settings.on_free_ports()) as stack:
+        yield stack
+
+
+def status(stack: Stack, token: str, secret: str) -> int:
+    return get(stack, token, secret, method="GET").status_code
+
+
+def health(stack: Stack) -> dict:
+    return requests.get(f"{stack.health_url}/health", timeout=5).json()
+
+
+def publish(stack: Stack, content: dict) -> None:
+    """Publishes and waits until it is live."""
+    stack.publish(content)
+    generation = json.loads(stack.redis.get("flag_definitions:snapshot"))["generation"]
+    stack.wait_until(lambda: health(stack)["generation"] == generation)
+
+
+def test_a_new_generation_is_picked_up_within_three_seconds(stack: Stack) -> None:
+    for round_number in range(3):
+        keep, come, go = f"phc_keep{round_number}", "phc_even", "phc_odd"
+        if round_number % 2:
+            come, go = go, come
+        began = time.monotonic()
+        stack.publish(document(team(1, keep, "phs_keep"), team(2, come, "phs_come")))
+        # Both workers: 20 new connections land on either.
+        stack.wait_until(
+            lambda come=come, go=go: (
+                {status(stack, come, "phs_come") for _ in range(20)} == {200}
+                and {status(stack, go, "phs_come") for _ in range(20)} == {401}
+            ),
+            timeout=3.0,
+        )
+        print(f"picked up after {time.monotonic() - began:.2f} s")
+
+
+def test_a_secret_that_moves_and_one_that_goes(stack: Stack) -> None:
+    publish(stack, document(team(1, "phc_one", "phs_a"), team(2, "phc_two", "phs_b")))
+    assert status(stack, "phc_one", "phs_a") == 200
+    publish(stack, document(team(1, "phc_one", "phs_b"), team(2, "phc_two")))
+    assert status(stack, "phc_one", "phs_b") == 200
+    assert status(stack, "phc_one", "phs_a") == 401
+    assert status(stack, "phc_two", "phs_b") == 401
+
+
+def test_a_bad_document_changes_nothing(stack: Stack) -> None:
+    publish(stack, document(ONE))
+    assert status(stack, "phc_one", "phs_one") == 200
+    before = stack.redis.get("flag_definitions:snapshot")
+    with pytest.raises(StackError, match=r"teams\[1\]\.id"):
+        stack.publish(document(ONE, team(1, "phc_two")))
+    assert stack.redis.get("flag_definitions:snapshot") == before
+    assert status(stack, "phc_one", "phs_one") == 200
+
+
+def test_a_damaged_page_leaves_the_last_good_snapshot(stack: Stack) -> None:
+    publish(stack, document(ONE))
+    assert status(stack, "phc_one", "phs_one") == 200
+    generation = health(stack)["generation"]
+    mismatches = stack.metric("flag_definitions_loader_total", event="page_mismatch")
+    publish_damaged(stack, document(TWO))
+    stack.wait_until(
+        lambda: stack.metric("flag_definitions_loader_total", event="page_mismatch") > mismatches
+    )
+    assert health(stack)["generation"] == generation
+    assert status(stack, "phc_one", "phs_one") == 200
+    stack.publish(document(TWO))
+    stack.wait_until(lambda: status(stack, "phc_two", "phs_two") == 200)
+
+
+def publish_damaged(stack: Stack, content: dict) -> None:
+    """Publishes, and damages the page before the loader can have read it."""
+    stack.pause("webdis")
+    try:
+        stack.publish(content)
+        pages = [k for k in stack.redis.keys("flag_definitions:snapshot:*") if stack.redis.ttl(k) == -1]
+        for page in pages:
+            stack.redis.setrange(page, 20, b"\xff\xff")
+    finally:
+        stack.resume("webdis")
+
+
+def test_a_flushed_redis_leaves_the_last_good_snapshot(stack: Stack) -> None:
+    publish(stack, document(ONE))
+    assert status(stack, "phc_one", "phs_one") == 200
+    payload = stack.redis.get("posthog:1:cache/teams/1/feature_flags/flags_with_cohorts.json")
+    stack.redis.flushall()
+    stack.redis.set("posthog:1:cache/teams/1/feature_flags/flags_with_cohorts.json", payload)
+    time.sleep(6)  # longer than refuse_max_age
+    assert status(stack, "phc_one", "phs_one") == 200
+    assert status(stack, "phc_unknown", "phs_one") == 503, "without a manifest nobody is refused"
+    assert stack.ready() and health(stack)["stale"] is True
+    stack.publish(document(ONE))
+    stack.wait_until(lambda: status(stack, "phc_unknown", "phs_one") == 401)
+    assert health(stack)["stale"] is False
+    stack.seed_samples()
+
+
+def test_ten_thousand_records_never_hold_a_vm_for_long(stack: Stack) -> None:
+    teams = [team(n, f"phc_{n}", f"phs_{n}") for n in range(1, 5001)]
+    publish(stack, document(*teams))
+    assert status(stack, "phc_1", "phs_1") == 200
+    assert status(stack, "phc_2", "phs_1") == 401
+    shown = health(stack)
+    assert shown["records"]["teams"] == 5000 and shown["records"]["team_secrets"] == 5000
+    longest = shown["loader"]["longest_slice_us"]
+    print(f"10 000 records: longest slice {longest} us")
+    assert longest <= 5000
+
+
+def test_health_tells_and_hides(stack: Stack) -> None:
+    publish(stack, document(ONE))
+    assert status(stack, "phc_one", "phs_one") == 200
+    text = requests.get(f"{stack.health_url}/health", timeout=5).text
+    shown = requests.get(f"{stack.health_url}/health", timeout=5).json()
+    fields = {"generation", "stream_id", "snapshot_age_ms", "watermark_age_ms", "records", "loader", "stale"}
+    assert set(shown) == fields
+    assert shown["snapshot_age_ms"] < 5000 and shown["loader"]["state"] == "idle"
+    for secret in ["phc_", "phs_", sha256("phs_one"), sha256("phc_one")]:
+        assert secret not in text
+    assert requests.get(f"{stack.health_url}/other", timeout=5).status_code == 404
+
+
+def test_not_ready_before_the_first_snapshot() -> None:
+    stack = Stack(Settings.on_free_ports(snapshot=None))
+    with stack.all_or_nothing():
+        stack.start_redis()
+        stack.start_webdis()
+        stack.start_envoy(wait_ready=False)
+    try:
+        assert stack.http(f"{stack.health_url}/ready")[0] == 503
+        assert health(stack)["generation"] is None
+        answer = get(stack, "phc_one", "phs_one")
+        assert answer.status_code == 503, "what is not known yet is not refused"
+        stack.publish(document(ONE))
+        stack.wait_until(stack.ready)
+        assert get(stack, "phc_unknown", "phs_one").status_code == 401
+    finally:
+        stack.stop()

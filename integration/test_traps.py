@@ -1,0 +1,92 @@
+"""A bug in the filter, forced in a test build: what it costs, and what it does not."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+
+import pytest
+import requests
+
+from edge import TIMEOUT, TRAP, document, get, in_background, raw_get, team, trap_count
+from settings import FAULTS_WASM, Settings
+from stack import Stack
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_requests_that_wait_when_the_vm_traps_are_answered(concurrency: int) -> None:
+    config = {"redis": {"default": {"timeout": "20s"}}}
+    settings = Settings.on_free_ports(wasm=FAULTS_WASM, config=config, concurrency=concurrency)
+    with Stack(settings) as stack:
+        stack.pause("redis")
+        waiting = in_background(*[lambda: get(stack)] * 3)
+        time.sleep(0.5)
+        # On as many connections as it takes to hit the worker of each.
+        for _ in range(8 * concurrency):
+            with contextlib.suppress(requests.RequestException):
+                get(stack, headers=TRAP)
+        for future in waiting:
+            answer = future.result(timeout=8)
+            assert answer.status_code == 503
+            assert answer.text in ("", TIMEOUT)
+            assert answer.elapsed.total_seconds() < 4.5
+        stack.resume("redis")
+        # Service comes back by itself, on all workers.
+        stack.wait_until(lambda: {get(stack).status_code for _ in range(10)} == {200}, timeout=15)
+        assert get(stack, path="/other").status_code == 404
+
+
+def test_other_paths_do_not_notice_a_trap(faults: Stack) -> None:
+    assert trap_count(faults) == 0
+    assert get(faults, headers=TRAP).status_code == 503
+    assert {get(faults, path="/other").status_code for _ in range(20)} == {404}
+    # What all other tests rely on being 0 does count traps.
+    faults.wait_until(lambda: (get(faults).status_code, trap_count(faults) > 0) == (200, True))
+
+
+def test_a_client_that_leaves_does_not_strand_those_who_wait_with_it() -> None:
+    """The leader's callout dies with its stream; the others' is sent again and answered."""
+    config = {"redis": {"default": {"timeout": "20s"}}}
+    with Stack(Settings.on_free_ports(config=config, concurrency=1)) as stack:
+        stack.pause("redis")
+        leader = socket.create_connection(("127.0.0.1", stack.settings.edge_port))
+        leader.sendall(raw_get_authenticated())
+        time.sleep(0.3)
+        waiting = in_background(*[lambda: get(stack)] * 5)
+        time.sleep(0.3)
+        leader.close()
+        time.sleep(0.3)
+        stack.resume("redis")
+        for future in waiting:
+            assert future.result(timeout=8).status_code == 200
+
+
+def raw_get_authenticated() -> bytes:
+    keep = raw_get(b"/flags/definitions?token=phc_sample_team_one")
+    return keep.replace(b"connection: close", b"authorization: Bearer phs_sample_team_one_secret")
+
+
+def test_a_record_that_traps_leaves_the_last_good_snapshot(faults: Stack) -> None:
+    good = team(1, "phc_good", "phs_good")
+    faults.publish(document(good))
+    faults.wait_until(lambda: get(faults, "phc_good", "phs_good").status_code == 200)
+    faults.publish(document(good, team(2, "phc_trap_on_load")))
+    # Owner after owner vanishes at the record; then the snapshot is marked, and Envoy serves on.
+    deadline = time.monotonic() + 40
+    while time.monotonic() < deadline:
+        status = get(faults, "phc_good", "phs_good").status_code
+        assert status in (200, 503)
+        health = requests.get(f"{faults.health_url}/health", timeout=5)
+        if health.status_code == 200 and health.json()["loader"]["state"] == "bad_snapshot":
+            break
+        time.sleep(0.2)
+    else:
+        pytest.fail("the snapshot was not marked bad")
+    for _ in range(40):
+        assert get(faults, "phc_good", "phs_good").status_code == 200
+        time.sleep(0.1)
+    # The next one is taken.
+    faults.publish(document(good, team(3, "phc_next", "phs_next")))
+    faults.wait_until(lambda: get(faults, "phc_next", "phs_next").status_code in (200, 503))
+    faults.wait_until(lambda: get(faults, "phc_next", "phs_wrong").status_code == 401)

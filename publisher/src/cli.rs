@@ -1,0 +1,139 @@
+//! The command line. Every option of `publish` may come from the environment.
+//!
+//! The Redis URL is checked where it is used, not by clap: clap's messages repeat a refused value, and the
+//! URL holds a password.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Args, CommandFactory, Parser};
+
+use crate::error::BAD_USAGE;
+use crate::progress;
+
+/// Publishes the snapshot that flag-definitions-filter decides from.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "\
+Exit codes: 0 done, 1 failed, 2 bad usage or bad document (nothing written)."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub subcommand: Subcommand,
+}
+
+/// What to do.
+#[derive(Debug, clap::Subcommand)]
+pub enum Subcommand {
+    /// Check a source document and make it the current snapshot in Redis
+    #[command(after_help = "\
+Examples:
+  flag-definitions-publisher publish --file snapshot.json --redis-url redis://127.0.0.1:6379
+  flag-definitions-publisher publish --file snapshot.json --dry-run
+  REDIS_URL=redis://publisher:password@redis:6379 flag-definitions-publisher publish --file - < snapshot.json
+
+Filters take the new snapshot at their next poll. The pages of the one before expire after 10 minutes.
+When a publish fails or is interrupted, the snapshot before it stays.")]
+    Publish(Publish),
+    /// Print the SHA-256 of a token, as source documents hold it
+    #[command(after_help = "\
+Examples:
+  printf %s \"$TOKEN\" | flag-definitions-publisher hash
+  flag-definitions-publisher hash < token.txt
+
+The token is read from standard input, not from an argument that other users see in the process list.
+One newline at its end is not part of it.")]
+    Hash,
+}
+
+/// Options of `publish`.
+#[derive(Debug, Args)]
+pub struct Publish {
+    /// Source document (JSON); - reads standard input
+    #[arg(long, value_name = "FILE", env = "FLAG_DEFINITIONS_FILE")]
+    pub file: PathBuf,
+    /// redis://user:password@host:port/database, or unix:///path
+    // The value stays hidden: --help would show the password that is in the environment.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "REDIS_URL",
+        hide_env_values = true,
+        required_unless_present = "dry_run"
+    )]
+    pub redis_url: Option<String>,
+    /// What the keys begin with: snapshot.prefix of the plugin configuration
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        env = "FLAG_DEFINITIONS_PREFIX",
+        default_value = "flag_definitions:",
+        value_parser = prefix
+    )]
+    pub prefix: String,
+    /// Check the document and show what would be written, without Redis
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+impl Cli {
+    /// Reads the command line. What is not a command to run (help, version, bad usage) has been shown, and
+    /// is the exit code.
+    ///
+    /// # Errors
+    /// The exit code.
+    pub fn read() -> Result<Self, ExitCode> {
+        Self::try_parse().map_err(|error| {
+            let error = without_value(error);
+            if error.print().is_err() {
+                progress::say("error: the help could not be written");
+            }
+            if error.use_stderr() {
+                ExitCode::from(BAD_USAGE)
+            } else {
+                ExitCode::SUCCESS
+            }
+        })
+    }
+}
+
+/// What the filter's configuration takes as `snapshot.prefix`.
+fn prefix(text: &str) -> Result<String, &'static str> {
+    match text {
+        "" => Err("must not be empty"),
+        text if text.len() > 200 || text.chars().any(char::is_control) => {
+            Err("must be at most 200 bytes, without control characters")
+        }
+        text => Ok(text.to_owned()),
+    }
+}
+
+/// Takes a misplaced value out of clap's message: it may be a token or a URL with a password.
+fn without_value(error: clap::Error) -> clap::Error {
+    let value = match error.kind() {
+        ErrorKind::UnknownArgument => error.get(ContextKind::InvalidArg),
+        ErrorKind::InvalidSubcommand => error.get(ContextKind::InvalidSubcommand),
+        _ => None,
+    };
+    match value {
+        Some(ContextValue::String(value)) if !value.starts_with('-') => Cli::command().error(
+            error.kind(),
+            "an argument without an option (not shown, it may be secret); see --help. \
+             `hash` reads the token from standard input",
+        ),
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,196 @@
+//! `publish`: a source document becomes the current snapshot.
+//!
+//! The order is what keeps filters safe: the whole document is checked before Redis is asked anything; pages
+//! before the manifest that names them; the manifest in one step that cannot roll back. The manifest decides:
+//! until it is written, all that was written is invisible and is removed again when something fails. What a
+//! killed publish leaves, the next one lets expire.
+
+use std::io::{self, IsTerminal, Read};
+use std::path::Path;
+
+use flag_definitions_filter::snapshot::StreamId;
+use flag_definitions_filter::snapshot::document;
+use flag_definitions_filter::snapshot::manifest::{self, Manifest, PageDigest, RecordCounts};
+use flag_definitions_filter::snapshot::page::{self, Page};
+
+use crate::cli::Publish;
+use crate::error::Error;
+use crate::progress::{Progress, say};
+use crate::server::Server;
+use crate::store::{Current, Reservation, Store};
+
+/// Publishes, and returns the line that says what was published.
+///
+/// # Errors
+/// When an option or the document is refused, or Redis fails.
+pub fn run(options: &Publish) -> Result<String, Error> {
+    let url = options.redis_url.as_deref();
+    let server = url.map(Server::parse).transpose().map_err(Error::Url)?;
+    let snapshot = Snapshot::read(&options.file)?;
+    match server {
+        Some(server) if !options.dry_run => {
+            say(&format!("connecting to Redis at {}", server.address()));
+            let mut store = Store::connect(&server, &options.prefix)?;
+            snapshot.publish(&mut store)
+        }
+        _ => Ok(snapshot.plan(&options.prefix)),
+    }
+}
+
+/// A checked document, ready to be written.
+struct Snapshot {
+    pages: Vec<Page>,
+    counts: RecordCounts,
+}
+
+impl Snapshot {
+    fn read(file: &Path) -> Result<Self, Error> {
+        let json = read(file).map_err(|error| Error::File(file.to_owned(), error))?;
+        let records =
+            document::parse(&json).map_err(|error| Error::Document(file.to_owned(), error))?;
+        if records.counts.teams == 0 {
+            say("warning: the document has no teams, so filters will refuse every token");
+        }
+        let by_hash = records.by_hash.iter();
+        Ok(Self {
+            pages: page::split(by_hash.map(|(hash, record)| (*hash, record.as_slice()))),
+            counts: records.counts,
+        })
+    }
+
+    fn publish(&self, store: &mut Store<'_>) -> Result<String, Error> {
+        let current = store.current()?.unwrap_or_default();
+        let reservation = store.reserve(current.generation)?;
+        let manifest = self.manifest(current, reservation);
+        let unexpired = match self.write(store, &manifest) {
+            Ok(unexpired) => unexpired,
+            // The manifest may name these pages.
+            Err(error @ Error::Uncertain { .. }) => return Err(error),
+            Err(error) => {
+                if let Err(left) = store.remove_pages(manifest.generation, self.pages.len()) {
+                    say(&format!(
+                        "warning: pages are left until the next publish: {left}"
+                    ));
+                }
+                say("the current snapshot was not touched");
+                return Err(error);
+            }
+        };
+        if let Some(problem) = unexpired {
+            say(&format!(
+                "warning: published, but the pages of generation {} do not expire: {problem}",
+                current.generation
+            ));
+        }
+        if let Err(error) = store.expire_leftovers(manifest.generation, current.generation) {
+            say(&format!("warning: published, but {error}"));
+        }
+        Ok(format!(
+            "published generation {} ({self}) as of {}",
+            manifest.generation, manifest.stream_id
+        ))
+    }
+
+    fn write(&self, store: &mut Store<'_>, manifest: &Manifest) -> Result<Option<String>, Error> {
+        let json = serde_json::to_vec(manifest).map_err(Error::Encode)?;
+        let mut progress = Progress::new(self.pages.len());
+        for (index, page) in self.pages.iter().enumerate() {
+            store.write_page(manifest.generation, index, page)?;
+            progress.wrote_page();
+        }
+        store.replace_manifest(manifest, &json)
+    }
+
+    fn manifest(&self, current: Current, reservation: Reservation) -> Manifest {
+        if current.stream_id.millis > reservation.millis {
+            say(&format!(
+                "warning: the clock of Redis is {} ms behind the current snapshot; counting on from that",
+                current.stream_id.millis - reservation.millis
+            ));
+        }
+        Manifest {
+            format: manifest::FORMAT,
+            generation: reservation.generation,
+            stream_id: id_after(current.stream_id, reservation.millis),
+            pages: self.pages.iter().map(PageDigest::of).collect(),
+            etags_watched: false,
+            records: self.counts,
+        }
+    }
+
+    /// What would be written.
+    fn plan(&self, prefix: &str) -> String {
+        let last = self.pages.len().saturating_sub(1);
+        let pages = if last == 0 {
+            "0".to_owned()
+        } else {
+            format!("0 to {last}")
+        };
+        format!(
+            "would publish {self}\n\
+             would write {prefix}snapshot:<generation>:<page>, page {pages}\n\
+             would replace {prefix}snapshot\n\
+             dry run, nothing was written"
+        )
+    }
+}
+
+impl std::fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let RecordCounts {
+            teams,
+            team_secrets,
+            project_secret_keys,
+            personal_keys,
+        } = self.counts;
+        let pages = self.pages.len();
+        let plural = if pages == 1 { "page" } else { "pages" };
+        let bytes: usize = self.pages.iter().map(|page| page.bytes.len()).sum();
+        write!(
+            f,
+            "{teams} teams, {team_secrets} team secrets, {project_secret_keys} project secret keys, \
+             {personal_keys} personal keys; {pages} {plural}, {bytes} bytes"
+        )
+    }
+}
+
+/// The id of a snapshot taken now. A filter loads only what is newer than what it has, so ids go up even when
+/// the clock of Redis goes back, or two publishes share a millisecond.
+fn id_after(current: StreamId, millis: u64) -> StreamId {
+    StreamId {
+        millis: millis.max(current.millis.saturating_add(1)),
+        sequence: 0,
+    }
+}
+
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    if file != Path::new("-") {
+        return std::fs::read(file);
+    }
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        say("Paste the document, then press Enter and Ctrl-D.");
+    }
+    let mut json = Vec::new();
+    stdin.lock().read_to_end(&mut json)?;
+    Ok(json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_go_up_even_when_the_clock_goes_back() {
+        let id = |text: &str| text.parse::<StreamId>().unwrap();
+        for (current, millis, next) in [
+            ("0-0", 50, "50-0"),
+            ("49-7", 50, "50-0"),
+            ("50-0", 50, "51-0"),
+            ("50-7", 50, "51-0"),
+            ("90-7", 50, "91-0"),
+        ] {
+            assert_eq!(id_after(id(current), millis), id(next), "{current}");
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The Redis server: its URL, the connection, and its errors as an operator should read them.
+//!
+//! The URL holds a password. It is taken apart here and never shown; errors name the address alone.
+
+use std::fmt;
+use std::time::Duration;
+
+use redis::{Client, Connection, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo};
+use redis::{RedisConnectionInfo, RedisError};
+
+use crate::error::Error;
+
+/// Longest time to connect and log in.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest time to wait for a reply.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A Redis URL that is not used. Says nothing of its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UrlError {
+    /// It is not a URL of Redis.
+    Malformed,
+    /// It asks for TLS.
+    Tls,
+    /// A `/`, `?`, `#` or `@` in the password makes it mean another server.
+    Ambiguous,
+}
+
+impl fmt::Display for UrlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Malformed => {
+                "not a Redis URL, use redis://[user:password@]host[:port][/database] or unix:///path; \
+                 percent-encode special characters of the password"
+            }
+            Self::Tls => {
+                "this program speaks no TLS; use redis:// to a TLS proxy beside it, such as stunnel"
+            }
+            Self::Ambiguous => {
+                "cannot tell where the password ends; percent-encode its special characters \
+                 (/ is %2F, ? is %3F, # is %23, @ is %40)"
+            }
+        })
+    }
+}
+
+impl std::error::Error for UrlError {}
+
+/// Where Redis is and how to log in.
+pub struct Server {
+    info: ConnectionInfo,
+}
+
+impl Server {
+    /// Takes a Redis URL apart.
+    ///
+    /// # Errors
+    /// When it cannot be used.
+    pub fn parse(url: &str) -> Result<Self, UrlError> {
+        let (scheme, rest) = url.split_once(':').ok_or(UrlError::Malformed)?;
+        match scheme {
+            "rediss" | "valkeys" => return Err(UrlError::Tls),
+            "redis" | "valkey" => unambiguous(rest)?,
+            _ => (),
+        }
+        let info = url
+            .into_connection_info()
+            .map_err(|_| UrlError::Malformed)?;
+        // CLIENT SETINFO would name this client's library; the publisher's Redis user may not send it.
+        let settings = info.redis_settings().clone().set_skip_set_lib_name();
+        Ok(Self {
+            info: info.set_redis_settings(settings),
+        })
+    }
+
+    /// Connects and logs in.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached or refuses the login.
+    pub fn connect(&self) -> Result<Connection, Error> {
+        let connect = || {
+            let client = Client::open(self.info.clone())?;
+            let connection = client.get_connection_with_timeout(CONNECT_TIMEOUT)?;
+            connection.set_read_timeout(Some(RESPONSE_TIMEOUT))?;
+            connection.set_write_timeout(Some(RESPONSE_TIMEOUT))?;
+            Ok(connection)
+        };
+        connect().map_err(|error: RedisError| Error::Connect(self.problem(&error, CONNECT_TIMEOUT)))
+    }
+
+    /// The address, without user and password.
+    pub fn address(&self) -> &ConnectionAddr {
+        self.info.addr()
+    }
+
+    /// What went wrong with a command.
+    pub fn command_problem(&self, error: &RedisError) -> Problem {
+        self.problem(error, RESPONSE_TIMEOUT)
+    }
+
+    fn problem(&self, error: &RedisError, timeout: Duration) -> Problem {
+        let mut text = if error.is_timeout() {
+            format!("no answer within {} s", timeout.as_secs())
+        } else if error.kind() == ErrorKind::AuthenticationFailed {
+            "user or password refused".to_owned()
+        } else if let (Some(code), Some(detail)) = (error.code(), error.detail()) {
+            format!("{code} {detail}")
+        } else {
+            error.to_string()
+        };
+        // Redis and its look-alikes quote the arguments of commands that they do not know, even of AUTH.
+        if let Some(password) = self.settings().password().filter(|text| !text.is_empty()) {
+            text = text.replace(password, "***");
+        }
+        Problem {
+            address: self.address().to_string(),
+            text,
+            advice: advice(error),
+        }
+    }
+
+    fn settings(&self) -> &RedisConnectionInfo {
+        self.info.redis_settings()
+    }
+}
+
+/// Refuses what only makes sense as an unencoded password: `redis://user:12#34@host` would otherwise connect
+/// to the host `user` and show a part of the password as its port.
+fn unambiguous(rest: &str) -> Result<(), UrlError> {
+    let rest = rest.strip_prefix("//").ok_or(UrlError::Malformed)?;
+    let mut parts = rest.splitn(2, ['/', '?', '#']);
+    let authority = parts.next().unwrap_or_default();
+    let after = parts.next().unwrap_or_default();
+    if after.contains('@') || authority.matches('@').count() > 1 {
+        return Err(UrlError::Ambiguous);
+    }
+    Ok(())
+}
+
+/// What went wrong between this program and Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    address: String,
+    text: String,
+    advice: Option<&'static str>,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Redis at {}: {}", self.address, self.text)?;
+        match self.advice {
+            Some(advice) => write!(f, "; {advice}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What an operator can do about it.
+fn advice(error: &RedisError) -> Option<&'static str> {
+    if error.kind() == ErrorKind::AuthenticationFailed {
+        return Some("check them in --redis-url or REDIS_URL");
+    }
+    if error.is_connection_refusal() || error.is_timeout() {
+        return Some("check that it runs and that the address is right");
+    }
+    match error.code()? {
+        "NOAUTH" => Some("put user and password into --redis-url or REDIS_URL"),
+        "NOPERM" => Some("give its user the permissions of `publisher` in envoy/redis/users.acl"),
+        "READONLY" => Some("this is a replica, use the address of its primary"),
+        "OOM" => Some("raise its maxmemory or free memory"),
+        "WRONGTYPE" => Some("something else uses this key, choose another --prefix"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls() {
+        for (url, expected) in [
+            ("redis://127.0.0.1", Ok("127.0.0.1:6379")),
+            ("redis://user:p%40ss@127.0.0.1:7000/3", Ok("127.0.0.1:7000")),
+            (
+                "unix:///run/redis.sock?user=a&pass=b@c",
+                Ok("/run/redis.sock"),
+            ),
+            ("", Err(UrlError::Malformed)),
+            ("127.0.0.1:6379", Err(UrlError::Malformed)),
+            ("redis:127.0.0.1", Err(UrlError::Malformed)),
+            ("http://127.0.0.1", Err(UrlError::Malformed)),
+            ("redis://127.0.0.1/not-a-number", Err(UrlError::Malformed)),
+            ("rediss://127.0.0.1", Err(UrlError::Tls)),
+            ("redis://user:12#34@host", Err(UrlError::Ambiguous)),
+            ("redis://user:12/34@host", Err(UrlError::Ambiguous)),
+            ("redis://user:12?34@host", Err(UrlError::Ambiguous)),
+            ("redis://user:12@34@host", Err(UrlError::Ambiguous)),
+        ] {
+            let server = Server::parse(url);
+            let address = server.map(|server| server.address().to_string());
+            assert_eq!(
+                address.as_deref(),
+                expected.as_ref().map(|text| *text),
+                "{url}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_reply_that_quotes_the_password_is_shown_without_it() {
+        let server = Server::parse("redis://user:p%40ss@127.0.0.1").unwrap();
+        let error = redis::make_extension_error(
+            "ERR".to_owned(),
+            Some("unknown command 'AUTH', with args beginning with: 'user' 'p@ss'".to_owned()),
+        );
+        let text = server.command_problem(&error).to_string();
+        assert!(
+            text.contains("'user' '***'") && !text.contains("p@ss"),
+            "{text}"
+        );
+    }
+}

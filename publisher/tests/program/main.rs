@@ -1,0 +1,14 @@
+//! The program as an operator runs it, against a real Redis.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod failures;
+mod hash;
+mod publish;
+mod support;
+mod usage;

@@ -1,0 +1,101 @@
+//! The command line.
+
+use crate::support::{run, run_with_environment, small_document};
+
+#[test]
+fn help_and_version() {
+    for arguments in [&["--help"][..], &["publish", "--help"], &["hash", "--help"]] {
+        let outcome = run(arguments, b"").expect(0);
+        assert!(outcome.stdout.contains("Usage: flag-definitions-publisher"));
+    }
+    for command in ["publish", "hash"] {
+        let outcome = run(&[command, "--help"], b"").expect(0);
+        assert!(outcome.stdout.contains("Examples:\n"), "{}", outcome.stdout);
+    }
+    let outcome = run(&["--version"], b"").expect(0);
+    assert!(outcome.stdout.starts_with("flag-definitions-publisher "));
+}
+
+#[test]
+fn bad_usage() {
+    let document = small_document().to_string();
+    for arguments in [
+        &[][..],
+        &["publish"],
+        &["publish", "--file", "-"],
+        &["publish", "--unknown"],
+        &["hash", "--unknown"],
+        &["unknown"],
+        &["publish", "--file", "-", "--redis-url", ""],
+        &["publish", "--file", "-", "--redis-url", "http://127.0.0.1"],
+        &[
+            "publish",
+            "--file",
+            "-",
+            "--redis-url",
+            "http://127.0.0.1",
+            "--dry-run",
+        ],
+        &[
+            "publish",
+            "--file",
+            "-",
+            "--redis-url",
+            "rediss://127.0.0.1",
+        ],
+        &["publish", "--file", "-", "--dry-run", "--prefix", ""],
+        &["publish", "--file", "-", "--dry-run", "--prefix", "a\nb"],
+    ] {
+        let outcome = run(arguments, document.as_bytes()).expect(2);
+        assert!(!outcome.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_password_is_never_shown() {
+    let document = small_document().to_string();
+    for arguments in [
+        &["publish", "--file", "-", "redis://a:hunter2@127.0.0.1"][..],
+        &[
+            "publish",
+            "--file",
+            "-",
+            "--redis-ulr",
+            "redis://a:hunter2@127.0.0.1",
+        ],
+        &[
+            "publish",
+            "--file",
+            "-",
+            "--redis-ulr=redis://a:hunter2@127.0.0.1",
+        ],
+        &[
+            "publish",
+            "--file",
+            "-",
+            "--redis-url",
+            "redis://a:hunter2#@127.0.0.1",
+        ],
+        &[
+            "publish",
+            "--file",
+            "-",
+            "--redis-url",
+            "redis://a:hunter2@127.0.0.1:port",
+        ],
+        &[
+            "publish",
+            "--file",
+            "-",
+            "--redis-url",
+            "rediss://a:hunter2@127.0.0.1",
+        ],
+    ] {
+        let outcome = run(arguments, document.as_bytes()).expect(2);
+        assert!(!outcome.stderr.contains("hunter2"), "{}", outcome.stderr);
+    }
+    let variables = [("REDIS_URL", "redis://a:hunter2@127.0.0.1")];
+    let outcome = run_with_environment(&["publish", "--help"], b"", &variables).expect(0);
+    assert!(outcome.stdout.contains("REDIS_URL"));
+    assert!(!outcome.stdout.contains("hunter2"));
+}

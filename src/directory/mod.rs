@@ -1,0 +1,65 @@
+//! Who may read what.
+//!
+//! A [`Record`] says what one token or credential is. Records are found by the SHA-256 of the secret text
+//! ([`Sha256Hash`]); clear text is never kept. [`bucket`] packs them for shared data, [`access`] holds
+//! PostHog's rules.
+
+pub mod access;
+pub mod bucket;
+mod hash;
+mod record;
+
+pub use hash::Sha256Hash;
+pub(crate) use record::Reader;
+pub use record::{CorruptRecord, OrganizationId, PersonalKey, Record, Team, TeamId};
+
+use crate::shared::{Keys, Store, StoreError};
+use bucket::Bucket;
+
+/// Finds a record in shared data: one read and a binary search.
+///
+/// # Errors
+/// When shared data fails, or the bucket's bytes are not a bucket: neither means "unknown".
+pub fn find(
+    store: &impl Store,
+    keys: &Keys,
+    hash: &Sha256Hash,
+) -> Result<Option<Record>, LookupError> {
+    let bytes = store.read(&keys.bucket(keys.bucket_of(hash)))?.value;
+    let Some(entry) = Bucket::parse(&bytes)?.find(hash)? else {
+        return Ok(None);
+    };
+    Ok(Some(Record::decode(entry.record)?))
+}
+
+/// A look-up that came to no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LookupError {
+    /// Shared data failed.
+    Store(StoreError),
+    /// What is stored is not a record.
+    Corrupt(CorruptRecord),
+}
+
+impl From<StoreError> for LookupError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<CorruptRecord> for LookupError {
+    fn from(error: CorruptRecord) -> Self {
+        Self::Corrupt(error)
+    }
+}
+
+impl std::fmt::Display for LookupError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Store(error) => error.fmt(f),
+            Self::Corrupt(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for LookupError {}

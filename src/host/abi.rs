@@ -1,0 +1,401 @@
+//! The host functions that the filter uses, each with every status it can return.
+//!
+//! The SDK's own wrappers panic on statuses that they do not expect, which would take a worker's VM down;
+//! its getters panic on bytes that are not UTF-8. Only the dispatch of callouts goes through the SDK,
+//! because it alone knows which context a reply belongs to.
+
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::time::Duration;
+
+use super::wire;
+use crate::time::Monotonic;
+
+#[cfg(test)]
+use super::fake as sys;
+
+/// A status other than "ok" (proxy-wasm ABI 0.2.1, `proxy_status_t`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status(pub u32);
+
+impl Status {
+    pub const NOT_FOUND: Self = Self(1);
+    pub const CAS_MISMATCH: Self = Self(8);
+    /// Not of the ABI: the host said "ok" and returned what it cannot.
+    pub const NONSENSE: Self = Self(u32::MAX);
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "host status {}", self.0)
+    }
+}
+
+const REQUEST_HEADERS: u32 = 0;
+const CALLOUT_HEADERS: u32 = 6;
+const CALLOUT_BODY: u32 = 4;
+const PLUGIN_CONFIGURATION: u32 = 7;
+const REQUEST_STREAM: u32 = 0;
+const NO_GRPC_STATUS: i32 = -1;
+
+/// Severity of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    Trace = 0,
+    Debug = 1,
+    Info = 2,
+    Warn = 3,
+    Error = 4,
+    Critical = 5,
+}
+
+/// Kind of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    Counter = 0,
+    Gauge = 1,
+}
+
+fn check(status: u32) -> Result<(), Status> {
+    match status {
+        0 => Ok(()),
+        other => Err(Status(other)),
+    }
+}
+
+/// Bytes that the host allocated in the VM's memory, through the SDK's allocator.
+struct HostBytes {
+    data: *mut u8,
+    size: usize,
+}
+
+impl HostBytes {
+    const fn new() -> Self {
+        Self {
+            data: std::ptr::null_mut(),
+            size: 0,
+        }
+    }
+
+    /// Takes them over. The host returns no pointer for no bytes.
+    fn take(self) -> Vec<u8> {
+        if self.data.is_null() || self.size == 0 {
+            return Vec::new();
+        }
+        // SAFETY: the host obtained `data` from the SDK's `proxy_on_memory_allocate(size)`, which leaks a
+        // boxed slice of exactly `size` bytes, filled it, and hands it over once.
+        unsafe { Vec::from_raw_parts(self.data, self.size, self.size) }
+    }
+}
+
+/// Writes a log line.
+pub fn log(severity: Severity, message: &str) -> Result<(), Status> {
+    // SAFETY: pointer and length describe `message`.
+    check(unsafe { sys::proxy_log(severity as u32, message.as_ptr(), message.len()) })
+}
+
+/// Reads the monotonic clock: one for all VMs of the process.
+pub fn now() -> Result<Duration, Status> {
+    const CLOCK_MONOTONIC: u32 = 1;
+    let mut nanos = 0u64;
+    // SAFETY: `nanos` outlives the call.
+    let errno = unsafe { sys::clock_time_get(CLOCK_MONOTONIC, 1, &raw mut nanos) };
+    check(u32::from(errno))?;
+    Ok(Duration::from_nanos(nanos))
+}
+
+/// [`now`] in milliseconds.
+pub fn monotonic() -> Result<Monotonic, Status> {
+    let nanos = u64::try_from(now()?.as_nanos()).map_err(|_| Status::NONSENSE)?;
+    Ok(Monotonic::from_nanos(nanos))
+}
+
+/// Sets the period of `on_tick`.
+pub fn set_tick_period(period: Duration) -> Result<(), Status> {
+    let millis = u32::try_from(period.as_millis()).unwrap_or(u32::MAX);
+    // SAFETY: takes a number.
+    check(unsafe { sys::proxy_set_tick_period_milliseconds(millis) })
+}
+
+fn buffer(kind: u32, most: usize) -> Result<Vec<u8>, Status> {
+    let mut bytes = HostBytes::new();
+    // SAFETY: both out-pointers outlive the call.
+    check(unsafe {
+        sys::proxy_get_buffer_bytes(kind, 0, most, &raw mut bytes.data, &raw mut bytes.size)
+    })?;
+    Ok(bytes.take())
+}
+
+/// The plugin configuration; only inside `on_configure`. None was given: no bytes.
+pub fn plugin_configuration(size: usize) -> Result<Vec<u8>, Status> {
+    if size == 0 {
+        return Ok(Vec::new());
+    }
+    buffer(PLUGIN_CONFIGURATION, size)
+}
+
+/// The body of a callout's reply; only inside `on_http_call_response`.
+pub fn callout_body(size: usize) -> Result<Vec<u8>, Status> {
+    if size == 0 {
+        return Ok(Vec::new());
+    }
+    buffer(CALLOUT_BODY, size)
+}
+
+fn header(map: u32, name: &str) -> Result<Option<Vec<u8>>, Status> {
+    let mut bytes = HostBytes::new();
+    // SAFETY: pointer and length describe `name`, both out-pointers outlive the call.
+    let status = unsafe {
+        sys::proxy_get_header_map_value(
+            map,
+            name.as_ptr(),
+            name.len(),
+            &raw mut bytes.data,
+            &raw mut bytes.size,
+        )
+    };
+    match check(status) {
+        Ok(()) => Ok(Some(bytes.take())),
+        Err(Status::NOT_FOUND) => Ok(None),
+        Err(status) => Err(status),
+    }
+}
+
+/// The first request header of this name.
+pub fn request_header(name: &str) -> Result<Option<Vec<u8>>, Status> {
+    header(REQUEST_HEADERS, name)
+}
+
+/// A header of a callout's reply; only inside `on_http_call_response`.
+pub fn callout_header(name: &str) -> Result<Option<Vec<u8>>, Status> {
+    header(CALLOUT_HEADERS, name)
+}
+
+/// All request headers, in the ABI's encoding ([`wire::fields`]).
+pub fn request_headers() -> Result<Vec<u8>, Status> {
+    let mut bytes = HostBytes::new();
+    // SAFETY: both out-pointers outlive the call.
+    check(unsafe {
+        sys::proxy_get_header_map_pairs(REQUEST_HEADERS, &raw mut bytes.data, &raw mut bytes.size)
+    })?;
+    Ok(bytes.take())
+}
+
+/// Sets a request header to one value, whatever was there.
+pub fn set_request_header(name: &str, value: &str) -> Result<(), Status> {
+    // SAFETY: pointers and lengths describe `name` and `value`.
+    unsafe {
+        match check(sys::proxy_remove_header_map_value(
+            REQUEST_HEADERS,
+            name.as_ptr(),
+            name.len(),
+        )) {
+            Ok(()) | Err(Status::NOT_FOUND) => {}
+            Err(status) => return Err(status),
+        }
+        check(sys::proxy_add_header_map_value(
+            REQUEST_HEADERS,
+            name.as_ptr(),
+            name.len(),
+            value.as_ptr(),
+            value.len(),
+        ))
+    }
+}
+
+/// Reads an entry of shared data with its version; `None` when it is absent.
+pub fn shared_data(key: &str) -> Result<Option<(Vec<u8>, u32)>, Status> {
+    let mut bytes = HostBytes::new();
+    let mut cas = 0u32;
+    // SAFETY: pointer and length describe `key`, all out-pointers outlive the call.
+    let status = unsafe {
+        sys::proxy_get_shared_data(
+            key.as_ptr(),
+            key.len(),
+            &raw mut bytes.data,
+            &raw mut bytes.size,
+            &raw mut cas,
+        )
+    };
+    match check(status) {
+        Ok(()) => Ok(Some((bytes.take(), cas))),
+        Err(Status::NOT_FOUND) => Ok(None),
+        Err(status) => Err(status),
+    }
+}
+
+/// Writes an entry of shared data if it still has this version.
+pub fn set_shared_data(key: &str, value: &[u8], cas: u32) -> Result<(), Status> {
+    // SAFETY: pointers and lengths describe `key` and `value`.
+    check(unsafe {
+        sys::proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas)
+    })
+}
+
+/// Answers the request of the effective context.
+pub fn send_local_response(
+    status: u16,
+    details: &str,
+    headers: &[(&str, &[u8])],
+    body: &[u8],
+) -> Result<(), Status> {
+    let headers = wire::encode(headers);
+    // SAFETY: pointers and lengths describe `details`, `body` and `headers`.
+    check(unsafe {
+        sys::proxy_send_local_response(
+            u32::from(status),
+            details.as_ptr(),
+            details.len(),
+            body.as_ptr(),
+            body.len(),
+            headers.as_ptr(),
+            headers.len(),
+            NO_GRPC_STATUS,
+        )
+    })
+}
+
+/// Lets the paused request of the effective context go on to the upstream.
+pub fn continue_request() -> Result<(), Status> {
+    // SAFETY: takes a number.
+    check(unsafe { sys::proxy_continue_stream(REQUEST_STREAM) })
+}
+
+/// Makes the following calls act on another context.
+pub fn set_effective_context(context: u32) -> Result<(), Status> {
+    // SAFETY: takes a number.
+    check(unsafe { sys::proxy_set_effective_context(context) })
+}
+
+/// Defines a metric, or finds the one of that name.
+pub fn define_metric(kind: MetricKind, name: &str) -> Result<u32, Status> {
+    let mut id = 0u32;
+    // SAFETY: pointer and length describe `name`, `id` outlives the call.
+    check(unsafe {
+        sys::proxy_define_metric(kind as u32, name.as_ptr(), name.len(), &raw mut id)
+    })?;
+    Ok(id)
+}
+
+/// Adds to a counter.
+pub fn increment_metric(id: u32, by: u64) -> Result<(), Status> {
+    let by = i64::try_from(by).unwrap_or(i64::MAX);
+    // SAFETY: takes numbers.
+    check(unsafe { sys::proxy_increment_metric(id, by) })
+}
+
+/// Sets a gauge.
+pub fn record_metric(id: u32, value: u64) -> Result<(), Status> {
+    // SAFETY: takes numbers.
+    check(unsafe { sys::proxy_record_metric(id, value) })
+}
+
+/// Starts a callout; its reply carries the returned token.
+pub fn http_call(
+    cluster: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+    timeout: Duration,
+) -> Result<u32, Status> {
+    sys::http_call(cluster, headers, body, timeout)
+}
+
+#[cfg(not(test))]
+mod sys {
+    use std::time::Duration;
+
+    use super::Status;
+
+    #[link(wasm_import_module = "env")]
+    unsafe extern "C" {
+        pub unsafe fn proxy_log(level: u32, message: *const u8, size: usize) -> u32;
+        pub unsafe fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
+        pub unsafe fn proxy_get_buffer_bytes(
+            kind: u32,
+            start: usize,
+            most: usize,
+            data: *mut *mut u8,
+            size: *mut usize,
+        ) -> u32;
+        pub unsafe fn proxy_get_header_map_value(
+            map: u32,
+            name: *const u8,
+            name_size: usize,
+            data: *mut *mut u8,
+            size: *mut usize,
+        ) -> u32;
+        pub unsafe fn proxy_get_header_map_pairs(
+            map: u32,
+            data: *mut *mut u8,
+            size: *mut usize,
+        ) -> u32;
+        pub unsafe fn proxy_remove_header_map_value(
+            map: u32,
+            name: *const u8,
+            name_size: usize,
+        ) -> u32;
+        pub unsafe fn proxy_add_header_map_value(
+            map: u32,
+            name: *const u8,
+            name_size: usize,
+            value: *const u8,
+            value_size: usize,
+        ) -> u32;
+        pub unsafe fn proxy_get_shared_data(
+            key: *const u8,
+            key_size: usize,
+            data: *mut *mut u8,
+            size: *mut usize,
+            cas: *mut u32,
+        ) -> u32;
+        pub unsafe fn proxy_set_shared_data(
+            key: *const u8,
+            key_size: usize,
+            value: *const u8,
+            value_size: usize,
+            cas: u32,
+        ) -> u32;
+        pub unsafe fn proxy_send_local_response(
+            status: u32,
+            details: *const u8,
+            details_size: usize,
+            body: *const u8,
+            body_size: usize,
+            headers: *const u8,
+            headers_size: usize,
+            grpc_status: i32,
+        ) -> u32;
+        pub unsafe fn proxy_continue_stream(stream: u32) -> u32;
+        pub unsafe fn proxy_set_effective_context(context: u32) -> u32;
+        pub unsafe fn proxy_define_metric(
+            kind: u32,
+            name: *const u8,
+            size: usize,
+            id: *mut u32,
+        ) -> u32;
+        pub unsafe fn proxy_increment_metric(id: u32, by: i64) -> u32;
+        pub unsafe fn proxy_record_metric(id: u32, value: u64) -> u32;
+    }
+
+    #[link(wasm_import_module = "wasi_snapshot_preview1")]
+    unsafe extern "C" {
+        pub unsafe fn clock_time_get(clock: u32, precision: u64, time: *mut u64) -> u16;
+    }
+
+    pub fn http_call(
+        cluster: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+        timeout: Duration,
+    ) -> Result<u32, Status> {
+        proxy_wasm::hostcalls::dispatch_http_call(
+            cluster,
+            headers.to_vec(),
+            Some(body),
+            Vec::new(),
+            timeout,
+        )
+        .map_err(|status| Status(status as u32))
+    }
+}

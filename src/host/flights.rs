@@ -1,0 +1,278 @@
+//! Requests that wait for the same read share one callout.
+//!
+//! The first that needs it sends it and is its leader. A callout belongs to the stream that made it, so when
+//! the leader's client goes away the flight is grounded, and the root context sends it again on its tick.
+//! Waiters are bounded in number and in time.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::definitions::Need;
+use crate::pipeline::Fetch;
+use crate::request::Request;
+use crate::time::Monotonic;
+
+/// Most requests of one worker that may wait at a time.
+pub const MAX_WAITERS: usize = 8_192;
+
+/// A paused request.
+#[derive(Debug)]
+pub struct Waiter {
+    /// Its stream.
+    pub stream: u32,
+    /// What it asks.
+    pub request: Request,
+    deadline: Monotonic,
+}
+
+/// A read under way, or about to be sent again.
+#[derive(Debug)]
+pub struct Flight {
+    /// What is read, and what was known when it was sent.
+    pub fetch: Fetch,
+    /// When it was sent.
+    pub sent_at: Monotonic,
+    /// Who waits for it.
+    pub waiters: Vec<Waiter>,
+    token: Option<u32>,
+    leader: u32,
+}
+
+/// What a new waiter has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Join {
+    /// Nothing: the callout is on its way.
+    Aboard,
+    /// Send it.
+    Lead,
+    /// Too many wait already.
+    Full,
+}
+
+/// All reads of one root context.
+#[derive(Debug, Default)]
+pub struct Flights {
+    by_need: HashMap<Need, Flight>,
+    tokens: HashMap<u32, Need>,
+    streams: HashMap<u32, Need>,
+}
+
+impl Flights {
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.by_need.is_empty()
+    }
+
+    /// Whether a stream waits.
+    pub fn is_waiting(&self, stream: u32) -> bool {
+        self.streams.contains_key(&stream)
+    }
+
+    /// Adds a request. It waits `patience` at most.
+    pub fn join(
+        &mut self,
+        stream: u32,
+        request: Request,
+        fetch: Fetch,
+        now: Monotonic,
+        patience: Duration,
+    ) -> Join {
+        if self.streams.len() >= MAX_WAITERS {
+            return Join::Full;
+        }
+        let waiter = Waiter {
+            stream,
+            request,
+            deadline: now.plus(patience),
+        };
+        self.streams.insert(stream, fetch.need.clone());
+        if let Some(flight) = self.by_need.get_mut(&fetch.need) {
+            flight.waiters.push(waiter);
+            return Join::Aboard;
+        }
+        self.by_need.insert(
+            fetch.need.clone(),
+            Flight {
+                fetch,
+                sent_at: now,
+                waiters: vec![waiter],
+                token: None,
+                leader: stream,
+            },
+        );
+        Join::Lead
+    }
+
+    /// Notes that a flight was sent. `leader` is the context whose callout it is.
+    pub fn sent(&mut self, need: &Need, token: u32, leader: u32, now: Monotonic) {
+        if let Some(flight) = self.by_need.get_mut(need) {
+            flight.token = Some(token);
+            flight.leader = leader;
+            flight.sent_at = now;
+            self.tokens.insert(token, need.clone());
+        }
+    }
+
+    /// Takes the flight that this reply belongs to.
+    pub fn land(&mut self, token: u32) -> Option<Flight> {
+        let need = self.tokens.remove(&token)?;
+        self.take(&need)
+    }
+
+    /// Takes a flight that could not be sent.
+    pub fn take(&mut self, need: &Need) -> Option<Flight> {
+        let flight = self.by_need.remove(need)?;
+        for waiter in &flight.waiters {
+            self.streams.remove(&waiter.stream);
+        }
+        if let Some(token) = flight.token {
+            self.tokens.remove(&token);
+        }
+        Some(flight)
+    }
+
+    /// A stream is gone. Whoever waited with it waits on.
+    pub fn leave(&mut self, stream: u32) {
+        let Some(need) = self.streams.remove(&stream) else {
+            return;
+        };
+        let Some(flight) = self.by_need.get_mut(&need) else {
+            return;
+        };
+        flight.waiters.retain(|waiter| waiter.stream != stream);
+        // Its callout is dropped with it.
+        if flight.leader == stream
+            && let Some(token) = flight.token.take()
+        {
+            self.tokens.remove(&token);
+        }
+        if flight.waiters.is_empty() {
+            if let Some(token) = flight.token {
+                self.tokens.remove(&token);
+            }
+            self.by_need.remove(&need);
+        }
+    }
+
+    /// Flights that have to be sent again.
+    pub fn grounded(&self) -> Vec<Fetch> {
+        self.by_need
+            .values()
+            .filter(|flight| flight.token.is_none())
+            .map(|flight| flight.fetch.clone())
+            .collect()
+    }
+
+    /// Takes the waiters whose time is up. Their flights go on for the others.
+    pub fn overdue(&mut self, now: Monotonic) -> Vec<Waiter> {
+        let mut overdue = Vec::new();
+        for flight in self.by_need.values_mut() {
+            overdue.extend(
+                flight
+                    .waiters
+                    .extract_if(.., |waiter| now >= waiter.deadline),
+            );
+        }
+        for waiter in &overdue {
+            self.leave(waiter.stream);
+        }
+        overdue
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::directory::TeamId;
+
+    const PATIENCE: Duration = Duration::from_millis(500);
+
+    fn fetch(team: u32) -> Fetch {
+        Fetch {
+            need: Need {
+                team: TeamId(team),
+                held: None,
+            },
+            known: None,
+        }
+    }
+
+    fn join(flights: &mut Flights, stream: u32, team: u32, now: u64) -> Join {
+        let request = Request::parse([]);
+        let now = Monotonic::from_millis(now);
+        flights.join(stream, request, fetch(team), now, PATIENCE)
+    }
+
+    fn streams(waiters: &[Waiter]) -> Vec<u32> {
+        waiters.iter().map(|waiter| waiter.stream).collect()
+    }
+
+    #[test]
+    fn equal_needs_share_one_callout() {
+        let mut flights = Flights::default();
+        assert_eq!(join(&mut flights, 1, 7, 0), Join::Lead);
+        flights.sent(&fetch(7).need, 100, 1, Monotonic::from_millis(0));
+        assert_eq!(join(&mut flights, 2, 7, 0), Join::Aboard);
+        assert_eq!(join(&mut flights, 3, 8, 0), Join::Lead);
+        assert_eq!(streams(&flights.land(100).unwrap().waiters), [1, 2]);
+        assert!(flights.land(100).is_none());
+        assert!(!flights.is_empty());
+    }
+
+    #[test]
+    fn a_leader_that_leaves_grounds_the_flight_and_nobody_is_lost() {
+        let mut flights = Flights::default();
+        join(&mut flights, 1, 7, 0);
+        flights.sent(&fetch(7).need, 100, 1, Monotonic::from_millis(0));
+        join(&mut flights, 2, 7, 0);
+        flights.leave(1);
+        assert_eq!(flights.grounded(), [fetch(7)]);
+        assert!(flights.land(100).is_none(), "the leader's reply is void");
+        flights.sent(&fetch(7).need, 101, 0, Monotonic::from_millis(5));
+        assert!(flights.grounded().is_empty());
+        assert_eq!(streams(&flights.land(101).unwrap().waiters), [2]);
+        assert!(flights.is_empty());
+    }
+
+    #[test]
+    fn a_waiter_that_leaves_does_not_disturb_the_leader() {
+        let mut flights = Flights::default();
+        join(&mut flights, 1, 7, 0);
+        flights.sent(&fetch(7).need, 100, 1, Monotonic::from_millis(0));
+        join(&mut flights, 2, 7, 0);
+        flights.leave(2);
+        flights.leave(99);
+        assert!(flights.grounded().is_empty());
+        assert_eq!(streams(&flights.land(100).unwrap().waiters), [1]);
+    }
+
+    #[test]
+    fn the_last_one_out_ends_the_flight() {
+        let mut flights = Flights::default();
+        join(&mut flights, 1, 7, 0);
+        flights.sent(&fetch(7).need, 100, 1, Monotonic::from_millis(0));
+        flights.leave(1);
+        assert!(flights.is_empty() && flights.land(100).is_none());
+    }
+
+    #[test]
+    fn waiters_are_bounded_in_time() {
+        let mut flights = Flights::default();
+        join(&mut flights, 1, 7, 0);
+        flights.sent(&fetch(7).need, 100, 1, Monotonic::from_millis(0));
+        join(&mut flights, 2, 7, 400);
+        assert!(flights.overdue(Monotonic::from_millis(499)).is_empty());
+        assert_eq!(streams(&flights.overdue(Monotonic::from_millis(500))), [1]);
+        assert_eq!(streams(&flights.overdue(Monotonic::from_millis(900))), [2]);
+        assert!(flights.is_empty());
+    }
+
+    #[test]
+    fn waiters_are_bounded_in_number() {
+        let mut flights = Flights::default();
+        for stream in 0..MAX_WAITERS {
+            join(&mut flights, stream as u32, 7, 0);
+        }
+        assert_eq!(join(&mut flights, u32::MAX, 7, 0), Join::Full);
+    }
+}

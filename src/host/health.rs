@@ -1,0 +1,68 @@
+//! `/ready` and `/health`, on a listener of their own. Nothing secret is in them.
+
+use serde::Serialize;
+
+use super::root::{Plugin, respond_plainly};
+use crate::snapshot::lease::Attempt;
+use crate::snapshot::manifest::RecordCounts;
+use crate::snapshot::status::{Freshness, Status};
+use crate::time::Monotonic;
+
+#[derive(Serialize)]
+struct Health {
+    generation: Option<u64>,
+    stream_id: Option<String>,
+    snapshot_age_ms: Option<u64>,
+    watermark_age_ms: Option<u64>,
+    records: RecordCounts,
+    loader: LoaderHealth,
+    stale: bool,
+}
+
+#[derive(Serialize)]
+struct LoaderHealth {
+    /// `idle`, `loading`, or `bad_snapshot`: the newest one cannot be loaded, the last good one stays.
+    state: &'static str,
+    /// Longest time that the last load held a VM.
+    longest_slice_us: Option<u64>,
+}
+
+/// Answers a request of the health listener; `false` when the path is not one of its two.
+pub fn answer(plugin: &mut Plugin, path: &[u8]) -> bool {
+    let path = path.split(|byte| *byte == b'?').next().unwrap_or_default();
+    let now = plugin.now();
+    let status = Status::read(&plugin.store, &plugin.keys).unwrap_or_default();
+    let sent = match path {
+        b"/ready" if status.live.is_some() => respond_plainly(200, "text/plain", b"ready\n"),
+        b"/ready" => respond_plainly(503, "text/plain", b"no snapshot was loaded yet\n"),
+        b"/health" => {
+            let body = serde_json::to_vec(&describe(plugin, &status, now)).unwrap_or_default();
+            respond_plainly(200, "application/json", &body)
+        }
+        _ => return false,
+    };
+    sent.is_ok()
+}
+
+fn describe(plugin: &Plugin, status: &Status, now: Monotonic) -> Health {
+    let live = status.live.as_ref();
+    let millis = |age: std::time::Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+    let loading = Attempt::is_in_progress(&plugin.store, &plugin.keys).unwrap_or(false);
+    Health {
+        generation: live.map(|live| live.generation),
+        stream_id: live.map(|live| live.stream_id.to_string()),
+        snapshot_age_ms: live.map(|live| millis(live.age(now))),
+        // No publisher writes watermarks yet.
+        watermark_age_ms: None,
+        records: live.map(|live| live.records).unwrap_or_default(),
+        loader: LoaderHealth {
+            state: match (&status.bad, loading) {
+                (_, true) => "loading",
+                (Some(_), false) => "bad_snapshot",
+                (None, false) => "idle",
+            },
+            longest_slice_us: live.map(|live| live.longest_slice_micros),
+        },
+        stale: status.freshness(now, &plugin.settings.snapshot) != Freshness::Current,
+    }
+}

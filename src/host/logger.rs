@@ -1,0 +1,47 @@
+//! `log` records go to Envoy's log. A status other than "ok" is dropped: there is nowhere to tell it.
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+use super::abi::{self, Severity};
+
+struct EnvoyLog;
+
+impl Log for EnvoyLog {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let severity = match record.level() {
+            Level::Error => Severity::Error,
+            Level::Warn => Severity::Warn,
+            Level::Info => Severity::Info,
+            Level::Debug => Severity::Debug,
+            Level::Trace => Severity::Trace,
+        };
+        let _ = abi::log(severity, &format!("flag_definitions: {}", record.args()));
+    }
+
+    fn flush(&self) {}
+}
+
+/// Installs the logger, and a panic hook that says where a trap came from. The panic's message is left
+/// out: it could repeat what a client sent.
+pub fn install() {
+    // Only the first root context of a VM installs it.
+    if log::set_logger(&EnvoyLog).is_ok() {
+        log::set_max_level(LevelFilter::Info);
+        std::panic::set_hook(Box::new(|panic| {
+            let place = panic
+                .location()
+                .map_or_else(String::new, ToString::to_string);
+            let _ = abi::log(
+                Severity::Critical,
+                &format!("flag_definitions: trap at {place}"),
+            );
+        }));
+    }
+}

@@ -1,0 +1,29 @@
+//! The shell: the only room that imports `proxy_wasm`.
+//!
+//! It translates: header maps → [`Request`](crate::request::Request), [`Step`](crate::pipeline::Step) →
+//! host calls. [`abi`] declares the host functions and returns every status; [`sdk`] hands the SDK's
+//! callbacks to [`root`], [`stream`] and [`health`], which natively run against a fake host.
+//!
+//! Rules of the host that shape this room:
+//! - A trap takes the VM of a worker down, so nothing here may panic; a `RefCell` is only ever tried.
+//! - A callout belongs to the context that made it. A leader's reply is lost with the leader's stream, so
+//!   the root context sends again on its tick ([`flights`]).
+//! - During a configuration update two root contexts live in one VM and both tick ([`registry`]).
+
+mod abi;
+#[cfg(test)]
+mod fake;
+mod flights;
+mod health;
+mod logger;
+mod recorder;
+mod registry;
+mod root;
+#[cfg(target_arch = "wasm32")]
+mod sdk;
+mod store;
+mod stream;
+mod wire;
+
+#[cfg(test)]
+mod tests;

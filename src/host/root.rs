@@ -1,0 +1,598 @@
+//! What belongs to one plugin configuration in one VM: settings, loader, waiting requests, counts.
+
+use std::cell::RefCell;
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::abi;
+use super::flights::{Flight, Flights, Join};
+use super::recorder::Recorder;
+use super::registry;
+use super::store::SharedData;
+use crate::config::{Role, Settings};
+use crate::definitions::confirmed::{self, Confirmed};
+use crate::definitions::{Need, Outcome};
+use crate::metrics::{Metric, Purpose};
+use crate::pipeline::{self, Context, Fetch, Observed, Step};
+use crate::redis::{self, Command, Failure};
+use crate::reply::{Reply, Why};
+use crate::request::{FORWARD_REASON_HEADER, Request};
+use crate::shared::Keys;
+use crate::snapshot::loader::{Event, Loader};
+use crate::snapshot::status::{Freshness, Status};
+use crate::time::Monotonic;
+
+/// Tick while somebody waits or a load is under way.
+const FAST_TICK: Duration = Duration::from_millis(10);
+
+/// Tick until the first snapshot is there.
+const START_TICK: Duration = Duration::from_millis(100);
+
+/// Longest tick: it renews the lease and looks for a new status.
+const SLOW_TICK: Duration = Duration::from_secs(1);
+
+/// How long what is known of the snapshot may be old before a tick reads it again.
+const STATUS_AGE: Duration = Duration::from_millis(200);
+
+/// How often Envoy's counters are brought up to date.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Room for the framing around a payload in a callout's reply.
+const FRAMING: usize = 1 << 10;
+
+/// Largest reply to the loader: a manifest of the most pages that one may have is about 5 MB.
+const LARGEST_SNAPSHOT_REPLY: usize = 8 << 20;
+
+/// A root context, shared with its streams. Callbacks of one VM never nest, so borrowing it always works;
+/// where it would not, the request goes on untouched rather than trapping the VM.
+pub type Shared = Rc<RefCell<Root>>;
+
+/// One root context.
+pub struct Root {
+    id: u32,
+    plugin: Option<Plugin>,
+}
+
+/// What a valid configuration brings to life.
+pub struct Plugin {
+    id: u32,
+    pub settings: Settings,
+    pub keys: Keys,
+    pub store: SharedData,
+    status: Status,
+    status_read_at: Option<Monotonic>,
+    loader: Loader,
+    loader_token: Option<u32>,
+    flights: Flights,
+    recorder: Recorder,
+    flushed_at: Monotonic,
+    tick: Option<Duration>,
+    serves_requests: bool,
+    last_problem: Option<Event>,
+    now: Monotonic,
+}
+
+impl Root {
+    /// A root context that is not configured yet.
+    pub fn new(id: u32) -> Self {
+        Self { id, plugin: None }
+    }
+
+    /// Reads the plugin configuration; `false` makes Envoy reject it.
+    pub fn configure(&mut self, size: usize) -> bool {
+        let configuration = match abi::plugin_configuration(size) {
+            Ok(bytes) => bytes,
+            Err(status) => {
+                log::error!("plugin configuration: cannot be read: {status}");
+                return false;
+            }
+        };
+        let settings = match Settings::from_json(&configuration) {
+            Ok(settings) => settings,
+            Err(error) => {
+                log::error!("{error}");
+                return false;
+            }
+        };
+        let mut plugin = Plugin::new(self.id, settings);
+        if plugin.settings.role == Role::Filter {
+            if let Err(status) = plugin.recorder.define() {
+                log::error!("metrics: cannot be defined: {status}");
+                return false;
+            }
+            registry::enter(self.id, plugin.keys.scope());
+            plugin.set_tick(START_TICK);
+        }
+        self.plugin = Some(plugin);
+        true
+    }
+
+    /// The configured plugin.
+    pub fn plugin(&mut self) -> Option<&mut Plugin> {
+        self.plugin.as_mut()
+    }
+
+    /// Regular work.
+    pub fn tick(&mut self) {
+        if let Some(plugin) = &mut self.plugin {
+            plugin.on_tick();
+        }
+    }
+
+    /// The context ends.
+    pub fn done(&mut self) {
+        registry::leave(self.id);
+        if let Some(plugin) = &mut self.plugin {
+            plugin.flush();
+        }
+    }
+}
+
+impl Plugin {
+    fn new(id: u32, settings: Settings) -> Self {
+        // Random keys of a hasher: unpredictable, without a dependency that Envoy's WASI does not load.
+        let owner = RandomState::new().build_hasher().finish();
+        Self {
+            id,
+            keys: Keys::new(&settings),
+            store: SharedData,
+            status: Status::default(),
+            status_read_at: None,
+            loader: Loader::new(&settings, owner),
+            loader_token: None,
+            flights: Flights::default(),
+            recorder: Recorder::default(),
+            flushed_at: Monotonic::default(),
+            tick: None,
+            serves_requests: false,
+            last_problem: None,
+            now: Monotonic::default(),
+            settings,
+        }
+    }
+
+    /// The time; when the clock fails, the last time that it did not.
+    pub fn now(&mut self) -> Monotonic {
+        if let Ok(now) = abi::monotonic() {
+            self.now = now;
+        }
+        self.now
+    }
+
+    /// What is known of the snapshot. Without a live one, shared data is asked each time: it may have come.
+    fn freshness(&mut self, now: Monotonic) -> Freshness {
+        if self.status.live.is_none() {
+            self.read_status(now);
+        }
+        self.status.freshness(now, &self.settings.snapshot)
+    }
+
+    fn read_status(&mut self, now: Monotonic) {
+        if let Ok(status) = Status::read(&self.store, &self.keys) {
+            self.status = status;
+            self.status_read_at = Some(now);
+        }
+    }
+
+    /// Decides a new request. `true` pauses it: it was answered, or it waits.
+    pub fn on_request(&mut self, stream: u32, request: Request) -> bool {
+        self.serves_requests = true;
+        let now = self.now();
+        let freshness = self.freshness(now);
+        let mut observed = Observed::default();
+        let context = Context {
+            settings: &self.settings,
+            keys: &self.keys,
+            store: &self.store,
+            freshness,
+            now,
+        };
+        let fetch = match pipeline::start(&request, &context, &mut observed) {
+            Step::Fetch(fetch) => fetch,
+            Step::Reply(reply) if reply.answer.rests_on_snapshot() => {
+                let step = self.refuse(&request, reply, now);
+                self.observe(&observed);
+                return self.act(step, Pending::No);
+            }
+            step => {
+                self.observe(&observed);
+                return self.act(step, Pending::No);
+            }
+        };
+        self.observe(&observed);
+        self.fetch(stream, request, fetch, now)
+    }
+
+    /// Looks again before a refusal is sent: what this worker knows of the snapshot may be a tick old, and
+    /// SDKs drop their flags on 401.
+    fn refuse<'a>(&self, request: &'a Request, reply: Reply<'a>, now: Monotonic) -> Step<'a> {
+        let why = match Status::read(&self.store, &self.keys) {
+            Ok(status) => match status.freshness(now, &self.settings.snapshot) {
+                Freshness::Current => return Step::Reply(reply),
+                Freshness::Aging => Why::SnapshotAging,
+                Freshness::Expired => Why::SnapshotExpired,
+                Freshness::Missing => Why::SnapshotMissing,
+            },
+            Err(_) => Why::SharedData,
+        };
+        pipeline::undecided(request, &self.settings, why)
+    }
+
+    /// Answers a request whose headers could not even be read.
+    pub fn on_unreadable_request(&mut self) -> bool {
+        let request = Request::parse([]);
+        let step = pipeline::undecided(&request, &self.settings, Why::SharedData);
+        self.act(step, Pending::No)
+    }
+
+    fn fetch(&mut self, stream: u32, request: Request, fetch: Fetch, now: Monotonic) -> bool {
+        // Time for one callout and for a second one, after a leader left.
+        let patience = self.settings.redis.timeout * 2 + Duration::from_millis(100);
+        let need = fetch.need.clone();
+        let join = self
+            .flights
+            .join(stream, request.clone(), fetch, now, patience);
+        match join {
+            Join::Full => {
+                let step = pipeline::undecided(&request, &self.settings, Why::Overloaded);
+                return self.act(step, Pending::No);
+            }
+            Join::Lead => {
+                let command = need.command(&self.settings.definitions);
+                match self.send(&command) {
+                    Ok(token) => self.flights.sent(&need, token, stream, now),
+                    Err(failure) => {
+                        self.flights.leave(stream);
+                        self.recorder
+                            .count(Metric::Callout(Purpose::Definitions, Err(failure)));
+                        let mut observed = Observed::default();
+                        let outcome = Outcome::Failed(failure);
+                        let step =
+                            pipeline::resume(&request, &self.settings, &outcome, &mut observed);
+                        self.observe(&observed);
+                        return self.act(step, Pending::No);
+                    }
+                }
+            }
+            Join::Aboard => {}
+        }
+        self.set_tick(FAST_TICK);
+        true
+    }
+
+    /// Whether a request waits for a callout.
+    pub fn is_waiting(&self, stream: u32) -> bool {
+        self.flights.is_waiting(stream)
+    }
+
+    /// A stream is gone.
+    pub fn on_stream_done(&mut self, stream: u32) {
+        self.flights.leave(stream);
+    }
+
+    /// A callout was answered. `context` is the one it is delivered to.
+    pub fn on_callout(&mut self, context: u32, token: u32, body_size: usize) {
+        if self.loader_token == Some(token) {
+            self.loader_token = None;
+            self.on_snapshot_reply(body_size);
+        } else if let Some(flight) = self.flights.land(token) {
+            self.on_definitions_reply(flight, body_size);
+            // The host goes on in the context that it called.
+            let _ = abi::set_effective_context(context);
+        }
+    }
+
+    fn on_definitions_reply(&mut self, flight: Flight, body_size: usize) {
+        let most = usize::try_from(self.settings.definitions.max_bytes).unwrap_or(usize::MAX);
+        let reply = read_callout(body_size, most.saturating_add(FRAMING));
+        let dialect = self.settings.redis.dialect;
+        let decoded = reply
+            .as_ref()
+            .map_err(|failure| *failure)
+            .and_then(|(status, body)| redis::decode(dialect, status.as_deref(), body));
+        self.recorder.count(Metric::Callout(
+            Purpose::Definitions,
+            decoded.as_ref().map(drop).map_err(|failure| *failure),
+        ));
+        let outcome = Outcome::of(decoded, &self.settings.definitions);
+        self.remember(&flight, &outcome);
+        self.report(flight.fetch.need.team, &outcome);
+        for waiter in &flight.waiters {
+            if abi::set_effective_context(waiter.stream).is_err() {
+                // The stream is gone; nobody is left to answer.
+                continue;
+            }
+            let mut observed = Observed::default();
+            let step = pipeline::resume(&waiter.request, &self.settings, &outcome, &mut observed);
+            self.observe(&observed);
+            self.act(step, Pending::Yes);
+        }
+    }
+
+    /// Keeps the ETag that a callout brought, as of when it was sent.
+    fn remember(&mut self, flight: &Flight, outcome: &Outcome<'_>) {
+        let (Outcome::Same(etag)
+        | Outcome::Full {
+            etag: Some(etag), ..
+        }) = outcome
+        else {
+            return;
+        };
+        let confirmed = Confirmed {
+            etag: etag.clone(),
+            at: flight.sent_at,
+        };
+        let team = flight.fetch.need.team;
+        let before = flight.fetch.known.as_ref();
+        // If shared data fails, the next request asks again.
+        let _ = confirmed::store(&self.store, &self.keys, team, before, &confirmed);
+    }
+
+    fn report(&self, team: crate::directory::TeamId, outcome: &Outcome<'_>) {
+        match outcome {
+            Outcome::Undecodable => log::warn!("team {team}: the payload is not plain JSON"),
+            Outcome::Failed(
+                failure @ (Failure::TooBig | Failure::Refused | Failure::Malformed),
+            ) => {
+                log::warn!("team {team}: {failure}");
+            }
+            _ => {}
+        }
+    }
+
+    fn on_snapshot_reply(&mut self, body_size: usize) {
+        let began = abi::now();
+        let reply = read_callout(body_size, LARGEST_SNAPSHOT_REPLY);
+        let dialect = self.settings.redis.dialect;
+        let decoded = reply
+            .as_ref()
+            .map_err(|failure| *failure)
+            .and_then(|(status, body)| redis::decode(dialect, status.as_deref(), body));
+        self.recorder.count(Metric::Callout(
+            Purpose::Snapshot,
+            decoded.as_ref().map(drop).map_err(|failure| *failure),
+        ));
+        let mut events = Vec::new();
+        self.loader.reply(&self.store, decoded, &mut events);
+        self.took(began);
+        self.on_events(&events);
+        if self.loader.is_busy() {
+            self.set_tick(FAST_TICK);
+        }
+    }
+
+    fn took(&mut self, began: Result<Duration, abi::Status>) {
+        if let (Ok(began), Ok(ended)) = (began, abi::now()) {
+            self.loader.took(ended.saturating_sub(began));
+        }
+    }
+
+    fn on_tick(&mut self) {
+        if self.settings.role != Role::Filter {
+            return;
+        }
+        let now = self.now();
+        self.answer_overdue(now);
+        self.send_grounded(now);
+        self.load(now);
+        let old = self
+            .status_read_at
+            .is_none_or(|read_at| now.since(read_at) >= STATUS_AGE);
+        if old {
+            self.read_status(now);
+        }
+        if now.since(self.flushed_at) >= FLUSH_INTERVAL {
+            self.flushed_at = now;
+            self.flush();
+        }
+        self.set_tick(if self.loader.is_busy() || !self.flights.is_empty() {
+            FAST_TICK
+        } else if self.status.live.is_none() {
+            START_TICK
+        } else {
+            SLOW_TICK.min(self.settings.snapshot.poll_interval)
+        });
+    }
+
+    fn answer_overdue(&mut self, now: Monotonic) {
+        for waiter in self.flights.overdue(now) {
+            if abi::set_effective_context(waiter.stream).is_ok() {
+                let step = pipeline::undecided(&waiter.request, &self.settings, Why::Timeout);
+                self.act(step, Pending::Yes);
+            }
+        }
+        let _ = abi::set_effective_context(self.id);
+    }
+
+    fn send_grounded(&mut self, now: Monotonic) {
+        for fetch in self.flights.grounded() {
+            let need: Need = fetch.need;
+            match self.send(&need.command(&self.settings.definitions)) {
+                Ok(token) => self.flights.sent(&need, token, self.id, now),
+                Err(failure) => {
+                    self.recorder
+                        .count(Metric::Callout(Purpose::Definitions, Err(failure)));
+                    let Some(flight) = self.flights.take(&need) else {
+                        continue;
+                    };
+                    let outcome = Outcome::Failed(failure);
+                    for waiter in &flight.waiters {
+                        if abi::set_effective_context(waiter.stream).is_ok() {
+                            let mut observed = Observed::default();
+                            let step = pipeline::resume(
+                                &waiter.request,
+                                &self.settings,
+                                &outcome,
+                                &mut observed,
+                            );
+                            self.observe(&observed);
+                            self.act(step, Pending::Yes);
+                        }
+                    }
+                    let _ = abi::set_effective_context(self.id);
+                }
+            }
+        }
+    }
+
+    fn load(&mut self, now: Monotonic) {
+        if registry::is_superseded(self.id, self.keys.scope()) {
+            return;
+        }
+        let began = abi::now();
+        let mut events = Vec::new();
+        let command = self
+            .loader
+            .tick(&self.store, now, self.serves_requests, &mut events);
+        self.took(began);
+        if let Some(command) = command {
+            match self.send(&command) {
+                Ok(token) => self.loader_token = Some(token),
+                Err(failure) => {
+                    self.recorder
+                        .count(Metric::Callout(Purpose::Snapshot, Err(failure)));
+                    self.loader.reply(&self.store, Err(failure), &mut events);
+                }
+            }
+        }
+        self.on_events(&events);
+    }
+
+    fn on_events(&mut self, events: &[Event]) {
+        for event in events {
+            self.recorder.count(Metric::Loader(*event));
+            if *event == Event::Loaded {
+                self.last_problem = None;
+                let now = self.now;
+                self.read_status(now);
+                if let Some(live) = &self.status.live {
+                    log::info!(
+                        "snapshot {} loaded, as of {}: {} teams, longest slice {} us",
+                        live.generation,
+                        live.stream_id,
+                        live.records.teams,
+                        live.longest_slice_micros
+                    );
+                }
+            } else if event.is_problem() && self.last_problem != Some(*event) {
+                // Once per problem, not once per second.
+                self.last_problem = Some(*event);
+                log::warn!("loading the snapshot: {}", event.label());
+            }
+        }
+    }
+
+    fn send(&self, command: &Command) -> Result<u32, Failure> {
+        let redis = &self.settings.redis;
+        let request = redis::encode(redis.dialect, command);
+        let headers = [
+            (":method", request.method),
+            (":path", request.path.as_str()),
+            (":authority", redis.cluster.as_str()),
+            ("content-type", "text/plain"),
+        ];
+        abi::http_call(&redis.cluster, &headers, &request.body, redis.timeout)
+            .map_err(|_| Failure::NotSent)
+    }
+
+    /// Carries a decision out in the effective context. `true` when the request stays paused.
+    fn act(&mut self, step: Step<'_>, pending: Pending) -> bool {
+        match step {
+            Step::Reply(reply) => match respond(&reply) {
+                Ok(()) => {
+                    self.recorder.count(Metric::Answer(reply.answer));
+                    true
+                }
+                Err(status) => {
+                    log::error!("an answer could not be sent: {status}");
+                    false
+                }
+            },
+            Step::Forward(why) => {
+                self.recorder.count(Metric::Forwarded(why));
+                let _ = abi::set_request_header(FORWARD_REASON_HEADER, why.label());
+                if pending == Pending::Yes {
+                    let _ = abi::continue_request();
+                }
+                false
+            }
+            // Only `start` asks for a read, and it is carried out there.
+            Step::Fetch(_) => false,
+        }
+    }
+
+    fn observe(&mut self, observed: &Observed) {
+        let Observed { auth, etag, cache } = observed;
+        if let Some(method) = auth {
+            self.recorder.count(Metric::Auth(*method));
+        }
+        if let Some(result) = etag {
+            self.recorder.count(Metric::ETag(*result));
+        }
+        if let Some(result) = cache {
+            self.recorder.count(Metric::Cache(*result));
+        }
+    }
+
+    fn flush(&mut self) {
+        let now = self.now;
+        let age = self
+            .status
+            .live
+            .as_ref()
+            .map(|live| live.age(now).as_secs());
+        self.recorder.flush(age);
+    }
+
+    fn set_tick(&mut self, period: Duration) {
+        if self.tick != Some(period) && abi::set_tick_period(period).is_ok() {
+            self.tick = Some(period);
+        }
+    }
+}
+
+/// Whether a request was paused by an earlier callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pending {
+    No,
+    Yes,
+}
+
+/// Sends an answer in the effective context.
+fn respond(reply: &Reply<'_>) -> Result<(), abi::Status> {
+    let headers: Vec<(&str, &[u8])> = reply
+        .headers
+        .iter()
+        .map(|(name, value)| (*name, value.as_ref()))
+        .collect();
+    // Shown in access logs as RESPONSE_CODE_DETAILS.
+    abi::send_local_response(
+        reply.answer.status(),
+        reply.answer.label(),
+        &headers,
+        reply.body,
+    )
+}
+
+/// Answers with something that is not about flag definitions.
+pub fn respond_plainly(status: u16, content_type: &str, body: &[u8]) -> Result<(), abi::Status> {
+    let headers = [
+        ("content-type", content_type.as_bytes()),
+        ("cache-control", b"no-store"),
+    ];
+    abi::send_local_response(status, "flag_definitions_health", &headers, body)
+}
+
+type CalloutReply = (Option<Vec<u8>>, Vec<u8>);
+
+/// Reads the reply of the callout that is being delivered. A reply that is too big is not copied.
+fn read_callout(body_size: usize, most: usize) -> Result<CalloutReply, Failure> {
+    let status = abi::callout_header(":status").map_err(|_| Failure::Unavailable)?;
+    if body_size > most {
+        return Err(Failure::TooBig);
+    }
+    let body = abi::callout_body(body_size).map_err(|_| Failure::Malformed)?;
+    Ok((status, body))
+}

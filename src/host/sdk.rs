@@ -1,0 +1,99 @@
+//! The SDK's callbacks, handed on.
+
+#![allow(unsafe_code)]
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{Action, ContextType};
+
+use super::logger;
+use super::root::{Root, Shared};
+use super::stream::{self, Next, Stream};
+
+proxy_wasm::main! {{
+    logger::install();
+    proxy_wasm::set_root_context(|id| Box::new(RootAdapter {
+        id,
+        root: Rc::new(RefCell::new(Root::new(id))),
+    }));
+}}
+
+struct RootAdapter {
+    id: u32,
+    root: Shared,
+}
+
+impl Context for RootAdapter {
+    fn on_http_call_response(&mut self, token: u32, _: usize, body_size: usize, _: usize) {
+        stream::on_callout(&self.root, self.id, token, body_size);
+    }
+
+    fn on_done(&mut self) -> bool {
+        if let Ok(mut root) = self.root.try_borrow_mut() {
+            root.done();
+        }
+        true
+    }
+}
+
+impl RootContext for RootAdapter {
+    fn on_configure(&mut self, size: usize) -> bool {
+        match self.root.try_borrow_mut() {
+            Ok(mut root) => root.configure(size),
+            Err(_) => false,
+        }
+    }
+
+    fn on_tick(&mut self) {
+        if let Ok(mut root) = self.root.try_borrow_mut() {
+            root.tick();
+        }
+    }
+
+    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(StreamAdapter(Stream::new(
+            id,
+            Rc::clone(&self.root),
+        ))))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+struct StreamAdapter(Stream);
+
+fn action(next: Next) -> Action {
+    match next {
+        Next::Continue => Action::Continue,
+        Next::Pause => Action::Pause,
+    }
+}
+
+impl Context for StreamAdapter {
+    fn on_http_call_response(&mut self, token: u32, _: usize, body_size: usize, _: usize) {
+        stream::on_callout(&self.0.root, self.0.id, token, body_size);
+    }
+
+    fn on_done(&mut self) -> bool {
+        self.0.done();
+        true
+    }
+}
+
+impl HttpContext for StreamAdapter {
+    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+        action(self.0.on_request_headers())
+    }
+
+    fn on_http_request_body(&mut self, _: usize, _: bool) -> Action {
+        action(self.0.on_more())
+    }
+
+    fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        action(self.0.on_more())
+    }
+}

@@ -1,0 +1,237 @@
+//! Every metric name, once.
+//!
+//! Envoy knows no labels in Wasm metrics, so a label is part of the name, as `;key=value`, and
+//! `stats_tags` in the bootstrap turns it into one (`envoy/bootstrap.yaml`). All are defined at start.
+//! Workers count in memory ([`Counts`]) and the shell adds the sums to Envoy's counters on its tick:
+//! a host call for each count would cost more than the count is worth.
+
+use crate::redis::Failure;
+use crate::reply::{Answer, Why};
+use crate::snapshot::loader::Event;
+
+pub use crate::directory::access::Method as AuthMethod;
+
+/// What a request's validators were worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ETagResult {
+    /// The client's version is current.
+    Hit,
+    /// It is not.
+    Miss,
+    /// The request has no validators.
+    None,
+    /// There is a payload without an ETag.
+    RedisMissing,
+    /// The ETag could not be read.
+    RedisError,
+}
+
+impl ETagResult {
+    const ALL: [(Self, &'static str); 5] = [
+        (Self::Hit, "hit"),
+        (Self::Miss, "miss"),
+        (Self::None, "none"),
+        (Self::RedisMissing, "redis_missing"),
+        (Self::RedisError, "redis_error"),
+    ];
+}
+
+/// Whether the payload was there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheResult {
+    /// It was.
+    Hit,
+    /// The key is absent.
+    Miss,
+    /// It is not known, or cannot be read.
+    Error,
+}
+
+impl CacheResult {
+    const ALL: [(Self, &'static str); 3] = [
+        (Self::Hit, "hit"),
+        (Self::Miss, "miss"),
+        (Self::Error, "error"),
+    ];
+}
+
+/// What a callout is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Payloads and ETags.
+    Definitions,
+    /// The snapshot.
+    Snapshot,
+}
+
+impl Purpose {
+    const ALL: [(Self, &'static str); 2] = [
+        (Self::Definitions, "definitions"),
+        (Self::Snapshot, "snapshot"),
+    ];
+}
+
+/// Something that is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    /// An answer was sent.
+    Answer(Answer),
+    /// A request was forwarded.
+    Forwarded(Why),
+    /// A callout ended.
+    Callout(Purpose, Result<(), Failure>),
+    /// A request's validators were looked at.
+    ETag(ETagResult),
+    /// A payload was read.
+    Cache(CacheResult),
+    /// A request authenticated.
+    Auth(AuthMethod),
+    /// The loader did something.
+    Loader(Event),
+}
+
+/// Age of the live snapshot, in seconds since Redis last said that it is the current one.
+pub const SNAPSHOT_AGE_SECONDS: &str = "flag_definitions_snapshot_age_seconds";
+
+impl Metric {
+    /// All counters, in the order of their slots in [`Counts`].
+    pub fn all() -> impl Iterator<Item = Self> {
+        let callouts = Purpose::ALL.into_iter().flat_map(|(purpose, _)| {
+            std::iter::once(Ok(()))
+                .chain(Failure::ALL.into_iter().map(Err))
+                .map(move |outcome| Self::Callout(purpose, outcome))
+        });
+        Answer::all()
+            .map(Self::Answer)
+            .chain(Why::ALL.into_iter().map(Self::Forwarded))
+            .chain(callouts)
+            .chain(
+                ETagResult::ALL
+                    .into_iter()
+                    .map(|(result, _)| Self::ETag(result)),
+            )
+            .chain(
+                CacheResult::ALL
+                    .into_iter()
+                    .map(|(result, _)| Self::Cache(result)),
+            )
+            .chain(AuthMethod::ALL.into_iter().map(Self::Auth))
+            .chain(Event::ALL.into_iter().map(Self::Loader))
+    }
+
+    /// Envoy's name of it.
+    ///
+    /// ```
+    /// use flag_definitions_filter::metrics::Metric;
+    /// use flag_definitions_filter::reply::Answer;
+    /// assert_eq!(
+    ///     Metric::Answer(Answer::NotModified).name(),
+    ///     "flag_definitions_answers_total;status=304;reason=not_modified;",
+    /// );
+    /// ```
+    pub fn name(self) -> String {
+        match self {
+            Self::Answer(answer) => format!(
+                "flag_definitions_answers_total;status={};reason={};",
+                answer.status(),
+                answer.label()
+            ),
+            Self::Forwarded(why) => {
+                format!("flag_definitions_forwarded_total;reason={};", why.label())
+            }
+            Self::Callout(purpose, outcome) => format!(
+                "flag_definitions_callouts_total;store={};outcome={};",
+                label(&Purpose::ALL, purpose),
+                match outcome {
+                    Ok(()) => "ok",
+                    Err(failure) => failure.label(),
+                }
+            ),
+            Self::ETag(result) => format!(
+                "flag_definitions_etag_total;result={};",
+                label(&ETagResult::ALL, result)
+            ),
+            Self::Cache(result) => format!(
+                "flag_definitions_cache_total;result={};",
+                label(&CacheResult::ALL, result)
+            ),
+            Self::Auth(method) => {
+                format!("flag_definitions_auth_total;method={};", method.label())
+            }
+            Self::Loader(event) => {
+                format!("flag_definitions_loader_total;event={};", event.label())
+            }
+        }
+    }
+}
+
+fn label<T: Copy + PartialEq>(all: &[(T, &'static str)], wanted: T) -> &'static str {
+    all.iter()
+        .find(|(item, _)| *item == wanted)
+        .map_or("other", |(_, label)| label)
+}
+
+/// Counts that Envoy has not been told of yet.
+#[derive(Clone, Debug)]
+pub struct Counts {
+    slots: Vec<(Metric, u64)>,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            slots: Metric::all().map(|metric| (metric, 0)).collect(),
+        }
+    }
+}
+
+impl Counts {
+    /// Counts one.
+    pub fn add(&mut self, metric: Metric) {
+        if let Some((_, count)) = self.slots.iter_mut().find(|(slot, _)| *slot == metric) {
+            *count += 1;
+        }
+    }
+
+    /// Takes what has been counted: slot number and sum, where it is not zero.
+    pub fn drain(&mut self) -> impl Iterator<Item = (usize, u64)> + '_ {
+        self.slots
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, (_, count))| *count > 0)
+            .map(|(slot, (_, count))| (slot, std::mem::take(count)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn names_are_unique_and_labels_are_plain() {
+        let mut names: Vec<_> = Metric::all().map(Metric::name).collect();
+        let count = names.len();
+        for name in &names {
+            assert!(name.ends_with(';') && !name.contains("other"), "{name}");
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ';' | '=');
+            assert!(name.chars().all(plain), "{name}");
+        }
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn every_metric_has_a_slot() {
+        let mut counts = Counts::default();
+        for metric in Metric::all() {
+            counts.add(metric);
+        }
+        let drained: Vec<_> = counts.drain().collect();
+        assert_eq!(drained.len(), Metric::all().count());
+        assert!(drained.iter().all(|(_, sum)| *sum == 1));
+        assert_eq!(counts.drain().count(), 0);
+    }
+}

@@ -1,0 +1,149 @@
+//! Replies in RESP2, as webdis' `.raw` output carries them.
+
+/// One reply; strings are read in place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply<'a> {
+    /// The key does not exist.
+    Nil,
+    /// A bulk string.
+    Bytes(&'a [u8]),
+    /// A status such as `OK`.
+    Status(&'a [u8]),
+    /// An integer.
+    Integer(i64),
+    /// An array of bulk strings.
+    Array(Vec<&'a [u8]>),
+    /// An error, without its `-`.
+    Error(&'a [u8]),
+}
+
+/// Bytes that are not a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotResp;
+
+/// Most elements of an array reply: the largest script here returns three.
+const MAX_ELEMENTS: usize = 1_024;
+
+/// Reads one reply, which must be all of `bytes`.
+///
+/// # Errors
+/// When the bytes are cut off, left over, or not RESP2.
+pub fn parse(bytes: &[u8]) -> Result<Reply<'_>, NotResp> {
+    let mut rest = bytes;
+    let reply = match line(&mut rest)? {
+        [b'$', length @ ..] => match number(length)? {
+            -1 => Reply::Nil,
+            length => Reply::Bytes(bulk(&mut rest, length)?),
+        },
+        [b'*', count @ ..] => {
+            let count = usize::try_from(number(count)?).map_err(|_| NotResp)?;
+            if count > MAX_ELEMENTS {
+                return Err(NotResp);
+            }
+            let mut elements = Vec::with_capacity(count);
+            for _ in 0..count {
+                let [b'$', length @ ..] = line(&mut rest)? else {
+                    return Err(NotResp);
+                };
+                elements.push(bulk(&mut rest, number(length)?)?);
+            }
+            Reply::Array(elements)
+        }
+        [b'+', status @ ..] => Reply::Status(status),
+        [b':', value @ ..] => Reply::Integer(number(value)?),
+        [b'-', error @ ..] => Reply::Error(error),
+        _ => return Err(NotResp),
+    };
+    if rest.is_empty() {
+        Ok(reply)
+    } else {
+        Err(NotResp)
+    }
+}
+
+fn line<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], NotResp> {
+    let end = rest
+        .windows(2)
+        .position(|pair| pair == b"\r\n")
+        .ok_or(NotResp)?;
+    let (line, tail) = rest.split_at_checked(end).ok_or(NotResp)?;
+    *rest = tail.get(2..).ok_or(NotResp)?;
+    Ok(line)
+}
+
+fn number(digits: &[u8]) -> Result<i64, NotResp> {
+    std::str::from_utf8(digits)
+        .ok()
+        .and_then(|digits| digits.parse().ok())
+        .ok_or(NotResp)
+}
+
+fn bulk<'a>(rest: &mut &'a [u8], length: i64) -> Result<&'a [u8], NotResp> {
+    let length = usize::try_from(length).map_err(|_| NotResp)?;
+    let (value, tail) = rest.split_at_checked(length).ok_or(NotResp)?;
+    *rest = tail.strip_prefix(b"\r\n").ok_or(NotResp)?;
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn each_kind_of_reply() {
+        for (text, reply) in [
+            ("$-1\r\n", Reply::Nil),
+            ("$0\r\n\r\n", Reply::Bytes(b"")),
+            ("$4\r\na\r\nb\r\n", Reply::Bytes(b"a\r\nb")),
+            ("+OK\r\n", Reply::Status(b"OK")),
+            (":-3\r\n", Reply::Integer(-3)),
+            ("-ERR no\r\n", Reply::Error(b"ERR no")),
+            ("*2\r\n$0\r\n\r\n$1\r\nx\r\n", Reply::Array(vec![b"", b"x"])),
+        ] {
+            assert_eq!(parse(text.as_bytes()), Ok(reply), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_reply_is_refused() {
+        for text in [
+            "",
+            "$",
+            "$2\r\nab",
+            "$3\r\nab\r\n",
+            "$-2\r\n",
+            "$99999999999999999999\r\n",
+            "*2\r\n$1\r\nx\r\n",
+            "*99999\r\n",
+            "*1\r\n:1\r\n",
+            "+OK\r\n+OK\r\n",
+            "OK",
+        ] {
+            assert_eq!(parse(text.as_bytes()), Err(NotResp), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arrays_of_arbitrary_strings_survive(
+            elements in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 0..5)
+        ) {
+            let mut text = format!("*{}\r\n", elements.len()).into_bytes();
+            for element in &elements {
+                text.extend(format!("${}\r\n", element.len()).bytes());
+                text.extend(element);
+                text.extend(b"\r\n");
+            }
+            let expected = elements.iter().map(Vec::as_slice).collect();
+            prop_assert_eq!(parse(&text), Ok(Reply::Array(expected)));
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            let _ = parse(&bytes);
+        }
+    }
+}

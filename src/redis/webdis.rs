@@ -1,0 +1,65 @@
+//! webdis: `POST /` with `COMMAND/argument/…` as body, percent-encoded.
+//!
+//! webdis takes the last `.ext` of the text as the output format, so `.raw` (RESP, binary safe) is always
+//! there; and it reads `+` as a blank, so everything but unreserved characters is encoded.
+
+use super::{Command, HttpRequest};
+
+/// Puts a command into webdis' words.
+pub fn encode(command: &Command) -> HttpRequest {
+    let mut body = Vec::with_capacity(command.0.iter().map(|part| part.len() + 8).sum());
+    for (index, part) in command.0.iter().enumerate() {
+        if index > 0 {
+            body.push(b'/');
+        }
+        percent_encode(part, &mut body);
+    }
+    body.extend_from_slice(b".raw");
+    HttpRequest {
+        method: "POST",
+        path: "/".to_owned(),
+        body,
+    }
+}
+
+/// Encodes all but the unreserved characters of RFC 3986 §2.3.
+fn percent_encode(bytes: &[u8], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for byte in bytes {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            out.push(*byte);
+        } else {
+            out.push(b'%');
+            for nibble in [byte >> 4, byte & 15] {
+                out.extend(HEX.get(usize::from(nibble)));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn body(command: &Command) -> String {
+        String::from_utf8(encode(command).body).unwrap()
+    }
+
+    #[test]
+    fn separators_blanks_and_dots_stay_part_of_their_argument() {
+        assert_eq!(
+            body(&Command::get("posthog:1:cache/teams/1/x y+.json")),
+            "GET/posthog%3A1%3Acache%2Fteams%2F1%2Fx%20y%2B.json.raw"
+        );
+    }
+
+    #[test]
+    fn scripts_carry_keys_and_arguments() {
+        assert_eq!(
+            body(&Command::eval_ro("return 1", &["a", "b"], &[b"\xff"])),
+            "EVAL_RO/return%201/2/a/b/%FF.raw"
+        );
+    }
+}

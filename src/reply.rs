@@ -1,0 +1,409 @@
+//! Every answer the filter can give, as data: status, headers, body.
+
+use std::borrow::Cow;
+
+use crate::definitions::ETag;
+use crate::request::{Cors, Method};
+
+/// Why a request could not be decided or served here. Becomes a 503, or the reason of a forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// No snapshot was loaded yet.
+    SnapshotMissing,
+    /// The snapshot is too old to decide anything.
+    SnapshotExpired,
+    /// The snapshot is too old to refuse anybody.
+    SnapshotAging,
+    /// The snapshot does not know the token or credential.
+    UnknownCredential,
+    /// Shared data failed, or holds what cannot be read.
+    SharedData,
+    /// Redis or its gateway is away, or answers nonsense.
+    Redis,
+    /// Redis did not answer in time.
+    Timeout,
+    /// Too many requests of this worker wait already.
+    Overloaded,
+    /// The request was forwarded before and came back.
+    Loop,
+}
+
+impl Why {
+    /// All of them, in the order of their discriminants.
+    pub const ALL: [Self; 9] = [
+        Self::SnapshotMissing,
+        Self::SnapshotExpired,
+        Self::SnapshotAging,
+        Self::UnknownCredential,
+        Self::SharedData,
+        Self::Redis,
+        Self::Timeout,
+        Self::Overloaded,
+        Self::Loop,
+    ];
+
+    /// Name in metrics, logs and the forward header.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::SnapshotMissing => "snapshot_missing",
+            Self::SnapshotExpired => "snapshot_expired",
+            Self::SnapshotAging => "snapshot_aging",
+            Self::UnknownCredential => "unknown_credential",
+            Self::SharedData => "shared_data",
+            Self::Redis => "redis",
+            Self::Timeout => "timeout",
+            Self::Overloaded => "overloaded",
+            Self::Loop => "loop",
+        }
+    }
+}
+
+/// What is answered. The labels of `flag_definitions_answers_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// 200 with the payload.
+    Definitions,
+    /// 304.
+    NotModified,
+    /// 200 to HEAD.
+    Head,
+    /// 200 to OPTIONS.
+    Preflight,
+    /// 400: no token, and a bearer that brings none.
+    TokenRequired,
+    /// 400: two tokens.
+    TokenRepeated,
+    /// 401: no credential.
+    NotAuthenticated,
+    /// 401: a secret key that may not read.
+    SecretInvalid,
+    /// 401: a personal key that may not read.
+    PersonalInvalid,
+    /// 401: a token that no team has.
+    TokenInvalid,
+    /// 403: a personal key without the scope.
+    ScopeMissing,
+    /// 405.
+    MethodNotAllowed,
+    /// 500: a payload that cannot be read.
+    Undecodable,
+    /// 500: a payload above `definitions.max_bytes`.
+    TooBig,
+    /// 503: there is no payload.
+    PayloadMissing,
+    /// 503: something that is needed is away.
+    Unavailable(Why),
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+const UNAVAILABLE: &str = "A service dependency is temporarily unavailable. This is likely a temporary issue. Please try again later.";
+const TIMED_OUT: &str = "The request timed out. This could be due to high load or network issues. Please try again later.";
+const INTERNAL: &str = "An internal server error occurred. Please try again later or contact support if the problem persists.";
+
+impl Answer {
+    /// All answers.
+    pub fn all() -> impl Iterator<Item = Self> {
+        [
+            Self::Definitions,
+            Self::NotModified,
+            Self::Head,
+            Self::Preflight,
+            Self::TokenRequired,
+            Self::TokenRepeated,
+            Self::NotAuthenticated,
+            Self::SecretInvalid,
+            Self::PersonalInvalid,
+            Self::TokenInvalid,
+            Self::ScopeMissing,
+            Self::MethodNotAllowed,
+            Self::Undecodable,
+            Self::TooBig,
+            Self::PayloadMissing,
+        ]
+        .into_iter()
+        .chain(Why::ALL.into_iter().map(Self::Unavailable))
+    }
+
+    /// HTTP status code.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::Definitions | Self::Head | Self::Preflight => 200,
+            Self::NotModified => 304,
+            Self::TokenRequired | Self::TokenRepeated => 400,
+            Self::NotAuthenticated
+            | Self::SecretInvalid
+            | Self::PersonalInvalid
+            | Self::TokenInvalid => 401,
+            Self::ScopeMissing => 403,
+            Self::MethodNotAllowed => 405,
+            Self::Undecodable | Self::TooBig => 500,
+            Self::PayloadMissing | Self::Unavailable(_) => 503,
+        }
+    }
+
+    /// Whether this refusal follows from what the snapshot says.
+    pub const fn rests_on_snapshot(self) -> bool {
+        matches!(
+            self,
+            Self::SecretInvalid | Self::PersonalInvalid | Self::TokenInvalid | Self::ScopeMissing
+        )
+    }
+
+    /// Name in metrics and logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Definitions => "definitions",
+            Self::NotModified => "not_modified",
+            Self::Head => "head",
+            Self::Preflight => "preflight",
+            Self::TokenRequired => "token_required",
+            Self::TokenRepeated => "token_repeated",
+            Self::NotAuthenticated => "not_authenticated",
+            Self::SecretInvalid => "secret_invalid",
+            Self::PersonalInvalid => "personal_invalid",
+            Self::TokenInvalid => "token_invalid",
+            Self::ScopeMissing => "scope_missing",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::Undecodable => "payload_undecodable",
+            Self::TooBig => "payload_too_big",
+            Self::PayloadMissing => "payload_missing",
+            Self::Unavailable(why) => why.label(),
+        }
+    }
+
+    /// `content-type` and body, but for the payload of a 200.
+    const fn content(self) -> Option<(&'static str, &'static str)> {
+        Some(match self {
+            Self::Definitions | Self::NotModified | Self::Preflight | Self::MethodNotAllowed => {
+                return None;
+            }
+            Self::Head => (JSON, ""),
+            Self::TokenRequired => (
+                TEXT,
+                "The 'token' query parameter is required unless authenticating with a phs_-prefixed token.",
+            ),
+            Self::TokenRepeated => (
+                TEXT,
+                "Failed to deserialize query string: duplicate field `token`",
+            ),
+            Self::NotAuthenticated => (
+                JSON,
+                r#"{"type":"authentication_error","code":"not_authenticated","detail":"Authentication credentials were not provided.","attr":null}"#,
+            ),
+            Self::SecretInvalid => (
+                JSON,
+                r#"{"type":"authentication_error","code":"authentication_failed","detail":"Secret API token is invalid.","attr":null}"#,
+            ),
+            Self::PersonalInvalid => (
+                JSON,
+                r#"{"type":"authentication_error","code":"authentication_failed","detail":"Personal API key is invalid.","attr":null}"#,
+            ),
+            Self::TokenInvalid => (
+                JSON,
+                r#"{"type":"authentication_error","code":"authentication_failed","detail":"The provided API key is invalid or has expired. Please check your API key and try again.","attr":null}"#,
+            ),
+            Self::ScopeMissing => (
+                JSON,
+                r#"{"type":"authentication_error","code":"permission_denied","detail":"Personal API key lacks required scopes (feature_flag:read or feature_flag:write).","attr":null}"#,
+            ),
+            Self::Undecodable | Self::TooBig => (TEXT, INTERNAL),
+            Self::PayloadMissing => (TEXT, UNAVAILABLE),
+            Self::Unavailable(Why::Timeout) => (TEXT, TIMED_OUT),
+            Self::Unavailable(_) => (TEXT, UNAVAILABLE),
+        })
+    }
+}
+
+/// One answer, ready to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply<'a> {
+    /// What it is.
+    pub answer: Answer,
+    /// Header fields, in order. `content-length` is Envoy's to add.
+    pub headers: Vec<(&'static str, Cow<'a, [u8]>)>,
+    /// Body, maybe empty.
+    pub body: &'a [u8],
+}
+
+impl<'a> Reply<'a> {
+    /// An answer whose content is fixed.
+    pub fn fixed(answer: Answer) -> Self {
+        let (headers, body) = match answer.content() {
+            None => (Vec::new(), ""),
+            Some((content_type, body)) => (vec![header("content-type", content_type)], body),
+        };
+        let mut reply = Self {
+            answer,
+            headers,
+            body: body.as_bytes(),
+        };
+        if answer == Answer::MethodNotAllowed {
+            reply.headers.push(header("allow", "GET, OPTIONS, HEAD"));
+        }
+        reply
+    }
+
+    /// 304: the client's version is current.
+    pub fn not_modified(etag: &ETag) -> Self {
+        let mut reply = Self::fixed(Answer::NotModified);
+        reply.validators(etag);
+        reply
+    }
+
+    /// 200 with the payload as stored.
+    pub fn definitions(etag: Option<&ETag>, body: &'a [u8]) -> Self {
+        let mut reply = Self {
+            answer: Answer::Definitions,
+            headers: vec![header("content-type", JSON)],
+            body,
+        };
+        if let Some(etag) = etag {
+            reply.validators(etag);
+        }
+        reply
+    }
+
+    fn validators(&mut self, etag: &ETag) {
+        self.headers.push(("etag", Cow::Owned(etag.weak())));
+        self.headers
+            .push(header("cache-control", "private, must-revalidate"));
+    }
+
+    /// Adds what a browser needs. The origin is mirrored, as PostHog does.
+    pub fn with_cors(mut self, method: Method, cors: &'a Cors) -> Self {
+        if let Some(origin) = &cors.origin {
+            let origin = Cow::Borrowed(origin.as_slice());
+            self.headers.push(("access-control-allow-origin", origin));
+        }
+        self.headers
+            .push(header("access-control-allow-credentials", "true"));
+        if method == Method::Options || cors.origin.is_some() {
+            self.headers.push(header(
+                "access-control-allow-methods",
+                "GET,POST,OPTIONS,HEAD",
+            ));
+        }
+        if let Some(names) = &cors.request_headers {
+            let names = Cow::Borrowed(names.as_slice());
+            self.headers.push(("access-control-allow-headers", names));
+        }
+        self.headers.push(header(
+            "vary",
+            "origin, access-control-request-method, access-control-request-headers",
+        ));
+        self
+    }
+}
+
+fn header<'a>(name: &'static str, value: &'static str) -> (&'static str, Cow<'a, [u8]>) {
+    (name, Cow::Borrowed(value.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn value<'a>(reply: &'a Reply<'_>, name: &str) -> Option<&'a str> {
+        let found: Vec<_> = reply.headers.iter().filter(|(n, _)| *n == name).collect();
+        assert!(found.len() <= 1, "{name} twice");
+        found
+            .first()
+            .map(|(_, value)| std::str::from_utf8(value).unwrap())
+    }
+
+    #[test]
+    fn an_outage_is_never_401_or_402() {
+        for why in Why::ALL {
+            assert_eq!(Answer::Unavailable(why).status(), 503);
+        }
+    }
+
+    #[test]
+    fn error_bodies_are_json_with_their_keys_in_posthogs_order() {
+        for answer in Answer::all().filter(|answer| matches!(answer.status(), 401 | 403)) {
+            let reply = Reply::fixed(answer);
+            let text = std::str::from_utf8(reply.body).unwrap();
+            let places: Vec<_> = [
+                r#"{"type":"#,
+                r#","code":"#,
+                r#","detail":"#,
+                r#","attr":null}"#,
+            ]
+            .iter()
+            .map(|key| text.find(key).unwrap())
+            .collect();
+            assert!(places.is_sorted());
+            assert!(serde_json::from_str::<serde_json::Value>(text).is_ok());
+            assert_eq!(value(&reply, "content-type"), Some("application/json"));
+            assert_eq!(value(&reply, "www-authenticate"), None);
+        }
+    }
+
+    #[test]
+    fn a_304_has_validators_and_no_content_type() {
+        let etag = ETag::new(b"abc").unwrap();
+        let reply = Reply::not_modified(&etag);
+        assert_eq!(value(&reply, "etag"), Some("W/\"abc\""));
+        assert_eq!(
+            value(&reply, "cache-control"),
+            Some("private, must-revalidate")
+        );
+        assert_eq!(value(&reply, "content-type"), None);
+        assert!(reply.body.is_empty());
+    }
+
+    #[test]
+    fn a_200_without_an_etag_has_only_its_content_type() {
+        let reply = Reply::definitions(None, b"{}");
+        assert_eq!(reply.headers.len(), 1);
+        assert_eq!(value(&reply, "content-type"), Some("application/json"));
+    }
+
+    #[test]
+    fn a_405_names_the_methods() {
+        let reply = Reply::fixed(Answer::MethodNotAllowed);
+        assert_eq!(value(&reply, "allow"), Some("GET, OPTIONS, HEAD"));
+        assert!(reply.body.is_empty());
+    }
+
+    #[test]
+    fn cors_mirrors_the_request() {
+        let cors = Cors {
+            origin: Some(b"https://app".to_vec()),
+            request_headers: Some(b"authorization".to_vec()),
+        };
+        let reply = Reply::fixed(Answer::Preflight).with_cors(Method::Options, &cors);
+        for (name, expected) in [
+            ("access-control-allow-origin", "https://app"),
+            ("access-control-allow-credentials", "true"),
+            ("access-control-allow-methods", "GET,POST,OPTIONS,HEAD"),
+            ("access-control-allow-headers", "authorization"),
+            (
+                "vary",
+                "origin, access-control-request-method, access-control-request-headers",
+            ),
+        ] {
+            assert_eq!(value(&reply, name), Some(expected), "{name}");
+        }
+        let none = Cors::default();
+        let plain = Reply::fixed(Answer::NotAuthenticated).with_cors(Method::Get, &none);
+        assert_eq!(value(&plain, "access-control-allow-origin"), None);
+        assert_eq!(value(&plain, "access-control-allow-methods"), None);
+        assert_eq!(
+            value(&plain, "access-control-allow-credentials"),
+            Some("true")
+        );
+    }
+
+    #[test]
+    fn labels_are_unique() {
+        let mut labels: Vec<_> = Answer::all().map(Answer::label).collect();
+        labels.sort_unstable();
+        let count = labels.len();
+        labels.dedup();
+        assert_eq!(labels.len(), count);
+    }
+}

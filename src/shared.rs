@@ -1,0 +1,255 @@
+//! The contract of Envoy's shared data: one process-wide map of bytes with compare-and-swap.
+//!
+//! Entries can never be deleted and a growing map stalls every worker (docs/design.md), so the number of
+//! keys is fixed: whatever is stored goes into numbered slots, and each slot carries full keys inside.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use crate::config::Settings;
+use crate::directory::Sha256Hash;
+
+/// Version of everything stored under [`Keys`]: raised when a layout changes, so that two releases of the
+/// filter in one Envoy never read each other's bytes.
+pub const FORMAT: u8 = 1;
+
+/// A version of one entry; the host hands it out on reading and compares it on writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cas(pub u32);
+
+impl Cas {
+    /// Matches no entry that exists: with it a write succeeds only where the entry is absent. (`0`, which the
+    /// SDK makes of `None`, overwrites.)
+    pub const ABSENT: Self = Self(u32::MAX);
+}
+
+/// A value as it was read; an absent entry reads as empty bytes with [`Cas::ABSENT`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Versioned {
+    /// The bytes; empty when absent.
+    pub value: Vec<u8>,
+    /// The version to hand back to [`Store::replace`].
+    pub cas: Cas,
+}
+
+/// Shared data failed in a way that is neither "absent" nor "somebody else was first".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreError {
+    /// The host's status code.
+    pub status: u32,
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "shared data: the host answered status {}", self.status)
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// Shared data, as the rooms see it.
+pub trait Store {
+    /// Reads one entry.
+    ///
+    /// # Errors
+    /// When the host answers anything but "found" or "not found".
+    fn read(&self, key: &str) -> Result<Versioned, StoreError>;
+
+    /// Replaces an entry if it still has the version `cas`; `false` when somebody else was first.
+    ///
+    /// # Errors
+    /// When the host answers anything but "written" or "version differs".
+    fn replace(&self, key: &str, value: &[u8], cas: Cas) -> Result<bool, StoreError>;
+}
+
+/// How often a read-change-replace round is tried before it is given up: under contention somebody else
+/// wins each round, so eight losses in a row mean that the entry is hot, not that the change is lost work.
+pub const REPLACE_TRIES: usize = 8;
+
+/// What became of an [`update`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// The change is in.
+    Written,
+    /// There was nothing to change.
+    Unchanged,
+    /// Somebody else was first, [`REPLACE_TRIES`] times in a row.
+    Contended,
+}
+
+/// Reads, changes and replaces one entry; `change` returns `None` to leave it alone.
+///
+/// # Errors
+/// As [`Store::read`] and [`Store::replace`].
+pub fn update(
+    store: &impl Store,
+    key: &str,
+    mut change: impl FnMut(&[u8]) -> Option<Vec<u8>>,
+) -> Result<Update, StoreError> {
+    for _ in 0..REPLACE_TRIES {
+        let current = store.read(key)?;
+        let Some(next) = change(&current.value) else {
+            return Ok(Update::Unchanged);
+        };
+        if store.replace(key, &next, current.cas)? {
+            return Ok(Update::Written);
+        }
+    }
+    Ok(Update::Contended)
+}
+
+/// Names of the entries. Each begins with [`FORMAT`] and a digest of the settings that decide the content,
+/// so that another listener, Redis or prefix in the same `vm_id` never reads or leases them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keys {
+    scope: String,
+    buckets: u32,
+}
+
+impl Keys {
+    /// The names for one plugin configuration.
+    pub fn new(settings: &Settings) -> Self {
+        let content = format!(
+            "{}\n{:?}\n{}\n{}\n{}\n{}",
+            settings.redis.cluster,
+            settings.redis.dialect,
+            settings.snapshot.prefix,
+            settings.snapshot.buckets,
+            settings.definitions.key_prefix,
+            settings.definitions.cache_version,
+        );
+        let digest = Sha256Hash::of(content.as_bytes()).to_hex();
+        let short = digest.get(..12).unwrap_or(&digest);
+        Self {
+            scope: format!("fd{FORMAT}:{short}:"),
+            buckets: settings.snapshot.buckets,
+        }
+    }
+
+    /// What all names begin with.
+    pub fn scope(&self) -> &str {
+        &self.scope
+    }
+
+    /// What is known of the live snapshot.
+    pub fn status(&self) -> String {
+        format!("{}status", self.scope)
+    }
+
+    /// Who loads.
+    pub fn lease(&self) -> String {
+        format!("{}lease", self.scope)
+    }
+
+    /// What the loader was about to do.
+    pub fn attempt(&self) -> String {
+        format!("{}attempt", self.scope)
+    }
+
+    /// Number of directory buckets, and of ETag slots.
+    pub fn buckets(&self) -> u32 {
+        self.buckets
+    }
+
+    /// Bucket of a record, by the first 32 bits of its hash, in hash order.
+    pub fn bucket_of(&self, hash: &Sha256Hash) -> u32 {
+        let [a, b, c, d, ..] = *hash.as_bytes();
+        let first = u64::from(u32::from_be_bytes([a, b, c, d]));
+        u32::try_from((first * u64::from(self.buckets)) >> 32).unwrap_or(0)
+    }
+
+    /// One directory bucket.
+    pub fn bucket(&self, index: u32) -> String {
+        format!("{}b:{index}", self.scope)
+    }
+
+    /// The slot that holds a team's confirmed ETag.
+    pub fn etag_slot(&self, team: u32) -> String {
+        // Team ids are handed out in sequence, so the remainder spreads them evenly.
+        let slot = team.checked_rem(self.buckets).unwrap_or(0);
+        format!("{}e:{slot}", self.scope)
+    }
+}
+
+/// Shared data in memory: for tests of the rooms, natively and under Node.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    entries: std::cell::RefCell<HashMap<String, (Vec<u8>, u32)>>,
+}
+
+impl MemoryStore {
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.entries.borrow().len()
+    }
+
+    /// Whether nothing is stored.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Store for MemoryStore {
+    fn read(&self, key: &str) -> Result<Versioned, StoreError> {
+        Ok(match self.entries.borrow().get(key) {
+            Some((value, cas)) => Versioned {
+                value: value.clone(),
+                cas: Cas(*cas),
+            },
+            None => Versioned {
+                value: Vec::new(),
+                cas: Cas::ABSENT,
+            },
+        })
+    }
+
+    fn replace(&self, key: &str, value: &[u8], cas: Cas) -> Result<bool, StoreError> {
+        let mut entries = self.entries.borrow_mut();
+        let current = entries.get(key).map(|(_, cas)| *cas);
+        if current.is_some_and(|current| current != cas.0) {
+            return Ok(false);
+        }
+        entries.insert(key.to_owned(), (value.to_vec(), current.unwrap_or(0) + 1));
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn put_if_absent_loses_against_an_existing_entry() {
+        let store = MemoryStore::default();
+        assert!(store.replace("k", b"one", Cas::ABSENT).unwrap());
+        assert!(!store.replace("k", b"two", Cas::ABSENT).unwrap());
+        assert_eq!(store.read("k").unwrap().value, b"one");
+    }
+
+    #[test]
+    fn keys_differ_with_every_setting_that_decides_their_content() {
+        let base = Keys::new(&Settings::default());
+        let with = |json: &str| Keys::new(&Settings::from_json(json.as_bytes()).unwrap());
+        for json in [
+            r#"{"redis":{"default":{"cluster":"other"}}}"#,
+            r#"{"snapshot":{"prefix":"other:"}}"#,
+            r#"{"snapshot":{"buckets":16}}"#,
+            r#"{"definitions":{"key_prefix":"other:"}}"#,
+            r#"{"definitions":{"cache_version":"2"}}"#,
+        ] {
+            assert_ne!(base, with(json), "{json}");
+        }
+        assert_eq!(base, with(r#"{"role":"health"}"#), "the health role reads");
+        assert_eq!(base, with(r#"{"snapshot":{"max_age":"1h"}}"#));
+    }
+
+    #[test]
+    fn buckets_follow_the_order_of_hashes_and_stay_in_range() {
+        let keys = Keys::new(&Settings::from_json(br#"{"snapshot":{"buckets":7}}"#).unwrap());
+        let bucket = |first: u8| keys.bucket_of(&Sha256Hash::from_bytes([first; 32]));
+        assert_eq!((bucket(0), bucket(255)), (0, 6));
+        assert!((0..255).all(|first| bucket(first) <= bucket(first + 1)));
+    }
+}

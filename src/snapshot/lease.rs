@@ -1,0 +1,247 @@
+//! Who loads: one VM of the process at a time, and what it was doing when it vanished.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::shared::{Keys, Store, StoreError, Update, update};
+use crate::time::Monotonic;
+
+/// How long a lease holds without being renewed. Its owner renews at every tick (1 s at most).
+pub const TERM: Duration = Duration::from_secs(3);
+
+/// How long a VM that serves requests leaves a free lease to those that serve none: Envoy keeps such a VM on
+/// its main thread, where loading disturbs nobody.
+pub const DEFERENCE: Duration = Duration::from_millis(1_500);
+
+/// The entry in shared data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Lease {
+    owner: u64,
+    sequence: u64,
+    expires_at: u64,
+}
+
+/// Takes or renews the lease; `true` when `owner` holds it now. Absent bytes are an expired lease.
+///
+/// # Errors
+/// When shared data fails: then nobody holds it.
+pub fn acquire(
+    store: &impl Store,
+    keys: &Keys,
+    owner: u64,
+    serves_requests: bool,
+    now: Monotonic,
+) -> Result<bool, StoreError> {
+    let mut held = false;
+    let written = update(store, &keys.lease(), |current| {
+        let lease: Lease = serde_json::from_slice(current).unwrap_or_default();
+        let ours = lease.owner == owner;
+        let free_for = now.since(Monotonic::from_millis(lease.expires_at));
+        let expired = now.as_millis() >= lease.expires_at;
+        held = ours || (expired && (!serves_requests || free_for >= DEFERENCE));
+        held.then(|| {
+            encode(&Lease {
+                owner,
+                sequence: lease.sequence.saturating_add(u64::from(!ours)),
+                expires_at: now.plus(TERM).as_millis(),
+            })
+        })?
+    })?;
+    Ok(held && written == Update::Written)
+}
+
+/// Lets go of the lease, if `owner` holds it, so that a VM which serves no request can take it at once.
+///
+/// # Errors
+/// When shared data fails: then it expires.
+pub fn release(
+    store: &impl Store,
+    keys: &Keys,
+    owner: u64,
+    now: Monotonic,
+) -> Result<bool, StoreError> {
+    let update = update(store, &keys.lease(), |current| {
+        let lease: Lease = serde_json::from_slice(current).ok()?;
+        (lease.owner == owner).then(|| {
+            encode(&Lease {
+                owner: 0,
+                expires_at: now.as_millis(),
+                ..lease
+            })
+        })?
+    })?;
+    Ok(update == Update::Written)
+}
+
+/// A place in a load: page, and offset in the page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Index of the page.
+    pub page: usize,
+    /// Offset in bytes.
+    pub offset: usize,
+}
+
+/// What the loader is about to do, noted before it does it: a VM that traps leaves this note.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    owner: u64,
+    manifest: String,
+    at: Place,
+    suspect: Place,
+    vanished: u8,
+    in_progress: bool,
+}
+
+/// How many owners may vanish at one place before the snapshot counts as bad.
+pub const VANISHED_LIMIT: u8 = 2;
+
+impl Attempt {
+    /// Whether a load is under way, or was left behind by a VM that vanished.
+    ///
+    /// # Errors
+    /// When shared data fails.
+    pub fn is_in_progress(store: &impl Store, keys: &Keys) -> Result<bool, StoreError> {
+        let note = store.read(&keys.attempt())?.value;
+        Ok(serde_json::from_slice(&note).is_ok_and(|attempt: Self| attempt.in_progress))
+    }
+
+    /// Begins a load. The note of a predecessor that vanished in the same snapshot is taken over.
+    ///
+    /// # Errors
+    /// When shared data fails.
+    pub fn begin(
+        store: &impl Store,
+        keys: &Keys,
+        owner: u64,
+        manifest: &str,
+    ) -> Result<Self, StoreError> {
+        let note = store.read(&keys.attempt())?.value;
+        let left: Self = serde_json::from_slice(&note).unwrap_or_default();
+        let mut attempt = Self {
+            owner,
+            manifest: manifest.to_owned(),
+            ..Self::default()
+        };
+        if left.manifest == manifest && left.in_progress && left.owner != owner {
+            attempt.suspect = left.at;
+            attempt.vanished = if left.at == left.suspect {
+                left.vanished.saturating_add(1)
+            } else {
+                1
+            };
+        } else if left.manifest == manifest {
+            (attempt.suspect, attempt.vanished) = (left.suspect, left.vanished);
+        }
+        Ok(attempt)
+    }
+
+    /// Whether too many owners vanished at one place of this snapshot.
+    pub fn is_bad(&self) -> bool {
+        self.vanished >= VANISHED_LIMIT
+    }
+
+    /// Notes what comes next.
+    ///
+    /// # Errors
+    /// When shared data fails: then the step must not be taken.
+    pub fn note(&mut self, store: &impl Store, keys: &Keys, at: Place) -> Result<(), StoreError> {
+        self.at = at;
+        self.in_progress = true;
+        self.write(store, keys)
+    }
+
+    /// Notes that the load ended, well or not, without harm to the VM.
+    ///
+    /// # Errors
+    /// When shared data fails.
+    pub fn end(&mut self, store: &impl Store, keys: &Keys) -> Result<(), StoreError> {
+        self.in_progress = false;
+        self.write(store, keys)
+    }
+
+    fn write(&self, store: &impl Store, keys: &Keys) -> Result<(), StoreError> {
+        update(store, &keys.attempt(), |_| encode(self)).map(drop)
+    }
+}
+
+fn encode(value: &impl Serialize) -> Option<Vec<u8>> {
+    serde_json::to_vec(value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+    use crate::shared::MemoryStore;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn setup() -> (MemoryStore, Keys) {
+        (MemoryStore::default(), Keys::new(&Settings::default()))
+    }
+
+    fn at(millis: u64) -> Monotonic {
+        Monotonic::from_millis(10_000 + millis)
+    }
+
+    #[test]
+    fn one_owner_at_a_time() {
+        let (store, keys) = setup();
+        assert!(acquire(&store, &keys, 1, false, at(0)).unwrap());
+        assert!(!acquire(&store, &keys, 2, false, at(2_999)).unwrap());
+        assert!(acquire(&store, &keys, 1, false, at(2_999)).unwrap());
+        assert!(!acquire(&store, &keys, 2, false, at(5_998)).unwrap());
+        assert!(acquire(&store, &keys, 2, false, at(5_999)).unwrap());
+        assert!(!acquire(&store, &keys, 1, false, at(6_000)).unwrap());
+    }
+
+    #[test]
+    fn a_vm_that_serves_requests_lets_others_go_first() {
+        let (store, keys) = setup();
+        assert!(acquire(&store, &keys, 1, true, at(0)).unwrap());
+        assert!(release(&store, &keys, 1, at(100)).unwrap());
+        assert!(!acquire(&store, &keys, 1, true, at(200)).unwrap());
+        assert!(acquire(&store, &keys, 2, false, at(200)).unwrap());
+        assert!(!release(&store, &keys, 1, at(300)).unwrap());
+        // Nobody else is there: it takes the lease after all.
+        assert!(release(&store, &keys, 2, at(400)).unwrap());
+        assert!(!acquire(&store, &keys, 1, true, at(1_800)).unwrap());
+        assert!(acquire(&store, &keys, 1, true, at(1_900)).unwrap());
+    }
+
+    #[test]
+    fn two_owners_that_vanish_at_the_same_place_mark_the_snapshot_bad() {
+        let (store, keys) = setup();
+        let place = Place { page: 1, offset: 9 };
+        for (owner, bad) in [(1, false), (2, false), (3, true)] {
+            let mut attempt = Attempt::begin(&store, &keys, owner, "m").unwrap();
+            assert_eq!(attempt.is_bad(), bad, "owner {owner}");
+            attempt.note(&store, &keys, Place::default()).unwrap();
+            attempt.note(&store, &keys, place).unwrap();
+        }
+        // Another snapshot starts with a clean sheet.
+        assert!(!Attempt::begin(&store, &keys, 4, "n").unwrap().is_bad());
+    }
+
+    #[test]
+    fn owners_that_end_or_vanish_elsewhere_are_not_counted_together() {
+        let (store, keys) = setup();
+        let mut first = Attempt::begin(&store, &keys, 1, "m").unwrap();
+        first
+            .note(&store, &keys, Place { page: 0, offset: 4 })
+            .unwrap();
+        let mut second = Attempt::begin(&store, &keys, 2, "m").unwrap();
+        second
+            .note(&store, &keys, Place { page: 0, offset: 8 })
+            .unwrap();
+        let mut third = Attempt::begin(&store, &keys, 3, "m").unwrap();
+        assert!(!third.is_bad());
+        third
+            .note(&store, &keys, Place { page: 0, offset: 8 })
+            .unwrap();
+        third.end(&store, &keys).unwrap();
+        assert!(!Attempt::begin(&store, &keys, 4, "m").unwrap().is_bad());
+    }
+}

@@ -1,0 +1,403 @@
+use std::cell::Cell;
+use std::collections::HashMap;
+
+use super::*;
+use crate::directory;
+use crate::shared::{Cas, MemoryStore, Versioned};
+use crate::snapshot::document;
+use crate::snapshot::manifest::PageDigest;
+use crate::snapshot::page;
+use crate::snapshot::status::Freshness;
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+/// A Redis that holds published snapshots.
+#[derive(Default)]
+struct FakeRedis(HashMap<String, Vec<u8>>);
+
+impl FakeRedis {
+    fn publish(&mut self, generation: u64, millis: u64, tokens: &[&str]) {
+        let teams: Vec<String> = tokens
+            .iter()
+            .enumerate()
+            .map(|(index, token)| format!(r#"{{"id":{},"api_token":"{token}"}}"#, index + 1))
+            .collect();
+        let json = format!(r#"{{"format":1,"teams":[{}]}}"#, teams.join(","));
+        let records = document::parse(json.as_bytes()).unwrap();
+        let by_hash = records.by_hash.iter();
+        let pages = page::split(by_hash.map(|(hash, record)| (*hash, record.as_slice())));
+        self.put(generation, millis, &pages);
+    }
+
+    fn put(&mut self, generation: u64, millis: u64, pages: &[page::Page]) {
+        let manifest = Manifest {
+            format: manifest::FORMAT,
+            generation,
+            stream_id: StreamId {
+                millis,
+                sequence: 0,
+            },
+            pages: pages.iter().map(PageDigest::of).collect(),
+            etags_watched: false,
+            records: manifest::RecordCounts::default(),
+        };
+        for (index, page) in pages.iter().enumerate() {
+            let key = manifest::page_key("flag_definitions:", generation, index);
+            self.0.insert(key, page.bytes.clone());
+        }
+        let json = serde_json::to_vec(&manifest).unwrap();
+        self.0.insert("flag_definitions:snapshot".to_owned(), json);
+    }
+
+    fn get(&self, command: &Command) -> Reply<'_> {
+        assert_eq!(command.0[0], b"GET");
+        let key = String::from_utf8(command.0[1].clone()).unwrap();
+        self.0
+            .get(&key)
+            .map_or(Reply::Nil, |value| Reply::Bytes(value))
+    }
+}
+
+struct Process {
+    store: MemoryStore,
+    settings: Settings,
+    now: u64,
+}
+
+impl Process {
+    fn new() -> Self {
+        let settings = Settings::from_json(br#"{"snapshot":{"buckets":64}}"#).unwrap();
+        Self {
+            store: MemoryStore::default(),
+            settings,
+            now: 1_000,
+        }
+    }
+
+    fn loader(&self, owner: u64) -> Loader {
+        Loader::new(&self.settings, owner)
+    }
+
+    fn now(&self) -> Monotonic {
+        Monotonic::from_millis(self.now)
+    }
+
+    /// Ticks for a second, answering from Redis.
+    fn run(&mut self, loader: &mut Loader, redis: &FakeRedis) -> Vec<Event> {
+        let mut events = Vec::new();
+        for _ in 0..110 {
+            let command = loader.tick(&self.store, self.now(), false, &mut events);
+            if let Some(command) = command {
+                loader.reply(&self.store, Ok(redis.get(&command)), &mut events);
+            }
+            self.now += 10;
+        }
+        events
+    }
+
+    fn knows(&self, token: &str) -> bool {
+        let keys = Keys::new(&self.settings);
+        let hash = Sha256Hash::of(token.as_bytes());
+        directory::find(&self.store, &keys, &hash)
+            .unwrap()
+            .is_some()
+    }
+
+    fn status(&self) -> Status {
+        Status::read(&self.store, &Keys::new(&self.settings)).unwrap()
+    }
+
+    fn generation(&self) -> Option<u64> {
+        self.status().live.map(|live| live.generation)
+    }
+}
+
+#[test]
+fn a_published_snapshot_is_loaded_and_a_new_one_replaces_it() {
+    let (mut process, mut redis) = (Process::new(), FakeRedis::default());
+    let mut loader = process.loader(1);
+    redis.publish(1, 100, &["phc_a", "phc_b"]);
+    assert_eq!(
+        process.run(&mut loader, &redis),
+        [Event::Started, Event::Loaded]
+    );
+    assert!(process.knows("phc_a") && process.knows("phc_b"));
+    assert_eq!(process.generation(), Some(1));
+
+    redis.publish(2, 200, &["phc_b", "phc_c"]);
+    assert_eq!(
+        process.run(&mut loader, &redis),
+        [Event::Started, Event::Loaded]
+    );
+    assert!(
+        !process.knows("phc_a"),
+        "what is no longer there is dropped"
+    );
+    assert!(process.knows("phc_b") && process.knows("phc_c"));
+    assert_eq!(process.run(&mut loader, &redis), []);
+}
+
+#[test]
+fn contact_keeps_a_snapshot_fresh_and_silence_lets_it_age() {
+    let (mut process, mut redis) = (Process::new(), FakeRedis::default());
+    let mut loader = process.loader(1);
+    redis.publish(1, 100, &["phc_a"]);
+    for _ in 0..10 {
+        process.run(&mut loader, &redis);
+    }
+    let freshness = |process: &Process| {
+        process
+            .status()
+            .freshness(process.now(), &process.settings.snapshot)
+    };
+    assert_eq!(freshness(&process), Freshness::Current);
+    let empty = FakeRedis::default();
+    let mut events = Vec::new();
+    for _ in 0..6 {
+        events.extend(process.run(&mut loader, &empty));
+    }
+    assert!(events.iter().all(|event| *event == Event::ManifestMissing) && !events.is_empty());
+    assert_eq!(freshness(&process), Freshness::Aging);
+    assert!(process.knows("phc_a"), "the last good snapshot stays");
+}
+
+#[test]
+fn a_broken_snapshot_leaves_the_last_good_one() {
+    let hash = |first| Sha256Hash::from_bytes([first; 32]);
+    let nonsense = page::split([(hash(1), &b"\xffnonsense"[..])]);
+    let good = page::split([(hash(1), &b"\x02\x01\0\0\0"[..])]);
+    type Break = fn(&mut FakeRedis);
+    let cases: [(&str, Break, Event); 4] = [
+        (
+            "page gone",
+            |redis| drop(redis.0.remove("flag_definitions:snapshot:2:0")),
+            Event::PageMissing,
+        ),
+        (
+            "page changed",
+            |redis| {
+                drop(
+                    redis
+                        .0
+                        .insert("flag_definitions:snapshot:2:0".into(), b"FDP1".into()),
+                )
+            },
+            Event::PageMismatch,
+        ),
+        (
+            "manifest is not one",
+            |redis| {
+                drop(
+                    redis
+                        .0
+                        .insert("flag_definitions:snapshot".into(), b"{}".into()),
+                )
+            },
+            Event::ManifestInvalid,
+        ),
+        (
+            "manifest gone",
+            |redis| drop(redis.0.remove("flag_definitions:snapshot")),
+            Event::ManifestMissing,
+        ),
+    ];
+    for (name, damage, event) in cases {
+        let (mut process, mut redis) = (Process::new(), FakeRedis::default());
+        let mut loader = process.loader(1);
+        redis.publish(1, 100, &["phc_a"]);
+        process.run(&mut loader, &redis);
+        redis.put(2, 200, &good);
+        damage(&mut redis);
+        assert!(process.run(&mut loader, &redis).contains(&event), "{name}");
+        assert!(process.knows("phc_a"), "{name}");
+        assert_eq!(process.generation(), Some(1), "{name}");
+    }
+    let (mut process, mut redis) = (Process::new(), FakeRedis::default());
+    let mut loader = process.loader(1);
+    redis.publish(1, 100, &["phc_a"]);
+    process.run(&mut loader, &redis);
+    redis.put(2, 200, &nonsense);
+    assert_eq!(
+        process.run(&mut loader, &redis),
+        [Event::Started, Event::PageCorrupt]
+    );
+    assert_eq!(
+        process.run(&mut loader, &redis),
+        [],
+        "it is not tried again"
+    );
+    redis.publish(3, 300, &["phc_c"]);
+    process.run(&mut loader, &redis);
+    assert!(process.knows("phc_c") && process.status().bad.is_none());
+}
+
+#[test]
+fn an_older_manifest_is_not_loaded() {
+    let (mut process, mut redis) = (Process::new(), FakeRedis::default());
+    let mut loader = process.loader(1);
+    redis.publish(2, 200, &["phc_a"]);
+    process.run(&mut loader, &redis);
+    redis.publish(3, 150, &["phc_b"]);
+    assert_eq!(process.run(&mut loader, &redis), [Event::ManifestOlder]);
+    assert!(process.knows("phc_a") && !process.knows("phc_b"));
+}
+
+#[test]
+fn one_of_two_loads() {
+    let (mut process, mut redis) = (Process::new(), FakeRedis::default());
+    redis.publish(1, 100, &["phc_a"]);
+    let (mut first, mut second) = (process.loader(1), process.loader(2));
+    let mut commands = [0, 0];
+    for _ in 0..300 {
+        for (index, loader) in [&mut first, &mut second].into_iter().enumerate() {
+            let mut events = Vec::new();
+            let now = Monotonic::from_millis(process.now);
+            if let Some(command) = loader.tick(&process.store, now, false, &mut events) {
+                commands[index] += 1;
+                loader.reply(&process.store, Ok(redis.get(&command)), &mut events);
+            }
+        }
+        process.now += 10;
+    }
+    assert!(commands[0] > 0 && commands[1] == 0, "{commands:?}");
+    // The owner vanishes; after its lease the other goes on.
+    process.now += 3_000;
+    redis.publish(2, 200, &["phc_b"]);
+    process.run(&mut second, &redis);
+    assert!(process.knows("phc_b"));
+}
+
+#[test]
+fn owners_that_vanish_at_the_same_record_mark_the_snapshot_bad() {
+    let (mut process, mut redis) = (Process::new(), FakeRedis::default());
+    redis.publish(1, 100, &["phc_a"]);
+    let mut healthy = process.loader(1);
+    process.run(&mut healthy, &redis);
+    drop(healthy);
+    redis.publish(2, 200, &["phc_b"]);
+    for owner in 2..4 {
+        process.now += 3_000;
+        let mut loader = process.loader(owner);
+        let mut events = Vec::new();
+        // It traps inside its first slice: what it noted stays, what it did afterwards is not.
+        loop {
+            let now = process.now();
+            if let State::Applying(load, page, cursor) = &mut loader.state {
+                let place = Place {
+                    page: *page,
+                    offset: cursor.position().offset,
+                };
+                load.attempt
+                    .note(&process.store, &loader.keys, place)
+                    .unwrap();
+                break;
+            }
+            if let Some(command) = loader.tick(&process.store, now, false, &mut events) {
+                loader.reply(&process.store, Ok(redis.get(&command)), &mut events);
+            }
+            process.now += 10;
+        }
+        assert_eq!(events, [Event::Started], "owner {owner}");
+    }
+    process.now += 3_000;
+    let mut fourth = process.loader(4);
+    assert_eq!(process.run(&mut fourth, &redis), [Event::MarkedBad]);
+    assert_eq!(process.run(&mut fourth, &redis), []);
+    assert!(process.knows("phc_a") && !process.knows("phc_b"));
+    redis.publish(3, 300, &["phc_c"]);
+    assert_eq!(
+        process.run(&mut fourth, &redis),
+        [Event::Started, Event::Loaded]
+    );
+    assert!(process.knows("phc_c"));
+}
+
+#[test]
+fn shared_data_does_not_grow_with_generations() {
+    let (mut process, mut redis) = (Process::new(), FakeRedis::default());
+    let mut loader = process.loader(1);
+    let mut sizes = Vec::new();
+    for generation in 1..5 {
+        let tokens: Vec<String> = (0..500).map(|n| format!("phc_{generation}_{n}")).collect();
+        let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+        redis.publish(generation, generation * 100, &tokens);
+        process.run(&mut loader, &redis);
+        assert_eq!(process.generation(), Some(generation));
+        sizes.push(process.store.len());
+    }
+    assert!(sizes.windows(2).all(|pair| pair[0] == pair[1]), "{sizes:?}");
+}
+
+#[test]
+fn a_vm_that_serves_requests_steps_aside_once() {
+    let (mut process, mut redis) = (Process::new(), FakeRedis::default());
+    redis.publish(1, 100, &["phc_a"]);
+    let (mut busy, mut idle) = (process.loader(1), process.loader(2));
+    process.run(&mut busy, &redis);
+    let mut events = Vec::new();
+    assert!(
+        busy.tick(&process.store, process.now(), true, &mut events)
+            .is_none()
+    );
+    process.now += 10;
+    assert!(
+        idle.tick(&process.store, process.now(), false, &mut events)
+            .is_some()
+    );
+    process.now += 10_000;
+    // Nobody else is there any more: it loads although it serves.
+    assert!(
+        busy.tick(&process.store, process.now(), true, &mut events)
+            .is_some()
+    );
+}
+
+/// Shared data that fails from a certain call on.
+struct FailsAfter<'a>(&'a MemoryStore, Cell<u32>);
+
+impl FailsAfter<'_> {
+    fn spend(&self) -> Result<(), StoreError> {
+        let left = self.1.get();
+        self.1.set(left.saturating_sub(1));
+        if left == 0 {
+            return Err(StoreError { status: 10 });
+        }
+        Ok(())
+    }
+}
+
+impl Store for FailsAfter<'_> {
+    fn read(&self, key: &str) -> Result<Versioned, StoreError> {
+        self.spend()?;
+        self.0.read(key)
+    }
+
+    fn replace(&self, key: &str, value: &[u8], cas: Cas) -> Result<bool, StoreError> {
+        self.spend()?;
+        self.0.replace(key, value, cas)
+    }
+}
+
+#[test]
+fn wherever_shared_data_fails_the_load_is_complete_or_repeated() {
+    for calls in 0..400 {
+        let (mut process, mut redis) = (Process::new(), FakeRedis::default());
+        redis.publish(1, 100, &["phc_a", "phc_b"]);
+        let mut loader = process.loader(1);
+        let failing = FailsAfter(&process.store, Cell::new(calls));
+        let mut events = Vec::new();
+        for _ in 0..40 {
+            let now = Monotonic::from_millis(process.now);
+            if let Some(command) = loader.tick(&failing, now, false, &mut events) {
+                loader.reply(&failing, Ok(redis.get(&command)), &mut events);
+            }
+            process.now += 10;
+        }
+        // It recovers.
+        process.now += 5_000;
+        process.run(&mut loader, &redis);
+        process.run(&mut loader, &redis);
+        assert_eq!(process.generation(), Some(1), "after {calls} calls");
+        assert!(process.knows("phc_a") && process.knows("phc_b"));
+    }
+}

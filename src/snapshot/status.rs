@@ -1,0 +1,143 @@
+//! What every worker knows of the live snapshot: one small entry in shared data.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::StreamId;
+use super::manifest::RecordCounts;
+use crate::config;
+use crate::shared::{Keys, Store, StoreError, Update, update};
+use crate::time::Monotonic;
+
+/// The live snapshot, if any, and the manifest that must not be tried again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The last snapshot that was loaded completely.
+    pub live: Option<Live>,
+    /// Digest of a manifest whose load made two owners vanish at the same place.
+    pub bad: Option<String>,
+}
+
+/// A completely loaded snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Live {
+    /// Digest of its manifest.
+    pub manifest: String,
+    /// Its number.
+    pub generation: u64,
+    /// As of when it is true.
+    pub stream_id: StreamId,
+    /// Whether a publisher watches ETags.
+    pub etags_watched: bool,
+    /// What it holds.
+    pub records: RecordCounts,
+    /// When it was loaded, in [`Monotonic`] milliseconds.
+    pub loaded_at: u64,
+    /// When Redis last said that it is the current one, in [`Monotonic`] milliseconds.
+    pub verified_at: u64,
+    /// When Redis last showed a manifest at all, be it one that this filter could not load: the last good
+    /// snapshot then stays.
+    pub contact_at: u64,
+    /// Longest time that loading it held a VM, in microseconds.
+    pub longest_slice_micros: u64,
+}
+
+impl Live {
+    /// How long ago Redis last said that this is the current snapshot.
+    pub fn age(&self, now: Monotonic) -> Duration {
+        now.since(Monotonic::from_millis(self.verified_at))
+    }
+}
+
+/// What a snapshot of this age may be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Accept and refuse.
+    Current,
+    /// Accept; refusing needs fresher knowledge, because SDKs drop their flags on 401.
+    Aging,
+    /// Nothing.
+    Expired,
+    /// There is none.
+    Missing,
+}
+
+impl Status {
+    /// Reads it; what cannot be read is no snapshot.
+    ///
+    /// # Errors
+    /// When shared data fails.
+    pub fn read(store: &impl Store, keys: &Keys) -> Result<Self, StoreError> {
+        Ok(Self::parse(&store.read(&keys.status())?.value))
+    }
+
+    /// Changes it in place.
+    ///
+    /// # Errors
+    /// When shared data fails.
+    pub fn change(
+        store: &impl Store,
+        keys: &Keys,
+        mut change: impl FnMut(&mut Self),
+    ) -> Result<Update, StoreError> {
+        update(store, &keys.status(), |current| {
+            let mut status = Self::parse(current);
+            change(&mut status);
+            serde_json::to_vec(&status).ok()
+        })
+    }
+
+    fn parse(bytes: &[u8]) -> Self {
+        serde_json::from_slice(bytes).unwrap_or_default()
+    }
+
+    /// What it may be used for now.
+    pub fn freshness(&self, now: Monotonic, settings: &config::Snapshot) -> Freshness {
+        let Some(live) = &self.live else {
+            return Freshness::Missing;
+        };
+        if now.since(Monotonic::from_millis(live.contact_at)) > settings.max_age {
+            Freshness::Expired
+        } else if live.age(now) > settings.refuse_max_age {
+            Freshness::Aging
+        } else {
+            Freshness::Current
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn refusing_needs_fresher_knowledge_than_accepting() {
+        let settings = config::Snapshot::default();
+        let mut status = Status::default();
+        let at = |seconds: u64| Monotonic::from_millis(seconds * 1_000);
+        assert_eq!(status.freshness(at(0), &settings), Freshness::Missing);
+        status.live = Some(Live {
+            manifest: String::new(),
+            generation: 1,
+            stream_id: StreamId::default(),
+            etags_watched: false,
+            records: RecordCounts::default(),
+            loaded_at: 0,
+            verified_at: 1_000,
+            contact_at: 1_000,
+            longest_slice_micros: 0,
+        });
+        for (now, freshness) in [
+            (0, Freshness::Current),
+            (6, Freshness::Current),
+            (7, Freshness::Aging),
+            (601, Freshness::Aging),
+            (602, Freshness::Expired),
+        ] {
+            assert_eq!(status.freshness(at(now), &settings), freshness, "{now}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The clock of ages, leases and deadlines.
+//!
+//! Wall-clock time is not here on purpose: it steps, and a step must never make a snapshot look fresh.
+
+use std::time::Duration;
+
+/// Milliseconds of the host's monotonic clock. All VMs of one Envoy process read the same clock, so
+/// instants may be compared across workers, but never across processes or restarts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Monotonic(u64);
+
+impl Monotonic {
+    /// An instant, from milliseconds since the clock's own start.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// An instant, from nanoseconds since the clock's own start; the rest of a millisecond is dropped.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos / 1_000_000)
+    }
+
+    /// Milliseconds since the clock's own start.
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+
+    /// How long ago `earlier` was; zero when it lies ahead.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The instant `later` from now; saturates.
+    pub fn plus(self, later: Duration) -> Self {
+        let millis = u64::try_from(later.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(millis))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn an_instant_ahead_has_no_age() {
+        let (early, late) = (Monotonic::from_millis(5), Monotonic::from_millis(9));
+        assert_eq!(late.since(early), Duration::from_millis(4));
+        assert_eq!(early.since(late), Duration::ZERO);
+        assert_eq!(early.plus(Duration::MAX), Monotonic::from_millis(u64::MAX));
+    }
+}
