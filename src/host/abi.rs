@@ -1,8 +1,13 @@
 //! The host functions that the filter uses, each with every status it can return.
 //!
 //! The SDK's own wrappers panic on statuses that they do not expect, which would take a worker's VM down;
-//! its getters panic on bytes that are not UTF-8. Only the dispatch of callouts goes through the SDK,
-//! because it alone knows which context a reply belongs to.
+//! its getters panic on bytes that are not UTF-8.
+//!
+//! One call goes through the SDK: starting a callout, because the SDK's dispatcher drops the VM on a reply
+//! whose token it does not know, and only its own wrapper can tell it. That wrapper takes "ok",
+//! "bad argument" and "internal failure", and these are all that Envoy returns (proxy-wasm-cpp-host:
+//! `Context::httpCall`; a call that the VM may not make is an internal failure). The linker cannot put
+//! anything in between: rustc gives imports with a module a name of their own.
 
 #![allow(unsafe_code)]
 
