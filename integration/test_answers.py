@@ -135,6 +135,7 @@ def test_405(samples: Stack, method: str) -> None:
 def test_head_and_options(samples: Stack) -> None:
     head = get(samples, None, None, method="HEAD")
     assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == "application/json"
     cors = {"Origin": "https://app.example", "Access-Control-Request-Headers": "authorization"}
     options = get(samples, None, None, method="OPTIONS", headers=cors)
     assert (options.status_code, options.content) == (200, b"")

@@ -65,7 +65,7 @@ pub enum Answer {
     Definitions,
     /// 304.
     NotModified,
-    /// 200 to HEAD.
+    /// 200 to HEAD; its content type is set when the reply is on its way (`host::stream`).
     Head,
     /// 200 to OPTIONS.
     Preflight,
@@ -175,10 +175,11 @@ impl Answer {
     /// `content-type` and body, but for the payload of a 200.
     const fn content(self) -> Option<(&'static str, &'static str)> {
         Some(match self {
-            Self::Definitions | Self::NotModified | Self::Preflight | Self::MethodNotAllowed => {
-                return None;
-            }
-            Self::Head => (JSON, ""),
+            Self::Definitions
+            | Self::NotModified
+            | Self::Head
+            | Self::Preflight
+            | Self::MethodNotAllowed => return None,
             Self::TokenRequired => (
                 TEXT,
                 "The 'token' query parameter is required unless authenticating with a phs_-prefixed token.",

@@ -38,6 +38,7 @@ impl fmt::Display for Status {
 }
 
 const REQUEST_HEADERS: u32 = 0;
+const RESPONSE_HEADERS: u32 = 2;
 const CALLOUT_HEADERS: u32 = 6;
 const CALLOUT_BODY: u32 = 4;
 const PLUGIN_CONFIGURATION: u32 = 7;
@@ -189,10 +190,19 @@ pub fn request_headers() -> Result<Vec<u8>, Status> {
 
 /// Sets a request header to one value, whatever was there.
 pub fn set_request_header(name: &str, value: &str) -> Result<(), Status> {
+    set_header(REQUEST_HEADERS, name, value)
+}
+
+/// Sets a response header to one value, whatever was there.
+pub fn set_response_header(name: &str, value: &str) -> Result<(), Status> {
+    set_header(RESPONSE_HEADERS, name, value)
+}
+
+fn set_header(map: u32, name: &str, value: &str) -> Result<(), Status> {
     // SAFETY: pointers and lengths describe `name` and `value`.
     unsafe {
         match check(sys::proxy_remove_header_map_value(
-            REQUEST_HEADERS,
+            map,
             name.as_ptr(),
             name.len(),
         )) {
@@ -200,7 +210,7 @@ pub fn set_request_header(name: &str, value: &str) -> Result<(), Status> {
             Err(status) => return Err(status),
         }
         check(sys::proxy_add_header_map_value(
-            REQUEST_HEADERS,
+            map,
             name.as_ptr(),
             name.len(),
             value.as_ptr(),

@@ -89,6 +89,11 @@ impl HttpContext for StreamAdapter {
         action(self.0.on_request_headers())
     }
 
+    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+        self.0.on_response_headers();
+        Action::Continue
+    }
+
     fn on_http_request_body(&mut self, _: usize, _: bool) -> Action {
         action(self.0.on_more())
     }

@@ -5,7 +5,7 @@ use super::health;
 use super::root::Shared;
 use super::wire;
 use crate::config::Role;
-use crate::request::{self, Request};
+use crate::request::{self, Method, Request};
 
 /// What the host shall do with a stream next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,12 +22,17 @@ pub struct Stream {
     pub id: u32,
     /// Its root context.
     pub root: Shared,
+    is_head: bool,
 }
 
 impl Stream {
     /// A stream of this root context.
     pub fn new(id: u32, root: Shared) -> Self {
-        Self { id, root }
+        Self {
+            id,
+            root,
+            is_head: false,
+        }
     }
 
     /// The request's headers are there.
@@ -51,7 +56,9 @@ impl Stream {
                         fields
                             .iter()
                             .for_each(|(name, _)| crate::faults::on_header(name));
-                        plugin.on_request(self.id, Request::parse(fields))
+                        let request = Request::parse(fields);
+                        self.is_head = request.method == Method::Head;
+                        plugin.on_request(self.id, request)
                     }
                     None => plugin.on_unreadable_request(),
                 },
@@ -59,6 +66,14 @@ impl Stream {
             },
         };
         next(paused)
+    }
+
+    /// The response's headers are there. Envoy takes the type off a local reply without a body, but the
+    /// answer to HEAD has one.
+    pub fn on_response_headers(&mut self) {
+        if self.is_head {
+            let _ = abi::set_response_header("content-type", "application/json");
+        }
     }
 
     /// Body or trailers of the request are there. Letting them pass would let a waiting request pass.

@@ -1,0 +1,84 @@
+//! The JSON Schema in `filter-config/` and the filter agree on what a plugin configuration is.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![cfg(not(target_arch = "wasm32"))]
+
+use std::path::Path;
+
+use flag_definitions_filter::config::Settings;
+use serde_json::{Value, json};
+
+fn folder() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("filter-config")
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+fn schema() -> jsonschema::Validator {
+    jsonschema::validator_for(&read(&folder().join("plugin.schema.json"))).unwrap()
+}
+
+fn accepted(document: &Value) -> (bool, bool) {
+    let settings = Settings::from_json(document.to_string().as_bytes());
+    (schema().is_valid(document), settings.is_ok())
+}
+
+#[test]
+fn every_example_is_accepted_by_both() {
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder().join("examples")).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(accepted(&read(&path)), (true, true), "{}", path.display());
+        count += 1;
+    }
+    assert!(count >= 3);
+}
+
+#[test]
+fn the_example_of_all_settings_has_all_of_them_with_their_defaults() {
+    let example = read(&folder().join("examples/all-settings.json"));
+    let settings = Settings::from_json(example.to_string().as_bytes()).unwrap();
+    assert_eq!(settings, Settings::default());
+    compare(&example, &read(&folder().join("plugin.schema.json")));
+}
+
+/// Each property of the schema stands in the example, and has its default as value where it has one.
+fn compare(example: &Value, schema: &Value) {
+    let properties = schema["properties"].as_object().unwrap();
+    let names: Vec<_> = example.as_object().unwrap().keys().collect();
+    assert_eq!(names, properties.keys().collect::<Vec<_>>());
+    for (name, property) in properties {
+        if property["properties"].is_object() {
+            compare(&example[name], property);
+        } else if let Some(default) = property.get("default") {
+            assert_eq!(&example[name], default, "{name}");
+        }
+    }
+}
+
+#[test]
+fn both_refuse_the_same() {
+    for document in [
+        json!({"nonsense": 1}),
+        json!({"role": "both"}),
+        json!({"redis": {"other": {}}}),
+        json!({"redis": {"default": {"cluster": ""}}}),
+        json!({"redis": {"default": {"dialect": "resp"}}}),
+        json!({"redis": {"default": {"timeout": 250}}}),
+        json!({"redis": {"default": {"timeout": "250"}}}),
+        json!({"redis": {"default": {"timeout": "1.5s"}}}),
+        json!({"snapshot": {"prefix": ""}}),
+        json!({"snapshot": {"prefix": "a\nb"}}),
+        json!({"snapshot": {"buckets": 0}}),
+        json!({"snapshot": {"buckets": 1_048_577}}),
+        json!({"snapshot": {"max_age": "10 m"}}),
+        json!({"definitions": {"max_bytes": 0}}),
+        json!({"definitions": {"max_bytes": 64_000_000}}),
+        json!({"upstream": "maybe"}),
+        json!({"unknown_credential": null, "upstream": null}),
+        json!([]),
+    ] {
+        assert_eq!(accepted(&document), (false, false), "{document}");
+    }
+}
