@@ -41,6 +41,7 @@ pub struct Host {
     pub now: Duration,
     pub context: u32,
     pub requests: HashMap<u32, Vec<(String, Vec<u8>)>>,
+    pub responses: HashMap<u32, Vec<(String, Vec<u8>)>>,
     pub shared: HashMap<String, (Vec<u8>, u32)>,
     pub sent: Vec<Sent>,
     pub continued: Vec<u32>,
@@ -182,11 +183,15 @@ pub unsafe fn proxy_get_header_map_pairs(_: u32, data: *mut *mut u8, size: *mut 
     })
 }
 
-pub unsafe fn proxy_remove_header_map_value(_: u32, name: *const u8, name_size: usize) -> u32 {
+pub unsafe fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize) -> u32 {
     let name = unsafe { text(name, name_size) };
     call("proxy_remove_header_map_value", |host| {
         let context = host.context;
-        if let Some(fields) = host.requests.get_mut(&context) {
+        let headers = match map {
+            0 => &mut host.requests,
+            _ => &mut host.responses,
+        };
+        if let Some(fields) = headers.get_mut(&context) {
             fields.retain(|(n, _)| n != name);
         }
         0
@@ -194,7 +199,7 @@ pub unsafe fn proxy_remove_header_map_value(_: u32, name: *const u8, name_size: 
 }
 
 pub unsafe fn proxy_add_header_map_value(
-    _: u32,
+    map: u32,
     name: *const u8,
     name_size: usize,
     value: *const u8,
@@ -204,10 +209,11 @@ pub unsafe fn proxy_add_header_map_value(
     let value = unsafe { bytes(value, value_size) }.to_vec();
     call("proxy_add_header_map_value", |host| {
         let context = host.context;
-        host.requests
-            .entry(context)
-            .or_default()
-            .push((name, value));
+        let headers = match map {
+            0 => host.requests.entry(context).or_default(),
+            _ => host.responses.entry(context).or_default(),
+        };
+        headers.push((name, value));
         0
     })
 }

@@ -224,6 +224,24 @@ fn a_foreign_path_costs_one_header_read() {
 }
 
 #[test]
+fn the_answer_to_head_has_its_type_and_others_keep_theirs() {
+    let worker = loaded();
+    for (id, method, expected) in [(10, &b"HEAD"[..], 1), (11, b"GET", 0)] {
+        let headers: [(&str, &[u8]); 2] = [(":method", method), (":path", b"/flags/definitions")];
+        let (mut stream, _) = worker.request(id, &headers);
+        stream.on_response_headers();
+        let fields = host(|host| host.responses.remove(&id).unwrap_or_default());
+        assert_eq!(fields.len(), expected);
+        let json = b"application/json";
+        assert!(
+            fields
+                .iter()
+                .all(|(name, value)| name == "content-type" && value == json)
+        );
+    }
+}
+
+#[test]
 fn a_bad_configuration_is_rejected_and_says_why() {
     let worker = worker(r#"{"redis":{"default":{"cluster":""}}}"#);
     super::logger::install();
@@ -394,6 +412,7 @@ fn live(config: &str, mut break_it: impl FnMut(usize)) -> Vec<Sent> {
     worker.run(Duration::from_secs(2));
     for stream in [&mut first, &mut second, &mut third] {
         stream.on_more();
+        stream.on_response_headers();
         stream.done();
     }
     worker.redis = Redis::Down;

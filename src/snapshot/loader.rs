@@ -397,8 +397,12 @@ impl Loader {
             longest_slice_micros: u64::try_from(self.longest_slice.as_micros()).unwrap_or(u64::MAX),
         };
         let written = Status::change(store, &self.keys, |status| {
-            status.live = Some(live.clone());
-            status.bad = None;
+            // An owner that was held up for longer than its lease must not bring an older snapshot back.
+            let newest = status.live.as_ref().map(|known| known.stream_id);
+            if newest.is_none_or(|newest| newest < loaded) {
+                status.live = Some(live.clone());
+                status.bad = None;
+            }
         });
         let event = match written {
             Ok(Update::Written) => Event::Loaded,

@@ -313,6 +313,33 @@ fn owners_that_vanish_at_the_same_record_mark_the_snapshot_bad() {
 }
 
 #[test]
+fn an_owner_that_was_held_up_does_not_bring_an_older_snapshot_back() {
+    let (mut process, mut old) = (Process::new(), FakeRedis::default());
+    old.publish(1, 100, &["phc_old"]);
+    let mut slow = process.loader(1);
+    let mut events = Vec::new();
+    while !matches!(slow.state, State::Sweeping(..)) {
+        let now = process.now();
+        if let Some(command) = slow.tick(&process.store, now, false, &mut events) {
+            slow.reply(&process.store, Ok(old.get(&command)), &mut events);
+        }
+        process.now += 10;
+    }
+    // Its lease runs out inside its last slice; another VM loads what is newer.
+    let held_up = std::mem::replace(&mut slow.state, State::Idle);
+    process.now += 3_000;
+    let (mut other, mut new) = (process.loader(2), FakeRedis::default());
+    new.publish(2, 200, &["phc_new"]);
+    process.run(&mut other, &new);
+    let State::Sweeping(load, bucket) = held_up else {
+        panic!("not sweeping")
+    };
+    slow.sweep(&process.store, load, bucket, process.now(), &mut events);
+    assert_eq!(process.generation(), Some(2));
+    assert!(process.knows("phc_new"));
+}
+
+#[test]
 fn shared_data_does_not_grow_with_generations() {
     let (mut process, mut redis) = (Process::new(), FakeRedis::default());
     let mut loader = process.loader(1);

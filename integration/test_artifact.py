@@ -1,0 +1,27 @@
+"""What is shipped, and what the README says of it."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from settings import ROOT, WASM
+
+LARGEST_WASM = 1_000_000  # bytes
+
+
+def test_the_filter_is_small() -> None:
+    size = WASM.stat().st_size
+    print(f"{size} bytes")
+    assert size <= LARGEST_WASM
+
+
+def test_the_filter_carries_no_test_fault() -> None:
+    assert b"x-flag-definitions-trap" not in WASM.read_bytes()
+
+
+def test_the_figures_of_the_readme_are_those_of_the_benchmark() -> None:
+    ratio = json.loads((ROOT / "bench/results.json").read_text())["ratios"]["304_of_bare"]
+    readme = (ROOT / "README.md").read_text()
+    stated = re.search(r"confirmed 304 reaches ([\d.]+) of the rate", readme)
+    assert stated and float(stated[1]) == round(ratio, 2)
