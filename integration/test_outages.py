@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
-from edge import TIMEOUT, get
+from edge import TIMEOUT, get, in_background, trap_count
 from settings import Settings
 from stack import Stack, definitions_key
 
@@ -69,3 +70,17 @@ def test_a_slow_redis_does_not_hold_up_other_paths() -> None:
         assert get(stack, path="/other").status_code == 404
         assert time.monotonic() - began < 0.5
         stack.resume("redis")
+
+
+def test_more_needs_than_callouts_are_answered_and_nothing_traps() -> None:
+    """Each request holds another ETag, so each needs a callout of its own: the circuit breaker opens."""
+    with Stack(Settings.on_free_ports(concurrency=1)) as stack:
+        stack.pause("redis")
+        answers = in_background(*[lambda n=n: get(stack, etag=f'"{n}"') for n in range(500)])
+        statuses = Counter(answer.result(timeout=20).status_code for answer in answers)
+        overflow = stack.stats()["cluster.flag_definitions_redis.upstream_rq_pending_overflow"]
+        stack.resume("redis")
+        assert statuses == {503: 500}
+        assert overflow > 0, "the circuit breaker did not open: the test proves nothing"
+        assert trap_count(stack) == 0
+        stack.wait_until(lambda: get(stack).status_code == 200)
