@@ -55,8 +55,10 @@ class Stack:
         self.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.stop()
+        if kind is None:  # after a failure the logs are wanted
+            shutil.rmtree(self.settings.run_dir, ignore_errors=True)
 
     def start(self) -> None:
         """Starts everything, or nothing: what was started before a failure is stopped again."""

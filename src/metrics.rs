@@ -90,7 +90,8 @@ pub enum Metric {
     Loader(Event),
 }
 
-/// Age of the live snapshot, in seconds since Redis last said that it is the current one.
+/// Age of the live snapshot, in seconds since Redis last said that it is the current one; before the first
+/// snapshot, since the start.
 pub const SNAPSHOT_AGE_SECONDS: &str = "flag_definitions_snapshot_age_seconds";
 
 impl Metric {

@@ -22,7 +22,8 @@ impl Log for EnvoyLog {
             Level::Debug => Severity::Debug,
             Level::Trace => Severity::Trace,
         };
-        let _ = abi::log(severity, &format!("flag_definitions: {}", record.args()));
+        // Envoy puts the plugin's name in front.
+        let _ = abi::log(severity, &record.args().to_string());
     }
 
     fn flush(&self) {}
@@ -38,10 +39,7 @@ pub fn install() {
             let place = panic
                 .location()
                 .map_or_else(String::new, ToString::to_string);
-            let _ = abi::log(
-                Severity::Critical,
-                &format!("flag_definitions: trap at {place}"),
-            );
+            let _ = abi::log(Severity::Critical, &format!("trap at {place}"));
         }));
     }
 }

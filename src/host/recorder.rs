@@ -27,14 +27,14 @@ impl Recorder {
     }
 
     /// Tells Envoy. A count that Envoy refuses is lost: metrics must not hold up anything.
-    pub fn flush(&mut self, snapshot_age_seconds: Option<u64>) {
+    pub fn flush(&mut self, snapshot_age_seconds: u64) {
         for (slot, sum) in self.counts.drain() {
             if let Some(id) = self.counters.get(slot) {
                 let _ = abi::increment_metric(*id, sum);
             }
         }
-        if let (Some(id), Some(age)) = (self.snapshot_age, snapshot_age_seconds) {
-            let _ = abi::record_metric(id, age);
+        if let Some(id) = self.snapshot_age {
+            let _ = abi::record_metric(id, snapshot_age_seconds);
         }
     }
 }

@@ -67,6 +67,7 @@ pub struct Plugin {
     loader_token: Option<u32>,
     flights: Flights,
     recorder: Recorder,
+    started_at: Option<Monotonic>,
     flushed_at: Monotonic,
     tick: Option<Duration>,
     serves_requests: bool,
@@ -144,6 +145,7 @@ impl Plugin {
             loader_token: None,
             flights: Flights::default(),
             recorder: Recorder::default(),
+            started_at: None,
             flushed_at: Monotonic::default(),
             tick: None,
             serves_requests: false,
@@ -538,12 +540,11 @@ impl Plugin {
 
     fn flush(&mut self) {
         let now = self.now;
-        let age = self
-            .status
-            .live
-            .as_ref()
-            .map(|live| live.age(now).as_secs());
-        self.recorder.flush(age);
+        // Without a snapshot the gauge must not look like a fresh one.
+        let since_start = now.since(*self.started_at.get_or_insert(now));
+        let live = self.status.live.as_ref();
+        let age = live.map_or(since_start, |live| live.age(now));
+        self.recorder.flush(age.as_secs());
     }
 
     fn set_tick(&mut self, period: Duration) {
