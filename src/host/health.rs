@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::root::{Plugin, respond_plainly};
+use super::plugin::Plugin;
+use super::respond::respond_plainly;
 use crate::snapshot::lease::Attempt;
 use crate::snapshot::manifest::RecordCounts;
 use crate::snapshot::status::{Freshness, Status};

@@ -2,7 +2,7 @@
 //!
 //! It translates: header maps → [`Request`](crate::request::Request), [`Step`](crate::pipeline::Step) →
 //! host calls. [`abi`] declares the host functions and returns every status; [`sdk`] hands the SDK's
-//! callbacks to [`root`], [`stream`] and [`health`], which natively run against a fake host.
+//! callbacks to [`root`], [`plugin`], [`stream`] and [`health`], which natively run against a fake host.
 //!
 //! Rules of the host that shape this room:
 //! - A trap takes the VM of a worker down, so nothing here may panic; a `RefCell` is only ever tried.
@@ -11,13 +11,17 @@
 //! - During a configuration update two root contexts live in one VM and both tick ([`registry`]).
 
 mod abi;
+mod callouts;
 #[cfg(test)]
 mod fake;
 mod flights;
 mod health;
+mod loading;
 mod logger;
+mod plugin;
 mod recorder;
 mod registry;
+mod respond;
 mod root;
 #[cfg(target_arch = "wasm32")]
 mod sdk;

@@ -1,0 +1,106 @@
+//! The loader in its VM: its callouts, its events in metrics and log, its time.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+
+use super::abi;
+use super::callouts;
+use super::recorder::Recorder;
+use super::store::SharedData;
+use crate::config::Settings;
+use crate::metrics::{Metric, Purpose};
+use crate::snapshot::loader::{Event, Loader};
+use crate::time::Monotonic;
+
+/// Largest reply to the loader: a manifest of the most pages that one may have is about 5 MB.
+const LARGEST_REPLY: usize = 8 << 20;
+
+/// The loader of one root context.
+pub struct Loading {
+    loader: Loader,
+    token: Option<u32>,
+    last_problem: Option<Event>,
+}
+
+impl Loading {
+    /// A loader that has done nothing yet.
+    pub fn new(settings: &Settings) -> Self {
+        // Random keys of a hasher: unpredictable, without a dependency that Envoy's WASI does not load.
+        let owner = RandomState::new().build_hasher().finish();
+        Self {
+            loader: Loader::new(settings, owner),
+            token: None,
+            last_problem: None,
+        }
+    }
+
+    /// Whether there is work that should not wait.
+    pub fn is_busy(&self) -> bool {
+        self.loader.is_busy()
+    }
+
+    /// Whether this is the reply that the loader waits for.
+    pub fn awaits(&self, token: u32) -> bool {
+        self.token == Some(token)
+    }
+
+    /// Does a slice of work; `true` when a snapshot became live.
+    pub fn tick(
+        &mut self,
+        settings: &Settings,
+        now: Monotonic,
+        serves_requests: bool,
+        recorder: &mut Recorder,
+    ) -> bool {
+        let began = abi::now();
+        let mut events = Vec::new();
+        let command = self
+            .loader
+            .tick(&SharedData, now, serves_requests, &mut events);
+        self.took(began);
+        if let Some(command) = command {
+            match callouts::send(&settings.redis, &command) {
+                Ok(token) => self.token = Some(token),
+                Err(failure) => {
+                    recorder.count(Metric::Callout(Purpose::Snapshot, Err(failure)));
+                    self.loader.reply(&SharedData, Err(failure), &mut events);
+                }
+            }
+        }
+        self.report(&events, recorder)
+    }
+
+    /// Takes the reply that is being delivered.
+    pub fn on_reply(&mut self, settings: &Settings, body_size: usize, recorder: &mut Recorder) {
+        self.token = None;
+        let began = abi::now();
+        let received = callouts::receive(body_size, LARGEST_REPLY);
+        let reply = received.reply(&settings.redis);
+        let outcome = reply.as_ref().map(drop).map_err(|failure| *failure);
+        recorder.count(Metric::Callout(Purpose::Snapshot, outcome));
+        let mut events = Vec::new();
+        self.loader.reply(&SharedData, reply, &mut events);
+        self.took(began);
+        self.report(&events, recorder);
+    }
+
+    fn took(&mut self, began: Result<std::time::Duration, abi::Status>) {
+        if let (Ok(began), Ok(ended)) = (began, abi::now()) {
+            self.loader.took(ended.saturating_sub(began));
+        }
+    }
+
+    fn report(&mut self, events: &[Event], recorder: &mut Recorder) -> bool {
+        for event in events {
+            recorder.count(Metric::Loader(*event));
+            if *event == Event::Loaded {
+                self.last_problem = None;
+            } else if event.is_problem() && self.last_problem != Some(*event) {
+                // Once per problem, not once per second.
+                self.last_problem = Some(*event);
+                log::warn!("loading the snapshot: {}", event.label());
+            }
+        }
+        events.contains(&Event::Loaded)
+    }
+}

@@ -1,0 +1,29 @@
+//! Sends answers.
+
+use super::abi;
+use crate::reply::Reply;
+
+/// Sends an answer in the effective context.
+pub fn respond(reply: &Reply<'_>) -> Result<(), abi::Status> {
+    let headers: Vec<(&str, &[u8])> = reply
+        .headers
+        .iter()
+        .map(|(name, value)| (*name, value.as_ref()))
+        .collect();
+    // Shown in access logs as RESPONSE_CODE_DETAILS.
+    abi::send_local_response(
+        reply.answer.status(),
+        reply.answer.label(),
+        &headers,
+        reply.body,
+    )
+}
+
+/// Answers with something that is not about flag definitions.
+pub fn respond_plainly(status: u16, content_type: &str, body: &[u8]) -> Result<(), abi::Status> {
+    let headers = [
+        ("content-type", content_type.as_bytes()),
+        ("cache-control", b"no-store"),
+    ];
+    abi::send_local_response(status, "flag_definitions_health", &headers, body)
+}
