@@ -45,7 +45,7 @@ PATH = b"/flags/definitions"
         ),
         ("unbalanced quotes", raw_get(headers, AUTH, b'if-none-match: W/"""","'), {200}),
         ("validators not UTF-8", raw_get(headers, AUTH, b"if-none-match: \xff\xfe"), {200}),
-        ("200 validator fields", raw_get(headers, AUTH, *[b'if-none-match: "x"'] * 90), {200}),
+        ("90 validator fields", raw_get(headers, AUTH, *[b'if-none-match: "x"'] * 90), {200}),
         ("origin not UTF-8", raw_get(headers, AUTH, b"origin: \xff\xfe"), {200}),
         ("61 KiB of headers", raw_get(headers, AUTH, b"x-filler: " + b"a" * (61 * 1024)), {431}),
         ("NUL in a header", raw_get(headers, AUTH, b"origin: a\x00b"), {400}),

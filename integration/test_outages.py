@@ -8,7 +8,18 @@ from collections.abc import Callable
 
 import pytest
 
-from edge import TIMEOUT, get, in_background, trap_count
+from edge import (
+    TIMEOUT,
+    Crowd,
+    authenticated_get,
+    callouts,
+    document,
+    get,
+    in_background,
+    publish,
+    team,
+    trap_count,
+)
 from settings import Settings
 from stack import Stack, definitions_key
 
@@ -73,14 +84,49 @@ def test_a_slow_redis_does_not_hold_up_other_paths() -> None:
 
 
 def test_more_needs_than_callouts_are_answered_and_nothing_traps() -> None:
-    """Each request holds another ETag, so each needs a callout of its own: the circuit breaker opens."""
+    """Each team needs a callout of its own: the circuit breaker opens."""
     with Stack(Settings.on_free_ports(concurrency=1)) as stack:
+        teams = [team(n, f"phc_{n}", f"phs_{n}") for n in range(1, 501)]
+        publish(stack, document(*teams))
         stack.pause("redis")
-        answers = in_background(*[lambda n=n: get(stack, etag=f'"{n}"') for n in range(500)])
-        statuses = Counter(answer.result(timeout=20).status_code for answer in answers)
+        calls = [lambda n=n: get(stack, f"phc_{n}", f"phs_{n}") for n in range(1, 501)]
+        statuses = Counter(answer.result(timeout=20).status_code for answer in in_background(*calls))
         overflow = stack.stats()["cluster.flag_definitions_redis.upstream_rq_pending_overflow"]
         stack.resume("redis")
         assert statuses == {503: 500}
         assert overflow > 0, "the circuit breaker did not open: the test proves nothing"
         assert trap_count(stack) == 0
+        stack.wait_until(lambda: get(stack, "phc_1", "phs_1").status_code != 401)
+
+
+def test_one_team_with_many_etags_does_not_take_all_callouts() -> None:
+    with Stack(Settings.on_free_ports(concurrency=1)) as stack:
+        stack.pause("redis")
+        answers = in_background(*[lambda n=n: get(stack, etag=f'"{n}"') for n in range(300)])
+        assert {answer.result(timeout=20).status_code for answer in answers} == {503}
+        stats = stack.stats()
+        stack.resume("redis")
+        assert stats["cluster.flag_definitions_redis.upstream_rq_pending_overflow"] == 0
+
+
+CROWD = 2_000
+
+
+@pytest.mark.parametrize("redis_comes_back", [True, False], ids=["answered", "timed out"])
+def test_a_crowd_that_waits_for_one_callout_is_answered_and_nothing_traps(redis_comes_back: bool) -> None:
+    config = {"redis": {"default": {"timeout": "10s" if redis_comes_back else "250ms"}}}
+    with Stack(Settings.on_free_ports(concurrency=1, config=config)) as stack:
+        before = callouts(stack)
+        stack.pause("redis")
+        crowd = Crowd(stack, CROWD, authenticated_get())
+        if redis_comes_back:
+            time.sleep(1)
+            stack.resume("redis")
+        assert crowd.statuses() == {200 if redis_comes_back else 503: CROWD}
+        asked = callouts(stack) - before
+        stack.resume("redis")
+        assert trap_count(stack) == 0
+        print(f"{CROWD} requests, {asked} callouts, the loader's polls among them")
+        if redis_comes_back:
+            assert asked < 20
         stack.wait_until(lambda: get(stack).status_code == 200)

@@ -9,7 +9,7 @@ import time
 import pytest
 import requests
 
-from edge import TIMEOUT, TRAP, document, get, in_background, raw_get, team, trap_count
+from edge import TIMEOUT, TRAP, authenticated_get, document, get, in_background, team, trap_count
 from settings import FAULTS_WASM, Settings
 from stack import Stack
 
@@ -51,7 +51,7 @@ def test_a_client_that_leaves_does_not_strand_those_who_wait_with_it() -> None:
     with Stack(Settings.on_free_ports(config=config, concurrency=1)) as stack:
         stack.pause("redis")
         leader = socket.create_connection(("127.0.0.1", stack.settings.edge_port))
-        leader.sendall(raw_get_authenticated())
+        leader.sendall(authenticated_get())
         time.sleep(0.3)
         waiting = in_background(*[lambda: get(stack)] * 5)
         time.sleep(0.3)
@@ -60,11 +60,6 @@ def test_a_client_that_leaves_does_not_strand_those_who_wait_with_it() -> None:
         stack.resume("redis")
         for future in waiting:
             assert future.result(timeout=8).status_code == 200
-
-
-def raw_get_authenticated() -> bytes:
-    keep = raw_get(b"/flags/definitions?token=phc_sample_team_one")
-    return keep.replace(b"connection: close", b"authorization: Bearer phs_sample_team_one_secret")
 
 
 def test_a_record_that_traps_leaves_the_last_good_snapshot(faults: Stack) -> None:

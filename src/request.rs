@@ -9,7 +9,7 @@ use crate::directory::Sha256Hash;
 /// here, so it is not forwarded again.
 pub const FORWARD_REASON_HEADER: &str = "x-flag-definitions-forward-reason";
 
-/// Longest token or credential that is looked up, in bytes; PostHog's have about 50.
+/// Longest token that is looked up, in bytes; PostHog's have about 50.
 const MAX_SECRET: usize = 200;
 
 /// The paths that the filter answers, without query.
@@ -125,6 +125,14 @@ impl Request {
         }
         request.bearer = authorization.and_then(Bearer::parse);
         request
+    }
+}
+
+impl Request {
+    /// Bytes that keeping it costs, beyond its own size.
+    pub fn weight(&self) -> usize {
+        let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        self.if_none_match.len() + length(&self.cors.origin) + length(&self.cors.request_headers)
     }
 }
 

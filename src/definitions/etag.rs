@@ -60,6 +60,16 @@ impl IfNoneMatch {
         self.0.is_some()
     }
 
+    /// Length of all fields, in bytes.
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Whether they are absent or empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Weak comparison with the current entity tag. `*` matches any. Beyond the RFC, a bare value matches
     /// like a quoted one, as PostHog's service has it.
     pub fn matches(&self, current: &ETag) -> bool {

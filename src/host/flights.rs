@@ -8,12 +8,16 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::definitions::Need;
+use crate::directory::TeamId;
 use crate::pipeline::Fetch;
 use crate::request::Request;
 use crate::time::Monotonic;
 
 /// Most requests of one worker that may wait at a time.
 pub const MAX_WAITERS: usize = 8_192;
+
+/// Most bytes that waiting requests may keep: a VM never gives memory back.
+const MAX_WAITING_BYTES: usize = 16 << 20;
 
 /// A paused request.
 #[derive(Debug)]
@@ -45,8 +49,6 @@ pub enum Join {
     Aboard,
     /// Send it.
     Lead,
-    /// Too many wait already.
-    Full,
 }
 
 /// All reads of one root context.
@@ -55,6 +57,7 @@ pub struct Flights {
     by_need: HashMap<Need, Flight>,
     tokens: HashMap<u32, Need>,
     streams: HashMap<u32, Need>,
+    bytes: usize,
 }
 
 impl Flights {
@@ -68,6 +71,17 @@ impl Flights {
         self.streams.contains_key(&stream)
     }
 
+    /// Whether there is no room for another request.
+    pub fn is_full(&self, request: &Request) -> bool {
+        self.streams.len() >= MAX_WAITERS
+            || self.bytes.saturating_add(request.weight()) > MAX_WAITING_BYTES
+    }
+
+    /// Number of reads for a team that are under way.
+    pub fn of_team(&self, team: TeamId) -> usize {
+        self.by_need.keys().filter(|need| need.team == team).count()
+    }
+
     /// Adds a request. It waits `patience` at most.
     pub fn join(
         &mut self,
@@ -77,9 +91,7 @@ impl Flights {
         now: Monotonic,
         patience: Duration,
     ) -> Join {
-        if self.streams.len() >= MAX_WAITERS {
-            return Join::Full;
-        }
+        self.bytes = self.bytes.saturating_add(request.weight());
         let waiter = Waiter {
             stream,
             request,
@@ -124,6 +136,7 @@ impl Flights {
         let flight = self.by_need.remove(need)?;
         for waiter in &flight.waiters {
             self.streams.remove(&waiter.stream);
+            self.bytes = self.bytes.saturating_sub(waiter.request.weight());
         }
         if let Some(token) = flight.token {
             self.tokens.remove(&token);
@@ -139,7 +152,12 @@ impl Flights {
         let Some(flight) = self.by_need.get_mut(&need) else {
             return;
         };
-        flight.waiters.retain(|waiter| waiter.stream != stream);
+        for waiter in flight
+            .waiters
+            .extract_if(.., |waiter| waiter.stream == stream)
+        {
+            self.bytes = self.bytes.saturating_sub(waiter.request.weight());
+        }
         // Its callout is dropped with it.
         if flight.leader == stream
             && let Some(token) = flight.token.take()
@@ -174,6 +192,7 @@ impl Flights {
             );
         }
         for waiter in &overdue {
+            self.bytes = self.bytes.saturating_sub(waiter.request.weight());
             self.leave(waiter.stream);
         }
         overdue
@@ -183,7 +202,6 @@ impl Flights {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::directory::TeamId;
 
     const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -270,9 +288,32 @@ mod tests {
     #[test]
     fn waiters_are_bounded_in_number() {
         let mut flights = Flights::default();
+        let small = Request::parse([]);
         for stream in 0..MAX_WAITERS {
+            assert!(!flights.is_full(&small));
             join(&mut flights, stream as u32, 7, 0);
         }
-        assert_eq!(join(&mut flights, u32::MAX, 7, 0), Join::Full);
+        assert!(flights.is_full(&small));
+        flights.leave(0);
+        assert!(!flights.is_full(&small));
+    }
+
+    #[test]
+    fn what_waiters_keep_is_bounded_and_given_back() {
+        let mut flights = Flights::default();
+        let tags = vec![b'x'; 60_000];
+        let large = Request::parse([(&b"if-none-match"[..], &tags[..])]);
+        let mut streams = 0..1_000;
+        let kept = streams.by_ref().take_while(|stream| {
+            let full = flights.is_full(&large);
+            if !full {
+                let now = Monotonic::from_millis(0);
+                flights.join(*stream, large.clone(), fetch(7), now, PATIENCE);
+            }
+            !full
+        });
+        assert!((200..300).contains(&kept.count()));
+        flights.overdue(Monotonic::from_millis(10_000));
+        assert_eq!(flights.bytes, 0);
     }
 }

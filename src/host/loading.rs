@@ -70,6 +70,14 @@ impl Loading {
         self.report(&events, recorder)
     }
 
+    /// Leaves loading to another root context.
+    pub fn stop(&mut self, now: Monotonic, recorder: &mut Recorder) {
+        let mut events = Vec::new();
+        self.loader.stop(&SharedData, now, &mut events);
+        self.token = None;
+        self.report(&events, recorder);
+    }
+
     /// Takes the reply that is being delivered.
     pub fn on_reply(&mut self, settings: &Settings, body_size: usize, recorder: &mut Recorder) {
         self.token = None;

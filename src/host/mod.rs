@@ -11,6 +11,7 @@
 //! - During a configuration update two root contexts live in one VM and both tick ([`registry`]).
 
 mod abi;
+mod backlog;
 mod callouts;
 #[cfg(test)]
 mod fake;

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::abi;
-use super::callouts;
-use super::flights::{Flight, Flights, Join, Waiter};
+use super::backlog::{ANSWERS_PER_CALLBACK, Backlog, Batch, Content};
+use super::callouts::{self, Received};
+use super::flights::{Flight, Flights, Join, MAX_WAITERS};
 use super::loading::Loading;
 use super::recorder::Recorder;
 use super::registry;
@@ -23,6 +24,9 @@ use crate::shared::Keys;
 use crate::snapshot::status::{Freshness, Status};
 use crate::time::Monotonic;
 
+/// Tick while answers are due.
+const BACKLOG_TICK: Duration = Duration::from_millis(1);
+
 /// Tick while somebody waits or a load is under way.
 const FAST_TICK: Duration = Duration::from_millis(10);
 
@@ -37,6 +41,9 @@ const STATUS_AGE: Duration = Duration::from_millis(200);
 
 /// How often Envoy's counters are brought up to date.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Most callouts of one team at a time that differ in the ETag which the client holds.
+const NEEDS_PER_TEAM: usize = 8;
 
 /// Room for the framing around a payload in a callout's reply.
 const FRAMING: usize = 1 << 10;
@@ -54,11 +61,13 @@ pub struct Plugin {
     status_read_at: Option<Monotonic>,
     loading: Loading,
     flights: Flights,
+    backlog: Backlog,
     recorder: Recorder,
     started_at: Option<Monotonic>,
     flushed_at: Monotonic,
     tick: Option<Duration>,
     serves_requests: bool,
+    superseded: bool,
     now: Monotonic,
 }
 
@@ -73,11 +82,13 @@ impl Plugin {
             status_read_at: None,
             loading: Loading::new(&settings),
             flights: Flights::default(),
+            backlog: Backlog::default(),
             recorder: Recorder::default(),
             started_at: None,
             flushed_at: Monotonic::default(),
             tick: None,
             serves_requests: false,
+            superseded: false,
             now: Monotonic::default(),
             settings,
         }
@@ -98,11 +109,14 @@ impl Plugin {
         self.now
     }
 
-    /// What is known of the snapshot. Without a live one, shared data is asked each time: it may have come.
+    /// What the snapshot may be used for. What a worker knows may be a tick old; unless it is the best there
+    /// is, shared data is asked again.
     fn freshness(&mut self, now: Monotonic) -> Freshness {
-        if self.status.live.is_none() {
-            self.read_status(now);
+        let known = self.status.freshness(now, &self.settings.snapshot);
+        if known == Freshness::Current {
+            return known;
         }
+        self.read_status(now);
         self.status.freshness(now, &self.settings.snapshot)
     }
 
@@ -145,6 +159,10 @@ impl Plugin {
     /// Looks again before a refusal is sent: what this worker knows of the snapshot may be a tick old, and
     /// SDKs drop their flags on 401.
     fn refuse<'a>(&self, request: &'a Request, reply: Reply<'a>, now: Monotonic) -> Step<'a> {
+        if abi::monotonic().is_err() {
+            // Without a clock nothing is known to be fresh.
+            return pipeline::undecided(request, &self.settings, Why::SharedData);
+        }
         let why = match Status::read(&self.store, &self.keys) {
             Ok(status) => match status.freshness(now, &self.settings.snapshot) {
                 Freshness::Current => return Step::Reply(reply),
@@ -164,48 +182,60 @@ impl Plugin {
         self.act(step, Pending::No)
     }
 
-    fn fetch(&mut self, stream: u32, request: Request, fetch: Fetch, now: Monotonic) -> bool {
+    fn fetch(&mut self, stream: u32, request: Request, mut fetch: Fetch, now: Monotonic) -> bool {
+        if self.flights.is_full(&request) || self.backlog.len() >= MAX_WAITERS {
+            let step = pipeline::undecided(&request, &self.settings, Why::Overloaded);
+            return self.act(step, Pending::No);
+        }
+        // Each ETag that clients hold is a need of its own. One team must not take all callouts with them.
+        if self.flights.of_team(fetch.need.team) >= NEEDS_PER_TEAM {
+            fetch.need.held = None;
+        }
         // Time for one callout and for a second one, after a leader left.
         let patience = self.settings.redis.timeout * 2 + Duration::from_millis(100);
         let need = fetch.need.clone();
-        let join = self
-            .flights
-            .join(stream, request.clone(), fetch, now, patience);
-        match join {
-            Join::Full => {
-                let step = pipeline::undecided(&request, &self.settings, Why::Overloaded);
-                return self.act(step, Pending::No);
-            }
-            Join::Lead => {
-                let command = need.command(&self.settings.definitions);
-                match callouts::send(&self.settings.redis, &command) {
-                    Ok(token) => self.flights.sent(&need, token, stream, now),
-                    Err(failure) => {
-                        self.flights.leave(stream);
-                        self.recorder
-                            .count(Metric::Callout(Purpose::Definitions, Err(failure)));
+        if self.flights.join(stream, request, fetch, now, patience) == Join::Lead {
+            let command = need.command(&self.settings.definitions);
+            // As the root's callout Envoy delivers it in any case, and the SDK forgets its token.
+            let _ = abi::set_effective_context(self.id);
+            let sent = callouts::send(&self.settings.redis, &command);
+            let _ = abi::set_effective_context(stream);
+            match sent {
+                Ok(token) => self.flights.sent(&need, token, stream, now),
+                Err(failure) => {
+                    self.recorder
+                        .count(Metric::Callout(Purpose::Definitions, Err(failure)));
+                    // Nobody else is aboard yet.
+                    let alone = self.flights.take(&need).and_then(|flight| {
+                        let mut waiters = flight.waiters;
+                        waiters.pop()
+                    });
+                    return alone.is_some_and(|waiter| {
                         let mut observed = Observed::default();
                         let outcome = Outcome::Failed(failure);
+                        let request = &waiter.request;
                         let step =
-                            pipeline::resume(&request, &self.settings, &outcome, &mut observed);
+                            pipeline::resume(request, &self.settings, &outcome, &mut observed);
                         self.observe(&observed);
-                        return self.act(step, Pending::No);
-                    }
+                        self.act(step, Pending::No)
+                    });
                 }
             }
-            Join::Aboard => {}
         }
-        self.set_tick(FAST_TICK);
+        if self.backlog.is_empty() {
+            self.set_tick(FAST_TICK);
+        }
         true
     }
 
     /// Whether a request waits for a callout.
     pub fn is_waiting(&self, stream: u32) -> bool {
-        self.flights.is_waiting(stream)
+        self.flights.is_waiting(stream) || self.backlog.is_waiting(stream)
     }
 
     /// A stream is gone.
     pub fn on_stream_done(&mut self, stream: u32) {
+        self.backlog.leave(stream);
         self.flights.leave(stream);
     }
 
@@ -218,36 +248,69 @@ impl Plugin {
                 self.set_tick(FAST_TICK);
             }
         } else if let Some(flight) = self.flights.land(token) {
-            self.on_definitions_reply(&flight, body_size);
+            self.on_definitions_reply(flight, body_size);
             // The host goes on in the context that it called.
             let _ = abi::set_effective_context(context);
         }
     }
 
-    fn on_definitions_reply(&mut self, flight: &Flight, body_size: usize) {
+    fn on_definitions_reply(&mut self, flight: Flight, body_size: usize) {
         let most = usize::try_from(self.settings.definitions.max_bytes).unwrap_or(usize::MAX);
         let received = callouts::receive(body_size, most.saturating_add(FRAMING));
-        let reply = received.reply(&self.settings.redis);
-        let result = reply.as_ref().map(drop).map_err(|failure| *failure);
+        let result = received.reply(&self.settings.redis).map(drop);
         self.recorder
             .count(Metric::Callout(Purpose::Definitions, result));
-        let outcome = Outcome::of(reply, &self.settings.definitions);
-        self.remember(flight, &outcome);
+        let outcome = self.outcome(&received);
+        self.remember(&flight, &outcome);
         self.report(flight.fetch.need.team, &outcome);
-        self.answer_all(&flight.waiters, &outcome);
+        self.backlog
+            .push(Content::Received(received), flight.waiters);
+        self.answer_due();
     }
 
-    fn answer_all(&mut self, waiters: &[Waiter], outcome: &Outcome<'_>) {
-        for waiter in waiters {
-            // A stream that is gone leaves nobody to answer.
-            if abi::set_effective_context(waiter.stream).is_ok() {
-                let mut observed = Observed::default();
-                let request = &waiter.request;
-                let step = pipeline::resume(request, &self.settings, outcome, &mut observed);
-                self.observe(&observed);
-                self.act(step, Pending::Yes);
-            }
+    /// Gives the next answers that are due. Only once in a callback: see [`super::backlog`].
+    fn answer_due(&mut self) {
+        let mut left = ANSWERS_PER_CALLBACK;
+        while left > 0
+            && let Some(mut batch) = self.backlog.pop()
+        {
+            let rest = batch.waiters.split_off(left.min(batch.waiters.len()));
+            left -= batch.waiters.len();
+            self.answer(&batch);
+            batch.waiters = rest;
+            self.backlog.put_back(batch);
         }
+        if !self.backlog.is_empty() {
+            self.set_tick(BACKLOG_TICK);
+        }
+    }
+
+    fn answer(&mut self, batch: &Batch) {
+        let outcome = match &batch.content {
+            Content::Received(received) => Some(self.outcome(received)),
+            Content::Failed(failure) => Some(Outcome::Failed(*failure)),
+            Content::Overdue => None,
+        };
+        for waiter in &batch.waiters {
+            // A stream that is gone leaves nobody to answer.
+            let here = self.backlog.leave(waiter.stream);
+            if !here || abi::set_effective_context(waiter.stream).is_err() {
+                continue;
+            }
+            let mut observed = Observed::default();
+            let request = &waiter.request;
+            let step = match &outcome {
+                Some(outcome) => pipeline::resume(request, &self.settings, outcome, &mut observed),
+                None => pipeline::undecided(request, &self.settings, Why::Timeout),
+            };
+            self.observe(&observed);
+            self.act(step, Pending::Yes);
+        }
+    }
+
+    fn outcome<'a>(&self, received: &'a Received) -> Outcome<'a> {
+        let reply = received.reply(&self.settings.redis);
+        Outcome::of(reply, &self.settings.definitions)
     }
 
     /// Keeps the ETag that a callout brought, as of when it was sent.
@@ -287,7 +350,8 @@ impl Plugin {
             return;
         }
         let now = self.now();
-        self.answer_overdue(now);
+        let overdue = self.flights.overdue(now);
+        self.backlog.push(Content::Overdue, overdue);
         self.send_grounded(now);
         self.load(now);
         let old = self
@@ -307,15 +371,7 @@ impl Plugin {
         } else {
             SLOW_TICK.min(self.settings.snapshot.poll_interval)
         });
-    }
-
-    fn answer_overdue(&mut self, now: Monotonic) {
-        for waiter in self.flights.overdue(now) {
-            if abi::set_effective_context(waiter.stream).is_ok() {
-                let step = pipeline::undecided(&waiter.request, &self.settings, Why::Timeout);
-                self.act(step, Pending::Yes);
-            }
-        }
+        self.answer_due();
         let _ = abi::set_effective_context(self.id);
     }
 
@@ -329,8 +385,7 @@ impl Plugin {
                     self.recorder
                         .count(Metric::Callout(Purpose::Definitions, Err(failure)));
                     if let Some(flight) = self.flights.take(&need) {
-                        self.answer_all(&flight.waiters, &Outcome::Failed(failure));
-                        let _ = abi::set_effective_context(self.id);
+                        self.backlog.push(Content::Failed(failure), flight.waiters);
                     }
                 }
             }
@@ -339,8 +394,13 @@ impl Plugin {
 
     fn load(&mut self, now: Monotonic) {
         if registry::is_superseded(self.id, self.keys.scope()) {
+            if !self.superseded {
+                self.superseded = true;
+                self.loading.stop(now, &mut self.recorder);
+            }
             return;
         }
+        self.superseded = false;
         let serves = self.serves_requests;
         let loaded = self
             .loading
@@ -398,8 +458,15 @@ impl Plugin {
         }
     }
 
+    /// The root context ends.
+    pub fn stop(&mut self) {
+        let now = self.now();
+        self.loading.stop(now, &mut self.recorder);
+        self.flush();
+    }
+
     /// Brings Envoy's counters up to date.
-    pub fn flush(&mut self) {
+    fn flush(&mut self) {
         let now = self.now;
         // Without a snapshot the gauge must not look like a fresh one.
         let since_start = now.since(*self.started_at.get_or_insert(now));

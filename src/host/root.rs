@@ -68,7 +68,7 @@ impl Root {
     pub fn done(&mut self) {
         registry::leave(self.id);
         if let Some(plugin) = &mut self.plugin {
-            plugin.flush();
+            plugin.stop();
         }
     }
 }

@@ -90,12 +90,12 @@ pub struct Attempt {
     manifest: String,
     at: Place,
     suspect: Place,
-    vanished: u8,
+    vanished: Vec<u64>,
     in_progress: bool,
 }
 
 /// How many owners may vanish at one place before the snapshot counts as bad.
-pub const VANISHED_LIMIT: u8 = 2;
+pub const VANISHED_LIMIT: usize = 2;
 
 impl Attempt {
     /// Whether a load is under way, or was left behind by a VM that vanished.
@@ -126,11 +126,10 @@ impl Attempt {
         };
         if left.manifest == manifest && left.in_progress && left.owner != owner {
             attempt.suspect = left.at;
-            attempt.vanished = if left.at == left.suspect {
-                left.vanished.saturating_add(1)
-            } else {
-                1
-            };
+            if left.at == left.suspect {
+                attempt.vanished = left.vanished;
+            }
+            attempt.vanished.push(left.owner);
         } else if left.manifest == manifest {
             (attempt.suspect, attempt.vanished) = (left.suspect, left.vanished);
         }
@@ -139,7 +138,7 @@ impl Attempt {
 
     /// Whether too many owners vanished at one place of this snapshot.
     pub fn is_bad(&self) -> bool {
-        self.vanished >= VANISHED_LIMIT
+        self.vanished.len() >= VANISHED_LIMIT
     }
 
     /// Notes what comes next.
@@ -158,11 +157,43 @@ impl Attempt {
     /// When shared data fails.
     pub fn end(&mut self, store: &impl Store, keys: &Keys) -> Result<(), StoreError> {
         self.in_progress = false;
+        if self.is_bad() {
+            // They were counted; a later try starts anew.
+            self.vanished.clear();
+        }
         self.write(store, keys)
     }
 
+    /// Says that this owner is alive, although it lost its lease: whoever counted it as vanished must not.
+    ///
+    /// # Errors
+    /// When shared data fails.
+    pub fn withdraw(store: &impl Store, keys: &Keys, owner: u64) -> Result<(), StoreError> {
+        update(store, &keys.attempt(), |current| {
+            let mut attempt: Self = serde_json::from_slice(current).ok()?;
+            let before = (attempt.in_progress, attempt.vanished.len());
+            attempt.vanished.retain(|vanished| *vanished != owner);
+            attempt.in_progress &= attempt.owner != owner;
+            let after = (attempt.in_progress, attempt.vanished.len());
+            (after != before).then(|| encode(&attempt))?
+        })
+        .map(drop)
+    }
+
     fn write(&self, store: &impl Store, keys: &Keys) -> Result<(), StoreError> {
-        update(store, &keys.attempt(), |_| encode(self)).map(drop)
+        update(store, &keys.attempt(), |current| {
+            let mut next = self.clone();
+            // An owner that was counted may have withdrawn meanwhile.
+            if let Ok(stored) = serde_json::from_slice::<Self>(current)
+                && stored.owner == self.owner
+                && stored.manifest == self.manifest
+            {
+                next.vanished
+                    .retain(|owner| stored.vanished.contains(owner));
+            }
+            encode(&next)
+        })
+        .map(drop)
     }
 }
 
@@ -223,6 +254,19 @@ mod tests {
         }
         // Another snapshot starts with a clean sheet.
         assert!(!Attempt::begin(&store, &keys, 4, "n").unwrap().is_bad());
+    }
+
+    #[test]
+    fn an_owner_that_was_only_held_up_is_not_counted() {
+        let (store, keys) = setup();
+        let place = Place { page: 1, offset: 9 };
+        let mut first = Attempt::begin(&store, &keys, 1, "m").unwrap();
+        first.note(&store, &keys, place).unwrap();
+        let mut second = Attempt::begin(&store, &keys, 2, "m").unwrap();
+        second.note(&store, &keys, Place::default()).unwrap();
+        Attempt::withdraw(&store, &keys, 1).unwrap();
+        second.note(&store, &keys, place).unwrap();
+        assert!(!Attempt::begin(&store, &keys, 3, "m").unwrap().is_bad());
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //! commands and is handed their replies.
 //!
 //! One VM of the process loads (`lease`). Each call does a bounded slice of work, so that a worker which has
-//! to load keeps serving. A load that fails changes nothing that was good: records only ever get newer, and
-//! what is no longer there is dropped when a load is complete.
+//! to load keeps serving. Pages are read twice: first all of them are checked and nothing is written, then
+//! they are applied. While records of two snapshots lie side by side nobody is refused ([`Status::applying`]),
+//! and what is no longer there is dropped when a load is complete.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::StreamId;
 use super::lease::{self, Attempt, Place};
 use super::manifest::{self, Manifest};
 use super::page::Cursor;
-use super::status::{Live, Status};
+use super::status::{Bad, Live, Status};
 use crate::config::Settings;
 use crate::directory::bucket::{self, Entry};
 use crate::directory::{CorruptRecord, Record, Sha256Hash};
@@ -20,10 +21,10 @@ use crate::shared::{Keys, Store, StoreError, Update, update};
 use crate::time::Monotonic;
 
 /// Most records put into shared data in one slice.
-const SLICE_RECORDS: usize = 512;
+const SLICE_RECORDS: usize = 256;
 
 /// Most buckets looked at for dropped records in one slice.
-const SLICE_BUCKETS: u32 = 2_048;
+const SLICE_BUCKETS: u32 = 1_024;
 
 /// For how long a removal is remembered, in milliseconds: longer than any other source may bring it back.
 const TOMBSTONE_MILLIS: u64 = 24 * 3_600 * 1_000;
@@ -108,6 +109,14 @@ struct Load {
     manifest: Manifest,
     asked_at: Monotonic,
     attempt: Attempt,
+    pass: Pass,
+}
+
+/// What is done with the pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    Check,
+    Apply,
 }
 
 #[derive(Debug)]
@@ -116,6 +125,7 @@ enum State {
     AwaitingManifest,
     NextPage(Box<Load>, usize),
     AwaitingPage(Box<Load>, usize),
+    Checking(Box<Load>, usize, Cursor),
     Applying(Box<Load>, usize, Cursor),
     Sweeping(Box<Load>, u32),
 }
@@ -138,6 +148,15 @@ pub struct Loader {
 enum Stop {
     Store,
     Corrupt,
+}
+
+impl From<Stop> for Event {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Store => Self::StoreFailed,
+            Stop::Corrupt => Self::PageCorrupt,
+        }
+    }
 }
 
 impl From<StoreError> for Stop {
@@ -172,7 +191,7 @@ impl Loader {
     pub fn is_busy(&self) -> bool {
         matches!(
             self.state,
-            State::NextPage(..) | State::Applying(..) | State::Sweeping(..)
+            State::NextPage(..) | State::Checking(..) | State::Applying(..) | State::Sweeping(..)
         )
     }
 
@@ -201,6 +220,10 @@ impl Loader {
                 if !matches!(self.state, State::Idle) {
                     self.state = State::Idle;
                     events.push(Event::LeaseLost);
+                    // It was held up, not gone.
+                    if Attempt::withdraw(store, &self.keys, self.owner).is_err() {
+                        events.push(Event::StoreFailed);
+                    }
                 }
                 return None;
             }
@@ -232,6 +255,10 @@ impl Loader {
                     page,
                 )))
             }
+            State::Checking(load, page, cursor) => {
+                self.check(store, load, page, cursor, events);
+                None
+            }
             State::Applying(load, page, cursor) => {
                 self.apply(store, load, page, cursor, events);
                 None
@@ -245,6 +272,15 @@ impl Loader {
                 None
             }
         }
+    }
+
+    /// Stops without harm: ends the load, if there is one, and lets another VM load at once.
+    pub fn stop(&mut self, store: &impl Store, now: Monotonic, events: &mut Vec<Event>) {
+        if !matches!(self.state, State::Idle) {
+            self.abandon(store, Event::LeaseLost, events);
+        }
+        // If it cannot be released, it runs out.
+        let _ = lease::release(store, &self.keys, self.owner, now);
     }
 
     /// Takes the reply to the command that [`Loader::tick`] returned.
@@ -271,6 +307,9 @@ impl Loader {
                     Err(_) => Err(Event::ReadFailed),
                 };
                 match outcome {
+                    Ok(cursor) if load.pass == Pass::Check => {
+                        self.state = State::Checking(load, page, cursor);
+                    }
                     Ok(cursor) => self.state = State::Applying(load, page, cursor),
                     Err(event) => self.end(store, &mut load, event, events),
                 }
@@ -289,12 +328,14 @@ impl Loader {
         };
         let live = status.live.as_ref();
         let current = live.is_some_and(|live| live.manifest == digest);
+        // With newer records already in shared data the live snapshot is not the current one again.
+        let verified = current && status.applying.is_none();
         // Whatever the manifest says, Redis was there and showed one.
         let seen = Status::change(store, &self.keys, |status| {
             if let Some(live) = &mut status.live {
-                live.contact_at = at.as_millis();
-                if live.manifest == digest {
-                    live.verified_at = at.as_millis();
+                live.contact_at = live.contact_at.max(at.as_millis());
+                if live.manifest == digest && verified {
+                    live.verified_at = live.verified_at.max(at.as_millis());
                 }
             }
         });
@@ -302,7 +343,7 @@ impl Loader {
             events.push(Event::StoreFailed);
             return;
         }
-        if current || status.bad.as_deref() == Some(digest.as_str()) {
+        if verified || status.shuns(&digest, at) {
             return;
         }
         let Ok(manifest) = Manifest::parse(json) else {
@@ -320,6 +361,7 @@ impl Loader {
                     manifest,
                     asked_at: at,
                     attempt,
+                    pass: Pass::Check,
                 });
                 if load.attempt.is_bad() {
                     self.end(store, &mut load, Event::MarkedBad, events);
@@ -330,6 +372,45 @@ impl Loader {
                 }
             }
             Err(_) => events.push(Event::StoreFailed),
+        }
+    }
+
+    /// Looks at all records of a page. It is a quick walk without host calls, so a page is one slice.
+    fn check(
+        &mut self,
+        store: &impl Store,
+        mut load: Box<Load>,
+        page: usize,
+        cursor: Cursor,
+        events: &mut Vec<Event>,
+    ) {
+        let place = Place { page, offset: 0 };
+        let checked = load
+            .attempt
+            .note(store, &self.keys, place)
+            .map_err(Stop::from)
+            .and_then(|()| check_page(&cursor).map_err(Stop::from));
+        match checked {
+            Err(stop) => self.end(store, &mut load, stop.into(), events),
+            Ok(()) if page + 1 < load.manifest.pages.len() => {
+                self.state = State::NextPage(load, page + 1);
+            }
+            Ok(()) => {
+                let applying = Status::change(store, &self.keys, |status| {
+                    status.applying = Some(load.digest.clone());
+                });
+                if applying != Ok(Update::Written) {
+                    self.end(store, &mut load, Event::StoreFailed, events);
+                    return;
+                }
+                load.pass = Pass::Apply;
+                // The only page need not be read again.
+                self.state = if page == 0 {
+                    State::Applying(load, 0, cursor)
+                } else {
+                    State::NextPage(load, 0)
+                };
+            }
         }
     }
 
@@ -351,8 +432,7 @@ impl Loader {
             .map_err(Stop::from)
             .and_then(|()| apply_slice(store, &self.keys, load.manifest.stream_id, &mut cursor));
         match slice {
-            Err(Stop::Store) => self.end(store, &mut load, Event::StoreFailed, events),
-            Err(Stop::Corrupt) => self.end(store, &mut load, Event::PageCorrupt, events),
+            Err(stop) => self.end(store, &mut load, stop.into(), events),
             Ok(true) => self.state = State::Applying(load, page, cursor),
             Ok(false) if page + 1 < load.manifest.pages.len() => {
                 self.state = State::NextPage(load, page + 1);
@@ -403,6 +483,9 @@ impl Loader {
                 status.live = Some(live.clone());
                 status.bad = None;
             }
+            if status.applying.as_ref() == Some(&load.digest) {
+                status.applying = None;
+            }
         });
         let event = match written {
             Ok(Update::Written) => Event::Loaded,
@@ -421,7 +504,10 @@ impl Loader {
         if matches!(event, Event::PageCorrupt | Event::MarkedBad) {
             stored = stored.and_then(|()| {
                 Status::change(store, &self.keys, |status| {
-                    status.bad = Some(load.digest.clone());
+                    status.bad = Some(Bad {
+                        manifest: load.digest.clone(),
+                        at: self.asked_at.as_millis(),
+                    });
                 })
                 .map(drop)
             });
@@ -436,6 +522,7 @@ impl Loader {
             State::Idle | State::AwaitingManifest => events.push(event),
             State::NextPage(mut load, _)
             | State::AwaitingPage(mut load, _)
+            | State::Checking(mut load, ..)
             | State::Applying(mut load, ..)
             | State::Sweeping(mut load, _) => self.end(store, &mut load, event, events),
         }
@@ -462,7 +549,6 @@ fn apply_slice(
             if *index.get_or_insert(bucket) != bucket {
                 break;
             }
-            check(&hash, record)?;
             entries.push(Entry { hash, id, record });
             position = next;
             left -= 1;
@@ -482,9 +568,14 @@ fn apply_slice(
 }
 
 /// A record that cannot be decoded must not reach shared data.
-fn check(hash: &Sha256Hash, record: &[u8]) -> Result<(), CorruptRecord> {
-    crate::faults::on_record(hash);
-    Record::decode(record).map(drop)
+fn check_page(cursor: &Cursor) -> Result<(), CorruptRecord> {
+    let mut position = cursor.position();
+    while let Some((hash, record, next)) = cursor.record_at(position)? {
+        crate::faults::on_record(&hash);
+        Record::decode(record)?;
+        position = next;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -10,14 +10,30 @@ use crate::config;
 use crate::shared::{Keys, Store, StoreError, Update, update};
 use crate::time::Monotonic;
 
-/// The live snapshot, if any, and the manifest that must not be tried again.
+/// The live snapshot, if any, and what became of newer ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The last snapshot that was loaded completely.
     pub live: Option<Live>,
-    /// Digest of a manifest whose load made two owners vanish at the same place.
-    pub bad: Option<String>,
+    /// Digest of the manifest whose records are being put into shared data. While records of two snapshots
+    /// lie side by side, nobody is refused.
+    #[serde(default)]
+    pub applying: Option<String>,
+    /// The manifest that must not be tried again.
+    pub bad: Option<Bad>,
 }
+
+/// A manifest whose load made two owners vanish at the same place, or whose records cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bad {
+    /// Its digest.
+    pub manifest: String,
+    /// When that was found, in [`Monotonic`] milliseconds.
+    pub at: u64,
+}
+
+/// How long a bad manifest is left alone when there is no good snapshot to go on with.
+const BAD_RETRY: Duration = Duration::from_secs(60);
 
 /// A completely loaded snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +104,14 @@ impl Status {
         })
     }
 
+    /// Whether a manifest is to be left alone. With a good snapshot that is for good.
+    pub fn shuns(&self, manifest: &str, now: Monotonic) -> bool {
+        self.bad.as_ref().is_some_and(|bad| {
+            let recent = now.since(Monotonic::from_millis(bad.at)) < BAD_RETRY;
+            bad.manifest == manifest && (recent || self.live.is_some())
+        })
+    }
+
     fn parse(bytes: &[u8]) -> Self {
         serde_json::from_slice(bytes).unwrap_or_default()
     }
@@ -99,7 +123,7 @@ impl Status {
         };
         if now.since(Monotonic::from_millis(live.contact_at)) > settings.max_age {
             Freshness::Expired
-        } else if live.age(now) > settings.refuse_max_age {
+        } else if self.applying.is_some() || live.age(now) > settings.refuse_max_age {
             Freshness::Aging
         } else {
             Freshness::Current
@@ -139,5 +163,22 @@ mod tests {
         ] {
             assert_eq!(status.freshness(at(now), &settings), freshness, "{now}");
         }
+        status.applying = Some("next".to_owned());
+        assert_eq!(status.freshness(at(1), &settings), Freshness::Aging);
+    }
+
+    #[test]
+    fn a_bad_manifest_is_tried_again_only_without_a_good_snapshot() {
+        let bad = |manifest: &str| Bad {
+            manifest: manifest.to_owned(),
+            at: 0,
+        };
+        let status = Status {
+            bad: Some(bad("m")),
+            ..Status::default()
+        };
+        assert!(status.shuns("m", Monotonic::from_millis(59_999)));
+        assert!(!status.shuns("m", Monotonic::from_millis(60_000)));
+        assert!(!status.shuns("other", Monotonic::from_millis(0)));
     }
 }

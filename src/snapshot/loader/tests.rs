@@ -231,6 +231,107 @@ fn a_broken_snapshot_leaves_the_last_good_one() {
     assert!(process.knows("phc_c") && process.status().bad.is_none());
 }
 
+/// Tokens that fill more than one page.
+fn many(prefix: &str) -> Vec<String> {
+    (0..8_000).map(|n| format!("phc_{prefix}_{n}")).collect()
+}
+
+fn publish_many(redis: &mut FakeRedis, generation: u64, prefix: &str) {
+    let tokens = many(prefix);
+    let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+    redis.publish(generation, generation * 100, &tokens);
+    assert!(
+        redis
+            .0
+            .contains_key(&format!("flag_definitions:snapshot:{generation}:1"))
+    );
+}
+
+#[test]
+fn a_damaged_last_page_lets_nothing_of_the_first_ones_live() {
+    let (mut process, mut redis) = (Process::new(), FakeRedis::default());
+    let mut loader = process.loader(1);
+    redis.publish(1, 100, &["phc_a"]);
+    process.run(&mut loader, &redis);
+    publish_many(&mut redis, 2, "b");
+    let page = "flag_definitions:snapshot:2:1".to_owned();
+    redis.0.insert(page, b"FDP1".to_vec());
+    let events = process.run(&mut loader, &redis);
+    assert!(events.contains(&Event::PageMismatch), "{events:?}");
+    assert!(process.knows("phc_a"));
+    assert!(many("b").iter().all(|token| !process.knows(token)));
+    assert_eq!(process.status().applying, None);
+}
+
+#[test]
+fn while_two_snapshots_lie_side_by_side_nobody_is_refused() {
+    let (mut process, mut redis) = (Process::new(), FakeRedis::default());
+    let mut loader = process.loader(1);
+    redis.publish(1, 100, &["phc_a"]);
+    process.run(&mut loader, &redis);
+    process.run(&mut loader, &redis);
+    publish_many(&mut redis, 2, "b");
+    let mut mixed = 0;
+    for _ in 0..300 {
+        let mut events = Vec::new();
+        let now = process.now();
+        if let Some(command) = loader.tick(&process.store, now, false, &mut events) {
+            loader.reply(&process.store, Ok(redis.get(&command)), &mut events);
+        }
+        process.now += 10;
+        let known = process.knows("phc_b_0");
+        let status = process.status();
+        let live = status.live.as_ref().unwrap().generation;
+        if known != (live == 2) {
+            mixed += 1;
+            assert_eq!(
+                status.freshness(now, &process.settings.snapshot),
+                Freshness::Aging
+            );
+        }
+    }
+    assert!(mixed > 0, "the test saw no half-applied snapshot");
+    assert_eq!(process.generation(), Some(2));
+    process.run(&mut loader, &redis);
+    let freshness = process
+        .status()
+        .freshness(process.now(), &process.settings.snapshot);
+    assert_eq!(freshness, Freshness::Current);
+}
+
+#[test]
+fn a_loader_that_is_stopped_or_held_up_is_not_taken_for_one_that_trapped() {
+    let (mut process, mut redis) = (Process::new(), FakeRedis::default());
+    publish_many(&mut redis, 1, "a");
+    for owner in 1..8 {
+        let mut loader = process.loader(owner);
+        let mut events = Vec::new();
+        while !matches!(loader.state, State::Applying(..)) {
+            let now = process.now();
+            if let Some(command) = loader.tick(&process.store, now, false, &mut events) {
+                loader.reply(&process.store, Ok(redis.get(&command)), &mut events);
+            }
+            process.now += 10;
+        }
+        // The next slice leaves its note.
+        loader.tick(&process.store, process.now(), false, &mut events);
+        if owner % 2 == 0 {
+            loader.stop(&process.store, process.now(), &mut events);
+        } else {
+            process.now += 3_000;
+            let mut other = process.loader(owner + 100);
+            other.tick(&process.store, process.now(), false, &mut events);
+            loader.tick(&process.store, process.now(), false, &mut events);
+            other.stop(&process.store, process.now(), &mut events);
+        }
+        assert!(events.contains(&Event::LeaseLost) && !events.contains(&Event::MarkedBad));
+    }
+    let mut last = process.loader(99);
+    process.run(&mut last, &redis);
+    process.run(&mut last, &redis);
+    assert_eq!(process.generation(), Some(1));
+}
+
 #[test]
 fn an_older_manifest_is_not_loaded() {
     let (mut process, mut redis) = (Process::new(), FakeRedis::default());

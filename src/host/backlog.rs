@@ -1,0 +1,83 @@
+//! Answers that are due.
+//!
+//! Envoy runs each local reply after the callback that sent it, calls the VM back for that stream, and runs
+//! the next reply inside: some 300 answers of one callback overflow the VM's stack and trap it. So every
+//! callback gives a bounded number of answers, and the next tick gives the next ones.
+
+use std::collections::{HashSet, VecDeque};
+
+use super::callouts::Received;
+use super::flights::Waiter;
+use crate::redis::Failure;
+
+/// Most answers of one callback to streams other than its own.
+pub const ANSWERS_PER_CALLBACK: usize = 64;
+
+/// What a waiter is answered by.
+pub enum Content {
+    /// A reply of the gateway.
+    Received(Received),
+    /// There was none.
+    Failed(Failure),
+    /// The waiter's time is up.
+    Overdue,
+}
+
+/// Waiters that are answered by the same content.
+pub struct Batch {
+    /// The content.
+    pub content: Content,
+    /// Who gets it.
+    pub waiters: Vec<Waiter>,
+}
+
+/// All answers that are due, oldest first.
+#[derive(Default)]
+pub struct Backlog {
+    batches: VecDeque<Batch>,
+    streams: HashSet<u32>,
+}
+
+impl Backlog {
+    /// Adds waiters.
+    pub fn push(&mut self, content: Content, waiters: Vec<Waiter>) {
+        if !waiters.is_empty() {
+            self.streams
+                .extend(waiters.iter().map(|waiter| waiter.stream));
+            self.batches.push_back(Batch { content, waiters });
+        }
+    }
+
+    /// Takes the oldest batch, to answer `most` of its waiters; what is left of it goes back with
+    /// [`Backlog::put_back`].
+    pub fn pop(&mut self) -> Option<Batch> {
+        self.batches.pop_front()
+    }
+
+    /// Puts the rest of a batch back in front.
+    pub fn put_back(&mut self, batch: Batch) {
+        if !batch.waiters.is_empty() {
+            self.batches.push_front(batch);
+        }
+    }
+
+    /// Notes that a stream was answered or is gone; `false` when it was not waiting here.
+    pub fn leave(&mut self, stream: u32) -> bool {
+        self.streams.remove(&stream)
+    }
+
+    /// Whether a stream waits for its answer.
+    pub fn is_waiting(&self, stream: u32) -> bool {
+        self.streams.contains(&stream)
+    }
+
+    /// Number of streams that wait.
+    pub fn len(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Whether nothing is due.
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+}
