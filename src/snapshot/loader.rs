@@ -12,7 +12,7 @@ use super::StreamId;
 use super::lease::{self, Attempt, Place};
 use super::manifest::{self, Manifest};
 use super::page::Cursor;
-use super::status::{Bad, Live, Status};
+use super::status::{Applying, Bad, Live, Status};
 use crate::config::Settings;
 use crate::directory::bucket::{self, Entry};
 use crate::directory::{CorruptRecord, Record, Sha256Hash};
@@ -396,10 +396,7 @@ impl Loader {
                 self.state = State::NextPage(load, page + 1);
             }
             Ok(()) => {
-                let applying = Status::change(store, &self.keys, |status| {
-                    status.applying = Some(load.digest.clone());
-                });
-                if applying != Ok(Update::Written) {
+                if !self.announce(store, &load, false) {
                     self.end(store, &mut load, Event::StoreFailed, events);
                     return;
                 }
@@ -437,8 +434,22 @@ impl Loader {
             Ok(false) if page + 1 < load.manifest.pages.len() => {
                 self.state = State::NextPage(load, page + 1);
             }
-            Ok(false) => self.state = State::Sweeping(load, 0),
+            Ok(false) if self.announce(store, &load, true) => {
+                self.state = State::Sweeping(load, 0);
+            }
+            Ok(false) => self.end(store, &mut load, Event::StoreFailed, events),
         }
+    }
+
+    /// Tells all workers how far the records are; `false` when they could not be told.
+    fn announce(&self, store: &impl Store, load: &Load, complete: bool) -> bool {
+        let told = Status::change(store, &self.keys, |status| {
+            status.applying = Some(Applying {
+                manifest: load.digest.clone(),
+                complete,
+            });
+        });
+        told == Ok(Update::Written)
     }
 
     fn sweep(
@@ -483,9 +494,9 @@ impl Loader {
                 status.live = Some(live.clone());
                 status.bad = None;
             }
-            if status.applying.as_ref() == Some(&load.digest) {
-                status.applying = None;
-            }
+            status
+                .applying
+                .take_if(|applying| applying.manifest == load.digest);
         });
         let event = match written {
             Ok(Update::Written) => Event::Loaded,

@@ -15,12 +15,21 @@ use crate::time::Monotonic;
 pub struct Status {
     /// The last snapshot that was loaded completely.
     pub live: Option<Live>,
-    /// Digest of the manifest whose records are being put into shared data. While records of two snapshots
-    /// lie side by side, nobody is refused.
+    /// The snapshot whose records are being put into shared data.
     #[serde(default)]
-    pub applying: Option<String>,
+    pub applying: Option<Applying>,
     /// The manifest that must not be tried again.
     pub bad: Option<Bad>,
+}
+
+/// A snapshot on its way into shared data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applying {
+    /// Digest of its manifest.
+    pub manifest: String,
+    /// Whether all of its records are in. Before that, records of two snapshots lie side by side, and a pair of
+    /// them could refuse somebody whom both accept: nobody is refused. Afterwards only what it lacks is left.
+    pub complete: bool,
 }
 
 /// A manifest whose load made two owners vanish at the same place, or whose records cannot be read.
@@ -123,7 +132,9 @@ impl Status {
         };
         if now.since(Monotonic::from_millis(live.contact_at)) > settings.max_age {
             Freshness::Expired
-        } else if self.applying.is_some() || live.age(now) > settings.refuse_max_age {
+        } else if self.applying.as_ref().is_some_and(|next| !next.complete)
+            || live.age(now) > settings.refuse_max_age
+        {
             Freshness::Aging
         } else {
             Freshness::Current
@@ -163,8 +174,13 @@ mod tests {
         ] {
             assert_eq!(status.freshness(at(now), &settings), freshness, "{now}");
         }
-        status.applying = Some("next".to_owned());
-        assert_eq!(status.freshness(at(1), &settings), Freshness::Aging);
+        for (complete, freshness) in [(false, Freshness::Aging), (true, Freshness::Current)] {
+            status.applying = Some(Applying {
+                manifest: "next".to_owned(),
+                complete,
+            });
+            assert_eq!(status.freshness(at(1), &settings), freshness);
+        }
     }
 
     #[test]
