@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::abi;
 use super::backlog::{ANSWERS_PER_CALLBACK, Backlog, Batch, Content};
-use super::callouts::{self, Received};
+use super::callouts;
 use super::flights::{Flight, Flights, Join, MAX_WAITERS};
 use super::loading::Loading;
 use super::recorder::Recorder;
@@ -39,6 +39,9 @@ const SLOW_TICK: Duration = Duration::from_secs(1);
 /// How long what is known of the snapshot may be old before a tick reads it again.
 const STATUS_AGE: Duration = Duration::from_millis(200);
 
+/// How often a problem with a payload is logged at most.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How often Envoy's counters are brought up to date.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -65,6 +68,7 @@ pub struct Plugin {
     recorder: Recorder,
     started_at: Option<Monotonic>,
     flushed_at: Monotonic,
+    reported_at: Option<Monotonic>,
     tick: Option<Duration>,
     serves_requests: bool,
     superseded: bool,
@@ -86,6 +90,7 @@ impl Plugin {
             recorder: Recorder::default(),
             started_at: None,
             flushed_at: Monotonic::default(),
+            reported_at: None,
             tick: None,
             serves_requests: false,
             superseded: false,
@@ -260,7 +265,8 @@ impl Plugin {
         let result = received.reply(&self.settings.redis).map(drop);
         self.recorder
             .count(Metric::Callout(Purpose::Definitions, result));
-        let outcome = self.outcome(&received);
+        let reply = received.reply(&self.settings.redis);
+        let outcome = Outcome::of(reply, &self.settings.definitions);
         self.remember(&flight, &outcome);
         self.report(flight.fetch.need.team, &outcome);
         self.backlog
@@ -287,7 +293,10 @@ impl Plugin {
 
     fn answer(&mut self, batch: &Batch) {
         let outcome = match &batch.content {
-            Content::Received(received) => Some(self.outcome(received)),
+            Content::Received(received) => {
+                let reply = received.reply(&self.settings.redis);
+                Some(Outcome::of(reply, &self.settings.definitions))
+            }
             Content::Failed(failure) => Some(Outcome::Failed(*failure)),
             Content::Overdue => None,
         };
@@ -306,11 +315,6 @@ impl Plugin {
             self.observe(&observed);
             self.act(step, Pending::Yes);
         }
-    }
-
-    fn outcome<'a>(&self, received: &'a Received) -> Outcome<'a> {
-        let reply = received.reply(&self.settings.redis);
-        Outcome::of(reply, &self.settings.definitions)
     }
 
     /// Keeps the ETag that a callout brought, as of when it was sent.
@@ -332,15 +336,19 @@ impl Plugin {
         let _ = confirmed::store(&self.store, &self.keys, team, before, &confirmed);
     }
 
-    fn report(&self, team: TeamId, outcome: &Outcome<'_>) {
-        match outcome {
-            Outcome::Undecodable => log::warn!("team {team}: the payload is not plain JSON"),
+    /// Logs what an operator has to look at, once a second at most: SDKs ask again and again.
+    fn report(&mut self, team: TeamId, outcome: &Outcome<'_>) {
+        let problem = match outcome {
+            Outcome::Undecodable => "the payload is not plain JSON".to_owned(),
             Outcome::Failed(
                 failure @ (Failure::TooBig | Failure::Refused | Failure::Malformed),
-            ) => {
-                log::warn!("team {team}: {failure}");
-            }
-            _ => {}
+            ) => failure.to_string(),
+            _ => return,
+        };
+        let recent = |at| self.now.since(at) < REPORT_INTERVAL;
+        if !self.reported_at.is_some_and(recent) {
+            self.reported_at = Some(self.now);
+            log::warn!("team {team}: {problem}");
         }
     }
 
