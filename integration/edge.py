@@ -73,6 +73,10 @@ class Crowd:
         for connection in self.connections:
             connection.sendall(request)
 
+    def close(self) -> None:
+        for connection in self.connections:
+            connection.close()
+
     def statuses(self) -> Counter[int | None]:
         """The status that each one got; `None` for a connection that ended without one."""
         seen: Counter[int | None] = Counter()
@@ -105,9 +109,9 @@ def raw_get(target: bytes = b"/flags/definitions?token=" + TOKEN.encode(), *head
     return b"\r\n".join(lines)
 
 
-def authenticated_get(query: bytes = b"?token=" + TOKEN.encode(), *headers: bytes) -> bytes:
+def authenticated_get(query: bytes = b"?token=" + TOKEN.encode(), secret: str = SECRET) -> bytes:
     """A request of its own as bytes, on a connection that stays open."""
-    request = raw_get(PATH.encode() + query, b"authorization: Bearer " + SECRET.encode(), *headers)
+    request = raw_get(PATH.encode() + query, b"authorization: Bearer " + secret.encode())
     return request.replace(b"connection: close\r\n", b"")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -107,6 +108,33 @@ def test_one_team_with_many_etags_does_not_take_all_callouts() -> None:
         stats = stack.stats()
         stack.resume("redis")
         assert stats["cluster.flag_definitions_redis.upstream_rq_pending_overflow"] == 0
+
+
+def test_followers_are_answered_although_all_leaders_leave_and_the_circuit_breaker_is_full() -> None:
+    """The leaders' callouts are still under way when they are sent again for the others."""
+    config = {"redis": {"default": {"timeout": "5s"}}}
+    teams, followers = 180, 3
+    with Stack(Settings.on_free_ports(concurrency=1, config=config)) as stack:
+        publish(stack, document(*[team(n, f"phc_{n}", f"phs_{n}") for n in range(1, teams + 1)]))
+        definitions = json.loads(stack.redis.get(definitions_key(1)))
+        asks = []
+        for n in range(1, teams + 1):
+            stack.put_definitions(n, definitions)
+            asks.append(authenticated_get(f"?token=phc_{n}".encode(), secret=f"phs_{n}"))
+        stack.pause("redis")
+        leaders = [Crowd(stack, 1, ask) for ask in asks]
+        time.sleep(0.5)
+        waiting = [Crowd(stack, followers, ask) for ask in asks]
+        time.sleep(0.5)
+        for leader in leaders:
+            leader.close()
+        time.sleep(0.5)
+        stack.resume("redis")
+        statuses = sum((crowd.statuses() for crowd in waiting), Counter())
+        overflow = stack.stats()["cluster.flag_definitions_redis.upstream_rq_pending_overflow"]
+        assert statuses == {200: teams * followers}
+        print(f"{overflow} callouts that Envoy did not take at first")
+        assert trap_count(stack) == 0
 
 
 CROWD = 2_000

@@ -8,7 +8,6 @@ use std::collections::{HashSet, VecDeque};
 
 use super::callouts::Received;
 use super::flights::Waiter;
-use crate::redis::Failure;
 
 /// Most answers of one callback to streams other than its own.
 pub const ANSWERS_PER_CALLBACK: usize = 64;
@@ -17,8 +16,6 @@ pub const ANSWERS_PER_CALLBACK: usize = 64;
 pub enum Content {
     /// A reply of the gateway.
     Received(Received),
-    /// There was none.
-    Failed(Failure),
     /// The waiter's time is up.
     Overdue,
 }

@@ -22,7 +22,8 @@ struct Health {
 
 #[derive(Serialize)]
 struct LoaderHealth {
-    /// `idle`, `loading`, or `bad_snapshot`: the newest one cannot be loaded, the last good one stays.
+    /// `idle`; `loading`; `incomplete`: a newer one was applied in part and nobody is refused until a load is
+    /// complete; or `bad_snapshot`: the newest one cannot be loaded, the last good one stays.
     state: &'static str,
     /// Longest time that the last load held a VM.
     longest_slice_us: Option<u64>,
@@ -48,7 +49,9 @@ pub fn answer(plugin: &mut Plugin, path: &[u8]) -> bool {
 fn describe(plugin: &Plugin, status: &Status, now: Monotonic) -> Health {
     let live = status.live.as_ref();
     let millis = |age: std::time::Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-    let loading = Attempt::is_in_progress(&plugin.store, &plugin.keys).unwrap_or(false);
+    let applying = status.applying.as_ref();
+    let loading = applying.is_some_and(|next| next.complete)
+        || Attempt::is_in_progress(&plugin.store, &plugin.keys).unwrap_or(false);
     Health {
         generation: live.map(|live| live.generation),
         stream_id: live.map(|live| live.stream_id.to_string()),
@@ -57,10 +60,11 @@ fn describe(plugin: &Plugin, status: &Status, now: Monotonic) -> Health {
         watermark_age_ms: None,
         records: live.map(|live| live.records).unwrap_or_default(),
         loader: LoaderHealth {
-            state: match (&status.bad, loading) {
-                (_, true) => "loading",
-                (Some(_), false) => "bad_snapshot",
-                (None, false) => "idle",
+            state: match (&status.bad, applying) {
+                _ if loading => "loading",
+                (Some(_), _) => "bad_snapshot",
+                (None, Some(_)) => "incomplete",
+                (None, None) => "idle",
             },
             longest_slice_us: live.map(|live| live.longest_slice_micros),
         },

@@ -22,7 +22,18 @@ struct Lease {
     expires_at: u64,
 }
 
-/// Takes or renews the lease; `true` when `owner` holds it now. Absent bytes are an expired lease.
+/// How the lease came to be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// It was free.
+    Taken,
+    /// It was held already.
+    Renewed,
+    /// Another owner has it, or may have it first.
+    Denied,
+}
+
+/// Takes or renews the lease. Absent bytes are an expired lease.
 ///
 /// # Errors
 /// When shared data fails: then nobody holds it.
@@ -32,15 +43,21 @@ pub fn acquire(
     owner: u64,
     serves_requests: bool,
     now: Monotonic,
-) -> Result<bool, StoreError> {
-    let mut held = false;
+) -> Result<Hold, StoreError> {
+    let mut hold = Hold::Denied;
     let written = update(store, &keys.lease(), |current| {
         let lease: Lease = serde_json::from_slice(current).unwrap_or_default();
         let ours = lease.owner == owner;
         let free_for = now.since(Monotonic::from_millis(lease.expires_at));
         let expired = now.as_millis() >= lease.expires_at;
-        held = ours || (expired && (!serves_requests || free_for >= DEFERENCE));
-        held.then(|| {
+        hold = if ours {
+            Hold::Renewed
+        } else if expired && (!serves_requests || free_for >= DEFERENCE) {
+            Hold::Taken
+        } else {
+            Hold::Denied
+        };
+        (hold != Hold::Denied).then(|| {
             encode(&Lease {
                 owner,
                 sequence: lease.sequence.saturating_add(u64::from(!ours)),
@@ -48,7 +65,10 @@ pub fn acquire(
             })
         })?
     })?;
-    Ok(held && written == Update::Written)
+    Ok(match written {
+        Update::Written => hold,
+        Update::Unchanged | Update::Contended => Hold::Denied,
+    })
 }
 
 /// Lets go of the lease, if `owner` holds it, so that a VM which serves no request can take it at once.
@@ -133,6 +153,8 @@ impl Attempt {
         } else if left.manifest == manifest {
             (attempt.suspect, attempt.vanished) = (left.suspect, left.vanished);
         }
+        // From here on an owner that was counted can withdraw from this note.
+        update(store, &keys.attempt(), |_| encode(&attempt))?;
         Ok(attempt)
     }
 
@@ -217,29 +239,41 @@ mod tests {
         Monotonic::from_millis(10_000 + millis)
     }
 
+    fn hold(store: &MemoryStore, keys: &Keys, owner: u64, serves: bool, millis: u64) -> Hold {
+        acquire(store, keys, owner, serves, at(millis)).unwrap()
+    }
+
     #[test]
     fn one_owner_at_a_time() {
         let (store, keys) = setup();
-        assert!(acquire(&store, &keys, 1, false, at(0)).unwrap());
-        assert!(!acquire(&store, &keys, 2, false, at(2_999)).unwrap());
-        assert!(acquire(&store, &keys, 1, false, at(2_999)).unwrap());
-        assert!(!acquire(&store, &keys, 2, false, at(5_998)).unwrap());
-        assert!(acquire(&store, &keys, 2, false, at(5_999)).unwrap());
-        assert!(!acquire(&store, &keys, 1, false, at(6_000)).unwrap());
+        for (owner, millis, expected) in [
+            (1, 0, Hold::Taken),
+            (2, 2_999, Hold::Denied),
+            (1, 2_999, Hold::Renewed),
+            (2, 5_998, Hold::Denied),
+            (2, 5_999, Hold::Taken),
+            (1, 6_000, Hold::Denied),
+        ] {
+            assert_eq!(
+                hold(&store, &keys, owner, false, millis),
+                expected,
+                "{owner} {millis}"
+            );
+        }
     }
 
     #[test]
     fn a_vm_that_serves_requests_lets_others_go_first() {
         let (store, keys) = setup();
-        assert!(acquire(&store, &keys, 1, true, at(0)).unwrap());
+        assert_eq!(hold(&store, &keys, 1, true, 0), Hold::Taken);
         assert!(release(&store, &keys, 1, at(100)).unwrap());
-        assert!(!acquire(&store, &keys, 1, true, at(200)).unwrap());
-        assert!(acquire(&store, &keys, 2, false, at(200)).unwrap());
+        assert_eq!(hold(&store, &keys, 1, true, 200), Hold::Denied);
+        assert_eq!(hold(&store, &keys, 2, false, 200), Hold::Taken);
         assert!(!release(&store, &keys, 1, at(300)).unwrap());
         // Nobody else is there: it takes the lease after all.
         assert!(release(&store, &keys, 2, at(400)).unwrap());
-        assert!(!acquire(&store, &keys, 1, true, at(1_800)).unwrap());
-        assert!(acquire(&store, &keys, 1, true, at(1_900)).unwrap());
+        assert_eq!(hold(&store, &keys, 1, true, 1_800), Hold::Denied);
+        assert_eq!(hold(&store, &keys, 1, true, 1_900), Hold::Taken);
     }
 
     #[test]

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use super::StreamId;
-use super::lease::{self, Attempt, Place};
+use super::lease::{self, Attempt, Hold, Place};
 use super::manifest::{self, Manifest};
 use super::page::Cursor;
 use super::status::{Applying, Bad, Live, Status};
@@ -45,6 +45,8 @@ pub enum Event {
     ManifestInvalid,
     /// The manifest is older than what is live.
     ManifestOlder,
+    /// The manifest is the live one again, after a newer snapshot was partly applied.
+    RolledBack,
     /// A page is not there.
     PageMissing,
     /// A page is not the one that the manifest names.
@@ -63,12 +65,13 @@ pub enum Event {
 
 impl Event {
     /// All events.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Started,
         Self::Loaded,
         Self::ManifestMissing,
         Self::ManifestInvalid,
         Self::ManifestOlder,
+        Self::RolledBack,
         Self::PageMissing,
         Self::PageMismatch,
         Self::PageCorrupt,
@@ -86,6 +89,7 @@ impl Event {
             Self::ManifestMissing => "manifest_missing",
             Self::ManifestInvalid => "manifest_invalid",
             Self::ManifestOlder => "manifest_older",
+            Self::RolledBack => "rolled_back",
             Self::PageMissing => "page_missing",
             Self::PageMismatch => "page_mismatch",
             Self::PageCorrupt => "page_corrupt",
@@ -215,8 +219,10 @@ impl Loader {
             self.abandon(store, Event::ReadFailed, events);
         }
         match lease::acquire(store, &self.keys, self.owner, serves_requests, now) {
-            Ok(true) => {}
-            Ok(false) => {
+            // It let the others go first before it took the lease.
+            Ok(Hold::Taken) => self.stepped_aside |= serves_requests,
+            Ok(Hold::Renewed) => {}
+            Ok(Hold::Denied) => {
                 if !matches!(self.state, State::Idle) {
                     self.state = State::Idle;
                     events.push(Event::LeaseLost);
@@ -306,6 +312,9 @@ impl Loader {
                     Ok(_) => Err(Event::PageMissing),
                     Err(_) => Err(Event::ReadFailed),
                 };
+                if outcome.is_ok() {
+                    self.saw_redis(store);
+                }
                 match outcome {
                     Ok(cursor) if load.pass == Pass::Check => {
                         self.state = State::Checking(load, page, cursor);
@@ -317,6 +326,17 @@ impl Loader {
             // A late reply of a load that was given up.
             other => self.state = other,
         }
+    }
+
+    /// During a long load no manifest is read, and the live snapshot must not expire of that.
+    fn saw_redis(&self, store: &impl Store) {
+        let at = self.asked_at.as_millis();
+        // If it cannot be stored, the next page tries again.
+        let _ = Status::change(store, &self.keys, |status| {
+            if let Some(live) = &mut status.live {
+                live.contact_at = live.contact_at.max(at);
+            }
+        });
     }
 
     fn manifest(&mut self, store: &impl Store, json: &[u8], events: &mut Vec<Event>) {
@@ -350,7 +370,14 @@ impl Loader {
             events.push(Event::ManifestInvalid);
             return;
         };
-        if live.is_some_and(|live| manifest.stream_id <= live.stream_id) {
+        if current {
+            events.push(Event::RolledBack);
+            return;
+        }
+        let applying = status.applying.as_ref();
+        let older = live.is_some_and(|live| manifest.stream_id <= live.stream_id)
+            || applying.is_some_and(|next| manifest.stream_id < next.stream_id);
+        if older {
             events.push(Event::ManifestOlder);
             return;
         }
@@ -397,7 +424,7 @@ impl Loader {
             }
             Ok(()) => {
                 if !self.announce(store, &load, false) {
-                    self.end(store, &mut load, Event::StoreFailed, events);
+                    self.end(store, &mut load, Event::LeaseLost, events);
                     return;
                 }
                 load.pass = Pass::Apply;
@@ -435,21 +462,34 @@ impl Loader {
                 self.state = State::NextPage(load, page + 1);
             }
             Ok(false) if self.announce(store, &load, true) => {
-                self.state = State::Sweeping(load, 0);
+                // The records did no harm; whatever happens to this VM now is not their doing.
+                match load.attempt.end(store, &self.keys) {
+                    Ok(()) => self.state = State::Sweeping(load, 0),
+                    Err(_) => self.end(store, &mut load, Event::StoreFailed, events),
+                }
             }
-            Ok(false) => self.end(store, &mut load, Event::StoreFailed, events),
+            Ok(false) => self.end(store, &mut load, Event::LeaseLost, events),
         }
     }
 
-    /// Tells all workers how far the records are; `false` when they could not be told.
+    /// Tells all workers how far the records are. `false` when they could not be told, or know of a newer
+    /// snapshot: this owner was held up for longer than its lease.
     fn announce(&self, store: &impl Store, load: &Load, complete: bool) -> bool {
+        let id = load.manifest.stream_id;
+        let mut newest = false;
         let told = Status::change(store, &self.keys, |status| {
-            status.applying = Some(Applying {
-                manifest: load.digest.clone(),
-                complete,
-            });
+            let live = status.live.as_ref().map(|live| live.stream_id);
+            let applying = status.applying.as_ref().map(|next| next.stream_id);
+            newest = live < Some(id) && applying <= Some(id);
+            if newest {
+                status.applying = Some(Applying {
+                    manifest: load.digest.clone(),
+                    stream_id: id,
+                    complete,
+                });
+            }
         });
-        told == Ok(Update::Written)
+        newest && told == Ok(Update::Written)
     }
 
     fn sweep(

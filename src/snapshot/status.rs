@@ -27,6 +27,8 @@ pub struct Status {
 pub struct Applying {
     /// Digest of its manifest.
     pub manifest: String,
+    /// As of when it is true.
+    pub stream_id: StreamId,
     /// Whether all of its records are in. Before that, records of two snapshots lie side by side, and a pair of
     /// them could refuse somebody whom both accept: nobody is refused. Afterwards only what it lacks is left.
     pub complete: bool,
@@ -113,6 +115,12 @@ impl Status {
         })
     }
 
+    /// Whether shared data held the records of the same snapshots at both times.
+    pub fn names_the_same_records_as(&self, other: &Self) -> bool {
+        let live = |status: &Self| status.live.as_ref().map(|live| live.manifest.clone());
+        live(self) == live(other) && self.applying == other.applying
+    }
+
     /// Whether a manifest is to be left alone. With a good snapshot that is for good.
     pub fn shuns(&self, manifest: &str, now: Monotonic) -> bool {
         self.bad.as_ref().is_some_and(|bad| {
@@ -177,6 +185,7 @@ mod tests {
         for (complete, freshness) in [(false, Freshness::Aging), (true, Freshness::Current)] {
             status.applying = Some(Applying {
                 manifest: "next".to_owned(),
+                stream_id: StreamId::default(),
                 complete,
             });
             assert_eq!(status.freshness(at(1), &settings), freshness);

@@ -14,7 +14,7 @@ use crate::host::respond::respond;
 use crate::metrics::{Metric, Purpose};
 use crate::pipeline::{self, Context, Fetch, Observed, Step};
 use crate::redis::Failure;
-use crate::reply::{Reply, Why};
+use crate::reply::Why;
 use crate::request::{FORWARD_REASON_HEADER, Request};
 use crate::snapshot::status::{Freshness, Status};
 use crate::time::Monotonic;
@@ -24,6 +24,9 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Most callouts of one team at a time that differ in the ETag which the client holds.
 const NEEDS_PER_TEAM: usize = 8;
+
+/// Most callouts that one tick sends again.
+const SENT_AGAIN_PER_TICK: usize = 16;
 
 /// Room for the framing around a payload in a callout's reply.
 const FRAMING: usize = 1 << 10;
@@ -35,6 +38,24 @@ impl Plugin {
         let now = self.now();
         let freshness = self.freshness(now);
         let mut observed = Observed::default();
+        let mut step = self.decide(&request, freshness, now, &mut observed);
+        if is_refusal(&step) {
+            step = self.decide_again(&request, now, &mut observed);
+        }
+        self.observe(&observed);
+        match step {
+            Step::Fetch(fetch) => self.fetch(stream, request, fetch, now),
+            step => self.act(step, Pending::No),
+        }
+    }
+
+    fn decide<'a>(
+        &self,
+        request: &'a Request,
+        freshness: Freshness,
+        now: Monotonic,
+        observed: &mut Observed,
+    ) -> Step<'a> {
         let context = Context {
             settings: &self.settings,
             keys: &self.keys,
@@ -42,20 +63,33 @@ impl Plugin {
             freshness,
             now,
         };
-        let fetch = match pipeline::start(&request, &context, &mut observed) {
-            Step::Fetch(fetch) => fetch,
-            Step::Reply(reply) if reply.answer.rests_on_snapshot() => {
-                let step = self.refuse(&request, reply, now);
-                self.observe(&observed);
-                return self.act(step, Pending::No);
-            }
-            step => {
-                self.observe(&observed);
-                return self.act(step, Pending::No);
-            }
+        *observed = Observed::default();
+        pipeline::start(request, &context, observed)
+    }
+
+    /// Looks again before a refusal is sent, because SDKs drop their flags on 401: what this worker knows of
+    /// the snapshot may be a tick old, and its records may be changing between two look-ups.
+    fn decide_again<'a>(
+        &self,
+        request: &'a Request,
+        now: Monotonic,
+        observed: &mut Observed,
+    ) -> Step<'a> {
+        let read = || Status::read(&self.store, &self.keys);
+        // Without a clock nothing is known to be fresh.
+        let (Ok(_), Ok(before)) = (abi::monotonic(), read()) else {
+            return pipeline::undecided(request, &self.settings, Why::SharedData);
         };
-        self.observe(&observed);
-        self.fetch(stream, request, fetch, now)
+        let freshness = before.freshness(now, &self.settings.snapshot);
+        let step = self.decide(request, freshness, now, observed);
+        if !is_refusal(&step) {
+            return step;
+        }
+        match read() {
+            Ok(after) if after.names_the_same_records_as(&before) => step,
+            Ok(_) => pipeline::undecided(request, &self.settings, Why::SnapshotAging),
+            Err(_) => pipeline::undecided(request, &self.settings, Why::SharedData),
+        }
     }
 
     /// Answers a request whose headers could not even be read.
@@ -91,9 +125,15 @@ impl Plugin {
         }
     }
 
-    /// Sends again what was lost with its leader.
+    /// Sends again what was lost with its leader. A few at a time: those callouts are still under way, and the
+    /// circuit breaker counts both. What Envoy does not take now stays for the next tick, until it is overdue.
     pub(super) fn send_grounded(&mut self, now: Monotonic) {
-        for fetch in self.flights.grounded() {
+        for fetch in self
+            .flights
+            .grounded()
+            .into_iter()
+            .take(SENT_AGAIN_PER_TICK)
+        {
             let need: Need = fetch.need;
             let command = need.command(&self.settings.definitions);
             match callouts::send(&self.settings.redis, &command) {
@@ -101,9 +141,7 @@ impl Plugin {
                 Err(failure) => {
                     self.recorder
                         .count(Metric::Callout(Purpose::Definitions, Err(failure)));
-                    if let Some(flight) = self.flights.take(&need) {
-                        self.backlog.push(Content::Failed(failure), flight.waiters);
-                    }
+                    return;
                 }
             }
         }
@@ -124,25 +162,6 @@ impl Plugin {
         if !self.backlog.is_empty() {
             self.set_tick(BACKLOG_TICK);
         }
-    }
-
-    /// Looks again before a refusal is sent: what this worker knows of the snapshot may be a tick old, and
-    /// SDKs drop their flags on 401.
-    fn refuse<'a>(&self, request: &'a Request, reply: Reply<'a>, now: Monotonic) -> Step<'a> {
-        if abi::monotonic().is_err() {
-            // Without a clock nothing is known to be fresh.
-            return pipeline::undecided(request, &self.settings, Why::SharedData);
-        }
-        let why = match Status::read(&self.store, &self.keys) {
-            Ok(status) => match status.freshness(now, &self.settings.snapshot) {
-                Freshness::Current => return Step::Reply(reply),
-                Freshness::Aging => Why::SnapshotAging,
-                Freshness::Expired => Why::SnapshotExpired,
-                Freshness::Missing => Why::SnapshotMissing,
-            },
-            Err(_) => Why::SharedData,
-        };
-        pipeline::undecided(request, &self.settings, why)
     }
 
     fn fetch(&mut self, stream: u32, request: Request, mut fetch: Fetch, now: Monotonic) -> bool {
@@ -212,7 +231,6 @@ impl Plugin {
                 let reply = received.reply(&self.settings.redis);
                 Some(Outcome::of(reply, &self.settings.definitions))
             }
-            Content::Failed(failure) => Some(Outcome::Failed(*failure)),
             Content::Overdue => None,
         };
         for waiter in &batch.waiters {
@@ -305,6 +323,11 @@ impl Plugin {
             self.recorder.count(Metric::Cache(*result));
         }
     }
+}
+
+/// Whether this answer could make an SDK drop its flags, and follows from what the snapshot says.
+fn is_refusal(step: &Step<'_>) -> bool {
+    matches!(step, Step::Reply(reply) if reply.answer.rests_on_snapshot())
 }
 
 /// Whether a request was paused by an earlier callback.

@@ -299,6 +299,108 @@ fn while_two_snapshots_lie_side_by_side_nobody_is_refused() {
     assert_eq!(freshness, Freshness::Current);
 }
 
+/// Runs a loader up to a state, answering from Redis.
+fn run_to(
+    process: &mut Process,
+    loader: &mut Loader,
+    redis: &FakeRedis,
+    there: impl Fn(&State) -> bool,
+) {
+    let mut events = Vec::new();
+    for _ in 0..2_000 {
+        if there(&loader.state) {
+            return;
+        }
+        let now = process.now();
+        if let Some(command) = loader.tick(&process.store, now, false, &mut events) {
+            loader.reply(&process.store, Ok(redis.get(&command)), &mut events);
+        }
+        process.now += 10;
+    }
+    panic!("never got there: {events:?}");
+}
+
+#[test]
+fn an_owner_that_was_held_up_does_not_announce_what_is_live_already() {
+    let (mut process, mut redis) = (Process::new(), FakeRedis::default());
+    redis.publish(1, 100, &["phc_a"]);
+    let (mut slow, mut other) = (process.loader(1), process.loader(2));
+    run_to(&mut process, &mut slow, &redis, |state| {
+        matches!(state, State::Checking(..))
+    });
+    let State::Checking(load, page, cursor) = std::mem::replace(&mut slow.state, State::Idle)
+    else {
+        panic!("not checking")
+    };
+    process.now += 3_000;
+    process.run(&mut other, &redis);
+    let mut events = Vec::new();
+    slow.check(&process.store, load, page, cursor, &mut events);
+    assert_eq!(events, [Event::LeaseLost]);
+    assert_eq!(process.status().applying, None);
+}
+
+#[test]
+fn a_manifest_that_falls_back_while_a_newer_one_is_half_applied_makes_nothing_current() {
+    let (mut process, mut old) = (Process::new(), FakeRedis::default());
+    old.publish(1, 100, &["phc_a"]);
+    let mut loader = process.loader(1);
+    process.run(&mut loader, &old);
+    let mut newer = FakeRedis::default();
+    publish_many(&mut newer, 2, "b");
+    run_to(&mut process, &mut loader, &newer, |state| {
+        matches!(state, State::Applying(_, 1, _))
+    });
+    loader.stop(&process.store, process.now(), &mut Vec::new());
+    let freshness = |process: &Process| {
+        process
+            .status()
+            .freshness(process.now(), &process.settings.snapshot)
+    };
+
+    assert_eq!(process.run(&mut loader, &old), [Event::RolledBack]);
+    assert_eq!(freshness(&process), Freshness::Aging);
+    let mut between = FakeRedis::default();
+    between.publish(3, 150, &["phc_c"]);
+    assert_eq!(process.run(&mut loader, &between), [Event::ManifestOlder]);
+    assert_eq!(freshness(&process), Freshness::Aging);
+    let mut newest = FakeRedis::default();
+    newest.publish(4, 300, &["phc_d"]);
+    process.run(&mut loader, &newest);
+    assert_eq!(freshness(&process), Freshness::Current);
+    assert!(process.knows("phc_d") && !process.knows("phc_b_0"));
+}
+
+#[test]
+fn when_all_vms_serve_one_of_them_loads_without_passing_the_lease_around() {
+    for seed in 0..20 {
+        let (process, mut redis) = (Process::new(), FakeRedis::default());
+        redis.publish(1, 100, &["phc_a"]);
+        let mut loaders: Vec<Loader> = (1..=32).map(|owner| process.loader(owner)).collect();
+        // The owner that served nobody is gone; its lease has just run out.
+        assert!(lease::acquire(&process.store, &loaders[0].keys, 99, false, process.now()).is_ok());
+        let mut first = None;
+        'time: for step in 0..2_000u64 {
+            let now = Monotonic::from_millis(process.now + 3_000 + step * 10);
+            for (index, loader) in loaders.iter_mut().enumerate() {
+                // Each VM ticks once a second, at a moment of its own.
+                if (step + index as u64 * 37 + seed * 13).is_multiple_of(100)
+                    && loader
+                        .tick(&process.store, now, true, &mut Vec::new())
+                        .is_some()
+                {
+                    first = Some(step * 10);
+                    break 'time;
+                }
+            }
+        }
+        assert!(
+            first.is_some_and(|millis| millis <= 3_500),
+            "seed {seed}: {first:?} ms"
+        );
+    }
+}
+
 #[test]
 fn a_loader_that_is_stopped_or_held_up_is_not_taken_for_one_that_trapped() {
     let (mut process, mut redis) = (Process::new(), FakeRedis::default());
