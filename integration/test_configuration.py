@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from edge import get
+from edge import get, trap_count
 from settings import Settings
 from stack import Stack, StackError, definitions_key
 
@@ -70,6 +70,7 @@ def test_a_configuration_change_under_load_gives_no_wrong_answer_and_one_loader(
             for thread in load:
                 thread.join()
         assert wrong == []
+        assert trap_count(stack) == 0
         assert served[0] > 500
         # Five configurations tick in three VMs; the process still polls once a second.
         assert 3 <= polls <= 8, polls

@@ -73,6 +73,7 @@ def test_known_state_is_served_then_503_and_it_recovers(outage: str) -> None:
         RECOVERIES[outage](stack)
         stack.wait_until(lambda: get(stack).status_code == 200)
         stack.wait_until(lambda: get(stack, secret="phs_wrong").status_code == 401)
+        assert trap_count(stack) == 0
 
 
 def test_a_slow_redis_does_not_hold_up_other_paths() -> None:

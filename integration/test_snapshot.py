@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 import requests
 
-from edge import document, get, health, publish, sha256, team
+from edge import document, get, health, publish, sha256, team, trap_count
 from settings import Settings
 from stack import Stack, StackError
 
@@ -21,6 +21,7 @@ TWO = team(2, "phc_two", "phs_two")
 def stack() -> Stack:
     with Stack(Settings.on_free_ports()) as stack:
         yield stack
+        assert trap_count(stack) == 0
 
 
 def status(stack: Stack, token: str, secret: str) -> int:
@@ -155,7 +156,7 @@ def test_a_flushed_redis_leaves_the_last_good_snapshot(stack: Stack) -> None:
 def test_ten_thousand_records_never_hold_a_vm_for_long(stack: Stack) -> None:
     teams = [team(n, f"phc_{n}", f"phs_{n}") for n in range(1, 5001)]
     longest = []
-    for _ in range(3):  # a slice that the machine interrupted does not count
+    for _ in range(3):
         publish(stack, document(*teams))
         longest.append(health(stack)["loader"]["longest_slice_us"])
     assert status(stack, "phc_1", "phs_1") == 200
@@ -163,7 +164,8 @@ def test_ten_thousand_records_never_hold_a_vm_for_long(stack: Stack) -> None:
     records = health(stack)["records"]
     assert records["teams"] == 5000 and records["team_secrets"] == 5000
     print(f"10 000 records: longest slices {longest} us")
-    assert min(longest) <= 5000
+    # The median: the machine may interrupt one of them.
+    assert sorted(longest)[1] <= 5000
 
 
 def test_health_tells_and_hides(stack: Stack) -> None:

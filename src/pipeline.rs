@@ -7,8 +7,6 @@
 //! SDKs drop their flags on 401. So a refusal that rests on the snapshot needs a [`Freshness::Current`] one;
 //! accepting goes on with an aging one. What cannot be decided is forwarded, or answered 503.
 
-use std::time::Duration;
-
 use crate::config::{Settings, UnknownCredential, Upstream};
 use crate::definitions::confirmed::{self, Confirmed};
 use crate::definitions::{Need, Outcome};
@@ -257,12 +255,9 @@ fn revalidate<S: Store>(
             Ok(known) => known,
             Err(_) => return Decision::Undecided(Why::SharedData),
         };
+        // A callout that asked for the ETag confirms it for a while.
         if let Some(confirmed) = &known
-            && is_confirmed(
-                confirmed,
-                context.now,
-                context.settings.snapshot.etag_max_age,
-            )
+            && confirmed.is_current(context.now, context.settings.snapshot.etag_max_age)
             && request.if_none_match.matches(&confirmed.etag)
         {
             observed.etag = Some(ETagResult::Hit);
@@ -273,12 +268,6 @@ fn revalidate<S: Store>(
         known = found;
     }
     Decision::Fetch(Fetch { need, known })
-}
-
-/// A callout that asked for the ETag confirms it for `etag_max_age`. (A publisher that watches ETags will
-/// confirm them all at once, by watermark.)
-fn is_confirmed(confirmed: &Confirmed, now: Monotonic, max_age: Duration) -> bool {
-    confirmed.is_current(now, max_age)
 }
 
 #[cfg(test)]

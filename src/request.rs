@@ -126,9 +126,7 @@ impl Request {
         request.bearer = authorization.and_then(Bearer::parse);
         request
     }
-}
 
-impl Request {
     /// Bytes that keeping it costs, beyond its own size.
     pub fn weight(&self) -> usize {
         let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);

@@ -45,7 +45,7 @@ impl Backlog {
         }
     }
 
-    /// Takes the oldest batch, to answer `most` of its waiters; what is left of it goes back with
+    /// Takes the oldest batch; waiters of it that are not answered now go back with
     /// [`Backlog::put_back`].
     pub fn pop(&mut self) -> Option<Batch> {
         self.batches.pop_front()

@@ -2,6 +2,7 @@
 
 use super::abi;
 use crate::config;
+use crate::metrics::{Metric, Purpose};
 use crate::redis::{self, Command, Failure, Reply};
 
 /// Sends a command; its reply carries the returned token. The callout belongs to the current context.
@@ -42,4 +43,10 @@ impl Received {
             Err(failure) => Err(*failure),
         }
     }
+}
+
+/// What a reply counts as.
+pub fn metric(purpose: Purpose, reply: &Result<Reply<'_>, Failure>) -> Metric {
+    let outcome = reply.as_ref().map(drop).map_err(|failure| *failure);
+    Metric::Callout(purpose, outcome)
 }

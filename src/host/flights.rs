@@ -1,7 +1,7 @@
 //! Requests that wait for the same read share one callout.
 //!
-//! The first that needs it sends it and is its leader. A callout belongs to the stream that made it, so when
-//! the leader's client goes away the flight is grounded, and the root context sends it again on its tick.
+//! The first that needs it sends it and is its leader. The SDK delivers a reply to the stream that asked, so
+//! when the leader's client goes away the flight is grounded, and the root context sends it again on its tick.
 //! Waiters are bounded in number and in time.
 
 use std::collections::HashMap;
@@ -158,7 +158,7 @@ impl Flights {
         {
             self.bytes = self.bytes.saturating_sub(waiter.request.weight());
         }
-        // Its callout is dropped with it.
+        // The SDK drops the reply of a stream that is gone.
         if flight.leader == stream
             && let Some(token) = flight.token.take()
         {

@@ -84,8 +84,7 @@ impl Loading {
         let began = abi::now();
         let received = callouts::receive(body_size, LARGEST_REPLY);
         let reply = received.reply(&settings.redis);
-        let outcome = reply.as_ref().map(drop).map_err(|failure| *failure);
-        recorder.count(Metric::Callout(Purpose::Snapshot, outcome));
+        recorder.count(callouts::metric(Purpose::Snapshot, &reply));
         let mut events = Vec::new();
         self.loader.reply(&SharedData, reply, &mut events);
         self.took(began);

@@ -6,8 +6,9 @@
 //!
 //! Rules of the host that shape this room:
 //! - A trap takes the VM of a worker down, so nothing here may panic; a `RefCell` is only ever tried.
-//! - A callout belongs to the context that made it. A leader's reply is lost with the leader's stream, so
-//!   the root context sends again on its tick ([`flights`]).
+//! - The SDK delivers a callout's reply to the stream that asked. It is lost with that stream, so the root
+//!   context sends again on its tick ([`flights`]).
+//! - Envoy nests local replies, so one callback gives a bounded number of answers ([`backlog`]).
 //! - During a configuration update two root contexts live in one VM and both tick ([`registry`]).
 
 mod abi;

@@ -18,7 +18,6 @@ pub const DEFERENCE: Duration = Duration::from_millis(1_500);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Lease {
     owner: u64,
-    sequence: u64,
     expires_at: u64,
 }
 
@@ -60,7 +59,6 @@ pub fn acquire(
         (hold != Hold::Denied).then(|| {
             encode(&Lease {
                 owner,
-                sequence: lease.sequence.saturating_add(u64::from(!ours)),
                 expires_at: now.plus(TERM).as_millis(),
             })
         })?
@@ -87,7 +85,6 @@ pub fn release(
             encode(&Lease {
                 owner: 0,
                 expires_at: now.as_millis(),
-                ..lease
             })
         })?
     })?;

@@ -188,18 +188,10 @@ impl Plugin {
                     self.recorder
                         .count(Metric::Callout(Purpose::Definitions, Err(failure)));
                     // Nobody else is aboard yet.
-                    let alone = self.flights.take(&need).and_then(|flight| {
-                        let mut waiters = flight.waiters;
-                        waiters.pop()
-                    });
-                    return alone.is_some_and(|waiter| {
-                        let mut observed = Observed::default();
-                        let outcome = Outcome::Failed(failure);
-                        let request = &waiter.request;
-                        let step =
-                            pipeline::resume(request, &self.settings, &outcome, &mut observed);
-                        self.observe(&observed);
-                        self.act(step, Pending::No)
+                    let alone = self.flights.take(&need);
+                    let waiter = alone.and_then(|mut flight| flight.waiters.pop());
+                    return waiter.is_some_and(|waiter| {
+                        self.resume(&waiter.request, &Outcome::Failed(failure), Pending::No)
                     });
                 }
             }
@@ -213,10 +205,9 @@ impl Plugin {
     fn on_definitions_reply(&mut self, flight: Flight, body_size: usize) {
         let most = usize::try_from(self.settings.definitions.max_bytes).unwrap_or(usize::MAX);
         let received = callouts::receive(body_size, most.saturating_add(FRAMING));
-        let result = received.reply(&self.settings.redis).map(drop);
-        self.recorder
-            .count(Metric::Callout(Purpose::Definitions, result));
         let reply = received.reply(&self.settings.redis);
+        self.recorder
+            .count(callouts::metric(Purpose::Definitions, &reply));
         let outcome = Outcome::of(reply, &self.settings.definitions);
         self.remember(&flight, &outcome);
         self.report(flight.fetch.need.team, &outcome);
@@ -239,15 +230,23 @@ impl Plugin {
             if !here || abi::set_effective_context(waiter.stream).is_err() {
                 continue;
             }
-            let mut observed = Observed::default();
             let request = &waiter.request;
-            let step = match &outcome {
-                Some(outcome) => pipeline::resume(request, &self.settings, outcome, &mut observed),
-                None => pipeline::undecided(request, &self.settings, Why::Timeout),
+            match &outcome {
+                Some(outcome) => self.resume(request, outcome, Pending::Yes),
+                None => {
+                    let step = pipeline::undecided(request, &self.settings, Why::Timeout);
+                    self.act(step, Pending::Yes)
+                }
             };
-            self.observe(&observed);
-            self.act(step, Pending::Yes);
         }
+    }
+
+    /// Goes on with a request whose read came back, in the effective context.
+    fn resume(&mut self, request: &Request, outcome: &Outcome<'_>, pending: Pending) -> bool {
+        let mut observed = Observed::default();
+        let step = pipeline::resume(request, &self.settings, outcome, &mut observed);
+        self.observe(&observed);
+        self.act(step, pending)
     }
 
     /// Keeps the ETag that a callout brought, as of when it was sent.

@@ -304,16 +304,16 @@ fn run_to(
     process: &mut Process,
     loader: &mut Loader,
     redis: &FakeRedis,
+    events: &mut Vec<Event>,
     there: impl Fn(&State) -> bool,
 ) {
-    let mut events = Vec::new();
     for _ in 0..2_000 {
         if there(&loader.state) {
             return;
         }
         let now = process.now();
-        if let Some(command) = loader.tick(&process.store, now, false, &mut events) {
-            loader.reply(&process.store, Ok(redis.get(&command)), &mut events);
+        if let Some(command) = loader.tick(&process.store, now, false, events) {
+            loader.reply(&process.store, Ok(redis.get(&command)), events);
         }
         process.now += 10;
     }
@@ -325,7 +325,7 @@ fn an_owner_that_was_held_up_does_not_announce_what_is_live_already() {
     let (mut process, mut redis) = (Process::new(), FakeRedis::default());
     redis.publish(1, 100, &["phc_a"]);
     let (mut slow, mut other) = (process.loader(1), process.loader(2));
-    run_to(&mut process, &mut slow, &redis, |state| {
+    run_to(&mut process, &mut slow, &redis, &mut Vec::new(), |state| {
         matches!(state, State::Checking(..))
     });
     let State::Checking(load, page, cursor) = std::mem::replace(&mut slow.state, State::Idle)
@@ -348,9 +348,13 @@ fn a_manifest_that_falls_back_while_a_newer_one_is_half_applied_makes_nothing_cu
     process.run(&mut loader, &old);
     let mut newer = FakeRedis::default();
     publish_many(&mut newer, 2, "b");
-    run_to(&mut process, &mut loader, &newer, |state| {
-        matches!(state, State::Applying(_, 1, _))
-    });
+    run_to(
+        &mut process,
+        &mut loader,
+        &newer,
+        &mut Vec::new(),
+        |state| matches!(state, State::Applying(_, 1, _)),
+    );
     loader.stop(&process.store, process.now(), &mut Vec::new());
     let freshness = |process: &Process| {
         process
@@ -408,13 +412,9 @@ fn a_loader_that_is_stopped_or_held_up_is_not_taken_for_one_that_trapped() {
     for owner in 1..8 {
         let mut loader = process.loader(owner);
         let mut events = Vec::new();
-        while !matches!(loader.state, State::Applying(..)) {
-            let now = process.now();
-            if let Some(command) = loader.tick(&process.store, now, false, &mut events) {
-                loader.reply(&process.store, Ok(redis.get(&command)), &mut events);
-            }
-            process.now += 10;
-        }
+        run_to(&mut process, &mut loader, &redis, &mut events, |state| {
+            matches!(state, State::Applying(..))
+        });
         // The next slice leaves its note.
         loader.tick(&process.store, process.now(), false, &mut events);
         if owner % 2 == 0 {
@@ -483,23 +483,19 @@ fn owners_that_vanish_at_the_same_record_mark_the_snapshot_bad() {
         let mut loader = process.loader(owner);
         let mut events = Vec::new();
         // It traps inside its first slice: what it noted stays, what it did afterwards is not.
-        loop {
-            let now = process.now();
-            if let State::Applying(load, page, cursor) = &mut loader.state {
-                let place = Place {
-                    page: *page,
-                    offset: cursor.position().offset,
-                };
-                load.attempt
-                    .note(&process.store, &loader.keys, place)
-                    .unwrap();
-                break;
-            }
-            if let Some(command) = loader.tick(&process.store, now, false, &mut events) {
-                loader.reply(&process.store, Ok(redis.get(&command)), &mut events);
-            }
-            process.now += 10;
-        }
+        run_to(&mut process, &mut loader, &redis, &mut events, |state| {
+            matches!(state, State::Applying(..))
+        });
+        let State::Applying(load, page, cursor) = &mut loader.state else {
+            panic!("not applying")
+        };
+        let place = Place {
+            page: *page,
+            offset: cursor.position().offset,
+        };
+        load.attempt
+            .note(&process.store, &loader.keys, place)
+            .unwrap();
         assert_eq!(events, [Event::Started], "owner {owner}");
     }
     process.now += 3_000;
@@ -521,13 +517,9 @@ fn an_owner_that_was_held_up_does_not_bring_an_older_snapshot_back() {
     old.publish(1, 100, &["phc_old"]);
     let mut slow = process.loader(1);
     let mut events = Vec::new();
-    while !matches!(slow.state, State::Sweeping(..)) {
-        let now = process.now();
-        if let Some(command) = slow.tick(&process.store, now, false, &mut events) {
-            slow.reply(&process.store, Ok(old.get(&command)), &mut events);
-        }
-        process.now += 10;
-    }
+    run_to(&mut process, &mut slow, &old, &mut events, |state| {
+        matches!(state, State::Sweeping(..))
+    });
     // Its lease runs out inside its last slice; another VM loads what is newer.
     let held_up = std::mem::replace(&mut slow.state, State::Idle);
     process.now += 3_000;
