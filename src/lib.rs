@@ -10,10 +10,14 @@
 //! | [`directory`] | who may read what: records, buckets, access rules |
 //! | [`snapshot`] | source document, manifest, pages, and the loader as a state machine |
 //! | [`definitions`] | the payload: keys, the (ETag, payload) pair, confirmed ETags |
+//! | [`identity`] | read-through of PostHog's own cache of teams and checked credentials |
 //! | [`redis`] | commands as data → one HTTP dialect per gateway → replies |
+//! | [`signal`] | asks for a rebuild of a payload that is missing |
 //! | [`shared`] | the contract of Envoy's shared data, and its keys |
+//! | [`recent`] | a small memory of what happened a short time ago |
 //! | [`metrics`] | every metric name, once |
-//! | [`time`] | the clock of ages and deadlines |
+//! | [`time`] | the clock of ages and deadlines, and the wall clock |
+//! | [`usage`] | counting what is billed, and bringing it to Redis once |
 //! | `host` | the shell: the only room that imports `proxy_wasm` |
 //!
 //! # How a request walks
@@ -38,14 +42,20 @@
 pub mod config;
 pub mod definitions;
 pub mod directory;
+pub mod identity;
+pub mod lease;
+pub mod limits;
 pub mod metrics;
 pub mod pipeline;
+pub mod recent;
 pub mod redis;
 pub mod reply;
 pub mod request;
 pub mod shared;
+pub mod signal;
 pub mod snapshot;
 pub mod time;
+pub mod usage;
 
 // Only the shell calls all of it.
 #[allow(dead_code)]

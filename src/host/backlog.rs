@@ -6,16 +6,21 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::callouts::Received;
 use super::flights::Waiter;
+use crate::definitions::Outcome;
+use crate::directory::TeamId;
+use crate::identity::Found;
+use crate::redis::Failure;
 
 /// Most answers of one callback to streams other than its own.
 pub const ANSWERS_PER_CALLBACK: usize = 64;
 
 /// What a waiter is answered by.
 pub enum Content {
-    /// A reply of the gateway.
-    Received(Received),
+    /// What a team's definitions are.
+    Definitions(TeamId, Outcome),
+    /// Who tokens and credentials are.
+    Identity(Result<Found, Failure>),
     /// The waiter's time is up.
     Overdue,
 }

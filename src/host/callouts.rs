@@ -1,5 +1,7 @@
 //! One callout: a Redis command out, its reply in.
 
+use std::time::Duration;
+
 use super::abi;
 use crate::config;
 use crate::metrics::{Metric, Purpose};
@@ -7,18 +9,29 @@ use crate::redis::{self, Command, Failure, Reply};
 
 /// Sends a command; its reply carries the returned token. The callout belongs to the current context.
 pub fn send(redis: &config::Redis, command: &Command) -> Result<u32, Failure> {
-    let request = redis::encode(redis.dialect, command);
-    let headers = [
+    let request = redis::encode(redis.dialect, command)?;
+    let mut headers = vec![
         (":method", request.method),
-        (":path", request.path.as_str()),
+        (":path", request.path),
         (":authority", redis.cluster.as_str()),
-        ("content-type", "text/plain"),
     ];
+    headers.extend_from_slice(request.headers);
     abi::http_call(&redis.cluster, &headers, &request.body, redis.timeout)
         .map_err(|_| Failure::NotSent)
 }
 
-/// The gateway's answer, as it came.
+/// Asks an object store for an object. The callout belongs to the current context.
+pub fn get_object(cluster: &str, path: &str, timeout: Duration) -> Result<u32, Failure> {
+    let headers = [
+        (":method", "GET"),
+        (":path", path),
+        // The cluster's signing filter puts the store's own name here.
+        (":authority", cluster),
+    ];
+    abi::http_call(cluster, &headers, &[], timeout).map_err(|_| Failure::NotSent)
+}
+
+/// The answer to a callout, as it came.
 pub struct Received(Result<(Option<Vec<u8>>, Vec<u8>), Failure>);
 
 /// Reads the answer that is being delivered. One that is larger than `most` bytes is not copied.
@@ -36,6 +49,14 @@ fn read(body_size: usize, most: usize) -> Result<(Option<Vec<u8>>, Vec<u8>), Fai
 }
 
 impl Received {
+    /// Status and body.
+    pub fn http(&self) -> Result<(Option<&[u8]>, &[u8]), Failure> {
+        match &self.0 {
+            Ok((status, body)) => Ok((status.as_deref(), body)),
+            Err(failure) => Err(*failure),
+        }
+    }
+
     /// What Redis replied.
     pub fn reply(&self, redis: &config::Redis) -> Result<Reply<'_>, Failure> {
         match &self.0 {
@@ -46,7 +67,7 @@ impl Received {
 }
 
 /// What a reply counts as.
-pub fn metric(purpose: Purpose, reply: &Result<Reply<'_>, Failure>) -> Metric {
+pub fn metric<T>(purpose: Purpose, reply: &Result<T, Failure>) -> Metric {
     let outcome = reply.as_ref().map(drop).map_err(|failure| *failure);
     Metric::Callout(purpose, outcome)
 }

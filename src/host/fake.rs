@@ -39,6 +39,8 @@ pub struct Callout {
 pub struct Host {
     pub configuration: Vec<u8>,
     pub now: Duration,
+    /// The wall clock.
+    pub unix: Duration,
     pub context: u32,
     pub requests: HashMap<u32, Vec<(String, Vec<u8>)>>,
     pub responses: HashMap<u32, Vec<(String, Vec<u8>)>>,
@@ -51,6 +53,7 @@ pub struct Host {
     pub tick: u32,
     pub metrics: BTreeMap<String, u64>,
     pub logs: Vec<String>,
+    pub log_level: u32,
     /// Functions that answer with a status of their own.
     pub broken: HashMap<&'static str, u32>,
     /// How often each function was called.
@@ -112,9 +115,17 @@ pub unsafe fn proxy_log(_: u32, message: *const u8, size: usize) -> u32 {
     })
 }
 
-pub unsafe fn clock_time_get(_: u32, _: u64, time: *mut u64) -> u16 {
+pub unsafe fn proxy_get_log_level(level: *mut u32) -> u32 {
+    call("proxy_get_log_level", |host| {
+        unsafe { *level = host.log_level };
+        0
+    })
+}
+
+pub unsafe fn clock_time_get(clock: u32, _: u64, time: *mut u64) -> u16 {
     let status = call("clock_time_get", |host| {
-        unsafe { *time = host.now.as_nanos() as u64 };
+        let now = if clock == 0 { host.unix } else { host.now };
+        unsafe { *time = now.as_nanos() as u64 };
         0
     });
     status as u16

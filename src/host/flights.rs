@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::definitions::Need;
+use crate::definitions::confirmed::Confirmed;
 use crate::directory::TeamId;
 use crate::pipeline::Fetch;
 use crate::request::Request;
@@ -32,8 +32,10 @@ pub struct Waiter {
 /// A read under way, or about to be sent again.
 #[derive(Debug)]
 pub struct Flight {
-    /// What is read, and what was known when it was sent.
+    /// What is read.
     pub fetch: Fetch,
+    /// What was known of the team's ETag when it was sent.
+    pub known: Option<Confirmed>,
     /// When it was sent.
     pub sent_at: Monotonic,
     /// Who waits for it.
@@ -54,9 +56,9 @@ pub enum Join {
 /// All reads of one root context.
 #[derive(Debug, Default)]
 pub struct Flights {
-    by_need: HashMap<Need, Flight>,
-    tokens: HashMap<u32, Need>,
-    streams: HashMap<u32, Need>,
+    by_need: HashMap<Fetch, Flight>,
+    tokens: HashMap<u32, Fetch>,
+    streams: HashMap<u32, Fetch>,
     bytes: usize,
 }
 
@@ -77,9 +79,15 @@ impl Flights {
             || self.bytes.saturating_add(request.weight()) > MAX_WAITING_BYTES
     }
 
+    /// Whether this read is under way, or about to be sent.
+    pub fn has(&self, fetch: &Fetch) -> bool {
+        self.by_need.contains_key(fetch)
+    }
+
     /// Number of reads for a team that are under way.
     pub fn of_team(&self, team: TeamId) -> usize {
-        self.by_need.keys().filter(|need| need.team == team).count()
+        let of_team = |fetch: &&Fetch| fetch.team() == Some(team);
+        self.by_need.keys().filter(of_team).count()
     }
 
     /// Adds a request. It waits `patience` at most.
@@ -97,15 +105,16 @@ impl Flights {
             request,
             deadline: now.plus(patience),
         };
-        self.streams.insert(stream, fetch.need.clone());
-        if let Some(flight) = self.by_need.get_mut(&fetch.need) {
+        self.streams.insert(stream, fetch.clone());
+        if let Some(flight) = self.by_need.get_mut(&fetch) {
             flight.waiters.push(waiter);
             return Join::Aboard;
         }
         self.by_need.insert(
-            fetch.need.clone(),
+            fetch.clone(),
             Flight {
                 fetch,
+                known: None,
                 sent_at: now,
                 waiters: vec![waiter],
                 token: None,
@@ -116,12 +125,21 @@ impl Flights {
     }
 
     /// Notes that a flight was sent. `leader` is the context whose callout it is.
-    pub fn sent(&mut self, need: &Need, token: u32, leader: u32, now: Monotonic) {
-        if let Some(flight) = self.by_need.get_mut(need) {
+    /// `known` is what was known of the team's ETag then.
+    pub fn sent(
+        &mut self,
+        fetch: &Fetch,
+        token: u32,
+        leader: u32,
+        known: Option<Confirmed>,
+        now: Monotonic,
+    ) {
+        if let Some(flight) = self.by_need.get_mut(fetch) {
             flight.token = Some(token);
             flight.leader = leader;
+            flight.known = known;
             flight.sent_at = now;
-            self.tokens.insert(token, need.clone());
+            self.tokens.insert(token, fetch.clone());
         }
     }
 
@@ -132,7 +150,7 @@ impl Flights {
     }
 
     /// Takes a flight that could not be sent.
-    pub fn take(&mut self, need: &Need) -> Option<Flight> {
+    pub fn take(&mut self, need: &Fetch) -> Option<Flight> {
         let flight = self.by_need.remove(need)?;
         for waiter in &flight.waiters {
             self.streams.remove(&waiter.stream);
@@ -202,17 +220,20 @@ impl Flights {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::definitions::Need;
 
     const PATIENCE: Duration = Duration::from_millis(500);
 
     fn fetch(team: u32) -> Fetch {
-        Fetch {
-            need: Need {
-                team: TeamId(team),
-                held: None,
-            },
-            known: None,
-        }
+        Fetch::Definitions(Need {
+            team: TeamId(team),
+            held: None,
+        })
+    }
+
+    fn sent(flights: &mut Flights, team: u32, token: u32, leader: u32, now: u64) {
+        let now = Monotonic::from_millis(now);
+        flights.sent(&fetch(team), token, leader, None, now);
     }
 
     fn join(flights: &mut Flights, stream: u32, team: u32, now: u64) -> Join {
@@ -229,7 +250,7 @@ mod tests {
     fn equal_needs_share_one_callout() {
         let mut flights = Flights::default();
         assert_eq!(join(&mut flights, 1, 7, 0), Join::Lead);
-        flights.sent(&fetch(7).need, 100, 1, Monotonic::from_millis(0));
+        sent(&mut flights, 7, 100, 1, 0);
         assert_eq!(join(&mut flights, 2, 7, 0), Join::Aboard);
         assert_eq!(join(&mut flights, 3, 8, 0), Join::Lead);
         assert_eq!(streams(&flights.land(100).unwrap().waiters), [1, 2]);
@@ -241,12 +262,12 @@ mod tests {
     fn a_leader_that_leaves_grounds_the_flight_and_nobody_is_lost() {
         let mut flights = Flights::default();
         join(&mut flights, 1, 7, 0);
-        flights.sent(&fetch(7).need, 100, 1, Monotonic::from_millis(0));
+        sent(&mut flights, 7, 100, 1, 0);
         join(&mut flights, 2, 7, 0);
         flights.leave(1);
         assert_eq!(flights.grounded(), [fetch(7)]);
         assert!(flights.land(100).is_none(), "the leader's reply is void");
-        flights.sent(&fetch(7).need, 101, 0, Monotonic::from_millis(5));
+        sent(&mut flights, 7, 101, 0, 5);
         assert!(flights.grounded().is_empty());
         assert_eq!(streams(&flights.land(101).unwrap().waiters), [2]);
         assert!(flights.is_empty());
@@ -256,7 +277,7 @@ mod tests {
     fn a_waiter_that_leaves_does_not_disturb_the_leader() {
         let mut flights = Flights::default();
         join(&mut flights, 1, 7, 0);
-        flights.sent(&fetch(7).need, 100, 1, Monotonic::from_millis(0));
+        sent(&mut flights, 7, 100, 1, 0);
         join(&mut flights, 2, 7, 0);
         flights.leave(2);
         flights.leave(99);
@@ -268,7 +289,7 @@ mod tests {
     fn the_last_one_out_ends_the_flight() {
         let mut flights = Flights::default();
         join(&mut flights, 1, 7, 0);
-        flights.sent(&fetch(7).need, 100, 1, Monotonic::from_millis(0));
+        sent(&mut flights, 7, 100, 1, 0);
         flights.leave(1);
         assert!(flights.is_empty() && flights.land(100).is_none());
     }
@@ -277,7 +298,7 @@ mod tests {
     fn waiters_are_bounded_in_time() {
         let mut flights = Flights::default();
         join(&mut flights, 1, 7, 0);
-        flights.sent(&fetch(7).need, 100, 1, Monotonic::from_millis(0));
+        sent(&mut flights, 7, 100, 1, 0);
         join(&mut flights, 2, 7, 400);
         assert!(flights.overdue(Monotonic::from_millis(499)).is_empty());
         assert_eq!(streams(&flights.overdue(Monotonic::from_millis(500))), [1]);

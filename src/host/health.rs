@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::plugin::Plugin;
 use super::respond::respond_plainly;
-use crate::snapshot::lease::Attempt;
+use crate::snapshot::attempt::Attempt;
 use crate::snapshot::manifest::RecordCounts;
 use crate::snapshot::status::{Freshness, Status};
 use crate::time::Monotonic;

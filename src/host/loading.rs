@@ -1,10 +1,8 @@
 //! The loader in its VM: its callouts, its events in metrics and log, its time.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
-
 use super::abi;
 use super::callouts;
+use super::random;
 use super::recorder::Recorder;
 use super::store::SharedData;
 use crate::config::Settings;
@@ -25,10 +23,8 @@ pub struct Loading {
 impl Loading {
     /// A loader that has done nothing yet.
     pub fn new(settings: &Settings) -> Self {
-        // Random keys of a hasher: unpredictable, without a dependency that Envoy's WASI does not load.
-        let owner = RandomState::new().build_hasher().finish();
         Self {
-            loader: Loader::new(settings, owner),
+            loader: Loader::new(settings, random::number()),
             token: None,
             last_problem: None,
         }
@@ -59,7 +55,7 @@ impl Loading {
             .tick(&SharedData, now, serves_requests, &mut events);
         self.took(began);
         if let Some(command) = command {
-            match callouts::send(&settings.redis, &command) {
+            match callouts::send(&settings.redis.snapshot, &command) {
                 Ok(token) => self.token = Some(token),
                 Err(failure) => {
                     recorder.count(Metric::Callout(Purpose::Snapshot, Err(failure)));
@@ -83,7 +79,7 @@ impl Loading {
         self.token = None;
         let began = abi::now();
         let received = callouts::receive(body_size, LARGEST_REPLY);
-        let reply = received.reply(&settings.redis);
+        let reply = received.reply(&settings.redis.snapshot);
         recorder.count(callouts::metric(Purpose::Snapshot, &reply));
         let mut events = Vec::new();
         self.loader.reply(&SharedData, reply, &mut events);

@@ -29,6 +29,19 @@ impl Log for EnvoyLog {
     fn flush(&self) {}
 }
 
+/// Follows Envoy's log level, so that lines which nobody would see are not even written.
+pub fn follow_host() {
+    let level = match abi::log_level() {
+        Ok(0) => LevelFilter::Trace,
+        Ok(1) => LevelFilter::Debug,
+        Ok(2) | Err(_) => LevelFilter::Info,
+        Ok(3) => LevelFilter::Warn,
+        Ok(4) => LevelFilter::Error,
+        Ok(_) => LevelFilter::Off,
+    };
+    log::set_max_level(level);
+}
+
 /// Installs the logger, and a panic hook that says where a trap came from. The panic's message is left
 /// out: it could repeat what a client sent.
 pub fn install() {

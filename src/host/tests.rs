@@ -96,21 +96,7 @@ impl Worker {
             return;
         }
         for callout in host(|host| std::mem::take(&mut host.callouts)) {
-            let value = if callout.body.starts_with("EVAL_RO") {
-                let held = callout.body.ends_with("/e1.raw") || callout.body.ends_with("/%2A.raw");
-                if held {
-                    resp(&[b"same", b"e1", b""])
-                } else {
-                    resp(&[b"full", b"e1", PAYLOAD.as_bytes()])
-                }
-            } else if callout
-                .body
-                .contains(&page_key("", 1, 0).replace(':', "%3A"))
-            {
-                bulk(&self.page)
-            } else {
-                bulk(&self.manifest)
-            };
+            let value = self.reply(&callout.body);
             let down = self.redis == Redis::Down;
             let size = host(|host| {
                 host.context = callout.context;
@@ -119,6 +105,27 @@ impl Worker {
                 host.reply_body.len()
             });
             stream::on_callout(&self.root, callout.context, callout.token, size);
+        }
+    }
+
+    /// What Redis replies to a command in webdis' words.
+    fn reply(&self, command: &str) -> Vec<u8> {
+        let page = page_key("", 1, 0).replace(':', "%3A");
+        if command.starts_with("EVAL_RO") && command.contains("quota-limits") {
+            resp(&[b"quota", b"1700000000", b"0", b""])
+        } else if command.starts_with("EVAL_RO") {
+            let held = command.ends_with("/e1.raw") || command.ends_with("/%2A.raw");
+            if held {
+                resp(&[b"same", b"e1", b"", b""])
+            } else {
+                resp(&[b"full", b"e1", PAYLOAD.as_bytes(), b""])
+            }
+        } else if command.starts_with("EVAL/") {
+            b"-ERR this Redis takes no usage\r\n".to_vec()
+        } else if command.contains(&page) {
+            bulk(&self.page)
+        } else {
+            bulk(&self.manifest)
         }
     }
 
@@ -365,8 +372,9 @@ fn health_shows_no_secret_and_turns_ready_with_the_first_snapshot() {
     assert!(!text.contains("phc_") && !text.contains("phs_"));
 }
 
-const FUNCTIONS: [&str; 17] = [
+const FUNCTIONS: [&str; 18] = [
     "proxy_log",
+    "proxy_get_log_level",
     "clock_time_get",
     "proxy_set_tick_period_milliseconds",
     "proxy_get_buffer_bytes",
