@@ -24,6 +24,9 @@ PATH = "/flags/definitions"
 PATHS = [PATH, PATH + "/", "/api/feature_flag/local_evaluation", "/api/feature_flag/local_evaluation/"]
 TOKEN = "phc_sample_team_one"
 SECRET = "phs_sample_team_one_secret"
+# For tests that ask more often than a team may.
+UNLIMITED = {"rate_limit": {"enabled": False}}
+NEGATIVE_TTL = 1.1  # seconds: the default, and a little more
 TRAP = {"x-flag-definitions-trap": "1"}  # works in the faults build alone
 
 MISS = (

@@ -11,6 +11,7 @@ import pytest
 
 from edge import (
     TIMEOUT,
+    UNLIMITED,
     Crowd,
     authenticated_get,
     callouts,
@@ -102,7 +103,7 @@ def test_more_needs_than_callouts_are_answered_and_nothing_traps() -> None:
 
 
 def test_one_team_with_many_etags_does_not_take_all_callouts() -> None:
-    with Stack(Settings.on_free_ports(concurrency=1)) as stack:
+    with Stack(Settings.on_free_ports(concurrency=1, config=UNLIMITED)) as stack:
         stack.pause("redis")
         answers = in_background(*[lambda n=n: get(stack, etag=f'"{n}"') for n in range(300)])
         assert {answer.result(timeout=20).status_code for answer in answers} == {503}
@@ -113,7 +114,7 @@ def test_one_team_with_many_etags_does_not_take_all_callouts() -> None:
 
 def test_followers_are_answered_although_all_leaders_leave_and_the_circuit_breaker_is_full() -> None:
     """The leaders' callouts are still under way when they are sent again for the others."""
-    config = {"redis": {"default": {"timeout": "5s"}}}
+    config = UNLIMITED | {"redis": {"default": {"timeout": "5s"}}}
     teams, followers = 180, 3
     with Stack(Settings.on_free_ports(concurrency=1, config=config)) as stack:
         publish(stack, document(*[team(n, f"phc_{n}", f"phs_{n}") for n in range(1, teams + 1)]))
@@ -143,7 +144,8 @@ CROWD = 2_000
 
 @pytest.mark.parametrize("redis_comes_back", [True, False], ids=["answered", "timed out"])
 def test_a_crowd_that_waits_for_one_callout_is_answered_and_nothing_traps(redis_comes_back: bool) -> None:
-    config = {"redis": {"default": {"timeout": "10s" if redis_comes_back else "250ms"}}}
+    timeout = "10s" if redis_comes_back else "250ms"
+    config = UNLIMITED | {"redis": {"default": {"timeout": timeout}}}
     with Stack(Settings.on_free_ports(concurrency=1, config=config)) as stack:
         before = callouts(stack)
         stack.pause("redis")

@@ -205,7 +205,7 @@ NAMED += ["react-native", "flutter"]
 SDKS: list[tuple[str | None, dict[str, str], str]] = [
     *[(f"posthog-{name}/1.2.3", {}, f"posthog-{name}") for name in NAMED],
     ("posthog-dotnet/2.13.3 (.NET 8.0; Linux; x64)", {}, "posthog-dotnet"),
-    ("posthog-python/", {}, "posthog-python"),
+    ("posthog-python/", {}, "other"),  # an empty version
     ("posthog-python", {}, "other"),  # no version
     ("posthog-rs/0.30.0", {}, "other"),
     ("posthog-python2/1", {}, "other"),

@@ -121,13 +121,13 @@ STATE = State(
 
 @pytest.fixture(scope="module")
 def snapshot() -> Iterator[Stack]:
-    with writers.stack_with(STATE) as stack:
+    with writers.stack_with(STATE, rebuild={"repeat_after": "1s"}) as stack:
         yield stack
 
 
 @pytest.fixture(scope="module")
 def read_through() -> Iterator[Stack]:
-    with writers.stack_with(STATE, "read_through") as stack:
+    with writers.stack_with(STATE, "read_through", rebuild={"repeat_after": "1s"}) as stack:
         yield stack
 
 
@@ -410,6 +410,7 @@ def test_a_redis_that_is_away_is_503_and_no_miss(no_definitions: Stack) -> None:
         assert outcome(get(stack, EMPTY.token, EMPTY.secret)) == (503, bodies.TIMEOUT)
     finally:
         stack.resume("webdis")
+    time.sleep(1.1)
     stack.stop_part("webdis")
     try:
         assert outcome(get(stack, EMPTY.token, EMPTY.secret)) == (503, bodies.MISS)
