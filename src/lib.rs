@@ -13,7 +13,8 @@
 //! | [`redis`] | commands as data → one HTTP dialect per gateway → replies |
 //! | [`shared`] | the contract of Envoy's shared data, and its keys |
 //! | [`metrics`] | every metric name, once |
-//! | [`time`] | the clock of ages and deadlines |
+//! | [`time`] | the clock of ages and deadlines, and the wall clock |
+//! | [`usage`] | counting what is billed, and bringing it to Redis once |
 //! | `host` | the shell: the only room that imports `proxy_wasm` |
 //!
 //! # How a request walks
@@ -46,6 +47,7 @@ pub mod request;
 pub mod shared;
 pub mod snapshot;
 pub mod time;
+pub mod usage;
 
 // Only the shell calls all of it.
 #[allow(dead_code)]
