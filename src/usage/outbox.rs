@@ -63,7 +63,6 @@ enum Phase {
     /// A command is on its way.
     Awaiting {
         since: Monotonic,
-        first: Option<(u16, u64)>,
     },
     /// The round was given up; the next one is an interval away.
     Failed,
@@ -83,6 +82,7 @@ pub struct Outbox {
     next: u16,
     left: u16,
     cargo: Cargo,
+    awaited: Vec<(u16, u64)>,
     unsent: bool,
     more: bool,
     missed: bool,
@@ -104,6 +104,7 @@ impl Outbox {
             next: 0,
             left: 0,
             cargo: Cargo::default(),
+            awaited: Vec::new(),
             unsent: true,
             more: false,
             missed: false,
@@ -133,7 +134,7 @@ impl Outbox {
         now: Monotonic,
         tally: &mut Tally,
     ) -> Option<Command> {
-        if let Phase::Awaiting { since, .. } = self.phase
+        if let Phase::Awaiting { since } = self.phase
             && now.since(since) > REPLY_DEADLINE
         {
             self.fail();
@@ -212,10 +213,8 @@ impl Outbox {
 
     fn send(&mut self, cargo: Cargo, now: Monotonic) -> Option<Command> {
         let sequences = self.sequences.as_deref()?;
-        self.phase = Phase::Awaiting {
-            since: now,
-            first: cargo.first(),
-        };
+        self.phase = Phase::Awaiting { since: now };
+        self.awaited = cargo.batches().to_vec();
         Some(cargo.command(sequences))
     }
 
@@ -248,9 +247,7 @@ impl Outbox {
                 Ok(None) | Err(_) => self.missed = true,
             }
         }
-        if let Phase::Awaiting { first, .. } = self.phase
-            && first.is_some_and(|first| applied.batches.contains(&first))
-        {
+        if matches!(self.phase, Phase::Awaiting { .. }) && applied.batches == self.awaited {
             self.phase = Phase::Collecting;
         }
         Ok(())
