@@ -26,13 +26,12 @@ const ID_DIGITS: usize = 32;
 
 /// What all VMs of a process that share slots call themselves towards Redis: 32 hex digits.
 ///
-/// The first of them decides. `proposal` must be random: two processes with one id would lose counts. It is
-/// mixed with the names of the slots, so one proposal may serve several sets of slots. `None` when other VMs
-/// were in the way: ask again.
+/// The first of them decides. The proposal is mixed with the names of the slots, so that it may serve several
+/// sets of slots. `None` when other VMs were in the way: ask again.
 ///
 /// # Errors
 /// When shared data fails.
-pub fn process_id(
+fn process_id(
     store: &impl Store,
     slots: &Slots,
     proposal: [u8; 16],
@@ -89,8 +88,9 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An outbox that has done nothing yet. `prefix` is that of the filter's own keys in Redis, `proposal` is
-    /// random (see [`process_id`]).
+    /// An outbox that has done nothing yet. `prefix` is that of the filter's own keys in Redis. `proposal` is
+    /// what the process is told apart by, if this VM is its first: it must be random, since two processes with
+    /// one id would lose counts.
     pub fn new(slots: Slots, prefix: &str, interval: Duration, proposal: [u8; 16]) -> Self {
         Self {
             slots,
