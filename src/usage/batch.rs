@@ -7,7 +7,7 @@ use super::ledger::{BATCH_COUNTERS, Batch, Counter};
 use crate::directory::TeamId;
 use crate::redis::{Command, Reply};
 
-/// Most counters in one command: Redis works them off in about a millisecond.
+/// Most counters in one command: Redis works them off in a few milliseconds.
 const MAX_COUNTERS: usize = 500;
 
 /// Most bytes of keys and arguments in one command, the script aside.
@@ -75,18 +75,18 @@ pub struct Cargo {
     arguments: Vec<String>,
     counters: usize,
     bytes: usize,
-    first: Option<(u16, u64)>,
+    batches: Vec<(u16, u64)>,
 }
 
 impl Cargo {
     /// Whether there is nothing to send.
     pub fn is_empty(&self) -> bool {
-        self.first.is_none()
+        self.batches.is_empty()
     }
 
-    /// Slot and number of its first batch.
-    pub fn first(&self) -> Option<(u16, u64)> {
-        self.first
+    /// Slot and number of each of its batches, as [`Applied::batches`] will name them.
+    pub fn batches(&self) -> &[(u16, u64)] {
+        &self.batches
     }
 
     /// Puts a batch in; `false` when it would be too much, which a first batch never is.
@@ -98,7 +98,7 @@ impl Cargo {
         }
         self.counters = counters;
         self.bytes = bytes;
-        self.first.get_or_insert((batch.slot, batch.sequence));
+        self.batches.push((batch.slot, batch.sequence));
         self.argument(batch.slot);
         self.argument(batch.sequence);
         self.argument(batch.counters.len());
@@ -226,7 +226,7 @@ mod tests {
         let five = vec![counter(5, Client::Go, 7), counter(5, Client::Go, 8)];
         assert!(cargo.load(&batch(5, 12, five)));
         assert!(cargo.load(&batch(6, 1, vec![counter(6, Client::Other, 7)])));
-        assert_eq!(cargo.first(), Some((5, 12)));
+        assert_eq!(cargo.batches(), [(5, 12), (6, 1)]);
         let command = cargo.command(&sequences_key("flag_definitions:", "ab"));
         let words = words(&command);
         assert_eq!((words[0], words[1]), ("EVAL", SCRIPT));

@@ -26,13 +26,12 @@ const ID_DIGITS: usize = 32;
 
 /// What all VMs of a process that share slots call themselves towards Redis: 32 hex digits.
 ///
-/// The first of them decides. `proposal` must be random: two processes with one id would lose counts. It is
-/// mixed with the names of the slots, so one proposal may serve several sets of slots. `None` when other VMs
-/// were in the way: ask again.
+/// The first of them decides. The proposal is mixed with the names of the slots, so that it may serve several
+/// sets of slots. `None` when other VMs were in the way: ask again.
 ///
 /// # Errors
 /// When shared data fails.
-pub fn process_id(
+fn process_id(
     store: &impl Store,
     slots: &Slots,
     proposal: [u8; 16],
@@ -63,7 +62,6 @@ enum Phase {
     /// A command is on its way.
     Awaiting {
         since: Monotonic,
-        first: Option<(u16, u64)>,
     },
     /// The round was given up; the next one is an interval away.
     Failed,
@@ -83,14 +81,16 @@ pub struct Outbox {
     next: u16,
     left: u16,
     cargo: Cargo,
+    awaited: Vec<(u16, u64)>,
     unsent: bool,
     more: bool,
     missed: bool,
 }
 
 impl Outbox {
-    /// An outbox that has done nothing yet. `prefix` is that of the filter's own keys in Redis, `proposal` is
-    /// random (see [`process_id`]).
+    /// An outbox that has done nothing yet. `prefix` is that of the filter's own keys in Redis. `proposal` is
+    /// what the process is told apart by, if this VM is its first: it must be random, since two processes with
+    /// one id would lose counts.
     pub fn new(slots: Slots, prefix: &str, interval: Duration, proposal: [u8; 16]) -> Self {
         Self {
             slots,
@@ -104,6 +104,7 @@ impl Outbox {
             next: 0,
             left: 0,
             cargo: Cargo::default(),
+            awaited: Vec::new(),
             unsent: true,
             more: false,
             missed: false,
@@ -133,7 +134,7 @@ impl Outbox {
         now: Monotonic,
         tally: &mut Tally,
     ) -> Option<Command> {
-        if let Phase::Awaiting { since, .. } = self.phase
+        if let Phase::Awaiting { since } = self.phase
             && now.since(since) > REPLY_DEADLINE
         {
             self.fail();
@@ -212,10 +213,8 @@ impl Outbox {
 
     fn send(&mut self, cargo: Cargo, now: Monotonic) -> Option<Command> {
         let sequences = self.sequences.as_deref()?;
-        self.phase = Phase::Awaiting {
-            since: now,
-            first: cargo.first(),
-        };
+        self.phase = Phase::Awaiting { since: now };
+        self.awaited = cargo.batches().to_vec();
         Some(cargo.command(sequences))
     }
 
@@ -248,9 +247,7 @@ impl Outbox {
                 Ok(None) | Err(_) => self.missed = true,
             }
         }
-        if let Phase::Awaiting { first, .. } = self.phase
-            && first.is_some_and(|first| applied.batches.contains(&first))
-        {
+        if matches!(self.phase, Phase::Awaiting { .. }) && applied.batches == self.awaited {
             self.phase = Phase::Collecting;
         }
         Ok(())

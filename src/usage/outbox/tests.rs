@@ -211,6 +211,7 @@ fn a_late_reply_acknowledges_what_it_names_and_nothing_else() {
     let second = next(&mut outbox, &store, seconds(41), &mut tally).unwrap();
     assert_ne!(first, second);
     answer(&mut outbox, &store, &late, &mut tally);
+    assert!(!outbox.is_busy(), "the second reply is still awaited");
     assert_eq!(ledger::unsent(&store, &slots), Ok(1), "team 2 stays");
     let reply = redis.eval(&second);
     answer(&mut outbox, &store, &reply, &mut tally);
@@ -293,6 +294,22 @@ fn a_command_that_always_fails_does_not_keep_the_rest_back() {
     assert_eq!(redis.usage().get(&(key(3), "2".to_owned())), None);
     let left = ledger::unsent(&store, &Slots::new("t:")).unwrap();
     assert!(left < 300, "no more than shares a command with it: {left}");
+}
+
+#[test]
+fn what_another_vm_brought_meanwhile_is_not_sent_again() {
+    let (store, mut redis, mut tally) = <(MemoryStore, Redis, Tally)>::default();
+    let (mut slow, mut other) = (outbox(1), outbox(2));
+    for team in 0..1_024 {
+        count(&store, team, Client::Go, 4);
+    }
+    assert!(next(&mut slow, &store, seconds(0), &mut tally).is_some());
+    let lost = Err(Failure::Timeout);
+    slow.reply(&store, lost, &mut tally).unwrap_err();
+    drain(&mut other, &store, &mut redis, &mut tally);
+    slow.flush_now();
+    assert_eq!(next(&mut slow, &store, seconds(0), &mut tally), None);
+    assert!(!slow.has_unsent());
 }
 
 #[test]
