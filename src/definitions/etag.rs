@@ -2,7 +2,13 @@
 
 use std::fmt;
 
+use sha2::{Digest, Sha256};
+
 use crate::directory::Sha256Hash;
+
+/// Bytes hashed by one call. V8 runs a fresh VM's code unoptimized and swaps it only between calls: one call for
+/// 1.5 MB took 72 ms the first time, calls of this length 12 ms.
+const HASHED_AT_ONCE: usize = 4096;
 
 /// The opaque part of an entity tag: 1 to 64 characters that need no escaping in a header.
 /// PostHog's are 16 hexadecimal digits.
@@ -23,7 +29,12 @@ impl ETag {
     /// What PostHog stores beside a payload: the first 16 hexadecimal digits of the SHA-256 of its stored
     /// text. Hashing takes longer than decompressing the text, so a stored tag is preferred.
     pub fn of_text(text: &[u8]) -> Self {
-        let mut digits = Sha256Hash::of(text).to_hex().into_bytes();
+        let mut hash = Sha256::new();
+        for piece in text.chunks(HASHED_AT_ONCE) {
+            hash.update(piece);
+        }
+        let hash = Sha256Hash::from_bytes(hash.finalize().into());
+        let mut digits = hash.to_hex().into_bytes();
         digits.truncate(16);
         Self(digits)
     }
@@ -259,6 +270,8 @@ mod tests {
         ] {
             assert_eq!(ETag::of_text(text.as_bytes()), tag(expected));
         }
+        // A text of several pieces, from Python's hashlib.
+        assert_eq!(ETag::of_text(&[b' '; 10_000]), tag("7c99bc050d0856d0"));
     }
 
     proptest! {

@@ -46,7 +46,7 @@ pub enum Malformed {
     Zstd,
     /// A zstd frame that needs a dictionary, or more memory to look back than 8 MiB.
     ZstdNeeds,
-    /// A zlib stream that is cut short or damaged.
+    /// A zlib stream that is cut short or damaged, or consists of tiny blocks.
     Zlib,
     /// Bytes after the compressed data, such as a second zstd frame.
     Trailing,
@@ -148,6 +148,13 @@ fn shrink(mut bytes: Vec<u8>, most: usize) -> Result<Decoded<'static>, DecodeErr
     bytes.truncate(range.end);
     bytes.drain(..range.start.min(bytes.len()));
     Ok(Decoded::Text(Cow::Owned(bytes)))
+}
+
+/// Most blocks that so many bytes of content may come in. Both formats set up tables for each block, which
+/// takes microseconds whatever the block holds, while encoders fill their blocks: 8 MiB of empty ones would
+/// hold a worker for seconds.
+fn most_blocks(content: usize) -> usize {
+    64 + content / 512
 }
 
 /// Whether a text is a payload; `false` for the sentinel.

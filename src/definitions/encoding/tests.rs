@@ -271,6 +271,19 @@ fn a_zlib_bomb_is_too_big() {
 }
 
 #[test]
+fn a_zlib_stream_of_very_many_blocks_is_refused() {
+    // Empty stored blocks, and a last one with the text; the checksum is that of "{}".
+    let stream = |empty: usize| {
+        let mut stream = hex("7801");
+        stream.extend(hex("000000ffff").repeat(empty));
+        stream.extend(hex("010200fdff 7b7d 017500f9"));
+        stream
+    };
+    assert_eq!(decode(&stream(64), 1_000), text("{}"));
+    assert_eq!(decode(&stream(67), 1_000), malformed(Malformed::Zlib));
+}
+
+#[test]
 fn a_zlib_value_is_one_stream_with_its_checksum() {
     let good = hex(fixtures::ZLIB_6);
     let more = [&good[..], b"x"].concat();

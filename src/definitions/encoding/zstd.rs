@@ -6,17 +6,12 @@
 
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
-use super::{DecodeError, Malformed};
+use super::{DecodeError, Malformed, most_blocks};
 
 const MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
 /// Furthest that a frame may look back, in bytes: what RFC 8878 §3.1.1.1.2 asks of every decoder.
 const MAX_WINDOW: u64 = 8 << 20;
-
-/// Setting up the tables of a block takes microseconds, whatever the block holds. So a frame may have this
-/// many blocks, and one more for each 512 bytes of content; encoders fill blocks with 100 KB and more.
-const SPARE_BLOCKS: usize = 64;
-const LEAST_PER_BLOCK: usize = 512;
 
 /// Whether bytes start like a frame.
 pub(super) fn recognises(bytes: &[u8]) -> bool {
@@ -40,9 +35,8 @@ pub(super) fn decompress(frame: &[u8], most: usize) -> Result<Vec<u8>, DecodeErr
         Some(Ok(size)) if size <= most => size,
         Some(_) => return Err(DecodeError::TooBig),
     };
-    let most_blocks = SPARE_BLOCKS + expected / LEAST_PER_BLOCK;
     let blocks = frame.get(header.length..).ok_or(Malformed::Zstd)?;
-    let after = after_blocks(blocks, most_blocks).ok_or(Malformed::Zstd)?;
+    let after = after_blocks(blocks, most_blocks(expected)).ok_or(Malformed::Zstd)?;
     match (header.has_checksum, after.len()) {
         (false, 0) | (true, 4) => {}
         (true, 0..4) => return Err(Malformed::Zstd.into()),
