@@ -22,6 +22,7 @@ VENV := .venv/installed
 RUST := .tools/rust
 NEXTEST := .tools/nextest
 WASM_BINDGEN := .tools/wasm-bindgen
+CARGO_FUZZ := .tools/cargo-fuzz
 
 .PHONY: help
 help: ## Show this list
@@ -37,8 +38,8 @@ help: ## Show this list
 # === Parts ===
 
 .PHONY: setup
-setup: $(VENV) $(RUST) $(NEXTEST) $(WASM_BINDGEN) stack-packages ## Install everything the other targets need
-	@$(SETUP) packages node wrk
+setup: $(VENV) $(RUST) $(NEXTEST) $(WASM_BINDGEN) $(CARGO_FUZZ) stack-packages ## Install everything the other targets need
+	@$(SETUP) packages node wrk g++
 
 .PHONY: stack-packages
 stack-packages:
@@ -58,6 +59,10 @@ $(NEXTEST): $(SETUP)
 
 $(WASM_BINDGEN): $(SETUP)
 	$(SETUP) wasm-bindgen
+	@mkdir -p $(@D) && touch $@
+
+$(CARGO_FUZZ): $(SETUP)
+	$(SETUP) fuzz
 	@mkdir -p $(@D) && touch $@
 
 # === Build ===
@@ -121,7 +126,26 @@ bench: build $(VENV) stack-packages ## Measure against Envoy's own limit; writes
 	@$(SETUP) packages wrk
 	$(PYTHON) bench/run.py
 
+FUZZ_TARGETS := value resp request snapshot
+FUZZ_SECONDS := 60
+
+# The sanitizer is behind an unstable flag, which RUSTC_BOOTSTRAP lets the pinned stable compiler take. Of two folders
+# libFuzzer writes what it finds into the first: the corpus in the repository stays as it is.
+.PHONY: fuzz
+fuzz: export RUSTC_BOOTSTRAP := 1
+# Freed memory that the sanitizer holds back counts towards the limit.
+fuzz: export ASAN_OPTIONS := quarantine_size_mb=64
+fuzz: $(RUST) $(CARGO_FUZZ) ## Fuzz each reader of foreign bytes for FUZZ_SECONDS (60)
+	@$(SETUP) packages g++
+	.tools/bin/cargo-fuzz build
+	@for target in $(FUZZ_TARGETS); do \
+	  echo "=== $$target: $(FUZZ_SECONDS) s ==="; \
+	  mkdir -p fuzz/found/$$target; \
+	  .tools/bin/cargo-fuzz run $$target fuzz/found/$$target fuzz/corpus/$$target -- \
+	    -max_total_time=$(FUZZ_SECONDS) -timeout=5 -rss_limit_mb=1024 -max_len=4096 -malloc_limit_mb=32; \
+	done
+
 .PHONY: clean
 clean: ## Remove everything built or installed here; refuses while a stack is up
 	@! compgen -G '.run/*/pids.json' >/dev/null || { echo 'error: a stack is up, see .run/; stop it first' >&2; exit 1; }
-	rm -rf target .venv .tools .run .ruff_cache integration/.pytest_cache
+	rm -rf target fuzz/target fuzz/found .venv .tools .run .ruff_cache integration/.pytest_cache

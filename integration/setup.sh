@@ -5,11 +5,13 @@
 #   integration/setup.sh python                         .venv/ from integration/requirements.txt
 #   integration/setup.sh rust                           the wasm targets of the pinned toolchain
 #   integration/setup.sh nextest | wasm-bindgen         into .tools/, unless the machine has them
+#   integration/setup.sh fuzz                           cargo-fuzz, into .tools/
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 WASM_BINDGEN=0.2.130 # the runner must be of the same version as the crate in Cargo.lock
 NEXTEST=0.9.143
+CARGO_FUZZ=0.13.2
 
 fail() {
   echo "error: $*" >&2
@@ -57,6 +59,11 @@ wasm-bindgen() {
   # Without --locked: its lock file names a dependency version that does not exist any more.
   [[ "$(.tools/bin/wasm-bindgen --version 2>/dev/null)" == "wasm-bindgen $WASM_BINDGEN" ]] ||
     cargo install wasm-bindgen-cli --version "$WASM_BINDGEN" --root .tools
+}
+
+fuzz() {
+  [[ "$(.tools/bin/cargo-fuzz --version 2>/dev/null)" == "cargo-fuzz $CARGO_FUZZ" ]] ||
+    cargo install cargo-fuzz --version "$CARGO_FUZZ" --locked --root .tools
 }
 
 "$@"
