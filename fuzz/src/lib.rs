@@ -259,6 +259,11 @@ pub fn bucket(bytes: &[u8]) -> bool {
     if !entries.is_sorted_by(|one, next| one.hash < next.hash) {
         return false;
     }
+    // Entries that overlap or leave gaps: such a bucket is replaced, and never blown up.
+    if !bytes.is_empty() && bucket::build(&entries).len() != bytes.len() {
+        assert!(merged.is_none_or(|merged| merged.len() < 100));
+        return false;
+    }
     let held = entries.iter().find(|entry| entry.hash == hash);
     match &merged {
         None => assert!(held.is_some_and(|held| held.id >= id)),
