@@ -54,6 +54,18 @@ def test_metrics_have_their_names_and_labels_and_count_what_happened() -> None:
         assert series and not any("team" in line or ";" in line for line in series)
 
 
+def test_a_listed_team_has_labels_of_its_own() -> None:
+    config = {"metrics": {"teams": [1]}, "rate_limit": {"full": "1/day", "log_only": True}}
+    with Stack(Settings.on_free_ports(config=config)) as stack:
+        for _ in range(3):
+            get(stack)
+            get(stack, "phc_sample_team_two", "phs_sample_team_two_secret")
+        answers, limited = "flag_definitions_team_answers_total", "flag_definitions_team_rate_limited_total"
+        stack.wait_until(lambda: stack.metric(limited, team="1", budget="full", mode="log_only") == 2)
+        assert stack.metric(answers, team="1", status="200") == 3
+        assert stack.metric(answers, team="2") == 0
+
+
 def test_no_credential_in_logs_metrics_health_or_config_dump() -> None:
     with Stack(Settings.on_free_ports(log_level="trace")) as stack:
         for secret in [SECRET, "phs_wrong_secret", "phx_sample_personal"]:
