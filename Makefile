@@ -133,7 +133,7 @@ bench: build $(VENV) stack-packages ## Measure against Envoy's own limit; writes
 	$(PYTHON) bench/run.py
 
 FUZZ_TARGETS := value resp request snapshot
-FUZZ_SECONDS := 60
+FUZZ_SECONDS ?= 60
 
 # The sanitizer is behind an unstable flag, which RUSTC_BOOTSTRAP lets the pinned stable compiler take. Of two folders
 # libFuzzer writes what it finds into the first: the corpus in the repository stays as it is.

@@ -35,7 +35,10 @@ pub fn answer(plugin: &mut Plugin, path: &[u8]) -> bool {
     let now = plugin.now();
     let status = Status::read(&plugin.store, &plugin.keys).unwrap_or_default();
     let sent = match path {
-        b"/ready" if status.live.is_some() => respond_plainly(200, "text/plain", b"ready\n"),
+        // PostHog's own cache can stand in for a snapshot.
+        b"/ready" if status.live.is_some() || plugin.settings.read_through.enabled => {
+            respond_plainly(200, "text/plain", b"ready\n")
+        }
         b"/ready" => respond_plainly(503, "text/plain", b"no snapshot was loaded yet\n"),
         b"/health" => {
             let body = serde_json::to_vec(&describe(plugin, &status, now)).unwrap_or_default();

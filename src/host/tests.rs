@@ -340,6 +340,19 @@ fn undecided_requests_go_on_to_the_upstream_with_the_reason() {
 }
 
 #[test]
+fn with_read_through_no_snapshot_is_needed_to_be_ready() {
+    for (config, status) in [
+        (r#"{"role":"health"}"#, 503),
+        (r#"{"role":"health","read_through":{"enabled":true}}"#, 200),
+    ] {
+        let worker = worker(config);
+        assert!(worker.configure());
+        worker.request(30, &[(":method", b"GET"), (":path", b"/ready")]);
+        assert_eq!(statuses(), [(30, status)], "{config}");
+    }
+}
+
+#[test]
 fn health_shows_no_secret_and_turns_ready_with_the_first_snapshot() {
     let mut filter = worker("");
     assert!(filter.configure());
