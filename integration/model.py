@@ -152,8 +152,11 @@ class Request:
         return next((value.strip(" \t") for key, value in self.headers if key.lower() == name), None)
 
     def tokens(self) -> list[str]:
+        """Those of the query; without any, the one of the header by which PostHog's Rust SDK names it."""
         query = self.target.partition("?")[2]
-        return [value for name, value in parse_qsl(query, keep_blank_values=True) if name == "token"]
+        tokens = [value for name, value in parse_qsl(query, keep_blank_values=True) if name == "token"]
+        in_header = self.header("x-posthog-project-api-key")
+        return tokens or ([in_header] if in_header else [])
 
     def bearer(self) -> str | None:
         authorization = self.header("authorization") or ""

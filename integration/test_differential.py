@@ -18,6 +18,7 @@ import pytest
 
 import model
 import writers
+from edge import wait_until_all
 from model import Answer, Limits, PersonalKey, ProjectKey, Request, State, Team, etag_of, stored_text
 from stack import Stack
 
@@ -91,7 +92,6 @@ def some_request(rng: random.Random, state: State) -> Request:
                 rng.choice([None, None, ("Origin", "https://app.example")]),
                 rng.choice([None, None, ("Access-Control-Request-Headers", "authorization, x-own")]),
                 rng.choice([None, None, None, ("Cache-Control", "no-cache")]),
-                # Nobody reads a token from here.
                 rng.choice([None, None, None, ("X-PostHog-Project-Api-Key", rng.choice(state.teams).token)]),
             ],
         )
@@ -221,7 +221,7 @@ def quota_is_known(stack: Stack, state: State) -> None:
         query=(("token", limited.token),),
         headers=(("Authorization", f"Bearer {own_secret(state, limited)}"),),
     )
-    stack.wait_until(lambda: Edge(stack).send(request).status == 402)
+    wait_until_all(stack, lambda: Edge(stack).send(request).status == 402)
 
 
 def own_secret(state: State, team: Team) -> str:

@@ -10,7 +10,7 @@ import requests
 
 import bodies
 import writers
-from edge import get
+from edge import get, wait_until_all
 from model import State, Team, etag_of, stored_text
 from stack import Stack
 
@@ -159,7 +159,7 @@ def stack() -> Iterator[Stack]:
 @pytest.mark.parametrize("etag", [None, ETAG, "*", 'W/"0000000000000000"'])
 def test_402_even_when_the_etag_matches(stack: Stack, etag: str | None) -> None:
     writers.limit_quota(stack, [team(8201).token])
-    stack.wait_until(lambda: ask(stack, 8201).status_code == 402, timeout=5)
+    wait_until_all(stack, lambda: ask(stack, 8201).status_code == 402)
     answer = ask(stack, 8201, etag)
     assert (answer.status_code, answer.text) == (402, bodies.QUOTA_LIMITED)
     assert answer.headers["content-type"] == bodies.JSON
@@ -168,7 +168,7 @@ def test_402_even_when_the_etag_matches(stack: Stack, etag: str | None) -> None:
 
 def test_credentials_are_checked_before_the_quota(stack: Stack) -> None:
     writers.limit_quota(stack, [team(8201).token])
-    stack.wait_until(lambda: ask(stack, 8201).status_code == 402, timeout=5)
+    wait_until_all(stack, lambda: ask(stack, 8201).status_code == 402)
     assert get(stack, team(8201).token, "phs_wrong").status_code == 401
 
 
@@ -182,7 +182,7 @@ def test_the_quota_period_ends_with_its_score(stack: Stack) -> None:
 
 def test_the_last_quota_set_stays_when_redis_is_away(stack: Stack) -> None:
     writers.limit_quota(stack, [team(8205).token])
-    stack.wait_until(lambda: ask(stack, 8205).status_code == 402, timeout=5)
+    wait_until_all(stack, lambda: ask(stack, 8205).status_code == 402)
     stack.pause("webdis")
     try:
         time.sleep(2.5)

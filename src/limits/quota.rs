@@ -111,12 +111,7 @@ impl QuotaSet {
         if self.members.is_empty() {
             return None;
         }
-        let by_token = token.and_then(|hash| {
-            let place = self
-                .members
-                .binary_search_by_key(hash, |member| member.hash);
-            self.members.get(place.ok()?).map(|member| member.end)
-        });
+        let by_token = token.and_then(|hash| self.member(hash).map(|member| member.end));
         let end = by_token.max(self.team_ends(team))?;
         (end.as_millis() > self.redis_now(now)).then_some(end)
     }
@@ -134,6 +129,17 @@ impl QuotaSet {
     /// How old the set is: `None` before the first read.
     pub fn read_at(&self) -> Option<Monotonic> {
         self.clock.map(|clock| clock.asked_at)
+    }
+
+    fn member(&self, token: &Sha256Hash) -> Option<&Member> {
+        let place = self
+            .members
+            .binary_search_by_key(token, |member| member.hash);
+        self.members.get(place.ok()?)
+    }
+
+    fn team_of(&self, token: &Sha256Hash) -> Option<TeamId> {
+        self.member(token)?.team
     }
 
     fn team_ends(&self, team: TeamId) -> Option<QuotaEnd> {

@@ -110,11 +110,12 @@ impl<S: Store> Attempt<'_, S> {
                 Knowledge::None => {}
             }
         }
-        if stale && let Some(need) = self.need() {
-            return Decision::Fetch(self.fetch(need));
-        }
         if stale {
-            return Decision::Undecided(Why::UnknownCredential);
+            let gone = Decision::Undecided(Why::UnknownCredential);
+            return match self.need() {
+                Some(need) => self.ask(need, gone),
+                None => gone,
+            };
         }
         if rests_on_snapshot {
             return refuse(self.context, answer);
@@ -130,32 +131,29 @@ impl<S: Store> Attempt<'_, S> {
         self.context.settings.snapshot.refuse_max_age
     }
 
-    fn fetch(&self, need: identity::Need) -> Fetch {
-        let team = self.team.as_ref().map(|team| team.id);
-        Fetch::Identity(need, team)
-    }
-
-    /// Looks up what is not known, unless that was done a moment ago.
-    fn look_up(&self, answer: Answer) -> Decision {
-        let context = self.context;
-        if !context.settings.read_through.enabled {
-            return unknown(context, answer);
-        }
-        let Some(need) = self.need() else {
-            return unknown(context, answer);
-        };
-        if context.found.is_some() {
-            return unknown(context, answer);
-        }
-        match context.misses.get(&need.asked(), context.now) {
-            None => Decision::Fetch(self.fetch(need)),
-            Some(Miss::NotFound) => unknown(context, answer),
+    /// Looks up, unless that brought nothing a moment ago; then `not_found` is the decision.
+    fn ask(&self, need: identity::Need, not_found: Decision) -> Decision {
+        match self.context.misses.get(&need.asked(), self.context.now) {
+            None => {
+                let team = self.team.as_ref().map(|team| team.id);
+                Decision::Fetch(Fetch::Identity(need, team))
+            }
+            Some(Miss::NotFound) => not_found,
             Some(Miss::Failed(failure)) => Decision::Undecided(super::why(failure)),
         }
     }
 
-    /// What a look-up would ask. `None` when it was just made, or nothing of it can be asked for: the token and
-    /// the credential are known, or are such that PostHog never hands out.
+    /// Looks up what is not known.
+    fn look_up(&self, answer: Answer) -> Decision {
+        let not_found = unknown(self.context, answer);
+        match self.need() {
+            Some(need) => self.ask(need, not_found),
+            None => not_found,
+        }
+    }
+
+    /// What a look-up would ask. `None` when there is none, it was just made, or nothing of it can be asked for:
+    /// the token and the credential are known, or are such that PostHog never hands out.
     fn need(&self) -> Option<identity::Need> {
         let context = self.context;
         if !context.settings.read_through.enabled || context.found.is_some() {

@@ -639,6 +639,21 @@ fn a_refusal_that_rests_on_an_old_look_up_is_looked_up_again() {
 }
 
 #[test]
+fn an_old_refusal_whose_credential_is_gone_is_not_looked_up_again_and_again() {
+    let mut world = world(READ_THROUGH);
+    let request = get("?token=phc_one", "phs_new", "");
+    world.keep("phs_new", Record::TeamSecret(TeamId(2)), 6_000);
+    let asked = asked_for(&request);
+    for (miss, why) in [
+        (Miss::NotFound, Why::UnknownCredential),
+        (Miss::Failed(Failure::Timeout), Why::Timeout),
+    ] {
+        world.misses.note(asked, miss, NOW);
+        assert_eq!(world.outcome(&request), Err(why));
+    }
+}
+
+#[test]
 fn rejecting_what_is_found_nowhere_needs_a_fresh_snapshot() {
     let mut world = world(r#"{"read_through":{"enabled":true}}"#);
     world.found = Some(Found::default());

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use super::Duty;
 use crate::config::Settings;
-use crate::directory::{self, Record};
+use crate::directory::{self, Record, Sha256Hash, TeamId};
 use crate::host::callouts;
 use crate::host::recorder::Recorder;
 use crate::host::registry;
 use crate::host::store::SharedData;
+use crate::identity::table;
 use crate::lease::{self, Hold};
 use crate::limits::quota::reader::{Event, LARGEST_REPLY, QuotaReader, Target};
 use crate::limits::quota::{QuotaCopy, QuotaSet};
@@ -79,10 +80,7 @@ impl Reading {
 
     fn read(&mut self, duty: Duty<'_>, recorder: &mut Recorder) {
         let mut events = Vec::new();
-        let resolve = |hash: &_| match directory::find(&SharedData, duty.keys, hash) {
-            Ok(Some(Record::Team(team))) => Some(team.id),
-            _ => None,
-        };
+        let resolve = |hash: &_| team_of(hash, &duty);
         let command = self
             .reader
             .tick(&SharedData, duty.now, resolve, &mut events);
@@ -160,6 +158,23 @@ impl Reading {
                 log::warn!("reading the quota set: {}", event.label());
             }
         }
+    }
+}
+
+/// The team of a project token: by the snapshot, or by what a request for it has looked up.
+fn team_of(token: &Sha256Hash, duty: &Duty<'_>) -> Option<TeamId> {
+    let read_through = &duty.settings.read_through;
+    let record = match directory::find(&SharedData, duty.keys, token) {
+        Ok(None) if read_through.enabled => {
+            let slots = table::Slots::new(duty.keys.identity_slots());
+            let known = table::find(&SharedData, &slots, token, duty.now, read_through.ttl);
+            known.ok().flatten().map(|known| known.record)
+        }
+        known => known.ok().flatten(),
+    };
+    match record {
+        Some(Record::Team(team)) => Some(team.id),
+        _ => None,
     }
 }
 

@@ -296,8 +296,7 @@ impl QuotaReader {
             self.state = State::Resolving(resolving);
             return;
         }
-        let set = QuotaSet::new(resolving.clock, resolving.members);
-        match self.publish(store, set) {
+        match self.publish(store, resolving.clock, &resolving.members) {
             Ok(Some(limits)) => {
                 self.has_read = true;
                 events.push(Event::Read);
@@ -319,14 +318,21 @@ impl QuotaReader {
     fn publish(
         &self,
         store: &impl Store,
-        mut set: QuotaSet,
+        clock: Clock,
+        members: &[Member],
     ) -> Result<Option<Vec<Limit>>, StoreError> {
-        let asked_at = set.read_at();
+        let mut set = QuotaSet::default();
         let written = update(store, &self.entry, |stored| {
             let previous = QuotaSet::decode(stored).unwrap_or_default();
-            if previous.read_at() > asked_at {
+            if previous.read_at() > Some(clock.asked_at) {
                 return None;
             }
+            // A team that was known once stays known, or its limit would count as lifted.
+            let known = |member: &Member| Member {
+                team: member.team.or_else(|| previous.team_of(&member.hash)),
+                ..*member
+            };
+            set = QuotaSet::new(clock, members.iter().map(known).collect());
             set.definitions_clock = previous.definitions_clock;
             set.owed = if self.free_latch {
                 owed(&previous, &set)

@@ -12,6 +12,7 @@ struct World {
     reader: QuotaReader,
     copy: QuotaCopy,
     now: u64,
+    knows_teams: bool,
     events: Vec<Event>,
 }
 
@@ -39,12 +40,15 @@ impl World {
             reader: reader(),
             copy: QuotaCopy::default(),
             now: 5_000,
+            knows_teams: true,
             events: Vec::new(),
         }
     }
 
     fn tick(&mut self) -> Option<(Target, Command)> {
         let now = Monotonic::from_millis(self.now);
+        let knows = self.knows_teams;
+        let team_of = |hash: &_| team_of(hash).filter(|_| knows);
         self.reader
             .tick(&self.store, now, team_of, &mut self.events)
     }
@@ -148,6 +152,22 @@ fn the_last_set_stays_when_redis_fails_and_ends_by_itself() {
         world.events(),
         [Event::Read, Event::ReadFailed, Event::ReadFailed]
     );
+}
+
+#[test]
+fn a_team_that_is_not_known_any_more_is_still_limited_and_not_lifted() {
+    let mut world = World::new();
+    assert_eq!(world.round(0, &[("t7", 30)]), [(7, 30, false)]);
+    world.latched(0);
+    world.knows_teams = false;
+    for seconds in [10, 20] {
+        world.wait(10);
+        assert_eq!(world.round(seconds, &[("t7", 30)]), [(7, 30, false)]);
+        world.latched(seconds);
+        assert!(world.limited(7));
+    }
+    world.wait(10);
+    assert_eq!(world.round(30, &[]), [(7, 30, true)]);
 }
 
 #[test]
