@@ -16,6 +16,7 @@ import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import certificate
 import redis
 
 
@@ -66,6 +67,10 @@ class Gateway(ThreadingHTTPServer):
             self.socket = socket.socket(fileno=args.listen_fd)
             self.server_address = self.socket.getsockname()
             self.server_activate()
+        if args.certificate:
+            # The handshake belongs to the connection's own thread.
+            context = certificate.server_context(args.certificate)
+            self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self.authorization = f"Bearer {args.token_file.read_text().strip()}".encode()
         # RESP2, as the gateways speak it: maps are lists and there is no boolean.
         self.pool = redis.ConnectionPool(
@@ -143,6 +148,7 @@ def main() -> None:
     listen = parser.add_mutually_exclusive_group(required=True)
     listen.add_argument("--listen-fd", type=int, help="an inherited listening socket")
     listen.add_argument("--port", type=int, help="a port of the loopback interface")
+    parser.add_argument("--certificate", type=Path, help="speak TLS; a key and its certificate in one file")
     parser.add_argument("--redis-port", type=int, required=True)
     parser.add_argument("--user", required=True)
     # Files, because every local user can read the arguments of a process.

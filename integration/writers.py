@@ -245,19 +245,22 @@ def rebuild_requests(stack: Stack) -> dict[int, int]:
 
 @contextmanager
 def stack_with(
-    state: State, identities: Literal["snapshot", "read_through"] = "snapshot", **config: Any
+    state: State,
+    identities: Literal["snapshot", "read_through"] = "snapshot",
+    settings: dict[str, Any] | None = None,
+    **config: Any,
 ) -> Iterator[Stack]:
     """A stack that knows this state. Teams and credentials come from a published snapshot, or, with an empty
-    one, from PostHog's cache."""
+    one, from PostHog's cache. `settings` are further ones of the stack."""
     document = state.source_document()
     if identities == "read_through":
         document = State().source_document()
         unbounded = {"lookups_per_team": "100000/second", "lookups_per_worker": "100000/second"}
         config = {"read_through": {"enabled": True} | unbounded} | config
-    stack = Stack(Settings.on_free_ports(snapshot=None, config=config or None))
+    stack = Stack(Settings.on_free_ports(snapshot=None, config=config or None, **(settings or {})))
     with stack.all_or_nothing():
         stack.start_redis()
-        stack.start_webdis()
+        stack.start_gateway()
         stack.publish(document)
         if identities == "read_through":
             write_identities(stack, state)

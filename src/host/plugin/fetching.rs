@@ -142,8 +142,11 @@ impl Plugin {
             }
             Fetch::Object(object) => {
                 let outcome = object.outcome(received.http(), self.settings.definitions.most());
-                let result = match &outcome {
-                    Outcome::Absent(Absent::ObjectStore) => Err(object_failure(&received)),
+                let result = match (received.http(), &outcome) {
+                    (Err(failure), _) => Err(failure),
+                    (Ok((status, _)), Outcome::Absent(Absent::ObjectStore)) => {
+                        Err(object_failure(status))
+                    }
                     _ => Ok(()),
                 };
                 self.recorder
@@ -363,12 +366,11 @@ impl Plugin {
 }
 
 /// What an unusable answer of the object store counts as.
-fn object_failure(received: &Received) -> Failure {
-    match received.http() {
-        Err(failure) => failure,
-        Ok((Some(b"504"), _)) => Failure::Timeout,
-        Ok((None | Some(b"500" | b"502" | b"503"), _)) => Failure::Unavailable,
-        Ok((Some(b"401" | b"403"), _)) => Failure::Refused,
-        Ok(_) => Failure::Malformed,
+fn object_failure(status: Option<&[u8]>) -> Failure {
+    match status {
+        Some(b"504") => Failure::Timeout,
+        None | Some(b"500" | b"502" | b"503") => Failure::Unavailable,
+        Some(b"401" | b"403") => Failure::Refused,
+        Some(_) => Failure::Malformed,
     }
 }
