@@ -3,7 +3,7 @@
 //! Unknown fields are refused and each error names the field by its path, because Envoy shows the operator
 //! nothing but that one line when it rejects a configuration.
 //!
-//! [`stores`] says which Redis holds what, [`sections`] has the other sections.
+//! `stores` says which Redis holds what, `sections` has the other sections.
 
 mod check;
 mod sections;
