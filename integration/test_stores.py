@@ -17,7 +17,7 @@ import requests
 import bodies
 import clusters
 import writers
-from edge import get, trap_count
+from edge import get, health, trap_count
 from model import PersonalKey, State, Team, etag_of, stored_text
 from settings import Settings
 from stack import Stack
@@ -71,6 +71,8 @@ def two_redis(dedicated_is_for: str = "definitions") -> Iterator[Stores]:
             stores = Stores(shared, dedicated)
             fill(stores, dedicated_is_for)
             shared.start_envoy()
+            # With read-through Envoy is ready before.
+            shared.wait_until(lambda: health(shared)["generation"] is not None)
         yield stores
         assert trap_count(shared) == 0, "the filter trapped"
         passed = True
