@@ -34,9 +34,10 @@ pub fn answer(plugin: &mut Plugin, path: &[u8]) -> bool {
     let path = path.split(|byte| *byte == b'?').next().unwrap_or_default();
     let now = plugin.now();
     let status = Status::read(&plugin.store, &plugin.keys).unwrap_or_default();
+    // PostHog's own cache can stand in for a snapshot, where none is published.
+    let needs_none = plugin.settings.read_through.enabled && status.unpublished;
     let sent = match path {
-        // PostHog's own cache can stand in for a snapshot.
-        b"/ready" if status.live.is_some() || plugin.settings.read_through.enabled => {
+        b"/ready" if status.live.is_some() || needs_none => {
             respond_plainly(200, "text/plain", b"ready\n")
         }
         b"/ready" => respond_plainly(503, "text/plain", b"no snapshot was loaded yet\n"),

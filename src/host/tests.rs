@@ -124,6 +124,8 @@ impl Worker {
             b"-ERR this Redis takes no usage\r\n".to_vec()
         } else if command.contains(&page) {
             bulk(&self.page)
+        } else if self.manifest.is_empty() {
+            b"$-1\r\n".to_vec()
         } else {
             bulk(&self.manifest)
         }
@@ -340,15 +342,32 @@ fn undecided_requests_go_on_to_the_upstream_with_the_reason() {
 }
 
 #[test]
-fn with_read_through_no_snapshot_is_needed_to_be_ready() {
-    for (config, status) in [
-        (r#"{"role":"health"}"#, 503),
-        (r#"{"role":"health","read_through":{"enabled":true}}"#, 200),
-    ] {
-        let worker = worker(config);
+fn with_read_through_no_snapshot_is_needed_where_none_is_published() {
+    let config = |read_through: bool, role: &str| {
+        let buckets = r#""snapshot":{"buckets":16}"#;
+        format!(r#"{{{buckets},"read_through":{{"enabled":{read_through}}},"role":"{role}"}}"#)
+    };
+    for (read_through, before, after) in [(true, 503, 200), (false, 503, 503)] {
+        let mut worker = worker(&config(read_through, "filter"));
+        worker.manifest.clear();
         assert!(worker.configure());
-        worker.request(30, &[(":method", b"GET"), (":path", b"/ready")]);
-        assert_eq!(statuses(), [(30, status)], "{config}");
+        let health = Root::new(2);
+        let health: Shared = Rc::new(RefCell::new(health));
+        host(|host| host.configuration = config(read_through, "health").into_bytes());
+        let size = host(|host| host.configuration.len());
+        assert!(health.borrow_mut().configure(size));
+        let ready = |id: u32| {
+            host(|host| {
+                host.context = id;
+                let path = (":path".to_owned(), b"/ready".to_vec());
+                host.requests.insert(id, vec![path]);
+            });
+            Stream::new(id, Rc::clone(&health)).on_request_headers();
+            statuses()
+        };
+        assert_eq!(ready(30), [(30, before)]);
+        worker.run(Duration::from_secs(3));
+        assert_eq!(ready(31), [(31, after)], "{read_through}");
     }
 }
 

@@ -300,7 +300,10 @@ impl Loader {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::AwaitingManifest => match reply {
                 Ok(Reply::Bytes(json)) => self.manifest(store, &json, events),
-                Ok(_) => events.push(Event::ManifestMissing),
+                Ok(_) => {
+                    self.saw_manifest(store, false);
+                    events.push(Event::ManifestMissing);
+                }
                 Err(_) => events.push(Event::ReadFailed),
             },
             State::AwaitingPage(mut load, page) => {
@@ -340,7 +343,17 @@ impl Loader {
         });
     }
 
+    /// Notes whether there is a manifest at all.
+    fn saw_manifest(&self, store: &impl Store, there: bool) {
+        let known = Status::read(store, &self.keys).unwrap_or_default();
+        if known.unpublished == there {
+            // If it cannot be stored, the next poll tries again.
+            let _ = Status::change(store, &self.keys, |status| status.unpublished = !there);
+        }
+    }
+
     fn manifest(&mut self, store: &impl Store, json: &[u8], events: &mut Vec<Event>) {
+        self.saw_manifest(store, true);
         let digest = Sha256Hash::of(json).to_hex();
         let at = self.asked_at;
         let Ok(status) = Status::read(store, &self.keys) else {
