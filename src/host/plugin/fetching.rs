@@ -85,7 +85,7 @@ impl Plugin {
             let sent = self.send(&fetch);
             let _ = abi::set_effective_context(stream);
             match sent {
-                Ok(token) => self.flights.sent(&fetch, token, stream, known, now),
+                Ok(token) => self.flights.sent(&fetch, token, self.active, known, now),
                 Err(failure) => {
                     self.count_unsent(&fetch, failure);
                     // Nobody else is aboard yet.
