@@ -99,7 +99,7 @@ impl Plugin {
             limiter: Limiter::default(),
             lookups: Lookups::default(),
             absent: Recent::new(ABSENT_TEAMS, negative_ttl),
-            misses: Misses::new(negative_ttl),
+            misses: Misses::new(negative_ttl, settings.snapshot.refuse_max_age),
             access: AccessLog::default(),
             recorder: Recorder::new(&settings.metrics.teams),
             started_at: None,

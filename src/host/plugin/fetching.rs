@@ -315,11 +315,11 @@ impl Plugin {
                 if found.unreadable.metadata || found.unreadable.credential {
                     log::warn!("a looked-up team or credential cannot be read");
                 }
-                if !found.has_all_of(need) {
-                    self.misses.note(need.asked(), Miss::NotFound, now);
+                if let Some(miss) = found.lacks(need) {
+                    self.misses.note(need.asked(), miss, now);
                 }
             }
-            Err(failure) => self.misses.note(need.asked(), Miss::Failed(*failure), now),
+            Err(failure) => self.misses.note(need.asked(), Miss::failed(*failure), now),
         }
         found
     }
