@@ -320,6 +320,22 @@ fn a_second_read_survives_the_stream_whose_reply_made_it_necessary() {
 }
 
 #[test]
+fn a_newer_listener_without_quota_does_not_end_reading_it_for_another() {
+    let mut worker = worker("");
+    assert!(worker.configure());
+    let other = Rc::new(RefCell::new(Root::new(ROOT + 1)));
+    host(|host| {
+        host.configuration = br#"{"quota":{"enabled":false},"snapshot":{"buckets":16}}"#.to_vec();
+    });
+    let size = host(|host| host.configuration.len());
+    assert!(other.borrow_mut().configure(size));
+    worker.run(Duration::from_secs(3));
+    let read = "flag_definitions_callouts_total;store=quota;outcome=ok;";
+    assert_ne!(host(|host| host.metrics[read]), 0);
+    other.borrow_mut().done();
+}
+
+#[test]
 fn whoever_waits_too_long_gets_503() {
     let mut worker = loaded();
     worker.redis = Redis::Silent;
