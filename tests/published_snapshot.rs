@@ -142,7 +142,7 @@ proptest! {
                     limiter: &mut Limiter::default(),
                     quota: &QuotaSet::default(),
                     absent: &Recent::new(1, Duration::ZERO),
-                    misses: &Misses::new(Duration::ZERO),
+                    misses: &Misses::new(Duration::ZERO, Duration::ZERO),
                     found: None,
                 };
                 let status = match pipeline::start(&request, &mut context, &mut Observed::default()) {

@@ -126,7 +126,7 @@ impl Settings {
             return Self::from_document(Document::default());
         }
         let document: Document = json::read(text, "plugin configuration")
-            .map_err(|(path, error)| ConfigError::new(&path, error.to_string()))?;
+            .map_err(|(path, error)| ConfigError::new(&path, problem(&error)))?;
         Self::from_document(document)
     }
 
@@ -189,6 +189,17 @@ impl Settings {
     }
 }
 
+/// What is wrong with a value. Where it stands says its path: operators write YAML, of which Envoy makes the one
+/// line of JSON that the position counts in.
+fn problem(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    if !error.is_data() {
+        return text;
+    }
+    let position = format!(" at line {} column {}", error.line(), error.column());
+    text.strip_suffix(&position).unwrap_or(&text).to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -220,6 +231,16 @@ mod tests {
     fn unknown_credentials_are_forwarded_where_there_is_an_upstream() {
         let settings = Settings::from_json(br#"{"upstream":"forward"}"#).unwrap();
         assert_eq!(settings.unknown_credential, UnknownCredential::Forward);
+    }
+
+    #[test]
+    fn an_error_is_one_line_about_the_value() {
+        assert_eq!(
+            error(r#"{"rate_limit":{"full":"600/fortnight"}}"#),
+            r#"rate_limit.full: "600/fortnight": unknown period, use second, minute, hour or day"#
+        );
+        // In a text that is no JSON the position is all there is.
+        assert!(error("{").ends_with("at line 1 column 1"));
     }
 
     #[test]

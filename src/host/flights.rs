@@ -1,10 +1,11 @@
 //! Requests that wait for the same read share one callout.
 //!
-//! The first that needs it sends it and is its leader. The SDK delivers a reply to the stream that asked, so
-//! when the leader's client goes away the flight is grounded, and the root context sends it again on its tick.
-//! Waiters are bounded in number and in time.
+//! The first that needs it sends it. The SDK delivers a reply to the context in whose callback that happened,
+//! the leader: the stream that asked, or, where one reply makes another read necessary, the stream that the
+//! first reply was for, whoever needs the second. When the leader is gone the flight is grounded, and the root
+//! context sends it again on its tick. Waiters are bounded in number and in time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::definitions::confirmed::Confirmed;
@@ -59,6 +60,8 @@ pub struct Flights {
     by_need: HashMap<Fetch, Flight>,
     tokens: HashMap<u32, Fetch>,
     streams: HashMap<u32, Fetch>,
+    /// What each leader's replies are for.
+    led: HashMap<u32, HashSet<Fetch>>,
     bytes: usize,
 }
 
@@ -124,7 +127,7 @@ impl Flights {
         Join::Lead
     }
 
-    /// Notes that a flight was sent. `leader` is the context whose callout it is.
+    /// Notes that a flight was sent. `leader` is the context that its reply is delivered to.
     /// `known` is what was known of the team's ETag then.
     pub fn sent(
         &mut self,
@@ -140,6 +143,7 @@ impl Flights {
             flight.known = known;
             flight.sent_at = now;
             self.tokens.insert(token, fetch.clone());
+            self.led.entry(leader).or_default().insert(fetch.clone());
         }
     }
 
@@ -156,14 +160,32 @@ impl Flights {
             self.streams.remove(&waiter.stream);
             self.bytes = self.bytes.saturating_sub(waiter.request.weight());
         }
-        if let Some(token) = flight.token {
-            self.tokens.remove(&token);
-        }
+        self.void(&flight);
         Some(flight)
+    }
+
+    /// Forgets the callout of a flight.
+    fn void(&mut self, flight: &Flight) {
+        let Some(token) = flight.token else {
+            return;
+        };
+        self.tokens.remove(&token);
+        if let Some(led) = self.led.get_mut(&flight.leader) {
+            led.remove(&flight.fetch);
+            if led.is_empty() {
+                self.led.remove(&flight.leader);
+            }
+        }
     }
 
     /// A stream is gone. Whoever waited with it waits on.
     pub fn leave(&mut self, stream: u32) {
+        // The SDK drops the replies of a stream that is gone.
+        for fetch in self.led.remove(&stream).unwrap_or_default() {
+            if let Some(token) = self.by_need.get_mut(&fetch).and_then(|f| f.token.take()) {
+                self.tokens.remove(&token);
+            }
+        }
         let Some(need) = self.streams.remove(&stream) else {
             return;
         };
@@ -176,17 +198,10 @@ impl Flights {
         {
             self.bytes = self.bytes.saturating_sub(waiter.request.weight());
         }
-        // The SDK drops the reply of a stream that is gone.
-        if flight.leader == stream
-            && let Some(token) = flight.token.take()
+        if flight.waiters.is_empty()
+            && let Some(flight) = self.by_need.remove(&need)
         {
-            self.tokens.remove(&token);
-        }
-        if flight.waiters.is_empty() {
-            if let Some(token) = flight.token {
-                self.tokens.remove(&token);
-            }
-            self.by_need.remove(&need);
+            self.void(&flight);
         }
     }
 
@@ -271,6 +286,22 @@ mod tests {
         assert!(flights.grounded().is_empty());
         assert_eq!(streams(&flights.land(101).unwrap().waiters), [2]);
         assert!(flights.is_empty());
+    }
+
+    #[test]
+    fn a_leader_need_not_wait_for_what_it_leads() {
+        let mut flights = Flights::default();
+        join(&mut flights, 1, 7, 0);
+        sent(&mut flights, 7, 100, 1, 0);
+        join(&mut flights, 2, 8, 0);
+        sent(&mut flights, 8, 101, 1, 0);
+        assert_eq!(streams(&flights.land(100).unwrap().waiters), [1]);
+        flights.leave(1);
+        assert_eq!(flights.grounded(), [fetch(8)]);
+        sent(&mut flights, 8, 102, 0, 5);
+        assert!(flights.land(101).is_none(), "the reply is void");
+        assert_eq!(streams(&flights.land(102).unwrap().waiters), [2]);
+        assert!(flights.is_empty() && flights.led.is_empty());
     }
 
     #[test]

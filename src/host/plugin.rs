@@ -76,6 +76,8 @@ pub struct Plugin {
     tick: Option<Duration>,
     serves_requests: bool,
     superseded: bool,
+    /// The context whose callback this is: replies to the callouts that it makes are delivered to it.
+    active: u32,
     now: Monotonic,
 }
 
@@ -97,7 +99,7 @@ impl Plugin {
             limiter: Limiter::default(),
             lookups: Lookups::default(),
             absent: Recent::new(ABSENT_TEAMS, negative_ttl),
-            misses: Misses::new(negative_ttl),
+            misses: Misses::new(negative_ttl, settings.snapshot.refuse_max_age),
             access: AccessLog::default(),
             recorder: Recorder::new(&settings.metrics.teams),
             started_at: None,
@@ -106,6 +108,7 @@ impl Plugin {
             tick: None,
             serves_requests: false,
             superseded: false,
+            active: id,
             now: Monotonic::default(),
             settings,
         }
@@ -125,6 +128,7 @@ impl Plugin {
 
     /// A callout was answered. `context` is the one it is delivered to.
     pub fn on_callout(&mut self, context: u32, token: u32, body_size: usize) {
+        self.active = context;
         if self.loading.awaits(token) {
             self.loading
                 .on_reply(&self.settings, body_size, &mut self.recorder);
@@ -185,6 +189,7 @@ impl Plugin {
         if self.settings.role != Role::Filter {
             return;
         }
+        self.active = self.id;
         let now = self.now();
         let overdue = self.flights.overdue(now);
         self.backlog.push(Content::Overdue, overdue);

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::fake::{Host, Sent, host};
+use super::fake::{Callout, Host, Sent, host};
 use super::root::{Root, Shared};
 use super::stream::{self, Next, Stream};
 use crate::directory::Sha256Hash;
@@ -15,6 +15,7 @@ use crate::snapshot::page;
 
 const ROOT: u32 = 1;
 const PAYLOAD: &str = r#"{"flags":[]}"#;
+const METADATA: &str = r#"{"id":2,"api_token":"phc_b","organization_id":null}"#;
 
 /// A worker with one root context, and a Redis that it asks through the fake host.
 struct Worker {
@@ -96,16 +97,21 @@ impl Worker {
             return;
         }
         for callout in host(|host| std::mem::take(&mut host.callouts)) {
-            let value = self.reply(&callout.body);
-            let down = self.redis == Redis::Down;
-            let size = host(|host| {
-                host.context = callout.context;
-                host.reply_status = Some(if down { b"503" } else { b"200" }.to_vec());
-                host.reply_body = if down { Vec::new() } else { value };
-                host.reply_body.len()
-            });
-            stream::on_callout(&self.root, callout.context, callout.token, size);
+            self.deliver(&callout, callout.context);
         }
+    }
+
+    /// Delivers the reply of a callout to a context.
+    fn deliver(&self, callout: &Callout, context: u32) {
+        let value = self.reply(&callout.body);
+        let down = self.redis == Redis::Down;
+        let size = host(|host| {
+            host.context = context;
+            host.reply_status = Some(if down { b"503" } else { b"200" }.to_vec());
+            host.reply_body = if down { Vec::new() } else { value };
+            host.reply_body.len()
+        });
+        stream::on_callout(&self.root, context, callout.token, size);
     }
 
     /// What Redis replies to a command in webdis' words.
@@ -113,6 +119,9 @@ impl Worker {
         let page = page_key("", 1, 0).replace(':', "%3A");
         if command.starts_with("EVAL_RO") && command.contains("quota-limits") {
             resp(&[b"quota", b"1700000000", b"0", b""])
+        } else if command.contains("auth_token") {
+            let credential = br#"{"type":"secret","team_id":2,"api_token":"phc_b"}"#;
+            resp(&[METADATA.as_bytes(), credential])
         } else if command.starts_with("EVAL_RO") {
             let held = command.ends_with("/e1.raw") || command.ends_with("/%2A.raw");
             if held {
@@ -278,6 +287,54 @@ fn requests_that_need_the_same_share_a_callout_and_survive_their_leader() {
     worker.run(Duration::from_millis(20));
     assert_eq!(statuses(), [(11, 200), (12, 200)]);
     assert_eq!(second.on_more(), Next::Continue);
+}
+
+#[test]
+fn a_second_read_survives_the_stream_whose_reply_made_it_necessary() {
+    let mut worker = worker(r#"{"read_through":{"enabled":true},"snapshot":{"buckets":16}}"#);
+    assert!(worker.configure());
+    worker.run(Duration::from_secs(3));
+    let ask = |id: u32, tag: &[u8]| {
+        worker.request(
+            id,
+            &[
+                (":method", b"GET"),
+                (":path", b"/flags/definitions?token=phc_b"),
+                ("authorization", b"Bearer phs_b"),
+                ("if-none-match", tag),
+            ],
+        )
+    };
+    let (mut leader, _) = ask(10, b"\"old\"");
+    let (_other, _) = ask(11, b"\"older\"");
+    let callouts = || host(|host| std::mem::take(&mut host.callouts));
+    let identity = callouts();
+    assert_eq!(identity.len(), 1);
+    worker.deliver(&identity[0], 10);
+    // The SDK delivers both replies to stream 10, and those of a stream that is gone to nobody.
+    let definitions = callouts();
+    assert_eq!(definitions.len(), 2);
+    worker.deliver(&definitions[0], 10);
+    assert_eq!(statuses(), [(10, 200)]);
+    leader.done();
+    worker.run(Duration::from_millis(20));
+    assert_eq!(statuses(), [(11, 200)]);
+}
+
+#[test]
+fn a_newer_listener_without_quota_does_not_end_reading_it_for_another() {
+    let mut worker = worker("");
+    assert!(worker.configure());
+    let other = Rc::new(RefCell::new(Root::new(ROOT + 1)));
+    host(|host| {
+        host.configuration = br#"{"quota":{"enabled":false},"snapshot":{"buckets":16}}"#.to_vec();
+    });
+    let size = host(|host| host.configuration.len());
+    assert!(other.borrow_mut().configure(size));
+    worker.run(Duration::from_secs(3));
+    let read = "flag_definitions_callouts_total;store=quota;outcome=ok;";
+    assert_ne!(host(|host| host.metrics[read]), 0);
+    other.borrow_mut().done();
 }
 
 #[test]

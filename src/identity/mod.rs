@@ -15,7 +15,7 @@ mod misses;
 mod need;
 pub mod table;
 
-pub use misses::{Miss, Misses};
+pub use misses::{Miss, Misses, Why};
 pub use need::{Asked, Need};
 
 use crate::directory::{Record, Sha256Hash};
@@ -70,10 +70,21 @@ impl Found {
         found.map(|(_, known)| known)
     }
 
-    /// Whether everything that was asked for was found.
-    pub fn has_all_of(&self, need: &Need) -> bool {
-        let asked = need.token().into_iter().chain(need.bearer());
-        asked.into_iter().all(|hash| self.get(hash).is_some())
+    /// What was asked for and not found; `None` when everything was.
+    pub fn lacks(&self, need: &Need) -> Option<Miss> {
+        let lacks = |asked: Option<&Sha256Hash>| asked.is_some_and(|hash| self.get(hash).is_none());
+        let (token, bearer) = (lacks(need.token()), lacks(need.bearer()));
+        let why = self.why();
+        (token || bearer).then_some(Miss { token, bearer, why })
+    }
+
+    /// Why something was not found. Metadata that cannot be read might have taught the credential, too.
+    pub const fn why(&self) -> Why {
+        if self.unreadable.metadata || self.unreadable.credential {
+            Why::Unreadable
+        } else {
+            Why::NotFound
+        }
     }
 
     fn add(&mut self, hash: Sha256Hash, known: Known) {

@@ -1,12 +1,10 @@
 //! Who asks, and may he? The snapshot is asked first, then what was looked up in PostHog's own cache.
 
-use std::time::Duration;
-
 use super::{Context, Decision, Fetch, Observed, Reader};
 use crate::config::UnknownCredential;
 use crate::directory::access::{self, Verdict};
 use crate::directory::{self, LookupError, Record, Sha256Hash, Team};
-use crate::identity::{self, Known, Miss, table};
+use crate::identity::{self, Known, table};
 use crate::reply::{Answer, Why};
 use crate::request::{BearerKind, Request, Token};
 use crate::shared::Store;
@@ -101,55 +99,55 @@ impl<S: Store> Attempt<'_, S> {
     /// Refuses, where everything that the refusal rests on is fresh. What was looked up a while ago is looked
     /// up again first.
     fn refuse(&self, answer: Answer) -> Decision {
-        let mut stale = false;
-        let mut rests_on_snapshot = false;
-        for knowledge in [&self.token, &self.bearer] {
-            match knowledge {
-                Knowledge::LookedUp(known) => stale |= self.age(known) > self.refuse_max_age(),
-                Knowledge::Snapshot(_) => rests_on_snapshot = true,
-                Knowledge::None => {}
-            }
-        }
-        if stale {
+        let [token, bearer] = [&self.token, &self.bearer].map(|knowledge| self.is_stale(knowledge));
+        if token || bearer {
             let gone = Decision::Undecided(Why::UnknownCredential);
-            return match self.need() {
-                Some(need) => self.ask(need, gone),
-                None => gone,
-            };
+            return self.ask(Wanted { token, bearer }, gone);
         }
-        if rests_on_snapshot {
+        let rests_on_snapshot =
+            |knowledge: &&Knowledge| matches!(knowledge, Knowledge::Snapshot(_));
+        if [&self.token, &self.bearer].iter().any(rests_on_snapshot) {
             return refuse(self.context, answer);
         }
         Decision::Answer(answer)
     }
 
-    fn age(&self, known: &Known) -> Duration {
-        self.context.now.since(known.looked_up_at)
+    fn is_stale(&self, knowledge: &Knowledge) -> bool {
+        let Knowledge::LookedUp(known) = knowledge else {
+            return false;
+        };
+        let age = self.context.now.since(known.looked_up_at);
+        age > self.context.settings.snapshot.refuse_max_age
     }
 
-    fn refuse_max_age(&self) -> Duration {
-        self.context.settings.snapshot.refuse_max_age
-    }
-
-    /// Looks up, unless that brought nothing a moment ago; then `not_found` is the decision.
-    fn ask(&self, need: identity::Need, not_found: Decision) -> Decision {
-        match self.context.misses.get(&need.asked(), self.context.now) {
+    /// Looks up, unless that brought nothing of what `wanted` tells a moment ago; then `not_found` is the
+    /// decision.
+    fn ask(&self, wanted: Wanted, not_found: Decision) -> Decision {
+        let Context { found, misses, .. } = self.context;
+        let Some(need) = self.need() else {
+            // What was just looked up is what is wanted.
+            let why = found.map_or(identity::Why::NotFound, |found| found.why());
+            return nothing(why, not_found);
+        };
+        let missed = misses.get(&need.asked(), self.context.now);
+        match missed.filter(|miss| wanted.token && miss.token || wanted.bearer && miss.bearer) {
+            Some(miss) => nothing(miss.why, not_found),
             None => {
                 let team = self.team.as_ref().map(|team| team.id);
                 Decision::Fetch(Fetch::Identity(need, team))
             }
-            Some(Miss::NotFound) => not_found,
-            Some(Miss::Failed(failure)) => Decision::Undecided(super::why(failure)),
         }
     }
 
-    /// Looks up what is not known.
+    /// Looks up what is not known: the token, or the credential where the token is known or not given.
     fn look_up(&self, answer: Answer) -> Decision {
-        let not_found = unknown(self.context, answer);
-        match self.need() {
-            Some(need) => self.ask(need, not_found),
-            None => not_found,
-        }
+        let named = matches!(self.request.token, Token::Named(_));
+        let token = named && self.team.is_none();
+        let wanted = Wanted {
+            token,
+            bearer: !token,
+        };
+        self.ask(wanted, unknown(self.context, answer))
     }
 
     /// What a look-up would ask. `None` when there is none, it was just made, or nothing of it can be asked for:
@@ -172,6 +170,22 @@ impl<S: Store> Attempt<'_, S> {
             return None;
         }
         identity::Need::new(token, bearer)
+    }
+}
+
+/// Which halves of a request have to be looked up.
+#[derive(Clone, Copy)]
+struct Wanted {
+    token: bool,
+    bearer: bool,
+}
+
+/// The decision when a look-up brought nothing.
+fn nothing(why: identity::Why, not_found: Decision) -> Decision {
+    match why {
+        identity::Why::NotFound => not_found,
+        identity::Why::Unreadable => Decision::Undecided(Why::UnknownCredential),
+        identity::Why::Failed(failure) => Decision::Undecided(super::why(failure)),
     }
 }
 

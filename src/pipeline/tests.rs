@@ -38,7 +38,7 @@ fn world(config: &str) -> World {
         limiter: RefCell::default(),
         quota: QuotaSet::default(),
         absent: Recent::new(16, Duration::from_secs(1)),
-        misses: Misses::new(Duration::from_secs(1)),
+        misses: Misses::new(Duration::from_secs(1), Duration::from_secs(5)),
         found: None,
         settings,
         keys,
@@ -585,21 +585,79 @@ fn what_the_snapshot_does_not_know_is_looked_up_once() {
     assert_eq!(world.outcome(&request), Err(Why::UnknownCredential));
     world.found = None;
     let asked = asked_for(&request);
-    world.misses.note(asked, Miss::NotFound, NOW);
+    world.misses.note(asked, NOT_FOUND, NOW);
     assert_eq!(world.outcome(&request), Err(Why::UnknownCredential));
     world
         .misses
-        .note(asked, Miss::Failed(Failure::Timeout), NOW);
+        .note(asked, Miss::failed(Failure::Timeout), NOW);
     assert_eq!(world.outcome(&request), Err(Why::Timeout));
+}
+
+const NOT_FOUND: Miss = Miss {
+    token: true,
+    bearer: true,
+    why: identity::Why::NotFound,
+};
+
+/// The look-up for a request.
+fn need_of(request: &Request) -> identity::Need {
+    let Token::Named(token) = &request.token else {
+        panic!("no token");
+    };
+    identity::Need::new(Some(token), request.bearer.as_ref()).unwrap()
 }
 
 /// What a fruitless look-up for a request is remembered by.
 fn asked_for(request: &Request) -> identity::Asked {
-    let Token::Named(token) = &request.token else {
-        panic!("no token");
-    };
-    let need = identity::Need::new(Some(token), request.bearer.as_ref());
-    need.unwrap().asked()
+    need_of(request).asked()
+}
+
+#[test]
+fn what_was_found_is_not_refused_for_what_was_not() {
+    let mut world = world(r#"{"read_through":{"enabled":true}}"#);
+    let request = get("?token=phc_one", "phs_new", "");
+    world.find("phs_new", Record::TeamSecret(TeamId(1)), 0);
+    assert_eq!(world.outcome(&request), Ok(Answer::Definitions));
+    // The snapshot has the token, PostHog's cache does not; and the credential did not stay in its slot.
+    let found = world.found.take().unwrap();
+    let need = need_of(&request);
+    let miss = found.lacks(&need).unwrap();
+    world.misses.note(need.asked(), miss, NOW);
+    assert!(world.looks_up(&request));
+    world.keep("phs_new", Record::TeamSecret(TeamId(2)), 6_000);
+    assert!(world.looks_up(&request));
+    let unknown = get("?token=phc_one", "phs_none", "");
+    world.misses.note(asked_for(&unknown), NOT_FOUND, NOW);
+    assert_eq!(world.outcome(&unknown), Ok(Answer::SecretInvalid));
+}
+
+#[test]
+fn what_cannot_be_read_refuses_nobody() {
+    for (query, bearer) in [
+        ("?token=phc_one", "phs_new"),
+        ("?token=phc_one", "phx_new"),
+        ("?token=phc_new", "phs_one"),
+    ] {
+        for (metadata, credential) in [(true, false), (false, true)] {
+            let mut world = world(r#"{"read_through":{"enabled":true}}"#);
+            let request = get(query, bearer, "");
+            let found = Found {
+                unreadable: identity::Unreadable {
+                    metadata,
+                    credential,
+                },
+                ..Found::default()
+            };
+            let need = need_of(&request);
+            let miss = found.lacks(&need).unwrap();
+            world.found = Some(found);
+            let expected = Ok(Answer::Unavailable(Why::UnknownCredential));
+            assert_eq!(world.outcome(&request), expected, "{query} {bearer}");
+            world.found = None;
+            world.misses.note(need.asked(), miss, NOW);
+            assert_eq!(world.outcome(&request), expected, "{query} {bearer}");
+        }
+    }
 }
 
 #[test]
@@ -645,8 +703,8 @@ fn an_old_refusal_whose_credential_is_gone_is_not_looked_up_again_and_again() {
     world.keep("phs_new", Record::TeamSecret(TeamId(2)), 6_000);
     let asked = asked_for(&request);
     for (miss, why) in [
-        (Miss::NotFound, Why::UnknownCredential),
-        (Miss::Failed(Failure::Timeout), Why::Timeout),
+        (NOT_FOUND, Why::UnknownCredential),
+        (Miss::failed(Failure::Timeout), Why::Timeout),
     ] {
         world.misses.note(asked, miss, NOW);
         assert_eq!(world.outcome(&request), Err(why));

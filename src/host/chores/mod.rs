@@ -53,6 +53,9 @@ impl Chores {
         if settings.usage.enabled {
             registry::enter(context, keys.usage_scope());
         }
+        if settings.quota.enabled {
+            registry::enter(context, &keys.quota_lease());
+        }
     }
 
     /// A snapshot became live.

@@ -121,7 +121,7 @@ impl Reading {
 
     fn may_read(&mut self, duty: &Duty<'_>) -> bool {
         let name = duty.keys.quota_lease();
-        let superseded = registry::is_superseded(duty.context, duty.keys.scope());
+        let superseded = registry::is_superseded(duty.context, &name);
         let held = self.holds;
         self.holds = !superseded
             && matches!(

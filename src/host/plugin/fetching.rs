@@ -85,7 +85,7 @@ impl Plugin {
             let sent = self.send(&fetch);
             let _ = abi::set_effective_context(stream);
             match sent {
-                Ok(token) => self.flights.sent(&fetch, token, stream, known, now),
+                Ok(token) => self.flights.sent(&fetch, token, self.active, known, now),
                 Err(failure) => {
                     self.count_unsent(&fetch, failure);
                     // Nobody else is aboard yet.
@@ -315,11 +315,11 @@ impl Plugin {
                 if found.unreadable.metadata || found.unreadable.credential {
                     log::warn!("a looked-up team or credential cannot be read");
                 }
-                if !found.has_all_of(need) {
-                    self.misses.note(need.asked(), Miss::NotFound, now);
+                if let Some(miss) = found.lacks(need) {
+                    self.misses.note(need.asked(), miss, now);
                 }
             }
-            Err(failure) => self.misses.note(need.asked(), Miss::Failed(*failure), now),
+            Err(failure) => self.misses.note(need.asked(), Miss::failed(*failure), now),
         }
         found
     }

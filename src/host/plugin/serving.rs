@@ -34,6 +34,7 @@ impl Plugin {
     /// Decides a new request. `true` pauses it: it was answered, or it waits.
     pub fn on_request(&mut self, stream: u32, request: Request) -> bool {
         self.serves_requests = true;
+        self.active = stream;
         let now = self.now();
         let asked = Asked {
             stream,
