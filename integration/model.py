@@ -183,12 +183,14 @@ def answer(state: State, request: Request) -> Answer:
 
 
 def cors(request: Request) -> dict[str, str]:
-    headers = {"access-control-allow-credentials": "true", "vary": VARY}
+    headers = {
+        "access-control-allow-credentials": "true",
+        "access-control-allow-methods": "GET,POST,OPTIONS,HEAD",
+        "vary": VARY,
+    }
     origin = request.header("origin")
     if origin is not None:
         headers["access-control-allow-origin"] = origin
-    if origin is not None or request.method == "OPTIONS":
-        headers["access-control-allow-methods"] = "GET,POST,OPTIONS,HEAD"
     asked = request.header("access-control-request-headers")
     if asked is not None:
         headers["access-control-allow-headers"] = asked

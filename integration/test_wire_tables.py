@@ -206,6 +206,7 @@ def test_cors_is_on_every_answer(
     plain = get(snapshot, token, secret, etag, method=method)
     assert "access-control-allow-origin" not in plain.headers
     assert plain.headers["access-control-allow-credentials"] == "true"
+    assert plain.headers["access-control-allow-methods"] == "GET,POST,OPTIONS,HEAD"
     assert plain.headers["vary"] == VARY
 
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::definitions::ETag;
-use crate::request::{Cors, Method};
+use crate::request::Cors;
 
 /// Why a request could not be decided or served here. Becomes a 503, or the reason of a forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,19 +305,17 @@ impl<'a> Reply<'a> {
     }
 
     /// Adds what a browser needs. The origin is mirrored, as PostHog does.
-    pub fn with_cors(mut self, method: Method, cors: &'a Cors) -> Self {
+    pub fn with_cors(mut self, cors: &'a Cors) -> Self {
         if let Some(origin) = &cors.origin {
             let origin = Cow::Borrowed(origin.as_slice());
             self.headers.push(("access-control-allow-origin", origin));
         }
         self.headers
             .push(header("access-control-allow-credentials", "true"));
-        if method == Method::Options || cors.origin.is_some() {
-            self.headers.push(header(
-                "access-control-allow-methods",
-                "GET,POST,OPTIONS,HEAD",
-            ));
-        }
+        self.headers.push(header(
+            "access-control-allow-methods",
+            "GET,POST,OPTIONS,HEAD",
+        ));
         if let Some(names) = &cors.request_headers {
             let names = Cow::Borrowed(names.as_slice());
             self.headers.push(("access-control-allow-headers", names));
@@ -409,7 +407,7 @@ mod tests {
             origin: Some(b"https://app".to_vec()),
             request_headers: Some(b"authorization".to_vec()),
         };
-        let reply = Reply::fixed(Answer::Preflight).with_cors(Method::Options, &cors);
+        let reply = Reply::fixed(Answer::Preflight).with_cors(&cors);
         for (name, expected) in [
             ("access-control-allow-origin", "https://app"),
             ("access-control-allow-credentials", "true"),
@@ -423,9 +421,8 @@ mod tests {
             assert_eq!(value(&reply, name), Some(expected), "{name}");
         }
         let none = Cors::default();
-        let plain = Reply::fixed(Answer::NotAuthenticated).with_cors(Method::Get, &none);
+        let plain = Reply::fixed(Answer::NotAuthenticated).with_cors(&none);
         assert_eq!(value(&plain, "access-control-allow-origin"), None);
-        assert_eq!(value(&plain, "access-control-allow-methods"), None);
         assert_eq!(
             value(&plain, "access-control-allow-credentials"),
             Some("true")

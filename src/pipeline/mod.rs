@@ -222,7 +222,7 @@ const fn why(failure: Failure) -> Why {
 }
 
 fn reply<'a>(request: &'a Request, reply: Reply<'a>) -> Step<'a> {
-    Step::Reply(reply.with_cors(request.method, &request.cors))
+    Step::Reply(reply.with_cors(&request.cors))
 }
 
 fn limited(request: &Request, answer: Answer, retry_after: RetryAfter) -> Step<'_> {
