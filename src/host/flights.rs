@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::callouts::Callout;
 use crate::definitions::confirmed::Confirmed;
 use crate::directory::TeamId;
 use crate::pipeline::Fetch;
@@ -40,7 +41,7 @@ pub struct Flight {
     pub sent_at: Monotonic,
     /// Who waits for it.
     pub waiters: Vec<Waiter>,
-    token: Option<u32>,
+    callout: Option<Callout>,
     leader: u32,
 }
 
@@ -117,7 +118,7 @@ impl Flights {
                 known: None,
                 sent_at: now,
                 waiters: vec![waiter],
-                token: None,
+                callout: None,
                 leader: stream,
             },
         );
@@ -129,24 +130,26 @@ impl Flights {
     pub fn sent(
         &mut self,
         fetch: &Fetch,
-        token: u32,
+        callout: Callout,
         leader: u32,
         known: Option<Confirmed>,
         now: Monotonic,
     ) {
         if let Some(flight) = self.by_need.get_mut(fetch) {
-            flight.token = Some(token);
+            self.tokens.insert(callout.token, fetch.clone());
+            flight.callout = Some(callout);
             flight.leader = leader;
             flight.known = known;
             flight.sent_at = now;
-            self.tokens.insert(token, fetch.clone());
         }
     }
 
-    /// Takes the flight that this reply belongs to.
-    pub fn land(&mut self, token: u32) -> Option<Flight> {
+    /// Takes the flight that this reply belongs to, and its callout.
+    pub fn land(&mut self, token: u32) -> Option<(Flight, Callout)> {
         let need = self.tokens.remove(&token)?;
-        self.take(&need)
+        let mut flight = self.take(&need)?;
+        let callout = flight.callout.take()?;
+        Some((flight, callout))
     }
 
     /// Takes a flight that could not be sent.
@@ -156,8 +159,8 @@ impl Flights {
             self.streams.remove(&waiter.stream);
             self.bytes = self.bytes.saturating_sub(waiter.request.weight());
         }
-        if let Some(token) = flight.token {
-            self.tokens.remove(&token);
+        if let Some(callout) = &flight.callout {
+            self.tokens.remove(&callout.token);
         }
         Some(flight)
     }
@@ -178,13 +181,13 @@ impl Flights {
         }
         // The SDK drops the reply of a stream that is gone.
         if flight.leader == stream
-            && let Some(token) = flight.token.take()
+            && let Some(callout) = flight.callout.take()
         {
-            self.tokens.remove(&token);
+            self.tokens.remove(&callout.token);
         }
         if flight.waiters.is_empty() {
-            if let Some(token) = flight.token {
-                self.tokens.remove(&token);
+            if let Some(callout) = &flight.callout {
+                self.tokens.remove(&callout.token);
             }
             self.by_need.remove(&need);
         }
@@ -194,7 +197,7 @@ impl Flights {
     pub fn grounded(&self) -> Vec<Fetch> {
         self.by_need
             .values()
-            .filter(|flight| flight.token.is_none())
+            .filter(|flight| flight.callout.is_none())
             .map(|flight| flight.fetch.clone())
             .collect()
     }
@@ -233,7 +236,7 @@ mod tests {
 
     fn sent(flights: &mut Flights, team: u32, token: u32, leader: u32, now: u64) {
         let now = Monotonic::from_millis(now);
-        flights.sent(&fetch(team), token, leader, None, now);
+        flights.sent(&fetch(team), Callout::untagged(token), leader, None, now);
     }
 
     fn join(flights: &mut Flights, stream: u32, team: u32, now: u64) -> Join {
@@ -253,7 +256,7 @@ mod tests {
         sent(&mut flights, 7, 100, 1, 0);
         assert_eq!(join(&mut flights, 2, 7, 0), Join::Aboard);
         assert_eq!(join(&mut flights, 3, 8, 0), Join::Lead);
-        assert_eq!(streams(&flights.land(100).unwrap().waiters), [1, 2]);
+        assert_eq!(streams(&flights.land(100).unwrap().0.waiters), [1, 2]);
         assert!(flights.land(100).is_none());
         assert!(!flights.is_empty());
     }
@@ -269,7 +272,7 @@ mod tests {
         assert!(flights.land(100).is_none(), "the leader's reply is void");
         sent(&mut flights, 7, 101, 0, 5);
         assert!(flights.grounded().is_empty());
-        assert_eq!(streams(&flights.land(101).unwrap().waiters), [2]);
+        assert_eq!(streams(&flights.land(101).unwrap().0.waiters), [2]);
         assert!(flights.is_empty());
     }
 
@@ -282,7 +285,7 @@ mod tests {
         flights.leave(2);
         flights.leave(99);
         assert!(flights.grounded().is_empty());
-        assert_eq!(streams(&flights.land(100).unwrap().waiters), [1]);
+        assert_eq!(streams(&flights.land(100).unwrap().0.waiters), [1]);
     }
 
     #[test]
