@@ -40,6 +40,8 @@ class Settings:
     publisher: Path = PUBLISHER
     envoy: Path = ROOT / ".venv/bin/envoy"
     log_level: str = "info"  # of the filter; Envoy itself logs warnings
+    durable: bool = False  # Redis keeps what it acknowledged when it is restarted or killed
+    drain_seconds: int = 600  # how long Envoy lets go on what a new listener or a drain replaces
 
     PORTS = ("edge_port", "admin_port", "health_port", "redis_port", "webdis_port")
 

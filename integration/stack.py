@@ -106,7 +106,8 @@ class Stack:
         self._start(
             "redis",
             [tool("redis-server"), "--port", self.settings.redis_port, "--bind", "127.0.0.1"]
-            + ["--save", "", "--appendonly", "no", "--aclfile", "users.acl"],
+            + ["--save", "", "--appendonly", "yes" if self.settings.durable else "no"]
+            + ["--appendfsync", "always", "--aclfile", "users.acl"],
         )
         self._wait_for("redis", lambda: bool(self.redis.ping()))
 
@@ -168,6 +169,7 @@ class Stack:
             [require(settings.envoy, "make setup"), "--config-path", "bootstrap.yaml"]
             # Hot restart would tie Envoy to the shell that launched it, and two stacks to each other.
             + ["--disable-hot-restart", "--concurrency", settings.concurrency]
+            + ["--drain-time-s", settings.drain_seconds]
             + ["--log-level", "warning", "--component-log-level", f"wasm:{settings.log_level}"],
             environment=settings.environment,
         )
@@ -177,7 +179,7 @@ class Stack:
             self._wait_for("envoy", lambda: self.http(f"{self.admin_url}/ready")[0] == 200)
 
     def restart(self, name: str) -> None:
-        """Starts a part that was stopped or killed. Redis comes back empty."""
+        """Starts a part that was stopped or killed. Redis comes back empty unless it is durable."""
         if name in self.processes:
             self.processes.pop(name).stop()
         starts = {"redis": self.start_redis, "envoy": self.start_envoy}

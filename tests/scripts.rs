@@ -21,7 +21,7 @@ use flag_definitions_filter::definitions::pair::{Stored, etag_key, payload_key};
 use flag_definitions_filter::directory::{Sha256Hash, TeamId};
 use flag_definitions_filter::limits::quota::reader::{Event, QuotaReader, Target};
 use flag_definitions_filter::limits::quota::{QuotaCopy, QuotaEnd};
-use flag_definitions_filter::redis::{Command, Failure, Reply};
+use flag_definitions_filter::redis::{Command, Failure, Reply, Tag};
 use flag_definitions_filter::shared::MemoryStore;
 use flag_definitions_filter::time::Monotonic;
 use redis::{Connection, Value};
@@ -84,7 +84,10 @@ impl Redis {
         None
     }
 
-    fn send(&mut self, Command(parts): &Command) -> Result<Vec<Vec<u8>>, String> {
+    /// As the filter sends it: with a tag that comes back.
+    fn send(&mut self, command: &Command) -> Result<Vec<Vec<u8>>, String> {
+        let tag = Tag::new(7);
+        let Command(parts) = tag.put_on(command).unwrap();
         let name = String::from_utf8(parts[0].clone()).unwrap();
         let reply = redis::cmd(&name)
             .arg(&parts[1..])
@@ -96,7 +99,15 @@ impl Redis {
             Value::BulkString(bytes) => bytes,
             other => panic!("not a string, webdis would leave it out: {other:?}"),
         };
-        Ok(parts.into_iter().map(text).collect())
+        let strings: Vec<Vec<u8>> = parts.into_iter().map(text).collect();
+        let reply = Reply::array(strings.iter().map(Vec::as_slice));
+        let own = tag.take_off(reply).unwrap();
+        Ok(own
+            .strings()
+            .unwrap()
+            .into_iter()
+            .map(<[u8]>::to_vec)
+            .collect())
     }
 
     fn set(&mut self, key: &str, value: &[u8]) {

@@ -8,6 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use super::callouts::Callout;
 use crate::definitions::confirmed::Confirmed;
 use crate::directory::TeamId;
 use crate::pipeline::Fetch;
@@ -41,7 +42,7 @@ pub struct Flight {
     pub sent_at: Monotonic,
     /// Who waits for it.
     pub waiters: Vec<Waiter>,
-    token: Option<u32>,
+    callout: Option<Callout>,
     leader: u32,
 }
 
@@ -120,7 +121,7 @@ impl Flights {
                 known: None,
                 sent_at: now,
                 waiters: vec![waiter],
-                token: None,
+                callout: None,
                 leader: stream,
             },
         );
@@ -132,25 +133,27 @@ impl Flights {
     pub fn sent(
         &mut self,
         fetch: &Fetch,
-        token: u32,
+        callout: Callout,
         leader: u32,
         known: Option<Confirmed>,
         now: Monotonic,
     ) {
         if let Some(flight) = self.by_need.get_mut(fetch) {
-            flight.token = Some(token);
+            self.tokens.insert(callout.token, fetch.clone());
+            flight.callout = Some(callout);
             flight.leader = leader;
             flight.known = known;
             flight.sent_at = now;
-            self.tokens.insert(token, fetch.clone());
             self.led.entry(leader).or_default().insert(fetch.clone());
         }
     }
 
-    /// Takes the flight that this reply belongs to.
-    pub fn land(&mut self, token: u32) -> Option<Flight> {
+    /// Takes the flight that this reply belongs to, and its callout.
+    pub fn land(&mut self, token: u32) -> Option<(Flight, Callout)> {
         let need = self.tokens.remove(&token)?;
-        self.take(&need)
+        let mut flight = self.take(&need)?;
+        let callout = flight.callout.take()?;
+        Some((flight, callout))
     }
 
     /// Takes a flight that could not be sent.
@@ -166,10 +169,10 @@ impl Flights {
 
     /// Forgets the callout of a flight.
     fn void(&mut self, flight: &Flight) {
-        let Some(token) = flight.token else {
+        let Some(callout) = &flight.callout else {
             return;
         };
-        self.tokens.remove(&token);
+        self.tokens.remove(&callout.token);
         if let Some(led) = self.led.get_mut(&flight.leader) {
             led.remove(&flight.fetch);
             if led.is_empty() {
@@ -182,8 +185,9 @@ impl Flights {
     pub fn leave(&mut self, stream: u32) {
         // The SDK drops the replies of a stream that is gone.
         for fetch in self.led.remove(&stream).unwrap_or_default() {
-            if let Some(token) = self.by_need.get_mut(&fetch).and_then(|f| f.token.take()) {
-                self.tokens.remove(&token);
+            let flight = self.by_need.get_mut(&fetch);
+            if let Some(callout) = flight.and_then(|flight| flight.callout.take()) {
+                self.tokens.remove(&callout.token);
             }
         }
         let Some(need) = self.streams.remove(&stream) else {
@@ -209,7 +213,7 @@ impl Flights {
     pub fn grounded(&self) -> Vec<Fetch> {
         self.by_need
             .values()
-            .filter(|flight| flight.token.is_none())
+            .filter(|flight| flight.callout.is_none())
             .map(|flight| flight.fetch.clone())
             .collect()
     }
@@ -248,7 +252,7 @@ mod tests {
 
     fn sent(flights: &mut Flights, team: u32, token: u32, leader: u32, now: u64) {
         let now = Monotonic::from_millis(now);
-        flights.sent(&fetch(team), token, leader, None, now);
+        flights.sent(&fetch(team), Callout::untagged(token), leader, None, now);
     }
 
     fn join(flights: &mut Flights, stream: u32, team: u32, now: u64) -> Join {
@@ -268,7 +272,7 @@ mod tests {
         sent(&mut flights, 7, 100, 1, 0);
         assert_eq!(join(&mut flights, 2, 7, 0), Join::Aboard);
         assert_eq!(join(&mut flights, 3, 8, 0), Join::Lead);
-        assert_eq!(streams(&flights.land(100).unwrap().waiters), [1, 2]);
+        assert_eq!(streams(&flights.land(100).unwrap().0.waiters), [1, 2]);
         assert!(flights.land(100).is_none());
         assert!(!flights.is_empty());
     }
@@ -284,7 +288,7 @@ mod tests {
         assert!(flights.land(100).is_none(), "the leader's reply is void");
         sent(&mut flights, 7, 101, 0, 5);
         assert!(flights.grounded().is_empty());
-        assert_eq!(streams(&flights.land(101).unwrap().waiters), [2]);
+        assert_eq!(streams(&flights.land(101).unwrap().0.waiters), [2]);
         assert!(flights.is_empty());
     }
 
@@ -295,12 +299,12 @@ mod tests {
         sent(&mut flights, 7, 100, 1, 0);
         join(&mut flights, 2, 8, 0);
         sent(&mut flights, 8, 101, 1, 0);
-        assert_eq!(streams(&flights.land(100).unwrap().waiters), [1]);
+        assert_eq!(streams(&flights.land(100).unwrap().0.waiters), [1]);
         flights.leave(1);
         assert_eq!(flights.grounded(), [fetch(8)]);
         sent(&mut flights, 8, 102, 0, 5);
         assert!(flights.land(101).is_none(), "the reply is void");
-        assert_eq!(streams(&flights.land(102).unwrap().waiters), [2]);
+        assert_eq!(streams(&flights.land(102).unwrap().0.waiters), [2]);
         assert!(flights.is_empty() && flights.led.is_empty());
     }
 
@@ -313,7 +317,7 @@ mod tests {
         flights.leave(2);
         flights.leave(99);
         assert!(flights.grounded().is_empty());
-        assert_eq!(streams(&flights.land(100).unwrap().waiters), [1]);
+        assert_eq!(streams(&flights.land(100).unwrap().0.waiters), [1]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The loader in its VM: its callouts, its events in metrics and log, its time.
 
 use super::abi;
-use super::callouts;
+use super::callouts::{self, Callout};
 use super::random;
 use super::recorder::Recorder;
 use super::store::SharedData;
@@ -16,7 +16,7 @@ const LARGEST_REPLY: usize = 8 << 20;
 /// The loader of one root context.
 pub struct Loading {
     loader: Loader,
-    token: Option<u32>,
+    sent: Option<Callout>,
     last_problem: Option<Event>,
 }
 
@@ -25,7 +25,7 @@ impl Loading {
     pub fn new(settings: &Settings) -> Self {
         Self {
             loader: Loader::new(settings, random::number()),
-            token: None,
+            sent: None,
             last_problem: None,
         }
     }
@@ -37,7 +37,7 @@ impl Loading {
 
     /// Whether this is the reply that the loader waits for.
     pub fn awaits(&self, token: u32) -> bool {
-        self.token == Some(token)
+        self.sent.as_ref().is_some_and(|sent| sent.token == token)
     }
 
     /// Does a slice of work; `true` when a snapshot became live.
@@ -56,7 +56,7 @@ impl Loading {
         self.took(began);
         if let Some(command) = command {
             match callouts::send(&settings.redis.snapshot, &command) {
-                Ok(token) => self.token = Some(token),
+                Ok(callout) => self.sent = Some(callout),
                 Err(failure) => {
                     recorder.count(Metric::Callout(Purpose::Snapshot, Err(failure)));
                     self.loader.reply(&SharedData, Err(failure), &mut events);
@@ -70,16 +70,18 @@ impl Loading {
     pub fn stop(&mut self, now: Monotonic, recorder: &mut Recorder) {
         let mut events = Vec::new();
         self.loader.stop(&SharedData, now, &mut events);
-        self.token = None;
+        self.sent = None;
         self.report(&events, recorder);
     }
 
     /// Takes the reply that is being delivered.
     pub fn on_reply(&mut self, settings: &Settings, body_size: usize, recorder: &mut Recorder) {
-        self.token = None;
+        let Some(callout) = self.sent.take() else {
+            return;
+        };
         let began = abi::now();
         let received = callouts::receive(body_size, LARGEST_REPLY);
-        let reply = received.reply(&settings.redis.snapshot);
+        let reply = received.reply(&settings.redis.snapshot, &callout);
         recorder.count(callouts::metric(Purpose::Snapshot, &reply));
         let mut events = Vec::new();
         self.loader.reply(&SharedData, reply, &mut events);

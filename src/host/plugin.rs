@@ -135,8 +135,8 @@ impl Plugin {
             if self.loading.is_busy() {
                 self.set_tick(FAST_TICK);
             }
-        } else if let Some(flight) = self.flights.land(token) {
-            self.on_flight(flight, context, body_size);
+        } else if let Some((flight, callout)) = self.flights.land(token) {
+            self.on_flight(flight, &callout, context, body_size);
         } else {
             self.now();
             let (duty, chores, recorder) = self.duty();

@@ -28,6 +28,8 @@ struct Worker {
 #[derive(Clone, Copy, PartialEq)]
 enum Redis {
     Up,
+    /// Replies to somebody else.
+    Astray,
     Down,
     Silent,
 }
@@ -103,7 +105,10 @@ impl Worker {
 
     /// Delivers the reply of a callout to a context.
     fn deliver(&self, callout: &Callout, context: u32) {
-        let value = self.reply(&callout.body);
+        let mut value = tagged(&callout.body, self.reply(&callout.body));
+        if self.redis == Redis::Astray && callout.body.starts_with("EVAL") {
+            value = tagged("EVAL/0123456789abcdef.raw", self.reply(&callout.body));
+        }
         let down = self.redis == Redis::Down;
         let size = host(|host| {
             host.context = context;
@@ -123,7 +128,7 @@ impl Worker {
             let credential = br#"{"type":"secret","team_id":2,"api_token":"phc_b"}"#;
             resp(&[METADATA.as_bytes(), credential])
         } else if command.starts_with("EVAL_RO") {
-            let held = command.ends_with("/e1.raw") || command.ends_with("/%2A.raw");
+            let held = command.contains("/e1/") || command.contains("/%2A/");
             if held {
                 resp(&[b"same", b"e1", b"", b""])
             } else {
@@ -165,6 +170,25 @@ impl Worker {
         headers.extend(if_none_match.map(|value| ("if-none-match", value.as_bytes())));
         self.request(id, &headers)
     }
+}
+
+/// A script returns its tag behind everything else.
+fn tagged(command: &str, reply: Vec<u8>) -> Vec<u8> {
+    let tag = command
+        .strip_suffix(".raw")
+        .and_then(|text| text.rsplit('/').next());
+    let text = reply
+        .strip_prefix(b"*")
+        .filter(|_| command.starts_with("EVAL"));
+    let (Some(tag), Some(text)) = (tag, text) else {
+        return reply;
+    };
+    let end = text.iter().position(|byte| *byte == b'\r').unwrap();
+    let count: usize = std::str::from_utf8(&text[..end]).unwrap().parse().unwrap();
+    let mut reply = format!("*{}", count + 1).into_bytes();
+    reply.extend_from_slice(&text[end..]);
+    reply.extend(bulk(tag.as_bytes()));
+    reply
 }
 
 fn bulk(value: &[u8]) -> Vec<u8> {
@@ -348,6 +372,21 @@ fn whoever_waits_too_long_gets_503() {
     let answer = sent().remove(0);
     assert_eq!(answer.status, 503);
     assert!(answer.body.starts_with(b"The request timed out."));
+}
+
+#[test]
+fn a_reply_to_another_command_is_not_served() {
+    let mut worker = loaded();
+    worker.redis = Redis::Astray;
+    let (_full, _) = worker.get(10, None);
+    let (_held, _) = worker.get(11, Some("\"e1\""));
+    worker.answer_callouts();
+    assert_eq!(statuses(), [(10, 503), (11, 503)]);
+    worker.redis = Redis::Up;
+    worker.run(Duration::from_secs(2));
+    let (_full, _) = worker.get(12, None);
+    worker.answer_callouts();
+    assert_eq!(statuses(), [(12, 200)]);
 }
 
 #[test]

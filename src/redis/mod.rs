@@ -4,12 +4,14 @@
 //! first is read by [`resp`]. [`Failure`] is everything that can go wrong between the two.
 
 pub mod resp;
+pub mod tag;
 pub mod upstash;
 pub mod webdis;
 
 use std::fmt;
 
 pub use resp::Reply;
+pub use tag::Tag;
 
 use crate::config::Dialect;
 
@@ -115,17 +117,20 @@ pub enum Failure {
     Malformed,
     /// The answer is larger than allowed.
     TooBig,
+    /// The gateway delivered the answer to another command ([`tag`]).
+    Misdirected,
 }
 
 impl Failure {
     /// All failures, in the order of their discriminants.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::NotSent,
         Self::Timeout,
         Self::Unavailable,
         Self::Refused,
         Self::Malformed,
         Self::TooBig,
+        Self::Misdirected,
     ];
 
     /// Name in metrics and logs.
@@ -137,6 +142,7 @@ impl Failure {
             Self::Refused => "refused",
             Self::Malformed => "malformed",
             Self::TooBig => "too_big",
+            Self::Misdirected => "misdirected",
         }
     }
 }
@@ -151,6 +157,8 @@ impl fmt::Display for Failure {
                  permissions, and the token that Envoy adds",
             Self::Malformed => "the Redis gateway answered something unexpected: is the dialect right?",
             Self::TooBig => "the answer is larger than definitions.max_bytes",
+            Self::Misdirected => "the Redis gateway delivered the answer to another command, which was not used; \
+                 webdis 0.1.9 does that after a timeout: use a newer one",
         })
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Duty;
 use crate::config::Settings;
 use crate::directory::{self, Record, Sha256Hash, TeamId};
-use crate::host::callouts;
+use crate::host::callouts::{self, Callout};
 use crate::host::recorder::Recorder;
 use crate::host::registry;
 use crate::host::store::SharedData;
@@ -25,7 +25,7 @@ pub(super) struct Reading {
     reader: QuotaReader,
     copy: QuotaCopy,
     refreshed_at: Option<Monotonic>,
-    sent: Option<(u32, Target)>,
+    sent: Option<(Callout, Target)>,
     holds: bool,
     last_problem: Option<Event>,
 }
@@ -86,7 +86,7 @@ impl Reading {
             .tick(&SharedData, duty.now, resolve, &mut events);
         if let Some((target, command)) = command {
             match callouts::send(redis(duty.settings, target), &command) {
-                Ok(token) => self.sent = Some((token, target)),
+                Ok(callout) => self.sent = Some((callout, target)),
                 Err(failure) => {
                     recorder.count(Metric::Callout(Purpose::Quota, Err(failure)));
                     self.reader.reply(&SharedData, Err(failure), &mut events);
@@ -103,11 +103,11 @@ impl Reading {
         duty: Duty<'_>,
         recorder: &mut Recorder,
     ) -> bool {
-        let Some((_, target)) = self.sent.take_if(|(sent, _)| *sent == token) else {
+        let Some((callout, target)) = self.sent.take_if(|(sent, _)| sent.token == token) else {
             return false;
         };
         let received = callouts::receive(body_size, LARGEST_REPLY);
-        let reply = received.reply(redis(duty.settings, target));
+        let reply = received.reply(redis(duty.settings, target), &callout);
         recorder.count(callouts::metric(Purpose::Quota, &reply));
         let mut events = Vec::new();
         self.reader.reply(&SharedData, reply, &mut events);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::Duty;
 use crate::directory::TeamId;
 use crate::host::abi;
-use crate::host::callouts;
+use crate::host::callouts::{self, Callout};
 use crate::host::random;
 use crate::host::recorder::Recorder;
 use crate::host::store::SharedData;
@@ -23,7 +23,7 @@ const LARGEST_REPLY: usize = 4 << 10;
 pub(super) struct Signalling {
     slots: Slots,
     pending: Pending,
-    sent: HashMap<u32, (TeamId, Monotonic)>,
+    sent: HashMap<u32, (Callout, TeamId, Monotonic)>,
 }
 
 impl Signalling {
@@ -50,7 +50,7 @@ impl Signalling {
         // A reply that never comes must not hold up others for good; timeouts are 30 s at most.
         let deadline = std::time::Duration::from_secs(35);
         self.sent
-            .retain(|_, (_, at)| duty.now.since(*at) < deadline);
+            .retain(|_, (_, _, at)| duty.now.since(*at) < deadline);
         for _ in self.sent.len()..SIGNALS_PER_TICK {
             let Some(team) = self.pending.pop() else {
                 return;
@@ -86,8 +86,8 @@ impl Signalling {
             None => Err(Failure::NotSent),
         };
         match sent {
-            Ok(token) => {
-                self.sent.insert(token, (team, duty.now));
+            Ok(callout) => {
+                self.sent.insert(callout.token, (callout, team, duty.now));
             }
             Err(failure) => {
                 recorder.count(Metric::Callout(Purpose::Rebuild, Err(failure)));
@@ -103,11 +103,11 @@ impl Signalling {
         duty: Duty<'_>,
         recorder: &mut Recorder,
     ) -> bool {
-        let Some((team, claimed_at)) = self.sent.remove(&token) else {
+        let Some((callout, team, claimed_at)) = self.sent.remove(&token) else {
             return false;
         };
         let received = callouts::receive(body_size, LARGEST_REPLY);
-        let reply = received.reply(&duty.settings.redis.definitions);
+        let reply = received.reply(&duty.settings.redis.definitions, &callout);
         recorder.count(callouts::metric(Purpose::Rebuild, &reply));
         if let Err(failure) = reply {
             log::warn!("team {team}: its rebuild could not be asked for: {failure}");

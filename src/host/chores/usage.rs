@@ -4,7 +4,7 @@ use super::Duty;
 use crate::config::Settings;
 use crate::directory::TeamId;
 use crate::host::abi;
-use crate::host::callouts;
+use crate::host::callouts::{self, Callout};
 use crate::host::random;
 use crate::host::recorder::Recorder;
 use crate::host::registry;
@@ -27,7 +27,7 @@ pub(super) struct Sending {
     slots: Slots,
     pending: Pending,
     outbox: Outbox,
-    token: Option<u32>,
+    sent: Option<Callout>,
     holds: bool,
     unix: UnixMillis,
 }
@@ -45,7 +45,7 @@ impl Sending {
                 random::bytes(),
             ),
             slots,
-            token: None,
+            sent: None,
             holds: false,
             unix: UnixMillis::default(),
         }
@@ -83,7 +83,7 @@ impl Sending {
             && let Some(command) = self.outbox.tick(&SharedData, duty.now, &mut tally)
         {
             match callouts::send(&duty.settings.redis.usage, &command) {
-                Ok(token) => self.token = Some(token),
+                Ok(callout) => self.sent = Some(callout),
                 Err(failure) => {
                     recorder.count(Metric::Callout(Purpose::Usage, Err(failure)));
                     let _ = self.outbox.reply(&SharedData, Err(failure), &mut tally);
@@ -100,12 +100,11 @@ impl Sending {
         duty: Duty<'_>,
         recorder: &mut Recorder,
     ) -> bool {
-        if self.token != Some(token) {
+        let Some(callout) = self.sent.take_if(|sent| sent.token == token) else {
             return false;
-        }
-        self.token = None;
+        };
         let received = callouts::receive(body_size, LARGEST_REPLY);
-        let reply = received.reply(&duty.settings.redis.usage);
+        let reply = received.reply(&duty.settings.redis.usage, &callout);
         recorder.count(callouts::metric(Purpose::Usage, &reply));
         let mut tally = Tally::default();
         if let Err(failure) = self.outbox.reply(&SharedData, reply, &mut tally) {

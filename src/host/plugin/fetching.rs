@@ -11,12 +11,12 @@ use crate::definitions::{Absent, Outcome};
 use crate::directory::TeamId;
 use crate::host::abi;
 use crate::host::backlog::{ANSWERS_PER_CALLBACK, Batch, Content};
-use crate::host::callouts::{self, Received};
+use crate::host::callouts::{self, Callout};
 use crate::host::flights::{Flight, Join, MAX_WAITERS};
 use crate::identity::{self, Miss, table};
 use crate::metrics::{Metric, Purpose};
 use crate::pipeline::{self, Fetch, Observed};
-use crate::redis::{self, Failure};
+use crate::redis::{self, Failure, Reply};
 use crate::reply::Why;
 use crate::time::Monotonic;
 
@@ -85,7 +85,7 @@ impl Plugin {
             let sent = self.send(&fetch);
             let _ = abi::set_effective_context(stream);
             match sent {
-                Ok(token) => self.flights.sent(&fetch, token, self.active, known, now),
+                Ok(callout) => self.flights.sent(&fetch, callout, self.active, known, now),
                 Err(failure) => {
                     self.count_unsent(&fetch, failure);
                     // Nobody else is aboard yet.
@@ -116,7 +116,7 @@ impl Plugin {
         for fetch in grounded.into_iter().take(SENT_AGAIN_PER_TICK) {
             let known = self.known(&fetch);
             match self.send(&fetch) {
-                Ok(token) => self.flights.sent(&fetch, token, self.id, known, now),
+                Ok(callout) => self.flights.sent(&fetch, callout, self.id, known, now),
                 Err(failure) => {
                     self.count_unsent(&fetch, failure);
                     return;
@@ -126,7 +126,13 @@ impl Plugin {
     }
 
     /// A reply to one of these callouts is being delivered. `context` is the one it is delivered to.
-    pub(super) fn on_flight(&mut self, flight: Flight, context: u32, body_size: usize) {
+    pub(super) fn on_flight(
+        &mut self,
+        flight: Flight,
+        callout: &Callout,
+        context: u32,
+        body_size: usize,
+    ) {
         let now = self.now();
         // Seen by an operator who asks for it, and by the benchmark.
         let began = log::log_enabled!(log::Level::Debug).then(abi::now);
@@ -134,7 +140,7 @@ impl Plugin {
         let received = callouts::receive(body_size, most);
         let content = match &flight.fetch {
             Fetch::Definitions(need) => {
-                let reply = received.reply(&self.settings.redis.definitions);
+                let reply = received.reply(&self.settings.redis.definitions, callout);
                 self.recorder
                     .count(callouts::metric(Purpose::Definitions, &reply));
                 let outcome = Outcome::of(need, reply, &self.settings.definitions);
@@ -154,7 +160,8 @@ impl Plugin {
                 Content::Definitions(object.team, outcome)
             }
             Fetch::Identity(need, _) => {
-                Content::Identity(self.learn(need, &flight, &received, now))
+                let reply = received.reply(&self.settings.redis.identity, callout);
+                Content::Identity(self.learn(need, &flight, reply, now))
             }
         };
         if let Content::Definitions(team, outcome) = &content {
@@ -221,7 +228,7 @@ impl Plugin {
         }
     }
 
-    fn send(&self, fetch: &Fetch) -> Result<u32, Failure> {
+    fn send(&self, fetch: &Fetch) -> Result<Callout, Failure> {
         let Settings {
             redis, definitions, ..
         } = &self.settings;
@@ -293,10 +300,9 @@ impl Plugin {
         &mut self,
         need: &identity::Need,
         flight: &Flight,
-        received: &Received,
+        reply: Result<Reply<'_>, Failure>,
         now: Monotonic,
     ) -> Result<identity::Found, Failure> {
-        let reply = received.reply(&self.settings.redis.identity);
         self.recorder
             .count(callouts::metric(Purpose::Identity, &reply));
         let text = |stored: &[u8]| match encoding::decode(stored, LARGEST_IDENTITY) {
@@ -352,9 +358,9 @@ impl Plugin {
         let problem = match absent {
             Absent::Undecodable(error) => error.to_string(),
             Absent::TooBig => Failure::TooBig.to_string(),
-            Absent::Failed(failure @ (Failure::Refused | Failure::Malformed)) => {
-                failure.to_string()
-            }
+            Absent::Failed(
+                failure @ (Failure::Refused | Failure::Malformed | Failure::Misdirected),
+            ) => failure.to_string(),
             _ => return,
         };
         let recent = |at| self.now.since(at) < REPORT_INTERVAL;
