@@ -378,8 +378,8 @@ def test_a_payload_whose_etag_is_gone(snapshot: Stack) -> None:
 @pytest.fixture
 def no_definitions(snapshot: Stack) -> Iterator[Stack]:
     writers.forget_definitions(snapshot, EMPTY.id)
+    time.sleep(1.1)  # a miss is remembered for negative_ttl, and the last one is still being signalled
     snapshot.redis.delete(writers.REBUILD_KEY)
-    time.sleep(1.1)  # a miss is remembered for negative_ttl
     yield snapshot
     writers.forget_definitions(snapshot, EMPTY.id)
 
