@@ -4,196 +4,13 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::fake::{Callout, Host, Sent, host};
+use super::fake::host;
 use super::root::{Root, Shared};
-use super::stream::{self, Next, Stream};
-use crate::directory::Sha256Hash;
-use crate::snapshot::StreamId;
-use crate::snapshot::document;
-use crate::snapshot::manifest::{FORMAT, Manifest, PageDigest, RecordCounts, page_key};
-use crate::snapshot::page;
+use super::stream::{Next, Stream};
+use worker::{PAYLOAD, READ_THROUGH, ROOT, Redis, loaded, loaded_with, sent, statuses, worker};
 
-const ROOT: u32 = 1;
-const PAYLOAD: &str = r#"{"flags":[]}"#;
-const METADATA: &str = r#"{"id":2,"api_token":"phc_b","organization_id":null}"#;
-
-/// A worker with one root context, and a Redis that it asks through the fake host.
-struct Worker {
-    root: Shared,
-    page: Vec<u8>,
-    manifest: Vec<u8>,
-    redis: Redis,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Redis {
-    Up,
-    Down,
-    Silent,
-}
-
-fn worker(config: &str) -> Worker {
-    host(|host| *host = Host::default());
-    let secret = Sha256Hash::of(b"phs_a").to_hex();
-    let json = format!(
-        r#"{{"format":1,"teams":[{{"id":1,"api_token":"phc_a","secret_token_sha256":["{secret}"]}}]}}"#
-    );
-    let records = document::parse(json.as_bytes()).unwrap();
-    let by_hash = records.by_hash.iter();
-    let page = page::split(by_hash.map(|(hash, record)| (*hash, record.as_slice()))).remove(0);
-    let manifest = Manifest {
-        format: FORMAT,
-        generation: 1,
-        stream_id: StreamId {
-            millis: 100,
-            sequence: 0,
-        },
-        pages: vec![PageDigest::of(&page)],
-        etags_watched: false,
-        records: RecordCounts::default(),
-    };
-    let worker = Worker {
-        root: Rc::new(RefCell::new(Root::new(ROOT))),
-        page: page.bytes,
-        manifest: serde_json::to_vec(&manifest).unwrap(),
-        redis: Redis::Up,
-    };
-    let config = if config.is_empty() {
-        r#"{"snapshot":{"buckets":16}}"#
-    } else {
-        config
-    };
-    host(|host| {
-        host.configuration = config.as_bytes().to_vec();
-        host.now = Duration::from_secs(1_000);
-        host.context = ROOT;
-    });
-    worker
-}
-
-impl Worker {
-    fn configure(&self) -> bool {
-        let size = host(|host| host.configuration.len());
-        self.root.borrow_mut().configure(size)
-    }
-
-    /// Ticks through `time`, at the pace that the filter set.
-    fn run(&mut self, time: Duration) {
-        let until = host(|host| host.now) + time;
-        while host(|host| host.now) < until {
-            let pace = host(|host| host.tick.clamp(10, 1_000));
-            host(|host| {
-                host.now += Duration::from_millis(u64::from(pace));
-                host.context = ROOT;
-            });
-            self.root.borrow_mut().tick();
-            self.answer_callouts();
-        }
-    }
-
-    /// Delivers the replies of all callouts that are under way.
-    fn answer_callouts(&mut self) {
-        if self.redis == Redis::Silent {
-            return;
-        }
-        for callout in host(|host| std::mem::take(&mut host.callouts)) {
-            self.deliver(&callout, callout.context);
-        }
-    }
-
-    /// Delivers the reply of a callout to a context.
-    fn deliver(&self, callout: &Callout, context: u32) {
-        let value = self.reply(&callout.body);
-        let down = self.redis == Redis::Down;
-        let size = host(|host| {
-            host.context = context;
-            host.reply_status = Some(if down { b"503" } else { b"200" }.to_vec());
-            host.reply_body = if down { Vec::new() } else { value };
-            host.reply_body.len()
-        });
-        stream::on_callout(&self.root, context, callout.token, size);
-    }
-
-    /// What Redis replies to a command in webdis' words.
-    fn reply(&self, command: &str) -> Vec<u8> {
-        let page = page_key("", 1, 0).replace(':', "%3A");
-        if command.starts_with("EVAL_RO") && command.contains("quota-limits") {
-            resp(&[b"quota", b"1700000000", b"0", b""])
-        } else if command.contains("auth_token") {
-            let credential = br#"{"type":"secret","team_id":2,"api_token":"phc_b"}"#;
-            resp(&[METADATA.as_bytes(), credential])
-        } else if command.starts_with("EVAL_RO") {
-            let held = command.ends_with("/e1.raw") || command.ends_with("/%2A.raw");
-            if held {
-                resp(&[b"same", b"e1", b"", b""])
-            } else {
-                resp(&[b"full", b"e1", PAYLOAD.as_bytes(), b""])
-            }
-        } else if command.starts_with("EVAL/") {
-            b"-ERR this Redis takes no usage\r\n".to_vec()
-        } else if command.contains(&page) {
-            bulk(&self.page)
-        } else if self.manifest.is_empty() {
-            b"$-1\r\n".to_vec()
-        } else {
-            bulk(&self.manifest)
-        }
-    }
-
-    fn request(&self, id: u32, headers: &[(&str, &[u8])]) -> (Stream, Next) {
-        let mut stream = Stream::new(id, Rc::clone(&self.root));
-        host(|host| {
-            host.context = id;
-            host.requests.insert(
-                id,
-                headers
-                    .iter()
-                    .map(|(name, value)| ((*name).to_owned(), value.to_vec()))
-                    .collect(),
-            );
-        });
-        let next = stream.on_request_headers();
-        (stream, next)
-    }
-
-    fn get(&self, id: u32, if_none_match: Option<&str>) -> (Stream, Next) {
-        let mut headers: Vec<(&str, &[u8])> = vec![
-            (":method", b"GET"),
-            (":path", b"/flags/definitions?token=phc_a"),
-            ("authorization", b"Bearer phs_a"),
-        ];
-        headers.extend(if_none_match.map(|value| ("if-none-match", value.as_bytes())));
-        self.request(id, &headers)
-    }
-}
-
-fn bulk(value: &[u8]) -> Vec<u8> {
-    [format!("${}\r\n", value.len()).as_bytes(), value, b"\r\n"].concat()
-}
-
-fn resp(parts: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = format!("*{}\r\n", parts.len()).into_bytes();
-    parts.iter().for_each(|part| bytes.extend(bulk(part)));
-    bytes
-}
-
-fn sent() -> Vec<Sent> {
-    host(|host| std::mem::take(&mut host.sent))
-}
-
-fn statuses() -> Vec<(u32, u32)> {
-    sent()
-        .iter()
-        .map(|sent| (sent.stream, sent.status))
-        .collect()
-}
-
-fn loaded() -> Worker {
-    let mut worker = worker("");
-    assert!(worker.configure());
-    worker.run(Duration::from_secs(3));
-    worker
-}
+mod life;
+mod worker;
 
 #[test]
 fn the_thin_path_end_to_end() {
@@ -276,14 +93,12 @@ fn a_bad_configuration_is_rejected_and_says_why() {
 #[test]
 fn requests_that_need_the_same_share_a_callout_and_survive_their_leader() {
     let mut worker = loaded();
-    let (mut leader, _) = worker.get(10, None);
+    let (leader, _) = worker.get(10, None);
     let (mut second, _) = worker.get(11, None);
     let (_third, _) = worker.get(12, None);
     assert_eq!(host(|host| host.callouts.len()), 1);
     assert_eq!(second.on_more(), Next::Pause, "a body does not let it pass");
-    // The leader's client goes away: Envoy drops its callout.
-    leader.done();
-    host(|host| host.callouts.clear());
+    worker.end(leader);
     worker.run(Duration::from_millis(20));
     assert_eq!(statuses(), [(11, 200), (12, 200)]);
     assert_eq!(second.on_more(), Next::Continue);
@@ -291,34 +106,17 @@ fn requests_that_need_the_same_share_a_callout_and_survive_their_leader() {
 
 #[test]
 fn a_second_read_survives_the_stream_whose_reply_made_it_necessary() {
-    let mut worker = worker(r#"{"read_through":{"enabled":true},"snapshot":{"buckets":16}}"#);
-    assert!(worker.configure());
-    worker.run(Duration::from_secs(3));
-    let ask = |id: u32, tag: &[u8]| {
-        worker.request(
-            id,
-            &[
-                (":method", b"GET"),
-                (":path", b"/flags/definitions?token=phc_b"),
-                ("authorization", b"Bearer phs_b"),
-                ("if-none-match", tag),
-            ],
-        )
-    };
-    let (mut leader, _) = ask(10, b"\"old\"");
-    let (_other, _) = ask(11, b"\"older\"");
-    let callouts = || host(|host| std::mem::take(&mut host.callouts));
-    let identity = callouts();
-    assert_eq!(identity.len(), 1);
-    worker.deliver(&identity[0], 10);
-    // The SDK delivers both replies to stream 10, and those of a stream that is gone to nobody.
-    let definitions = callouts();
-    assert_eq!(definitions.len(), 2);
-    worker.deliver(&definitions[0], 10);
+    let mut worker = loaded_with(READ_THROUGH);
+    let (leader, _) = worker.get_as("b", 10, Some("\"old\""));
+    let (_second, _) = worker.get_as("b", 11, Some("\"older\""));
+    let (_third, _) = worker.get_as("b", 12, Some("\"older\""));
+    assert_eq!(host(|host| host.callouts.len()), 1, "one look-up");
+    worker.answer_next_callout();
+    worker.answer_next_callout();
     assert_eq!(statuses(), [(10, 200)]);
-    leader.done();
+    worker.end(leader);
     worker.run(Duration::from_millis(20));
-    assert_eq!(statuses(), [(11, 200)]);
+    assert_eq!(statuses(), [(11, 200), (12, 200)]);
 }
 
 #[test]
@@ -461,100 +259,17 @@ fn health_shows_no_secret_and_turns_ready_with_the_first_snapshot() {
     assert!(!text.contains("phc_") && !text.contains("phs_"));
 }
 
-const FUNCTIONS: [&str; 18] = [
-    "proxy_log",
-    "proxy_get_log_level",
-    "clock_time_get",
-    "proxy_set_tick_period_milliseconds",
-    "proxy_get_buffer_bytes",
-    "proxy_get_header_map_value",
-    "proxy_get_header_map_pairs",
-    "proxy_remove_header_map_value",
-    "proxy_add_header_map_value",
-    "proxy_get_shared_data",
-    "proxy_set_shared_data",
-    "proxy_send_local_response",
-    "proxy_continue_stream",
-    "proxy_set_effective_context",
-    "proxy_define_metric",
-    "proxy_increment_metric",
-    "proxy_record_metric",
-    "proxy_http_call",
-];
-
-/// Everything that a worker does in its life, with `break_it` called before each stage.
-fn live(config: &str, mut break_it: impl FnMut(usize)) -> Vec<Sent> {
-    let mut worker = worker(config);
-    let mut stage = 0;
-    let mut next = || {
-        break_it(stage);
-        stage += 1;
-    };
-    next();
-    worker.configure();
-    next();
-    worker.run(Duration::from_secs(2));
-    next();
-    let (mut first, _) = worker.get(10, None);
-    let (mut second, _) = worker.get(11, Some("W/\"e1\""));
-    next();
-    worker.answer_callouts();
-    let (mut third, _) = worker.get(12, Some("W/\"e1\""));
-    next();
-    let (mut leader, _) = worker.get(13, None);
-    let (_left, _) = worker.get(14, None);
-    leader.done();
-    host(|host| host.callouts.clear());
-    next();
-    worker.run(Duration::from_secs(2));
-    for stream in [&mut first, &mut second, &mut third] {
-        stream.on_more();
-        stream.on_response_headers();
-        stream.done();
-    }
-    worker.redis = Redis::Down;
-    next();
-    let (_late, _) = worker.get(15, None);
-    worker.answer_callouts();
-    worker.run(Duration::from_secs(1));
-    worker.root.borrow_mut().done();
-    sent()
-}
-
 #[test]
-fn no_status_of_any_host_function_makes_the_filter_panic_or_refuse() {
-    for config in ["", r#"{"upstream":"forward","snapshot":{"buckets":16}}"#] {
-        for function in FUNCTIONS {
-            for status in (1..=12).chain([99, u32::MAX]) {
-                for from in 0..7 {
-                    let answers = live(config, |stage| {
-                        if stage == from {
-                            host(|host| host.broken.extend([(function, status)]));
-                        }
-                    });
-                    // Every request of this life carries good credentials.
-                    for answer in &answers {
-                        assert!(
-                            matches!(answer.status, 200 | 304 | 503),
-                            "{function} {status} from stage {from}: {answer:?}"
-                        );
-                    }
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn every_host_function_is_among_those_that_fail_in_tests() {
-    live(
-        r#"{"upstream":"forward","snapshot":{"buckets":16}}"#,
-        |_| (),
-    );
-    super::logger::install();
-    log::warn!("one line");
-    let called: Vec<_> = host(|host| host.calls.keys().copied().collect());
-    for function in called {
-        assert!(FUNCTIONS.contains(&function), "{function}");
-    }
+fn while_nothing_can_be_stored_it_does_not_tick_fast_for_ever() {
+    let mut worker = loaded();
+    let (_stream, _) = worker.get(10, None);
+    host(|host| host.broken.extend([("proxy_set_shared_data", 10)]));
+    worker.answer_callouts();
+    assert_eq!(statuses(), [(10, 200)]);
+    let ticks = worker.ticks;
+    worker.run(Duration::from_secs(10));
+    assert!(worker.ticks - ticks < 30, "{}", worker.ticks - ticks);
+    host(|host| host.broken.clear());
+    worker.run(Duration::from_secs(10));
+    assert_eq!(worker.usage.values().sum::<u64>(), 1);
 }
