@@ -20,9 +20,6 @@ use crate::redis::{self, Failure};
 use crate::reply::Why;
 use crate::time::Monotonic;
 
-/// How often a problem with a payload is logged at most.
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-
 /// Most callouts of one team at a time that differ in the ETag which the client holds.
 const NEEDS_PER_TEAM: usize = 8;
 
@@ -312,7 +309,8 @@ impl Plugin {
                 let kept = self.settings.read_through.ttl;
                 // If shared data fails, the next request looks up again.
                 let _ = table::keep(&self.store, &slots, &found.records, now, kept);
-                if found.unreadable.metadata || found.unreadable.credential {
+                let unreadable = found.unreadable.metadata || found.unreadable.credential;
+                if unreadable && self.logged.look_ups.admits(now) {
                     log::warn!("a looked-up team or credential cannot be read");
                 }
                 if let Some(miss) = found.lacks(need) {
@@ -357,9 +355,7 @@ impl Plugin {
             }
             _ => return,
         };
-        let recent = |at| self.now.since(at) < REPORT_INTERVAL;
-        if !self.reported_at.is_some_and(recent) {
-            self.reported_at = Some(self.now);
+        if self.logged.payloads.admits(self.now) {
             log::warn!("team {team}: {problem}");
         }
     }
