@@ -114,10 +114,8 @@ impl Plugin {
             let known = self.known(&fetch);
             match self.send(&fetch) {
                 Ok(token) => self.flights.sent(&fetch, token, self.id, known, now),
-                Err(failure) => {
-                    self.count_unsent(&fetch, failure);
-                    return;
-                }
+                // The next one may be for another store.
+                Err(failure) => self.count_unsent(&fetch, failure),
             }
         }
     }
