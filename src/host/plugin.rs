@@ -22,6 +22,7 @@ use crate::shared::Keys;
 use crate::snapshot::status::{Freshness, Status};
 use crate::time::Monotonic;
 
+use fetching::Turn;
 use lookups::Lookups;
 
 mod fetching;
@@ -227,7 +228,7 @@ impl Plugin {
                 .min(self.settings.snapshot.poll_interval)
                 .min(usage)
         });
-        self.answer_due();
+        self.answer_due(Turn::Oldest);
         let _ = abi::set_effective_context(self.id);
     }
 

@@ -32,6 +32,15 @@ const FRAMING: usize = 1 << 12;
 /// Largest reply of a look-up: team metadata is some 10 KB, a credential less.
 const LARGEST_IDENTITY: usize = 2 << 20;
 
+/// Who is answered first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Who waits longest.
+    Oldest,
+    /// Who has just become due, so that a small number does not wait for a crowd.
+    Newest,
+}
+
 impl Plugin {
     /// Whether a request waits for a callout.
     pub fn is_waiting(&self, stream: u32) -> bool {
@@ -157,7 +166,7 @@ impl Plugin {
             self.report(*team, outcome);
         }
         self.backlog.push(content, flight.waiters);
-        self.answer_due();
+        self.answer_due(Turn::Newest);
         if let (Some(Ok(began)), Ok(ended)) = (began, abi::now()) {
             let micros = ended.saturating_sub(began).as_micros();
             log::debug!("a reply of {body_size} bytes was read and answered in {micros} us");
@@ -167,16 +176,31 @@ impl Plugin {
     }
 
     /// Gives the next answers that are due. Only once in a callback: see [`crate::host::backlog`].
-    pub(super) fn answer_due(&mut self) {
+    pub(super) fn answer_due(&mut self, turn: Turn) {
         let mut left = ANSWERS_PER_CALLBACK;
+        let mut turn = turn;
         while left > 0
-            && let Some(mut batch) = self.backlog.pop()
+            && let Some(mut batch) = match turn {
+                Turn::Oldest => self.backlog.pop(),
+                Turn::Newest => self.backlog.pop_newest(),
+            }
         {
-            let rest = batch.waiters.split_off(left.min(batch.waiters.len()));
-            left -= batch.waiters.len();
+            let cost = batch.content.cost();
+            // What costs more than all of a callback has one of its own.
+            let most = (left / cost).max(usize::from(left == ANSWERS_PER_CALLBACK));
+            let rest = batch.waiters.split_off(most.min(batch.waiters.len()));
+            left = left.saturating_sub(batch.waiters.len().saturating_mul(cost));
             self.answer(&mut batch);
             batch.waiters = rest;
-            self.backlog.put_back(batch);
+            let is_cut = !batch.waiters.is_empty();
+            match turn {
+                Turn::Oldest => self.backlog.put_back(batch),
+                Turn::Newest => self.backlog.put_last(batch),
+            }
+            if is_cut {
+                break;
+            }
+            turn = Turn::Oldest;
         }
         if !self.backlog.is_empty() {
             self.set_tick(BACKLOG_TICK);
