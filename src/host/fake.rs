@@ -53,6 +53,8 @@ pub struct Host {
     pub sent: Vec<Sent>,
     pub continued: Vec<u32>,
     pub callouts: Vec<Callout>,
+    /// The cluster that takes no callouts, as one whose circuit breaker is open.
+    pub closed_cluster: String,
     pub reply_status: Option<Vec<u8>>,
     pub reply_body: Vec<u8>,
     pub tick: u32,
@@ -347,7 +349,7 @@ pub unsafe fn proxy_record_metric(id: u32, value: u64) -> u32 {
 }
 
 pub fn http_call(
-    _: &str,
+    cluster: &str,
     headers: &[(&str, &str)],
     body: &[u8],
     _: Duration,
@@ -356,6 +358,9 @@ pub fn http_call(
     let path = headers.iter().find(|(name, _)| *name == ":path");
     let path = path.map_or_else(String::new, |(_, path)| (*path).to_owned());
     let status = call("proxy_http_call", |host| {
+        if host.closed_cluster == cluster {
+            return 10;
+        }
         host.tokens += 1;
         token = host.tokens;
         host.callouts.push(Callout {

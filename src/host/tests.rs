@@ -273,3 +273,102 @@ fn while_nothing_can_be_stored_it_does_not_tick_fast_for_ever() {
     worker.run(Duration::from_secs(10));
     assert_eq!(worker.usage.values().sum::<u64>(), 1);
 }
+
+#[test]
+fn a_confirmed_304_costs_few_host_calls() {
+    let mut worker = loaded();
+    let (_first, _) = worker.get(10, None);
+    worker.answer_callouts();
+    let mut last = Vec::new();
+    // Rate limits are taken in small batches, so that not each request costs a round of calls.
+    for id in 11..14 {
+        host(|host| host.calls.clear());
+        let (_stream, _) = worker.get(id, Some("W/\"e1\""));
+        last = host(|host| host.calls.clone()).into_iter().collect();
+    }
+    let expected = [
+        ("clock_time_get", 1),
+        ("proxy_get_header_map_pairs", 1),
+        ("proxy_get_header_map_value", 1),
+        // Token, credential, ETag.
+        ("proxy_get_shared_data", 3),
+        ("proxy_send_local_response", 1),
+    ];
+    assert_eq!(last, expected);
+    assert_eq!(sent().last().map(|sent| sent.status), Some(304));
+}
+
+/// As many requests of team `a` as wait for one callout.
+fn crowd(worker: &worker::Worker, size: u32) -> Vec<Stream> {
+    (0..size).map(|id| worker.get(100 + id, None).0).collect()
+}
+
+#[test]
+fn one_callback_gives_a_bounded_number_of_answers_and_of_bytes() {
+    let cases = [(100, 70, 64), (1_500_000, 30, 10), (17_000_000, 3, 1)];
+    for (payload, waiting, at_once) in cases {
+        let mut worker =
+            loaded_with(r#"{"snapshot":{"buckets":16},"definitions":{"max_bytes":20000000}}"#);
+        worker.payload = format!(r#"{{"flags":[{{"key":"{}"}}]}}"#, "x".repeat(payload));
+        let _crowd = crowd(&worker, waiting);
+        worker.answer_callouts();
+        assert_eq!(statuses().len(), at_once, "{payload}");
+        worker.run(Duration::from_secs(1));
+        assert_eq!(statuses().len(), waiting as usize - at_once, "{payload}");
+    }
+}
+
+#[test]
+fn who_comes_after_a_crowd_does_not_wait_for_it() {
+    let mut worker = loaded();
+    worker.payload = format!(r#"{{"flags":[{{"key":"{}"}}]}}"#, "x".repeat(1_500_000));
+    let _crowd = crowd(&worker, 100);
+    worker.answer_next_callout();
+    sent();
+    let (_later, _) = worker.get(10, Some("\"old\""));
+    worker.answer_next_callout();
+    assert_eq!(statuses()[0], (10, 200));
+}
+
+#[test]
+fn a_store_that_takes_nothing_does_not_hold_up_another() {
+    let mut worker = loaded_with(
+        r#"{"snapshot":{"buckets":16},"read_through":{"enabled":true},"redis":{"identity":{"cluster":"other"}}}"#,
+    );
+    // Several, since the order in which reads are sent again is any.
+    let teams = ["e", "f", "g", "h", "i", "j", "a"];
+    let mut leaders = Vec::new();
+    let mut followers = Vec::new();
+    for (id, team) in (10..).zip(teams) {
+        leaders.push(worker.get_as(team, id, None).0);
+        followers.push(worker.get_as(team, id + 10, None).0);
+    }
+    leaders.into_iter().for_each(|leader| worker.end(leader));
+    host(|host| host.closed_cluster = "other".to_owned());
+    worker.run(Duration::from_millis(30));
+    assert_eq!(statuses(), [(26, 200)]);
+}
+
+#[test]
+fn problems_are_logged_once_a_second_at_most() {
+    let mut worker = loaded_with(READ_THROUGH);
+    super::logger::install();
+    worker.payload = "no JSON".to_owned();
+    for id in 10..60 {
+        let team = format!("x{id}");
+        let _look_up = worker.get_as(&team, id, None);
+        let _definitions = worker.get(100 + id, None);
+        worker.answer_callouts();
+    }
+    let logs = host(|host| std::mem::take(&mut host.logs));
+    let lines = |what: &str| logs.iter().filter(|line| line.contains(what)).count();
+    assert_eq!(lines("a looked-up team or credential cannot be read"), 1);
+    assert_eq!(lines("team 1: the stored value is malformed"), 1);
+    host(|host| host.broken.extend([("proxy_send_local_response", 10)]));
+    for id in 200..210 {
+        worker.get_as("", id, None);
+    }
+    let logs = host(|host| host.logs.clone());
+    let unsent = |line: &&String| line.contains("could not be sent");
+    assert_eq!(logs.iter().filter(unsent).count(), 1);
+}

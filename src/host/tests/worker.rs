@@ -32,6 +32,8 @@ pub struct Worker {
     /// The root context of each stream.
     streams: RefCell<HashMap<u32, Shared>>,
     pub redis: Redis,
+    /// The payload in Redis.
+    pub payload: String,
     /// Requests that were added to PostHog's usage hashes, by field.
     pub usage: BTreeMap<u32, u64>,
     /// Rebuilds that were asked for.
@@ -81,6 +83,7 @@ pub fn worker(config: &str) -> Worker {
         root,
         streams: RefCell::default(),
         redis: Redis::Up,
+        payload: PAYLOAD.to_owned(),
         usage: BTreeMap::new(),
         rebuilds: 0,
         ticks: 0,
@@ -220,7 +223,7 @@ impl Worker {
             if body.ends_with("/e1.raw") || body.ends_with("/%2A.raw") {
                 resp(&[b"same", b"e1", b"", b""])
             } else {
-                resp(&[b"full", b"e1", PAYLOAD.as_bytes(), b""])
+                resp(&[b"full", b"e1", self.payload.as_bytes(), b""])
             }
         } else if body.starts_with("EVAL/") && has("usage%3A") {
             self.add_usage(body)
