@@ -15,6 +15,7 @@ import requests
 from customers import SDKS, TWO_MINUTES, Customers, Plan, Receipt
 from link import Link
 
+import clusters
 import writers
 from edge import TRAP, get, trap_count
 from model import State, Team, etag_of, stored_text

@@ -8,7 +8,7 @@ use super::backlog::{Backlog, Content};
 use super::chores::{Chores, Duty};
 use super::flights::Flights;
 use super::loading::Loading;
-use super::logger;
+use super::logger::{self, Pace};
 use super::recorder::Recorder;
 use super::registry;
 use super::store::SharedData;
@@ -22,6 +22,7 @@ use crate::shared::Keys;
 use crate::snapshot::status::{Freshness, Status};
 use crate::time::Monotonic;
 
+use fetching::Turn;
 use lookups::Lookups;
 
 mod fetching;
@@ -49,6 +50,14 @@ const STATUS_AGE: Duration = Duration::from_millis(200);
 /// How often Envoy's counters are brought up to date.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
 
+/// The lines that a flood of requests could write.
+#[derive(Debug, Default)]
+struct Logged {
+    payloads: Pace,
+    look_ups: Pace,
+    unsent: Pace,
+}
+
 /// What a valid configuration brings to life.
 pub struct Plugin {
     id: u32,
@@ -72,7 +81,7 @@ pub struct Plugin {
     recorder: Recorder,
     started_at: Option<Monotonic>,
     flushed_at: Monotonic,
-    reported_at: Option<Monotonic>,
+    logged: Logged,
     tick: Option<Duration>,
     serves_requests: bool,
     superseded: bool,
@@ -104,7 +113,7 @@ impl Plugin {
             recorder: Recorder::new(&settings.metrics.teams),
             started_at: None,
             flushed_at: Monotonic::default(),
-            reported_at: None,
+            logged: Logged::default(),
             tick: None,
             serves_requests: false,
             superseded: false,
@@ -219,7 +228,7 @@ impl Plugin {
                 .min(self.settings.snapshot.poll_interval)
                 .min(usage)
         });
-        self.answer_due();
+        self.answer_due(Turn::Oldest);
         let _ = abi::set_effective_context(self.id);
     }
 

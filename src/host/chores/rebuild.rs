@@ -6,6 +6,7 @@ use super::Duty;
 use crate::directory::TeamId;
 use crate::host::abi;
 use crate::host::callouts::{self, Callout};
+use crate::host::logger::Pace;
 use crate::host::random;
 use crate::host::recorder::Recorder;
 use crate::host::store::SharedData;
@@ -24,6 +25,7 @@ pub(super) struct Signalling {
     slots: Slots,
     pending: Pending,
     sent: HashMap<u32, (Callout, TeamId, Monotonic)>,
+    logged: Pace,
 }
 
 impl Signalling {
@@ -34,6 +36,7 @@ impl Signalling {
             },
             pending: Pending::default(),
             sent: HashMap::new(),
+            logged: Pace::default(),
         }
     }
 
@@ -110,7 +113,9 @@ impl Signalling {
         let reply = received.reply(&duty.settings.redis.definitions, &callout);
         recorder.count(callouts::metric(Purpose::Rebuild, &reply));
         if let Err(failure) = reply {
-            log::warn!("team {team}: its rebuild could not be asked for: {failure}");
+            if self.logged.admits(duty.now) {
+                log::warn!("team {team}: its rebuild could not be asked for: {failure}");
+            }
             // What Redis refuses once it refuses again, with every miss.
             if failure != Failure::Refused {
                 self.forget(team, claimed_at);

@@ -29,6 +29,8 @@ pub(super) struct Sending {
     outbox: Outbox,
     sent: Option<Callout>,
     holds: bool,
+    /// The last attempt to store what is pending stored nothing.
+    stuck: bool,
     unix: UnixMillis,
 }
 
@@ -47,6 +49,7 @@ impl Sending {
             slots,
             sent: None,
             holds: false,
+            stuck: false,
             unix: UnixMillis::default(),
         }
     }
@@ -71,12 +74,14 @@ impl Sending {
     }
 
     pub(super) fn is_busy(&self) -> bool {
-        !self.pending.is_empty() || (self.holds && self.outbox.is_busy())
+        // What cannot be stored now is tried again with each slow tick.
+        (!self.pending.is_empty() && !self.stuck) || (self.holds && self.outbox.is_busy())
     }
 
     pub(super) fn tick(&mut self, duty: Duty<'_>, recorder: &mut Recorder) {
         let mut tally = Tally::default();
         self.pending.retry(&SharedData, &self.slots, &mut tally);
+        self.stuck = !self.pending.is_empty() && tally == Tally::default();
         self.holds = duty.settings.usage.enabled && self.may_send(&duty);
         // A batch may be sent twice without harm: the lease only spares Redis the second time.
         if self.holds

@@ -20,9 +20,6 @@ use crate::redis::{self, Failure, Reply};
 use crate::reply::Why;
 use crate::time::Monotonic;
 
-/// How often a problem with a payload is logged at most.
-const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-
 /// Most callouts of one team at a time that differ in the ETag which the client holds.
 const NEEDS_PER_TEAM: usize = 8;
 
@@ -34,6 +31,15 @@ const FRAMING: usize = 1 << 12;
 
 /// Largest reply of a look-up: team metadata is some 10 KB, a credential less.
 const LARGEST_IDENTITY: usize = 2 << 20;
+
+/// Who is answered first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Who waits longest.
+    Oldest,
+    /// Who has just become due, so that a small number does not wait for a crowd.
+    Newest,
+}
 
 impl Plugin {
     /// Whether a request waits for a callout.
@@ -117,10 +123,8 @@ impl Plugin {
             let known = self.known(&fetch);
             match self.send(&fetch) {
                 Ok(callout) => self.flights.sent(&fetch, callout, self.id, known, now),
-                Err(failure) => {
-                    self.count_unsent(&fetch, failure);
-                    return;
-                }
+                // The next one may be for another store.
+                Err(failure) => self.count_unsent(&fetch, failure),
             }
         }
     }
@@ -169,7 +173,7 @@ impl Plugin {
             self.report(*team, outcome);
         }
         self.backlog.push(content, flight.waiters);
-        self.answer_due();
+        self.answer_due(Turn::Newest);
         if let (Some(Ok(began)), Ok(ended)) = (began, abi::now()) {
             let micros = ended.saturating_sub(began).as_micros();
             log::debug!("a reply of {body_size} bytes was read and answered in {micros} us");
@@ -179,16 +183,31 @@ impl Plugin {
     }
 
     /// Gives the next answers that are due. Only once in a callback: see [`crate::host::backlog`].
-    pub(super) fn answer_due(&mut self) {
+    pub(super) fn answer_due(&mut self, turn: Turn) {
         let mut left = ANSWERS_PER_CALLBACK;
+        let mut turn = turn;
         while left > 0
-            && let Some(mut batch) = self.backlog.pop()
+            && let Some(mut batch) = match turn {
+                Turn::Oldest => self.backlog.pop(),
+                Turn::Newest => self.backlog.pop_newest(),
+            }
         {
-            let rest = batch.waiters.split_off(left.min(batch.waiters.len()));
-            left -= batch.waiters.len();
+            let cost = batch.content.cost();
+            // What costs more than all of a callback has one of its own.
+            let most = (left / cost).max(usize::from(left == ANSWERS_PER_CALLBACK));
+            let rest = batch.waiters.split_off(most.min(batch.waiters.len()));
+            left = left.saturating_sub(batch.waiters.len().saturating_mul(cost));
             self.answer(&mut batch);
             batch.waiters = rest;
-            self.backlog.put_back(batch);
+            let is_cut = !batch.waiters.is_empty();
+            match turn {
+                Turn::Oldest => self.backlog.put_back(batch),
+                Turn::Newest => self.backlog.put_last(batch),
+            }
+            if is_cut {
+                break;
+            }
+            turn = Turn::Oldest;
         }
         if !self.backlog.is_empty() {
             self.set_tick(BACKLOG_TICK);
@@ -318,7 +337,8 @@ impl Plugin {
                 let kept = self.settings.read_through.ttl;
                 // If shared data fails, the next request looks up again.
                 let _ = table::keep(&self.store, &slots, &found.records, now, kept);
-                if found.unreadable.metadata || found.unreadable.credential {
+                let unreadable = found.unreadable.metadata || found.unreadable.credential;
+                if unreadable && self.logged.look_ups.admits(now) {
                     log::warn!("a looked-up team or credential cannot be read");
                 }
                 if let Some(miss) = found.lacks(need) {
@@ -363,9 +383,7 @@ impl Plugin {
             ) => failure.to_string(),
             _ => return,
         };
-        let recent = |at| self.now.since(at) < REPORT_INTERVAL;
-        if !self.reported_at.is_some_and(recent) {
-            self.reported_at = Some(self.now);
+        if self.logged.payloads.admits(self.now) {
             log::warn!("team {team}: {problem}");
         }
     }

@@ -171,7 +171,9 @@ impl Plugin {
                     true
                 }
                 Err(status) => {
-                    log::error!("an answer could not be sent: {status}");
+                    if self.logged.unsent.admits(self.now) {
+                        log::error!("an answer could not be sent: {status}");
+                    }
                     false
                 }
             },
