@@ -220,7 +220,7 @@ impl Plugin {
         let busy = self.loading.is_busy() || self.chores.is_busy();
         self.set_tick(if busy || !self.flights.is_empty() {
             FAST_TICK
-        } else if self.status.live.is_none() {
+        } else if self.status.live.is_none() && !self.status.unpublished {
             START_TICK
         } else {
             let usage = self.settings.usage.flush_interval;

@@ -35,7 +35,7 @@ impl Scores {
         };
         let mut members = Vec::new();
         let mut rest = packed;
-        while !rest.is_empty() {
+        while !rest.is_empty() && members.len() < MAX_MEMBERS {
             let (member, score) = entry(&mut rest)?;
             if let Some(end) = end(score) {
                 members.push((Sha256Hash::of(member), end));
