@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import requests
-from customers import SDKS, TWO_MINUTES, Customers, Plan, Receipt
-from link import Link
 
 import clusters
 import writers
+from customers import SDKS, TWO_MINUTES, Customers, Plan, Receipt
 from edge import TRAP, get, trap_count
+from link import Link
 from model import State, Team, etag_of, stored_text
 from settings import FAULTS_WASM, Settings
 from stack import Stack, StackError
