@@ -93,6 +93,7 @@ VALUES = {
         "refused",
         "malformed",
         "too_big",
+        "misdirected",
     },
     ("flag_definitions_etag_total", "result"): {"hit", "miss", "none", "redis_missing", "redis_error"},
     ("flag_definitions_cache_total", "result"): {"hit", "miss", "error"},
