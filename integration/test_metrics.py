@@ -70,6 +70,7 @@ METRICS = {
     "flag_definitions_usage_total": {"state"},
     "flag_definitions_loader_total": {"event"},
     "flag_definitions_snapshot_age_seconds": set(),
+    "flag_definitions_watermark_age_seconds": set(),
 }
 OF_TEAMS = {
     "flag_definitions_team_answers_total": {"team", "status"},

@@ -123,6 +123,9 @@ const TEAM_STATUSES: [u16; 6] = [200, 304, 402, 429, 500, 503];
 /// snapshot, since the start.
 pub const SNAPSHOT_AGE_SECONDS: &str = "flag_definitions_snapshot_age_seconds";
 
+/// Age of the newest watermark, in seconds; before the first, since the start. No publisher writes any yet.
+pub const WATERMARK_AGE_SECONDS: &str = "flag_definitions_watermark_age_seconds";
+
 impl Metric {
     /// The counters that are always there, in the order of their slots in [`Counts`].
     fn common() -> impl Iterator<Item = Self> {

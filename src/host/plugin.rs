@@ -276,7 +276,7 @@ impl Plugin {
         let since_start = now.since(*self.started_at.get_or_insert(now));
         let live = self.status.live.as_ref();
         let age = live.map_or(since_start, |live| live.age(now));
-        self.recorder.flush(age.as_secs());
+        self.recorder.flush(age.as_secs(), since_start.as_secs());
     }
 
     fn set_tick(&mut self, period: Duration) {

@@ -2,7 +2,7 @@
 
 use super::abi::{self, MetricKind, Status};
 use crate::directory::TeamId;
-use crate::metrics::{Counts, Metric, SNAPSHOT_AGE_SECONDS};
+use crate::metrics::{Counts, Metric, SNAPSHOT_AGE_SECONDS, WATERMARK_AGE_SECONDS};
 
 /// Metric ids of one root context, and what was not told to Envoy yet.
 #[derive(Debug)]
@@ -10,6 +10,7 @@ pub struct Recorder {
     teams: Vec<TeamId>,
     counters: Vec<u32>,
     snapshot_age: Option<u32>,
+    watermark_age: Option<u32>,
     counts: Counts,
 }
 
@@ -20,6 +21,7 @@ impl Recorder {
             teams: teams.to_vec(),
             counters: Vec::new(),
             snapshot_age: None,
+            watermark_age: None,
             counts: Counts::new(teams),
         }
     }
@@ -30,6 +32,10 @@ impl Recorder {
             .map(|metric| abi::define_metric(MetricKind::Counter, &metric.name()))
             .collect::<Result<_, _>>()?;
         self.snapshot_age = Some(abi::define_metric(MetricKind::Gauge, SNAPSHOT_AGE_SECONDS)?);
+        self.watermark_age = Some(abi::define_metric(
+            MetricKind::Gauge,
+            WATERMARK_AGE_SECONDS,
+        )?);
         Ok(())
     }
 
@@ -44,14 +50,19 @@ impl Recorder {
     }
 
     /// Tells Envoy. A count that Envoy refuses is lost: metrics must not hold up anything.
-    pub fn flush(&mut self, snapshot_age_seconds: u64) {
+    pub fn flush(&mut self, snapshot_age_seconds: u64, watermark_age_seconds: u64) {
         for (slot, sum) in self.counts.drain() {
             if let Some(id) = self.counters.get(slot) {
                 let _ = abi::increment_metric(*id, sum);
             }
         }
-        if let Some(id) = self.snapshot_age {
-            let _ = abi::record_metric(id, snapshot_age_seconds);
+        for (id, seconds) in [
+            (self.snapshot_age, snapshot_age_seconds),
+            (self.watermark_age, watermark_age_seconds),
+        ] {
+            if let Some(id) = id {
+                let _ = abi::record_metric(id, seconds);
+            }
         }
     }
 }
