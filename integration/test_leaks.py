@@ -166,7 +166,8 @@ def test_everything_happened(session: Session) -> None:
     assert {a.status_code for a in session.answers} >= {200, 400, 401, 402, 403, 404, 405, 500, 503}
     assert len(found_in(" ".join(CREDENTIALS), CREDENTIALS)) == len(CREDENTIALS)
     log = session.stack.log("envoy")
-    for line in ('"reason":"secret_invalid"', '"reason":"payload_undecodable"', '"reason":"timeout"'):
+    # Lines are bounded in a second, so not every request has one.
+    for line in ('"reason":"secret_invalid"', '"reason":"payload_undecodable"'):
         assert line in log, line
 
 
