@@ -19,9 +19,11 @@ export SNAPSHOT CONFIG UPSTREAM CONCURRENCY
 
 # Stamps: a finished installation is not looked at again until its pin changes.
 VENV := .venv/installed
+NODE_PACKAGES := integration/node/node_modules/installed
 RUST := .tools/rust
 NEXTEST := .tools/nextest
 WASM_BINDGEN := .tools/wasm-bindgen
+CARGO_FUZZ := .tools/cargo-fuzz
 
 .PHONY: help
 help: ## Show this list
@@ -37,8 +39,8 @@ help: ## Show this list
 # === Parts ===
 
 .PHONY: setup
-setup: $(VENV) $(RUST) $(NEXTEST) $(WASM_BINDGEN) stack-packages ## Install everything the other targets need
-	@$(SETUP) packages node wrk
+setup: $(VENV) $(NODE_PACKAGES) $(RUST) $(NEXTEST) $(WASM_BINDGEN) $(CARGO_FUZZ) stack-packages ## Install everything the other targets need
+	@$(SETUP) packages node wrk g++
 
 .PHONY: stack-packages
 stack-packages:
@@ -46,6 +48,11 @@ stack-packages:
 
 $(VENV): integration/requirements.txt $(SETUP)
 	$(SETUP) python
+	@touch $@
+
+$(NODE_PACKAGES): integration/node/package-lock.json $(SETUP)
+	@$(SETUP) packages node
+	$(SETUP) node-packages
 	@touch $@
 
 $(RUST): rust-toolchain.toml $(SETUP)
@@ -58,6 +65,10 @@ $(NEXTEST): $(SETUP)
 
 $(WASM_BINDGEN): $(SETUP)
 	$(SETUP) wasm-bindgen
+	@mkdir -p $(@D) && touch $@
+
+$(CARGO_FUZZ): $(SETUP)
+	$(SETUP) fuzz
 	@mkdir -p $(@D) && touch $@
 
 # === Build ===
@@ -105,7 +116,7 @@ test-node: $(RUST) $(WASM_BINDGEN)
 
 # Real Envoy, Redis, webdis and SDKs.
 .PHONY: test-integration
-test-integration: build build-faults $(VENV) stack-packages
+test-integration: build build-faults $(VENV) $(NODE_PACKAGES) stack-packages
 	.venv/bin/pytest integration
 
 .PHONY: lint
@@ -121,7 +132,26 @@ bench: build $(VENV) stack-packages ## Measure against Envoy's own limit; writes
 	@$(SETUP) packages wrk
 	$(PYTHON) bench/run.py
 
+FUZZ_TARGETS := value resp request snapshot
+FUZZ_SECONDS ?= 60
+
+# The sanitizer is behind an unstable flag, which RUSTC_BOOTSTRAP lets the pinned stable compiler take. Of two folders
+# libFuzzer writes what it finds into the first: the corpus in the repository stays as it is.
+.PHONY: fuzz
+fuzz: export RUSTC_BOOTSTRAP := 1
+# Freed memory that the sanitizer holds back counts towards the limit.
+fuzz: export ASAN_OPTIONS := quarantine_size_mb=64
+fuzz: $(RUST) $(CARGO_FUZZ) ## Fuzz each reader of foreign bytes for FUZZ_SECONDS (60)
+	@$(SETUP) packages g++
+	.tools/bin/cargo-fuzz build
+	@for target in $(FUZZ_TARGETS); do \
+	  echo "=== $$target: $(FUZZ_SECONDS) s ==="; \
+	  mkdir -p fuzz/found/$$target; \
+	  .tools/bin/cargo-fuzz run $$target fuzz/found/$$target fuzz/corpus/$$target -- \
+	    -max_total_time=$(FUZZ_SECONDS) -timeout=5 -rss_limit_mb=1024 -max_len=4096 -malloc_limit_mb=32; \
+	done
+
 .PHONY: clean
 clean: ## Remove everything built or installed here; refuses while a stack is up
 	@! compgen -G '.run/*/pids.json' >/dev/null || { echo 'error: a stack is up, see .run/; stop it first' >&2; exit 1; }
-	rm -rf target .venv .tools .run .ruff_cache integration/.pytest_cache
+	rm -rf target fuzz/target fuzz/found .venv .tools .run .ruff_cache integration/.pytest_cache integration/node/node_modules

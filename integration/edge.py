@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import http.client
 import json
 import re
 import socket
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +26,9 @@ PATH = "/flags/definitions"
 PATHS = [PATH, PATH + "/", "/api/feature_flag/local_evaluation", "/api/feature_flag/local_evaluation/"]
 TOKEN = "phc_sample_team_one"
 SECRET = "phs_sample_team_one_secret"
+# For tests that ask more often than a team may.
+UNLIMITED = {"rate_limit": {"enabled": False}}
+NEGATIVE_TTL = 1.1  # seconds: the default, and a little more
 TRAP = {"x-flag-definitions-trap": "1"}  # works in the faults build alone
 
 MISS = (
@@ -153,12 +158,94 @@ def callouts(stack: Stack) -> int:
     return stack.stats()["cluster.flag_definitions_redis.upstream_rq_total"]
 
 
+def wait_until_all(stack: Stack, true: Callable[[], bool], timeout: float = 10.0) -> None:
+    """Until it was true for 1.5 s: workers bring their copies of shared state up to date once a second."""
+    deadline = time.monotonic() + timeout
+    since = time.monotonic()
+    while time.monotonic() - since < 1.5:
+        if not true():
+            since = time.monotonic()
+        assert time.monotonic() < deadline, f"not true for all workers within {timeout} s"
+        time.sleep(0.05)
+
+
+class Tally:
+    """What the filter has counted since this was made. Only requests to its own paths may be sent, and
+    each has to be answered."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.before: dict[str, float] = {}
+        self._wait_until_told()
+        self.before = self._series()
+
+    def after(self, requests: int) -> Tally:
+        """Waits until workers have told of all requests; so many must have been answered or forwarded."""
+        self._wait_until_told()
+        assert self.decided() == requests
+        return self
+
+    def decided(self) -> float:
+        return self.count("answers") + self.count("forwarded")
+
+    def _wait_until_told(self) -> None:
+        """Workers tell their counts about once a second: an answer's together with what led to it."""
+        before, self.before = self.before, {}
+        try:
+            self.stack.wait_until(
+                lambda: self.decided() == self.stack.stats()["http.edge.downstream_rq_total"]
+            )
+        finally:
+            self.before = before
+
+    def lookups(self) -> float:
+        return self.count("callouts", store="identity")
+
+    def count(self, name: str, **labels: str) -> float:
+        wanted = [f'{key}="{value}"' for key, value in labels.items()]
+        return sum(
+            value - self.before.get(series, 0)
+            for series, value in self._series().items()
+            if series.startswith(f"flag_definitions_{name}_total{{") and all(w in series for w in wanted)
+        )
+
+    def _series(self) -> dict[str, float]:
+        lines = (line.rpartition(" ") for line in self.stack.prometheus().splitlines())
+        return {name: float(value) for name, _, value in lines if name.startswith("flag_definitions_")}
+
+
+class Client:
+    """Sends GETs over connections that it keeps, one after the other."""
+
+    def __init__(self, stack: Stack, connections: int = 1) -> None:
+        port = stack.settings.edge_port
+        each = range(connections)
+        self.connections = [http.client.HTTPConnection("127.0.0.1", port, timeout=10) for _ in each]
+        self.sent = 0
+
+    def get(self, token: str, secret: str, etag: str | None = None) -> http.client.HTTPResponse:
+        """The answer; its body was read."""
+        connection = self.connections[self.sent % len(self.connections)]
+        self.sent += 1
+        headers = {"Authorization": f"Bearer {secret}"} | ({"If-None-Match": etag} if etag else {})
+        connection.request("GET", f"{PATH}?token={token}", headers=headers)
+        answer = connection.getresponse()
+        answer.read()
+        return answer
+
+    def close(self) -> None:
+        for connection in self.connections:
+            connection.close()
+
+
 @dataclass
 class Upstream:
-    """A small HTTP service behind the filter that answers with what it was asked."""
+    """A small HTTP service behind the filter. It answers with what it was asked, or with `answer`."""
 
     port: int
     requests: list[dict[str, Any]] = field(default_factory=list)
+    answer: tuple[int, dict[str, str], bytes] | None = None  # status, headers, body
+    on_request: Callable[[], None] = lambda: None
 
     @property
     def address(self) -> str:
@@ -178,8 +265,11 @@ def upstream() -> Iterator[Upstream]:
             seen.requests.append(
                 {"method": self.command, "path": self.path, "headers": headers, "body": body}
             )
-            self.send_response(299)
-            self.send_header("x-upstream", "yes")
+            seen.on_request()
+            status, more, body = seen.answer or (299, {"x-upstream": "yes"}, body)
+            self.send_response(status)
+            for name, value in more.items():
+                self.send_header(name, value)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             if self.command != "HEAD":

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -71,7 +71,14 @@ def start_time(pid: int) -> str | None:
     return None if fields[0] in "ZX" else fields[19]
 
 
-def start(name: str, command: Sequence[object], directory: Path, pass_fds: Sequence[int] = ()) -> Process:
+def start(
+    name: str,
+    command: Sequence[object],
+    directory: Path,
+    pass_fds: Sequence[int] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Process:
+    """Starts a program in `directory`. `environment` comes on top of this process's own."""
     log = directory / f"{name}.log"
     with log.open("ab") as out:
         child = subprocess.Popen(
@@ -83,6 +90,7 @@ def start(name: str, command: Sequence[object], directory: Path, pass_fds: Seque
             # Ctrl-C in the terminal must reach the launcher alone, which then stops the rest in order.
             start_new_session=True,
             pass_fds=pass_fds,
+            env=os.environ | (environment or {}),
         )
     # Popen would warn about a child it did not reap; `start_time` reaps it.
     child.returncode = 0

@@ -5,8 +5,11 @@ from __future__ import annotations
 import ipaddress
 import json
 import string
+import textwrap
+from pathlib import Path
 from typing import Any
 
+from clusters import Cluster
 from settings import LOCAL_CONFIG, ROOT, Settings, split_host_port
 
 # A plugin configuration: a document, a text that is used as it is, or None for the built-in one.
@@ -23,16 +26,24 @@ def webdis(settings: Settings, login_port: int) -> str:
     return _fill("envoy/webdis.json", settings, REDIS_LOGIN_PORT=login_port)
 
 
-def bootstrap(settings: Settings) -> str:
+def upstash_secret(settings: Settings, token_file: Path) -> str:
+    return _fill("envoy/upstash-secret.yaml", settings, UPSTASH_TOKEN_FILE=token_file)
+
+
+def bootstrap(settings: Settings, *more: Cluster) -> str:
+    """The bootstrap with these clusters beside its own."""
     kind, endpoints = "STATIC", []
     if settings.upstream:
         host, port = split_host_port(settings.upstream)
         kind = "STATIC" if _is_ip(host) else "STRICT_DNS"
         address = {"socket_address": {"address": host, "port_value": port}}
         endpoints = [{"lb_endpoints": [{"endpoint": {"address": address}}]}]
-    return _fill(
+    text = _fill(
         "envoy/bootstrap.yaml", settings, UPSTREAM_TYPE=kind, UPSTREAM_ENDPOINTS=json.dumps(endpoints)
     )
+    # The list of clusters is the last thing in it.
+    further = [_fill(cluster.example, settings, **cluster.values) for cluster in more]
+    return text + textwrap.indent("".join(further), "  ")
 
 
 def listeners(settings: Settings, config: PluginConfig) -> str:

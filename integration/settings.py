@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from clusters import Cluster
 from processes import StackError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,8 +28,11 @@ class Settings:
     admin_port: int = 9901
     health_port: int = 10001
     redis_port: int = 16379
-    webdis_port: int = 17379
+    webdis_port: int = 17379  # of the gateway, whichever it is
     snapshot: Path | None = SAMPLE_SNAPSHOT  # None: publish nothing
+    gateway: Literal["webdis", "upstash"] = "webdis"  # what speaks HTTP in front of Redis
+    clusters: tuple[Cluster, ...] = ()  # further ones of Envoy
+    environment: dict[str, str] = field(default_factory=dict)  # what Envoy has besides the launcher's
     config: dict[str, Any] | str | None = None  # a string is used as it is; None: LOCAL_CONFIG
     upstream: str | None = None  # host:port
     concurrency: int = 2
@@ -36,6 +40,8 @@ class Settings:
     publisher: Path = PUBLISHER
     envoy: Path = ROOT / ".venv/bin/envoy"
     log_level: str = "info"  # of the filter; Envoy itself logs warnings
+    durable: bool = False  # Redis keeps what it acknowledged when it is restarted or killed
+    drain_seconds: int = 600  # how long Envoy lets go on what a new listener or a drain replaces
 
     PORTS = ("edge_port", "admin_port", "health_port", "redis_port", "webdis_port")
 

@@ -3,13 +3,16 @@
 #
 #   integration/setup.sh packages redis-server webdis   Debian packages, by the command they bring
 #   integration/setup.sh python                         .venv/ from integration/requirements.txt
+#   integration/setup.sh node-packages                 integration/node/node_modules/ from its package-lock.json
 #   integration/setup.sh rust                           the wasm targets of the pinned toolchain
 #   integration/setup.sh nextest | wasm-bindgen         into .tools/, unless the machine has them
+#   integration/setup.sh fuzz                           cargo-fuzz, into .tools/
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 WASM_BINDGEN=0.2.130 # the runner must be of the same version as the crate in Cargo.lock
 NEXTEST=0.9.143
+CARGO_FUZZ=0.13.2
 
 fail() {
   echo "error: $*" >&2
@@ -40,6 +43,11 @@ python() {
   .venv/bin/pip install --quiet --disable-pip-version-check --requirement integration/requirements.txt
 }
 
+node-packages() {
+  command -v npm >/dev/null || packages npm
+  npm ci --prefix integration/node --no-audit --no-fund --loglevel=error
+}
+
 rust() {
   command -v rustup >/dev/null || fail "rustup is missing, see https://rustup.rs"
   local installed
@@ -57,6 +65,11 @@ wasm-bindgen() {
   # Without --locked: its lock file names a dependency version that does not exist any more.
   [[ "$(.tools/bin/wasm-bindgen --version 2>/dev/null)" == "wasm-bindgen $WASM_BINDGEN" ]] ||
     cargo install wasm-bindgen-cli --version "$WASM_BINDGEN" --root .tools
+}
+
+fuzz() {
+  [[ "$(.tools/bin/cargo-fuzz --version 2>/dev/null)" == "cargo-fuzz $CARGO_FUZZ" ]] ||
+    cargo install cargo-fuzz --version "$CARGO_FUZZ" --locked --root .tools
 }
 
 "$@"

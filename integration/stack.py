@@ -1,4 +1,4 @@
-"""The local stack: Redis, webdis and Envoy with the filter, on loopback.
+"""The local stack: Redis, webdis (or a stand-in for Upstash) and Envoy with the filter, on loopback.
 
 As a program it is behind `make run`, `make up` and `make down`; as a module, the tests start one per
 need (`with Stack(Settings.on_free_ports()) as stack: ...`). All state and logs are in .run/<EDGE_PORT>/.
@@ -24,6 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import certificate
+import clusters
 import processes
 import redis
 import render
@@ -31,14 +33,16 @@ from processes import Process, StackError
 from settings import ROOT, SAMPLE_SNAPSHOT, SAMPLES, Settings, check_port_free
 
 RELAY = ROOT / "integration/redis_login.py"
+UPSTASH = ROOT / "integration/upstash.py"
 
 # Development passwords; envoy/redis/users.acl holds their hashes. Redis listens on loopback only.
 PUBLISHER_PASSWORD = "publisher-development"
 FILTER_PASSWORD = "filter-development"
+UPSTASH_TOKEN = "upstash-development"
 
 READY_TIMEOUT = 30.0  # seconds
 # Stopped in this order: those that ask before those that answer.
-STOP_ORDER = ["envoy", "webdis", "redis-login", "redis"]
+STOP_ORDER = ["envoy", "webdis", "upstash", "redis-login", "redis"]
 
 
 @dataclass
@@ -64,7 +68,7 @@ class Stack:
         """Starts everything, or nothing: what was started before a failure is stopped again."""
         with self.all_or_nothing():
             self.start_redis()
-            self.start_webdis()
+            self.start_gateway()
             if self.settings.snapshot:
                 self.publish(self.settings.snapshot)
             if self.settings.snapshot == SAMPLE_SNAPSHOT:
@@ -102,17 +106,19 @@ class Stack:
         self._start(
             "redis",
             [tool("redis-server"), "--port", self.settings.redis_port, "--bind", "127.0.0.1"]
-            + ["--save", "", "--appendonly", "no", "--aclfile", "users.acl"],
+            + ["--save", "", "--appendonly", "yes" if self.settings.durable else "no"]
+            + ["--appendfsync", "always", "--aclfile", "users.acl"],
         )
         self._wait_for("redis", lambda: bool(self.redis.ping()))
 
+    def start_gateway(self) -> None:
+        """Starts what speaks HTTP in front of Redis: webdis or the stand-in for Upstash."""
+        {"webdis": self.start_webdis, "upstash": self.start_upstash}[self.settings.gateway]()
+
     def start_webdis(self) -> None:
         self._prepare()
-        run_dir = self.settings.run_dir
         if "redis-login" not in self.processes:
-            password = run_dir / "redis-login.password"
-            password.touch(mode=0o600)
-            password.write_text(FILTER_PASSWORD)
+            password = self._write_secret("redis-login.password", FILTER_PASSWORD)
             # The relay inherits the listening socket, so nobody can take its port in between.
             with socket.create_server(("127.0.0.1", 0)) as listener:
                 self.login_port = listener.getsockname()[1]
@@ -127,19 +133,45 @@ class Stack:
         self._start("webdis", [tool("webdis"), "webdis.json"])
         self._wait_for("webdis", lambda: self.http(f"{self.webdis_url}/PING.raw")[0] == 200)
 
+    def start_upstash(self) -> None:
+        self._prepare()
+        run_dir = self.settings.run_dir
+        if not (run_dir / "stand-in.pem").exists():
+            certificate.create(run_dir)
+            self.write_upstash_token(UPSTASH_TOKEN)
+        self._start(
+            "upstash",
+            [sys.executable, UPSTASH, "--port", self.settings.webdis_port, "--certificate", "stand-in.pem"]
+            + ["--redis-port", self.settings.redis_port, "--user", "flag_definitions_filter"]
+            + ["--password-file", self._write_secret("upstash.password", FILTER_PASSWORD)]
+            + ["--token-file", self._write_secret("upstash.expected", UPSTASH_TOKEN)],
+        )
+        self._wait_for("upstash", lambda: accepts_connections(self.settings.webdis_port))
+
+    def write_upstash_token(self, token: str) -> None:
+        """Gives Envoy the token that it sends to the gateway. A running Envoy picks it up."""
+        token_file = self._write_secret("upstash.token", token)
+        self._write("upstash-secret.yaml", render.upstash_secret(self.settings, token_file))
+
     def start_envoy(self, wait_ready: bool = True) -> None:
         """Starts Envoy; with `wait_ready` returns when the filter has its first snapshot."""
         self._prepare()
         settings = self.settings
         require(settings.wasm)
-        self._write("bootstrap.yaml", render.bootstrap(settings))
+        more = list(settings.clusters)
+        if settings.gateway == "upstash":
+            trusted_ca, secret = settings.run_dir / "stand-in.pem", settings.run_dir / "upstash-secret.yaml"
+            more.append(clusters.upstash(settings.webdis_port, trusted_ca, secret))
+        self._write("bootstrap.yaml", render.bootstrap(settings, *more))
         self.write_listeners(settings.config)
         self._start(
             "envoy",
             [require(settings.envoy, "make setup"), "--config-path", "bootstrap.yaml"]
             # Hot restart would tie Envoy to the shell that launched it, and two stacks to each other.
             + ["--disable-hot-restart", "--concurrency", settings.concurrency]
+            + ["--drain-time-s", settings.drain_seconds]
             + ["--log-level", "warning", "--component-log-level", f"wasm:{settings.log_level}"],
+            environment=settings.environment,
         )
         if wait_ready:
             self._wait_for("envoy", self.ready)
@@ -147,13 +179,15 @@ class Stack:
             self._wait_for("envoy", lambda: self.http(f"{self.admin_url}/ready")[0] == 200)
 
     def restart(self, name: str) -> None:
-        """Starts a part that was stopped or killed. Redis comes back empty."""
+        """Starts a part that was stopped or killed. Redis comes back empty unless it is durable."""
         if name in self.processes:
             self.processes.pop(name).stop()
-        {"redis": self.start_redis, "webdis": self.start_webdis, "envoy": self.start_envoy}[name]()
+        starts = {"redis": self.start_redis, "envoy": self.start_envoy}
+        starts |= {"webdis": self.start_webdis, "upstash": self.start_upstash}
+        starts[name]()
 
     def stop_part(self, name: str) -> None:
-        """Stops one of `redis`, `webdis`, `envoy`; `restart` brings it back."""
+        """Stops one of `redis`, `webdis`, `upstash`, `envoy`; `restart` brings it back."""
         self.processes.pop(name).stop()
 
     def pause(self, name: str) -> None:
@@ -309,8 +343,21 @@ class Stack:
     def _write(self, name: str, text: str) -> None:
         processes.replace(self.settings.run_dir / name, text)
 
-    def _start(self, name: str, command: list[object], pass_fds: tuple[int, ...] | list[int] = ()) -> None:
-        self.processes[name] = processes.start(name, command, self.settings.run_dir, pass_fds)
+    def _write_secret(self, name: str, text: str) -> Path:
+        path = self.settings.run_dir / name
+        path.touch(mode=0o600)
+        path.write_text(text)
+        return path
+
+    def _start(
+        self,
+        name: str,
+        command: list[object],
+        pass_fds: tuple[int, ...] | list[int] = (),
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        run_dir = self.settings.run_dir
+        self.processes[name] = processes.start(name, command, run_dir, pass_fds, environment)
         # At once: `down` must find it even when this launcher is killed in the next moment.
         processes.save(self._pids, list(self.processes.values()))
 
@@ -340,6 +387,14 @@ class Stack:
 
 def definitions_key(team_id: int) -> str:
     return f"posthog:1:cache/teams/{team_id}/feature_flags/flags_with_cohorts.json"
+
+
+def accepts_connections(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def tool(name: str) -> str:

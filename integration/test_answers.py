@@ -8,7 +8,7 @@ import time
 import pytest
 import requests
 
-from edge import MISS, PATH, PATHS, SECRET, TOKEN, callouts, get, upstream
+from edge import MISS, NEGATIVE_TTL, PATH, PATHS, SECRET, TOKEN, callouts, get, upstream
 from settings import Settings
 from stack import Stack, definitions_key
 
@@ -154,6 +154,7 @@ def test_503_when_there_is_no_payload(samples: Stack) -> None:
 def test_500_when_the_payload_cannot_be_read(samples: Stack) -> None:
     key = definitions_key(3)
     samples.redis.set(key, b"\x00nonsense")
+    time.sleep(NEGATIVE_TTL)
     try:
         answer = get(samples, "phc_sample_team_three", "phs_sample_team_three_secret")
     finally:

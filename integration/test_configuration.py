@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from edge import get, trap_count
+from edge import UNLIMITED, get, trap_count
 from settings import Settings
 from stack import Stack, StackError, definitions_key
 
@@ -34,7 +34,7 @@ def test_a_bad_update_leaves_the_old_configuration_serving(samples: Stack) -> No
 
 
 def test_a_configuration_change_under_load_gives_no_wrong_answer_and_one_loader() -> None:
-    with Stack(Settings.on_free_ports()) as stack:
+    with Stack(Settings.on_free_ports(config=UNLIMITED)) as stack:
         etag = stack.redis.get(definitions_key(1) + ":etag").decode()
         stop = threading.Event()
         wrong: list[object] = []
@@ -60,7 +60,7 @@ def test_a_configuration_change_under_load_gives_no_wrong_answer_and_one_loader(
             thread.start()
         try:
             for age in ["1s", "3s", "1500ms", "2s"]:
-                assert stack.change_config({"snapshot": {"etag_max_age": age}})
+                assert stack.change_config(UNLIMITED | {"snapshot": {"etag_max_age": age}})
                 stop.wait(1.0)
             polls = stack.metric("flag_definitions_callouts_total", store="snapshot")
             stop.wait(5.0)

@@ -4,6 +4,7 @@ the real Envoy to validate."""
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,16 @@ def test_a_trap_reloads_the_vm_and_both_listeners_share_it(
     assert plugin.get("role", "filter") == ("health" if listener == "health" else "filter")
 
 
+def plugin_configuration(listeners: list[Any], listener: str) -> dict[str, Any]:
+    config = wasm_filter(connection_manager(listeners, listener))["typed_config"]["config"]
+    return json.loads(config["configuration"]["value"])
+
+
+def test_both_listeners_read_the_same_shared_data(envoy: tuple[Any, list[Any]]) -> None:
+    health = plugin_configuration(envoy[1], "health")
+    assert health == plugin_configuration(envoy[1], "edge") | {"role": "health"}
+
+
 def test_an_idle_stream_is_answered_like_posthog_s_timeout(envoy: tuple[Any, list[Any]]) -> None:
     (mapper,) = connection_manager(envoy[1], "edge")["local_reply_config"]["mappers"]
     assert mapper["status_code"] == 503
@@ -144,6 +155,9 @@ def test_both_deployments_turn_the_same_labels_into_tags() -> None:
     local = local_configuration()[0]["stats_config"]
     contour = yaml.safe_load(contour_files()["envoy.yaml"])["stats_config"]
     assert local == contour
+    # Without its tag a label stays a part of the metric's name.
+    labels = set(re.findall(r";(\w+)=\{", (ROOT / "src/metrics.rs").read_text()))
+    assert labels == {tag["tag_name"] for tag in local["stats_tags"]}
     assert all(
         tag["regex"].startswith(r"^wasmcustom\.flag_definitions_") and f";{tag['tag_name']}=" in tag["regex"]
         for tag in local["stats_tags"]
@@ -168,7 +182,13 @@ def test_the_pod_drains_before_it_ends_and_is_probed_on_the_health_listener() ->
     drain = envoy["lifecycle"]["preStop"]["exec"]["command"][-1]
     assert "POST /drain_listeners?inboundonly&graceful" in drain
     assert "--disable-hot-restart" in envoy["command"]
-    assert pod["terminationGracePeriodSeconds"] > 20
+    # Time for the drain and for two attempts to send what was counted last.
+    drain_time = int(envoy["command"][envoy["command"].index("--drain-time-s") + 1])
+    listeners = yaml.safe_load(contour_files()["envoy.yaml"])["static_resources"]["listeners"]
+    flush_interval = plugin_configuration(listeners, "edge")["usage"]["flush_interval"]
+    pause = int(drain.rpartition("sleep ")[2])
+    assert pause > drain_time + 2 * int(flush_interval.removesuffix("s"))
+    assert pod["terminationGracePeriodSeconds"] >= pause + 10
 
 
 def test_webdis_listens_on_loopback_and_logs_in_as_the_filter_s_user() -> None:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import queue
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import requests
 
+import clusters
 from edge import (
+    MISS,
     TIMEOUT,
+    UNLIMITED,
     Crowd,
     authenticated_get,
     callouts,
@@ -102,7 +111,7 @@ def test_more_needs_than_callouts_are_answered_and_nothing_traps() -> None:
 
 
 def test_one_team_with_many_etags_does_not_take_all_callouts() -> None:
-    with Stack(Settings.on_free_ports(concurrency=1)) as stack:
+    with Stack(Settings.on_free_ports(concurrency=1, config=UNLIMITED)) as stack:
         stack.pause("redis")
         answers = in_background(*[lambda n=n: get(stack, etag=f'"{n}"') for n in range(300)])
         assert {answer.result(timeout=20).status_code for answer in answers} == {503}
@@ -113,7 +122,7 @@ def test_one_team_with_many_etags_does_not_take_all_callouts() -> None:
 
 def test_followers_are_answered_although_all_leaders_leave_and_the_circuit_breaker_is_full() -> None:
     """The leaders' callouts are still under way when they are sent again for the others."""
-    config = {"redis": {"default": {"timeout": "5s"}}}
+    config = UNLIMITED | {"redis": {"default": {"timeout": "5s"}}}
     teams, followers = 180, 3
     with Stack(Settings.on_free_ports(concurrency=1, config=config)) as stack:
         publish(stack, document(*[team(n, f"phc_{n}", f"phs_{n}") for n in range(1, teams + 1)]))
@@ -138,12 +147,89 @@ def test_followers_are_answered_although_all_leaders_leave_and_the_circuit_break
         assert trap_count(stack) == 0
 
 
+@dataclass
+class CrossingGateway:
+    """Passes commands on to webdis and, when told to, gives each of two clients the other's reply."""
+
+    webdis_port: int
+    port: int = 0
+    crossing: bool = False
+
+    @contextmanager
+    def running(self) -> Iterator[CrossingGateway]:
+        gateway, lock = self, threading.Lock()
+        waiting: list[tuple[bytes, queue.Queue[bytes]]] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                command = self.rfile.read(int(self.headers["content-length"]))
+                url = f"http://127.0.0.1:{gateway.webdis_port}/"
+                reply = requests.post(url, command, timeout=10).content
+                if gateway.crossing:
+                    mine: queue.Queue[bytes] = queue.Queue()
+                    with lock:
+                        waiting.append((reply, mine))
+                        if len(waiting) == 2:
+                            (first, one), (second, other) = waiting
+                            one.put(second)
+                            other.put(first)
+                            waiting.clear()
+                    reply = mine.get(timeout=10)
+                self.send_response(200)
+                self.send_header("content-length", str(len(reply)))
+                self.end_headers()
+                self.wfile.write(reply)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        server.daemon_threads = True
+        self.port = server.server_port
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield self
+        finally:
+            server.shutdown()
+            server.server_close()
+
+
+def test_nobody_gets_what_the_gateway_delivers_to_the_wrong_request() -> None:
+    """As webdis 0.1.9 does with a late reply: whoever has that file descriptor by then gets it."""
+    ports = Settings.on_free_ports()
+    with CrossingGateway(ports.webdis_port).running() as gateway:
+        own = {"cluster": "flag_definitions_redis_dedicated", "timeout": "5s"}
+        config = {"redis": {"definitions": own}, "definitions": {"negative_ttl": "0s"}}
+        crossing = (clusters.dedicated_redis(gateway.port),)
+        with Stack(replace(ports, clusters=crossing, config=config)) as stack:
+            publish(stack, document(*[team(n, f"phc_{n}", f"phs_{n}") for n in (1, 2)]))
+            etags = [stack.put_definitions(n, {"flags": [{"key": f"of-team-{n}"}]}) for n in (1, 2)]
+
+            def ask(etag: str | None = None) -> list[tuple[int, str]]:
+                asks = [lambda n=n: get(stack, f"phc_{n}", f"phs_{n}", etag) for n in (1, 2)]
+                answers = [answer.result(timeout=20) for answer in in_background(*asks)]
+                return [(answer.status_code, answer.text) for answer in answers]
+
+            gateway.crossing = True
+            assert ask() == [(503, MISS)] * 2
+            assert ask(f'"{etags[0]}"') == [(503, MISS)] * 2
+            stack.wait_until(
+                lambda: stack.metric("flag_definitions_callouts_total", outcome="misdirected") == 4
+            )
+            gateway.crossing = False
+            for n, (status, text) in enumerate(ask(), start=1):
+                assert (status, json.loads(text)) == (200, {"flags": [{"key": f"of-team-{n}"}]})
+
+
 CROWD = 2_000
 
 
 @pytest.mark.parametrize("redis_comes_back", [True, False], ids=["answered", "timed out"])
 def test_a_crowd_that_waits_for_one_callout_is_answered_and_nothing_traps(redis_comes_back: bool) -> None:
-    config = {"redis": {"default": {"timeout": "10s" if redis_comes_back else "250ms"}}}
+    timeout = "10s" if redis_comes_back else "250ms"
+    config = UNLIMITED | {"redis": {"default": {"timeout": timeout}}}
     with Stack(Settings.on_free_ports(concurrency=1, config=config)) as stack:
         before = callouts(stack)
         stack.pause("redis")

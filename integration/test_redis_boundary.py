@@ -1,4 +1,5 @@
-"""What somebody who reaches webdis can do to Redis: read the snapshot and PostHog's cache, no more.
+"""What somebody who reaches webdis can do to Redis: read the snapshot and PostHog's cache, count usage and
+ask for rebuilds, no more.
 
 Everything goes through the real webdis. A second one with an open command list shows that the Redis
 user is the boundary, not webdis's list.
@@ -21,6 +22,15 @@ from stack import PUBLISHER_PASSWORD, Stack, tool
 SNAPSHOT = "flag_definitions:snapshot"
 PAYLOAD = "posthog:1:cache/teams/1/feature_flags/flags_with_cohorts.json"
 FOREIGN = "session:4711"
+CREDENTIAL = "posthog:auth_token:sha256$00"
+QUOTA = "@posthog/quota-limits/feature_flag_requests"
+USAGE = "posthog:local_evaluation_requests:1"
+USAGE_BY_SDK = "posthog:local_evaluation_requests:sdk:1:posthog-python"
+REBUILD = "flag_definitions:rebuild_requests"
+QUEUE = "celery"
+
+# To a command, and to one inside a script.
+NO_PERMISSION = (b"-NOPERM", b"-ERR The user executing the script can't ")
 
 PAIR = "return {redis.call('GET',KEYS[1]) or '', redis.call('GET',KEYS[2]) or ''}"
 
@@ -46,6 +56,8 @@ def stack(redis_and_webdis: Stack) -> Stack:
     redis_and_webdis.redis.mset(
         {SNAPSHOT: "manifest", PAYLOAD: b'{"flags":\r\n[]}\x00', PAYLOAD + ":etag": "etag", FOREIGN: "secret"}
     )
+    redis_and_webdis.redis.set(CREDENTIAL, "credential")
+    redis_and_webdis.redis.zadd(QUOTA, {"phc_limited": 2_000_000_000})
     return redis_and_webdis
 
 
@@ -91,6 +103,46 @@ def test_the_filter_reads_the_snapshot_and_the_time(webdis: Webdis) -> None:
     assert webdis.reply("TIME").startswith(b"*2\r\n")
 
 
+def test_the_filter_reads_credentials_and_quota(webdis: Webdis) -> None:
+    assert webdis.reply("GET", CREDENTIAL) == b"$10\r\ncredential\r\n"
+    limited = b"*1\r\n$11\r\nphc_limited\r\n"
+    assert webdis.reply("ZRANGEBYSCORE", QUOTA, "(1700000000", "+inf") == limited
+    script = "return redis.call('ZRANGEBYSCORE',KEYS[1],ARGV[1],'+inf')"
+    assert webdis.reply("EVAL_RO", script, 1, QUOTA, "(1700000000") == limited
+
+
+def test_the_filter_counts_usage_in_one_script(stack: Stack, webdis: Webdis) -> None:
+    """Each command that a flush may need: the batch is remembered, then counted, in one atomic step."""
+    batch = "flag_definitions:usage:process-1"
+    script = (
+        "if redis.call('EXISTS',KEYS[1])==1 and redis.call('GET',KEYS[1])==ARGV[1] then return 'seen' end "
+        "redis.call('SET',KEYS[1],ARGV[1]) "
+        "redis.call('PEXPIRE',KEYS[1],60000) redis.call('EXPIRE',KEYS[1],60) "
+        "for i=2,3 do redis.call('HINCRBY',KEYS[i],'14169312',2) end return 'counted'"
+    )
+    words = ("EVAL", script, 3, batch, USAGE, USAGE_BY_SDK, "7")
+    assert webdis.reply(*words) == b"$7\r\ncounted\r\n"
+    assert webdis.reply(*words) == b"$4\r\nseen\r\n"
+    assert stack.redis.hgetall(USAGE) == stack.redis.hgetall(USAGE_BY_SDK) == {b"14169312": b"2"}
+    assert stack.redis.ttl(batch) > 0 and stack.redis.ttl(USAGE) == -1
+
+
+def test_the_filter_notes_the_end_of_a_quota_period(webdis: Webdis) -> None:
+    key = "flag_definitions:quota_end:1"
+    script = (
+        "redis.call('HSET',KEYS[1],'at',redis.call('TIME')[1]) redis.call('EXPIRE',KEYS[1],60) "
+        "return {redis.call('HGET',KEYS[1],'at'), tostring(redis.call('EXISTS',KEYS[1]))}"
+    )
+    assert webdis.reply("EVAL", script, 1, key).endswith(b"$1\r\n1\r\n")
+
+
+def test_the_filter_asks_for_rebuilds(stack: Stack, webdis: Webdis) -> None:
+    assert webdis.reply("ZADD", REBUILD, "NX", 1700000000000, 42) == b":1\r\n"
+    assert webdis.reply("ZADD", REBUILD, "NX", 1800000000000, 42) == b":0\r\n"
+    assert stack.redis.zrange(REBUILD, 0, -1, withscores=True) == [(b"42", 1700000000000.0)]
+    assert webdis.reply("LPUSH", QUEUE, "{}") == b":1\r\n"
+
+
 WRITES = [
     ("SET", SNAPSHOT, "forged"),
     ("DEL", SNAPSHOT),
@@ -100,6 +152,19 @@ WRITES = [
     ("EVAL", f"return redis.call('SET','{SNAPSHOT}','forged')", 0),
     ("EVAL", "return redis.call('SET',KEYS[1],'forged')", 1, SNAPSHOT),
     ("SET", PAYLOAD, "forged"),
+    ("EVAL", "return redis.call('HSET',KEYS[1],'a','b')", 1, "flag_definitions:snapshot:1:0"),
+    ("EVAL", "return redis.call('XADD',KEYS[1],'*','a','b')", 1, "flag_definitions:changes"),
+    ("EVAL", f"return redis.call('SET','{CREDENTIAL}','forged')", 0),
+    ("SET", CREDENTIAL, "forged"),
+    ("ZADD", QUOTA, 2_000_000_000, "phc_victim"),
+    ("ZADD", FOREIGN + ":set", 1, "x"),
+    ("LPUSH", "celery-other", "{}"),
+    ("HINCRBY", "posthog:1:counter", 1, 1),
+    # Its own queues and counters it can fill, but not empty.
+    ("DEL", USAGE),
+    ("ZREM", REBUILD, 42),
+    ("RPOP", QUEUE),
+    ("EVAL", f"return redis.call('DEL','{USAGE}')", 0),
     ("EVAL", "return redis.call('FLUSHALL')", 0),
     ("FLUSHALL",),
     ("FLUSHDB",),
@@ -107,13 +172,14 @@ WRITES = [
 
 
 @pytest.mark.parametrize("words", WRITES, ids=lambda words: f"{words[0]}-{words[-1]}")
-def test_nothing_can_be_written(stack: Stack, webdis: Webdis, open_webdis: Webdis, words: tuple) -> None:
+def test_nothing_else_can_be_written(stack: Stack, webdis: Webdis, open_webdis: Webdis, words: tuple) -> None:
     before = stack.redis.dbsize()
     response = webdis.send(*words)
-    # webdis compares prefixes: enabling EVAL_RO lets EVAL through too, and Redis has to refuse it.
-    assert response.status_code == 403 or response.content.startswith(b"-NOPERM"), response.content
-    assert open_webdis.reply(*words).startswith(b"-NOPERM"), words
+    # What webdis lets through, Redis has to refuse: a script is opaque to webdis's own list.
+    assert response.status_code == 403 or response.content.startswith(NO_PERMISSION), response.content
+    assert open_webdis.reply(*words).startswith(NO_PERMISSION), words
     assert stack.redis.get(SNAPSHOT) == b"manifest"
+    assert stack.redis.get(CREDENTIAL) == b"credential"
     assert stack.redis.dbsize() == before
 
 
@@ -131,6 +197,7 @@ FOREIGN_READS = [
     ("EVAL_RO", "return redis.call('GET',KEYS[1])", 1, FOREIGN),
     # A key that the script does not declare is checked when it is read.
     ("EVAL_RO", f"return redis.call('GET','{FOREIGN}')", 0),
+    ("EVAL", f"return redis.call('GET','{FOREIGN}')", 0),
 ]
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 import requests
 
-from edge import document, get, health, publish, sha256, team, trap_count
+from edge import UNLIMITED, document, get, health, publish, sha256, team, trap_count
 from settings import Settings
 from stack import Stack, StackError
 
@@ -19,7 +19,7 @@ TWO = team(2, "phc_two", "phs_two")
 
 @pytest.fixture(scope="module")
 def stack() -> Stack:
-    with Stack(Settings.on_free_ports()) as stack:
+    with Stack(Settings.on_free_ports(config=UNLIMITED)) as stack:
         yield stack
         assert trap_count(stack) == 0
 

@@ -9,17 +9,24 @@
 //! | [`reply`] | every answer the filter can give, as data |
 //! | [`directory`] | who may read what: records, buckets, access rules |
 //! | [`snapshot`] | source document, manifest, pages, and the loader as a state machine |
-//! | [`definitions`] | the payload: keys, the (ETag, payload) pair, confirmed ETags |
+//! | [`identity`] | read-through of PostHog's own cache of teams and checked credentials |
+//! | [`limits`] | rate limits, and whose quota is used up |
+//! | [`definitions`] | the payload: encodings, the (ETag, payload) pair, the quota latch, the object store |
+//! | [`usage`] | counting what is billed, and bringing it to Redis once |
+//! | [`signal`] | asks for a rebuild of a payload that is missing |
 //! | [`redis`] | commands as data → one HTTP dialect per gateway → replies |
 //! | [`shared`] | the contract of Envoy's shared data, and its keys |
+//! | [`lease`] | who does a piece of work for the whole process |
+//! | [`recent`] | a small memory of what happened a short time ago |
 //! | [`metrics`] | every metric name, once |
-//! | [`time`] | the clock of ages and deadlines |
+//! | [`time`] | the clock of ages and deadlines, and the wall clock |
 //! | `host` | the shell: the only room that imports `proxy_wasm` |
 //!
 //! # How a request walks
 //! `host::stream` reads the headers once, as bytes; [`request::Request::parse`] says what is asked;
 //! [`pipeline::start`] answers, forwards, or names what must be read from Redis; `host::flights` reads
-//! it once for everybody who waits for the same; [`pipeline::resume`] answers.
+//! it once for everybody who waits for the same; [`pipeline::resume`] answers. What is billed or missing is
+//! noted there; `host::chores` sends it on a later tick, so that no request waits for it.
 //!
 //! Every room but `host` is pure: plain data in, plain data out, time as an argument. The publisher
 //! and the tests under Node use the crate without `host`.
@@ -38,14 +45,20 @@
 pub mod config;
 pub mod definitions;
 pub mod directory;
+pub mod identity;
+pub mod lease;
+pub mod limits;
 pub mod metrics;
 pub mod pipeline;
+pub mod recent;
 pub mod redis;
 pub mod reply;
 pub mod request;
 pub mod shared;
+pub mod signal;
 pub mod snapshot;
 pub mod time;
+pub mod usage;
 
 // Only the shell calls all of it.
 #[allow(dead_code)]

@@ -5,9 +5,12 @@
 //! Workers count in memory ([`Counts`]) and the shell adds the sums to Envoy's counters on its tick:
 //! a host call for each count would cost more than the count is worth.
 
+use crate::directory::TeamId;
+use crate::limits::{self, Budget};
 use crate::redis::Failure;
 use crate::reply::{Answer, Why};
 use crate::snapshot::loader::Event;
+use crate::usage;
 
 pub use crate::directory::access::Method as AuthMethod;
 
@@ -60,14 +63,29 @@ impl CacheResult {
 pub enum Purpose {
     /// Payloads and ETags.
     Definitions,
+    /// Team metadata and checked credentials.
+    Identity,
+    /// Payloads in the object store.
+    ObjectStore,
+    /// The quota set, and the ends of quota periods.
+    Quota,
+    /// Telling PostHog that a payload is missing.
+    Rebuild,
     /// The snapshot.
     Snapshot,
+    /// Usage counters.
+    Usage,
 }
 
 impl Purpose {
-    const ALL: [(Self, &'static str); 2] = [
+    const ALL: [(Self, &'static str); 7] = [
         (Self::Definitions, "definitions"),
+        (Self::Identity, "identity"),
+        (Self::ObjectStore, "object_store"),
+        (Self::Quota, "quota"),
+        (Self::Rebuild, "rebuild"),
         (Self::Snapshot, "snapshot"),
+        (Self::Usage, "usage"),
     ];
 }
 
@@ -86,17 +104,31 @@ pub enum Metric {
     Cache(CacheResult),
     /// A request authenticated.
     Auth(AuthMethod),
+    /// A rate limit was exceeded, or could not be applied.
+    RateLimited(Budget, limits::Mode),
+    /// Billed requests, by what became of their counts.
+    Usage(usage::State),
     /// The loader did something.
     Loader(Event),
+    /// An answer of this status to a team that has a label of its own.
+    TeamAnswer(TeamId, u16),
+    /// As [`Metric::RateLimited`], for such a team.
+    TeamRateLimited(TeamId, Budget, limits::Mode),
 }
+
+/// Statuses that a request gets after it has authenticated.
+const TEAM_STATUSES: [u16; 6] = [200, 304, 402, 429, 500, 503];
 
 /// Age of the live snapshot, in seconds since Redis last said that it is the current one; before the first
 /// snapshot, since the start.
 pub const SNAPSHOT_AGE_SECONDS: &str = "flag_definitions_snapshot_age_seconds";
 
+/// Age of the newest watermark, in seconds; before the first, since the start. No publisher writes any yet.
+pub const WATERMARK_AGE_SECONDS: &str = "flag_definitions_watermark_age_seconds";
+
 impl Metric {
-    /// All counters, in the order of their slots in [`Counts`].
-    pub fn all() -> impl Iterator<Item = Self> {
+    /// The counters that are always there, in the order of their slots in [`Counts`].
+    fn common() -> impl Iterator<Item = Self> {
         let callouts = Purpose::ALL.into_iter().flat_map(|(purpose, _)| {
             std::iter::once(Ok(()))
                 .chain(Failure::ALL.into_iter().map(Err))
@@ -117,7 +149,37 @@ impl Metric {
                     .map(|(result, _)| Self::Cache(result)),
             )
             .chain(AuthMethod::ALL.into_iter().map(Self::Auth))
+            .chain(Budget::ALL.into_iter().flat_map(|budget| {
+                limits::Mode::ALL
+                    .into_iter()
+                    .map(move |mode| Self::RateLimited(budget, mode))
+            }))
+            .chain(usage::State::ALL.into_iter().map(Self::Usage))
             .chain(Event::ALL.into_iter().map(Self::Loader))
+    }
+
+    /// The counters of one team.
+    fn of_team(team: TeamId) -> impl Iterator<Item = Self> {
+        let answers = TEAM_STATUSES.map(|status| Self::TeamAnswer(team, status));
+        answers
+            .into_iter()
+            .chain(Budget::ALL.into_iter().flat_map(move |budget| {
+                limits::Mode::ALL
+                    .into_iter()
+                    .map(move |mode| Self::TeamRateLimited(team, budget, mode))
+            }))
+    }
+
+    /// All counters, in the order of their slots in [`Counts`]. `teams` have labels of their own.
+    pub fn all(teams: &[TeamId]) -> impl Iterator<Item = Self> {
+        Self::common().chain(teams.iter().flat_map(|team| Self::of_team(*team)))
+    }
+
+    const fn team(self) -> Option<TeamId> {
+        match self {
+            Self::TeamAnswer(team, _) | Self::TeamRateLimited(team, ..) => Some(team),
+            _ => None,
+        }
     }
 
     /// Envoy's name of it.
@@ -159,9 +221,25 @@ impl Metric {
             Self::Auth(method) => {
                 format!("flag_definitions_auth_total;method={};", method.label())
             }
+            Self::RateLimited(budget, mode) => format!(
+                "flag_definitions_rate_limited_total;budget={};mode={};",
+                budget.label(),
+                mode.label()
+            ),
+            Self::Usage(state) => {
+                format!("flag_definitions_usage_total;state={};", state.label())
+            }
             Self::Loader(event) => {
                 format!("flag_definitions_loader_total;event={};", event.label())
             }
+            Self::TeamAnswer(team, status) => {
+                format!("flag_definitions_team_answers_total;team={team};status={status};")
+            }
+            Self::TeamRateLimited(team, budget, mode) => format!(
+                "flag_definitions_team_rate_limited_total;team={team};budget={};mode={};",
+                budget.label(),
+                mode.label()
+            ),
         }
     }
 }
@@ -173,24 +251,41 @@ fn label<T: Copy + PartialEq>(all: &[(T, &'static str)], wanted: T) -> &'static 
 }
 
 /// Counts that Envoy has not been told of yet.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Counts {
+    teams: Vec<TeamId>,
+    common: usize,
     slots: Vec<(Metric, u64)>,
 }
 
-impl Default for Counts {
-    fn default() -> Self {
+impl Counts {
+    /// Zero of everything. `teams` have labels of their own; they are sorted.
+    pub fn new(teams: &[TeamId]) -> Self {
         Self {
-            slots: Metric::all().map(|metric| (metric, 0)).collect(),
+            teams: teams.to_vec(),
+            common: Metric::common().count(),
+            slots: Metric::all(teams).map(|metric| (metric, 0)).collect(),
         }
     }
-}
 
-impl Counts {
     /// Counts one.
     pub fn add(&mut self, metric: Metric) {
-        if let Some((_, count)) = self.slots.iter_mut().find(|(slot, _)| *slot == metric) {
-            *count += 1;
+        self.add_many(metric, 1);
+    }
+
+    /// Counts several at once. A team without a label of its own is not counted.
+    pub fn add_many(&mut self, metric: Metric, many: u64) {
+        let slots = match metric.team() {
+            None => self.slots.get_mut(..self.common),
+            Some(team) => self.teams.binary_search(&team).ok().and_then(|index| {
+                let size = Metric::of_team(team).count();
+                let start = self.common + index * size;
+                self.slots.get_mut(start..start + size)
+            }),
+        };
+        let mut slots = slots.into_iter().flatten();
+        if let Some((_, count)) = slots.find(|(slot, _)| *slot == metric) {
+            *count = count.saturating_add(many);
         }
     }
 
@@ -210,12 +305,14 @@ mod tests {
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
+    const TEAMS: [TeamId; 2] = [TeamId(1), TeamId(7)];
+
     #[test]
     fn names_are_unique_and_labels_are_plain() {
-        let mut names: Vec<_> = Metric::all().map(Metric::name).collect();
+        let mut names: Vec<_> = Metric::all(&TEAMS).map(Metric::name).collect();
         let count = names.len();
         for name in &names {
-            assert!(name.ends_with(';') && !name.contains("other"), "{name}");
+            assert!(name.ends_with(';') && !name.contains("=other;"), "{name}");
             let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ';' | '=');
             assert!(name.chars().all(plain), "{name}");
         }
@@ -226,13 +323,19 @@ mod tests {
 
     #[test]
     fn every_metric_has_a_slot() {
-        let mut counts = Counts::default();
-        for metric in Metric::all() {
+        let mut counts = Counts::new(&TEAMS);
+        for metric in Metric::all(&TEAMS) {
             counts.add(metric);
         }
+        counts.add(Metric::TeamAnswer(TeamId(2), 200));
         let drained: Vec<_> = counts.drain().collect();
-        assert_eq!(drained.len(), Metric::all().count());
+        assert_eq!(drained.len(), Metric::all(&TEAMS).count());
         assert!(drained.iter().all(|(_, sum)| *sum == 1));
         assert_eq!(counts.drain().count(), 0);
+    }
+
+    #[test]
+    fn no_team_has_a_label_unless_it_is_asked_for() {
+        assert!(Metric::all(&[]).all(|metric| !metric.name().contains("team=")));
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::definitions::ETag;
-use crate::request::{Cors, Method};
+use crate::request::Cors;
 
 /// Why a request could not be decided or served here. Becomes a 503, or the reason of a forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub enum Why {
     Redis,
     /// Redis did not answer in time.
     Timeout,
+    /// The object store is away, or answers nonsense.
+    ObjectStore,
     /// Too many requests of this worker wait already.
     Overloaded,
     /// The request was forwarded before and came back.
@@ -30,7 +32,7 @@ pub enum Why {
 
 impl Why {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::SnapshotMissing,
         Self::SnapshotExpired,
         Self::SnapshotAging,
@@ -38,6 +40,7 @@ impl Why {
         Self::SharedData,
         Self::Redis,
         Self::Timeout,
+        Self::ObjectStore,
         Self::Overloaded,
         Self::Loop,
     ];
@@ -52,6 +55,7 @@ impl Why {
             Self::SharedData => "shared_data",
             Self::Redis => "redis",
             Self::Timeout => "timeout",
+            Self::ObjectStore => "object_store",
             Self::Overloaded => "overloaded",
             Self::Loop => "loop",
         }
@@ -83,8 +87,14 @@ pub enum Answer {
     TokenInvalid,
     /// 403: a personal key without the scope.
     ScopeMissing,
+    /// 402: the team's quota is used up.
+    QuotaLimited,
     /// 405.
     MethodNotAllowed,
+    /// 429: the team asks too often.
+    RateLimited,
+    /// 429: too many credentials that are not known here.
+    LookupLimited,
     /// 500: a payload that cannot be read.
     Undecodable,
     /// 500: a payload above `definitions.max_bytes`.
@@ -116,7 +126,10 @@ impl Answer {
             Self::PersonalInvalid,
             Self::TokenInvalid,
             Self::ScopeMissing,
+            Self::QuotaLimited,
             Self::MethodNotAllowed,
+            Self::RateLimited,
+            Self::LookupLimited,
             Self::Undecodable,
             Self::TooBig,
             Self::PayloadMissing,
@@ -135,8 +148,10 @@ impl Answer {
             | Self::SecretInvalid
             | Self::PersonalInvalid
             | Self::TokenInvalid => 401,
+            Self::QuotaLimited => 402,
             Self::ScopeMissing => 403,
             Self::MethodNotAllowed => 405,
+            Self::RateLimited | Self::LookupLimited => 429,
             Self::Undecodable | Self::TooBig => 500,
             Self::PayloadMissing | Self::Unavailable(_) => 503,
         }
@@ -164,7 +179,10 @@ impl Answer {
             Self::PersonalInvalid => "personal_invalid",
             Self::TokenInvalid => "token_invalid",
             Self::ScopeMissing => "scope_missing",
+            Self::QuotaLimited => "quota_limited",
             Self::MethodNotAllowed => "method_not_allowed",
+            Self::RateLimited => "rate_limited",
+            Self::LookupLimited => "lookup_limited",
             Self::Undecodable => "payload_undecodable",
             Self::TooBig => "payload_too_big",
             Self::PayloadMissing => "payload_missing",
@@ -208,6 +226,14 @@ impl Answer {
                 JSON,
                 r#"{"type":"authentication_error","code":"permission_denied","detail":"Personal API key lacks required scopes (feature_flag:read or feature_flag:write).","attr":null}"#,
             ),
+            Self::QuotaLimited => (
+                JSON,
+                r#"{"type":"quota_limited","code":"payment_required","detail":"You have exceeded your feature flag request quota","attr":null}"#,
+            ),
+            Self::RateLimited | Self::LookupLimited => (
+                JSON,
+                r#"{"type":"validation_error","code":"rate_limit_exceeded","detail":"Rate limit exceeded","attr":null}"#,
+            ),
             Self::Undecodable | Self::TooBig => (TEXT, INTERNAL),
             Self::PayloadMissing => (TEXT, UNAVAILABLE),
             Self::Unavailable(Why::Timeout) => (TEXT, TIMED_OUT),
@@ -245,6 +271,15 @@ impl<'a> Reply<'a> {
         reply
     }
 
+    /// 429, with the whole seconds after which trying again may help (RFC 9110 §10.2.3). PostHog's service
+    /// sends no such field; it harms nobody.
+    pub fn limited(answer: Answer, retry_after: u32) -> Self {
+        let mut reply = Self::fixed(answer);
+        let seconds = Cow::Owned(retry_after.to_string().into_bytes());
+        reply.headers.push(("retry-after", seconds));
+        reply
+    }
+
     /// 304: the client's version is current.
     pub fn not_modified(etag: &ETag) -> Self {
         let mut reply = Self::fixed(Answer::NotModified);
@@ -252,16 +287,14 @@ impl<'a> Reply<'a> {
         reply
     }
 
-    /// 200 with the payload as stored.
-    pub fn definitions(etag: Option<&ETag>, body: &'a [u8]) -> Self {
+    /// 200 with the payload's text.
+    pub fn definitions(etag: &ETag, body: &'a [u8]) -> Self {
         let mut reply = Self {
             answer: Answer::Definitions,
             headers: vec![header("content-type", JSON)],
             body,
         };
-        if let Some(etag) = etag {
-            reply.validators(etag);
-        }
+        reply.validators(etag);
         reply
     }
 
@@ -272,19 +305,17 @@ impl<'a> Reply<'a> {
     }
 
     /// Adds what a browser needs. The origin is mirrored, as PostHog does.
-    pub fn with_cors(mut self, method: Method, cors: &'a Cors) -> Self {
+    pub fn with_cors(mut self, cors: &'a Cors) -> Self {
         if let Some(origin) = &cors.origin {
             let origin = Cow::Borrowed(origin.as_slice());
             self.headers.push(("access-control-allow-origin", origin));
         }
         self.headers
             .push(header("access-control-allow-credentials", "true"));
-        if method == Method::Options || cors.origin.is_some() {
-            self.headers.push(header(
-                "access-control-allow-methods",
-                "GET,POST,OPTIONS,HEAD",
-            ));
-        }
+        self.headers.push(header(
+            "access-control-allow-methods",
+            "GET,POST,OPTIONS,HEAD",
+        ));
         if let Some(names) = &cors.request_headers {
             let names = Cow::Borrowed(names.as_slice());
             self.headers.push(("access-control-allow-headers", names));
@@ -324,7 +355,7 @@ mod tests {
 
     #[test]
     fn error_bodies_are_json_with_their_keys_in_posthogs_order() {
-        for answer in Answer::all().filter(|answer| matches!(answer.status(), 401 | 403)) {
+        for answer in Answer::all().filter(|answer| matches!(answer.status(), 401..=403 | 429)) {
             let reply = Reply::fixed(answer);
             let text = std::str::from_utf8(reply.body).unwrap();
             let places: Vec<_> = [
@@ -357,10 +388,10 @@ mod tests {
     }
 
     #[test]
-    fn a_200_without_an_etag_has_only_its_content_type() {
-        let reply = Reply::definitions(None, b"{}");
-        assert_eq!(reply.headers.len(), 1);
-        assert_eq!(value(&reply, "content-type"), Some("application/json"));
+    fn a_429_says_when_to_try_again() {
+        let reply = Reply::limited(Answer::RateLimited, 3);
+        assert_eq!(value(&reply, "retry-after"), Some("3"));
+        assert_eq!(reply.answer.status(), 429);
     }
 
     #[test]
@@ -376,7 +407,7 @@ mod tests {
             origin: Some(b"https://app".to_vec()),
             request_headers: Some(b"authorization".to_vec()),
         };
-        let reply = Reply::fixed(Answer::Preflight).with_cors(Method::Options, &cors);
+        let reply = Reply::fixed(Answer::Preflight).with_cors(&cors);
         for (name, expected) in [
             ("access-control-allow-origin", "https://app"),
             ("access-control-allow-credentials", "true"),
@@ -390,9 +421,8 @@ mod tests {
             assert_eq!(value(&reply, name), Some(expected), "{name}");
         }
         let none = Cors::default();
-        let plain = Reply::fixed(Answer::NotAuthenticated).with_cors(Method::Get, &none);
+        let plain = Reply::fixed(Answer::NotAuthenticated).with_cors(&none);
         assert_eq!(value(&plain, "access-control-allow-origin"), None);
-        assert_eq!(value(&plain, "access-control-allow-methods"), None);
         assert_eq!(
             value(&plain, "access-control-allow-credentials"),
             Some("true")

@@ -1,6 +1,11 @@
-//! What a request asks: route, method, token, credential, validators.
+//! What a request asks: route, method, token, credential, validators, and which client asks.
 //!
-//! Header values are bytes of any kind. Secrets are hashed here and their text goes no further.
+//! Header values are bytes of any kind. Secrets are hashed here and their text goes no further; the public
+//! project token alone is kept, because PostHog's own cache is keyed by it.
+
+mod token;
+
+pub use token::{ProjectToken, Token, is_plausible};
 
 use crate::definitions::IfNoneMatch;
 use crate::directory::Sha256Hash;
@@ -9,8 +14,11 @@ use crate::directory::Sha256Hash;
 /// here, so it is not forwarded again.
 pub const FORWARD_REASON_HEADER: &str = "x-flag-definitions-forward-reason";
 
-/// Longest token that is looked up, in bytes; PostHog's have about 50.
-const MAX_SECRET: usize = 200;
+/// The project token of a client that does not put it into the query, such as PostHog's Rust SDK.
+const TOKEN_HEADER: &[u8] = b"x-posthog-project-api-key";
+
+/// How much of a `user-agent` is kept, in bytes: an SDK names itself at the start.
+const MAX_USER_AGENT: usize = 256;
 
 /// The paths that the filter answers, without query.
 pub const PATHS: [&[u8]; 4] = [
@@ -39,19 +47,6 @@ pub enum Method {
     Other,
 }
 
-/// The project token of the query.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Token {
-    /// No `token` parameter.
-    Absent,
-    /// A `token` that can be known.
-    Hash(Sha256Hash),
-    /// A `token` that is longer than any: unknown without looking.
-    Oversized,
-    /// Two `token` parameters: whose definitions are asked for cannot be told.
-    Repeated,
-}
-
 /// What the prefix of a bearer credential says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BearerKind {
@@ -68,6 +63,8 @@ pub struct Bearer {
     pub kind: BearerKind,
     /// What it is found by.
     pub hash: Sha256Hash,
+    /// Whether it may be looked up outside the snapshot, see [`is_plausible`].
+    pub plausible: bool,
 }
 
 /// What CORS answers mirror.
@@ -77,6 +74,15 @@ pub struct Cors {
     pub origin: Option<Vec<u8>>,
     /// `access-control-request-headers`.
     pub request_headers: Option<Vec<u8>>,
+}
+
+/// What tells which SDK asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientHeaders {
+    /// The first `user-agent`, cut off after 256 bytes.
+    pub user_agent: Option<Vec<u8>>,
+    /// Whether there was a `sec-fetch-mode` or `sec-fetch-site`: a browser.
+    pub sec_fetch: bool,
 }
 
 /// A parsed request to one of [`PATHS`].
@@ -92,6 +98,8 @@ pub struct Request {
     pub if_none_match: IfNoneMatch,
     /// What CORS answers mirror.
     pub cors: Cors,
+    /// Which client asks.
+    pub client: ClientHeaders,
     /// Whether it was forwarded by this filter before.
     pub forwarded_before: bool,
 }
@@ -105,32 +113,47 @@ impl Request {
             bearer: None,
             if_none_match: IfNoneMatch::default(),
             cors: Cors::default(),
+            client: ClientHeaders::default(),
             forwarded_before: false,
         };
         let mut authorization = None;
+        let mut token_header = None;
         for (name, value) in headers {
             match name {
                 b":method" => request.method = Method::parse(value),
-                b":path" => request.token = Token::parse(split_query(value).1),
+                b":path" => request.token = Token::of_query(split_query(value).1),
                 // Of repeated fields PostHog's service reads the first.
                 b"authorization" => authorization = authorization.or(Some(value)),
+                TOKEN_HEADER => token_header = token_header.or(Some(value)),
                 b"if-none-match" => request.if_none_match.add(value),
                 b"origin" => keep_first(&mut request.cors.origin, value),
                 b"access-control-request-headers" => {
                     keep_first(&mut request.cors.request_headers, value);
                 }
+                b"user-agent" => {
+                    let kept = value.get(..MAX_USER_AGENT).unwrap_or(value);
+                    keep_first(&mut request.client.user_agent, kept);
+                }
+                b"sec-fetch-mode" | b"sec-fetch-site" => request.client.sec_fetch = true,
                 name if name == FORWARD_REASON_HEADER.as_bytes() => request.forwarded_before = true,
                 _ => {}
             }
         }
         request.bearer = authorization.and_then(Bearer::parse);
+        if request.token == Token::Absent {
+            request.token = token_header.map_or(Token::Absent, Token::of_header);
+        }
         request
     }
 
     /// Bytes that keeping it costs, beyond its own size.
     pub fn weight(&self) -> usize {
         let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
-        self.if_none_match.len() + length(&self.cors.origin) + length(&self.cors.request_headers)
+        self.if_none_match.len()
+            + self.token.weight()
+            + length(&self.cors.origin)
+            + length(&self.cors.request_headers)
+            + length(&self.client.user_agent)
     }
 }
 
@@ -164,37 +187,8 @@ impl Bearer {
         Some(Self {
             kind,
             hash: Sha256Hash::of(secret),
+            plausible: is_plausible(secret),
         })
-    }
-}
-
-impl Token {
-    /// Reads the `token` parameter of a query (WHATWG URL §5.1, `application/x-www-form-urlencoded`).
-    fn parse(query: &[u8]) -> Self {
-        let mut token = Self::Absent;
-        for pair in query.split(|byte| *byte == b'&') {
-            let (name, value) = split_at_byte(pair, b'=');
-            // Few names have an escape in them, and none needs one.
-            let named = name == b"token" || (name.contains(&b'%') && decode(name) == b"token");
-            if !named {
-                continue;
-            }
-            if token != Self::Absent {
-                return Self::Repeated;
-            }
-            // An escape takes three bytes, so what is longer than this is oversized once decoded, too.
-            token = if value.len() > 3 * MAX_SECRET {
-                Self::Oversized
-            } else {
-                let value = decode(value);
-                if value.len() > MAX_SECRET {
-                    Self::Oversized
-                } else {
-                    Self::Hash(Sha256Hash::of(&value))
-                }
-            };
-        }
-        token
     }
 }
 
@@ -218,35 +212,6 @@ fn split_at_byte(bytes: &[u8], separator: u8) -> (&[u8], &[u8]) {
     }
 }
 
-/// Percent-decodes; `+` is a blank, and an incomplete escape stands for itself.
-fn decode(bytes: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut rest = bytes;
-    loop {
-        rest = match rest {
-            [] => return out,
-            [b'+', tail @ ..] => {
-                out.push(b' ');
-                tail
-            }
-            [b'%', high, low, tail @ ..] if hex(*high).is_some() && hex(*low).is_some() => {
-                out.push(hex(*high).unwrap_or(0) << 4 | hex(*low).unwrap_or(0));
-                tail
-            }
-            [byte, tail @ ..] => {
-                out.push(*byte);
-                tail
-            }
-        };
-    }
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|value| u8::try_from(value).ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,14 +227,6 @@ mod tests {
                 .chain(headers)
                 .map(|(name, value)| (name.as_bytes(), value.as_bytes())),
         )
-    }
-
-    fn token(query: &str) -> Token {
-        get(&format!("/flags/definitions{query}"), &[]).token
-    }
-
-    fn hash(text: &str) -> Token {
-        Token::Hash(Sha256Hash::of(text.as_bytes()))
     }
 
     #[test]
@@ -295,50 +252,13 @@ mod tests {
     }
 
     #[test]
-    fn tokens() {
-        for (query, expected) in [
-            ("", Token::Absent),
-            ("?", Token::Absent),
-            ("?send_cohorts", Token::Absent),
-            ("?Token=x", Token::Absent),
-            ("?token=phc_a&send_cohorts", hash("phc_a")),
-            ("?send_cohorts=true&token=phc_a", hash("phc_a")),
-            ("?token=", hash("")),
-            ("?token", hash("")),
-            ("?token=a%62c", hash("abc")),
-            ("?tok%65n=abc", hash("abc")),
-            ("?token=a+b", hash("a b")),
-            ("?token=%", hash("%")),
-            ("?token=%zz", hash("%zz")),
-            ("?token=%e", hash("%e")),
-            ("?token=a=b", hash("a=b")),
-            ("?token=a?b", hash("a?b")),
-            ("?token=a&token=a", Token::Repeated),
-            ("?token=a&x&token=b", Token::Repeated),
-        ] {
-            assert_eq!(token(query), expected, "{query}");
-        }
-        assert_eq!(
-            token(&format!("?token={}", "a".repeat(50_000))),
-            Token::Oversized
-        );
-        assert_eq!(
-            token(&format!("?token={}", "a".repeat(201))),
-            Token::Oversized
-        );
-        assert_eq!(
-            token(&format!("?token={}", "%61".repeat(200))),
-            hash(&"a".repeat(200))
-        );
-    }
-
-    #[test]
     fn credentials() {
         let bearer = |value: &str| get("/", &[("authorization", value)]).bearer;
         let some = |kind, text: &str| {
             Some(Bearer {
                 kind,
                 hash: Sha256Hash::of(text.as_bytes()),
+                plausible: !text.contains(' '),
             })
         };
         for (value, expected) in [
@@ -373,6 +293,50 @@ mod tests {
             ],
         );
         assert_eq!(request.bearer.unwrap().hash, Sha256Hash::of(b"phx_a"));
+    }
+
+    #[test]
+    fn a_token_header_counts_only_where_the_query_names_none() {
+        let token = |path: &str, headers: &[(&str, &str)]| get(path, headers).token;
+        let named = |text: &str| Token::Named(ProjectToken::of(text.as_bytes()));
+        let header = |value| [("x-posthog-project-api-key", value)];
+        let long = "a".repeat(201);
+        for (path, value, expected) in [
+            ("/", "phc_h", named("phc_h")),
+            ("/?send_cohorts", " phc_h ", named("phc_h")),
+            ("/?token=phc_q", "phc_h", named("phc_q")),
+            ("/?token=a?b", "phc_h", named("a?b")),
+            ("/?token=", "phc_h", named("")),
+            ("/?token=a&token=b", "phc_h", Token::Repeated),
+            ("/", "", Token::Absent),
+            ("/", "a b", named("a b")),
+            ("/", long.as_str(), Token::Oversized),
+        ] {
+            assert_eq!(
+                token(path, &header(value)),
+                expected,
+                "{path} with {value:?}"
+            );
+        }
+        let twice = [header("phc_a"), header("phc_b")].concat();
+        assert_eq!(token("/", &twice), named("phc_a"));
+    }
+
+    #[test]
+    fn what_tells_the_sdk_is_kept_and_weighed() {
+        let empty = get("/", &[]);
+        assert_eq!(empty.client, ClientHeaders::default());
+        assert_eq!(empty.weight(), 0);
+        let request = get("/", &[("user-agent", "a/1"), ("user-agent", "b/2")]);
+        assert_eq!(request.client.user_agent.as_deref(), Some(&b"a/1"[..]));
+        assert!(!request.client.sec_fetch);
+        for name in ["sec-fetch-mode", "sec-fetch-site"] {
+            assert!(get("/", &[(name, "")]).client.sec_fetch, "{name}");
+        }
+        let long = "x".repeat(5_000);
+        let request = get("/?token=phc_a", &[("user-agent", &long)]);
+        assert_eq!(request.client.user_agent.as_ref().unwrap().len(), 256);
+        assert_eq!(request.weight(), 256 + "phc_a".len());
     }
 
     #[test]
@@ -411,23 +375,11 @@ mod tests {
                 (prop::sample::select(vec![
                     ":method", ":path", "authorization", "if-none-match", "origin",
                     "access-control-request-headers", FORWARD_REASON_HEADER, "x",
+                    "x-posthog-project-api-key", "user-agent", "sec-fetch-mode",
                 ]), prop::collection::vec(any::<u8>(), 0..60)),
                 0..8)
         ) {
             let _ = Request::parse(headers.iter().map(|(name, value)| (name.as_bytes(), &value[..])));
-        }
-
-        #[test]
-        fn any_token_is_found_however_it_is_escaped(text in "[ -~]{1,40}", escape in any::<u64>()) {
-            let query: String = text
-                .bytes()
-                .enumerate()
-                .map(|(index, byte)| {
-                    let plain = byte.is_ascii_alphanumeric() && escape >> (index % 64) & 1 == 0;
-                    if plain { char::from(byte).to_string() } else { format!("%{byte:02X}") }
-                })
-                .collect();
-            prop_assert_eq!(token(&format!("?token={query}")), hash(&text));
         }
     }
 }

@@ -6,12 +6,16 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use crate::config::Settings;
+use crate::config::{Redis, Settings};
 use crate::directory::Sha256Hash;
+use crate::limits;
 
 /// Version of everything stored under [`Keys`]: raised when a layout changes, so that two releases of the
 /// filter in one Envoy never read each other's bytes.
 pub const FORMAT: u8 = 1;
+
+/// Entries that hold rate limits: with 100 000 busy teams 25 to an entry.
+const RATE_SLOTS: u32 = 4_096;
 
 /// A version of one entry; the host hands it out on reading and compares it on writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,26 +107,44 @@ pub fn update(
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys {
     scope: String,
+    usage_scope: String,
+    rate_slots: limits::Slots,
     buckets: u32,
 }
 
 impl Keys {
     /// The names for one plugin configuration.
     pub fn new(settings: &Settings) -> Self {
-        let content = format!(
-            "{}\n{:?}\n{}\n{}\n{}\n{}",
-            settings.redis.cluster,
-            settings.redis.dialect,
-            settings.snapshot.prefix,
-            settings.snapshot.buckets,
-            settings.definitions.key_prefix,
-            settings.definitions.cache_version,
-        );
-        let digest = Sha256Hash::of(content.as_bytes()).to_hex();
-        let short = digest.get(..12).unwrap_or(&digest);
+        let Settings {
+            redis,
+            snapshot,
+            definitions,
+            quota,
+            ..
+        } = settings;
+        let place = |redis: &Redis| format!("{}\n{:?}", redis.cluster, redis.dialect);
+        let scope = digest(&[
+            &place(&redis.snapshot),
+            &place(&redis.definitions),
+            &place(&redis.identity),
+            &place(&redis.quota),
+            &snapshot.prefix,
+            &snapshot.buckets.to_string(),
+            &definitions.key_prefix,
+            &definitions.cache_version,
+            &quota.free_latch.to_string(),
+        ]);
+        // Counts outlive every change of settings but that of their own Redis.
+        let usage = digest(&[&place(&redis.usage), &snapshot.prefix]);
+        let scope = format!("fd{FORMAT}:{scope}:");
         Self {
-            scope: format!("fd{FORMAT}:{short}:"),
-            buckets: settings.snapshot.buckets,
+            rate_slots: limits::Slots {
+                prefix: format!("{scope}r:"),
+                count: RATE_SLOTS,
+            },
+            scope,
+            usage_scope: format!("fd{FORMAT}u:{usage}:"),
+            buckets: snapshot.buckets,
         }
     }
 
@@ -134,6 +156,41 @@ impl Keys {
     /// What is known of the live snapshot.
     pub fn status(&self) -> String {
         format!("{}status", self.scope)
+    }
+
+    /// What all names of usage counting begin with.
+    pub fn usage_scope(&self) -> &str {
+        &self.usage_scope
+    }
+
+    /// Slots of rate limits.
+    pub fn rate_slots(&self) -> &limits::Slots {
+        &self.rate_slots
+    }
+
+    /// Slots of looked-up teams and credentials: a number follows.
+    pub fn identity_slots(&self) -> String {
+        format!("{}i:", self.scope)
+    }
+
+    /// Slots of rebuild signals: a number follows.
+    pub fn signal_slots(&self) -> String {
+        format!("{}s:", self.scope)
+    }
+
+    /// Who sends usage.
+    pub fn usage_lease(&self) -> String {
+        format!("{}lease", self.usage_scope)
+    }
+
+    /// The teams whose quota is used up.
+    pub fn quota(&self) -> String {
+        format!("{}quota", self.scope)
+    }
+
+    /// Who reads the quota set.
+    pub fn quota_lease(&self) -> String {
+        format!("{}quota_lease", self.scope)
     }
 
     /// Who loads.
@@ -169,6 +226,11 @@ impl Keys {
         let slot = team.checked_rem(self.buckets).unwrap_or(0);
         format!("{}e:{slot}", self.scope)
     }
+}
+
+fn digest(parts: &[&str]) -> String {
+    let digest = Sha256Hash::of(parts.join("\n").as_bytes()).to_hex();
+    digest.get(..12).unwrap_or(&digest).to_owned()
 }
 
 /// Shared data in memory: for tests of the rooms, natively and under Node.
@@ -243,6 +305,18 @@ mod tests {
         }
         assert_eq!(base, with(r#"{"role":"health"}"#), "the health role reads");
         assert_eq!(base, with(r#"{"snapshot":{"max_age":"1h"}}"#));
+    }
+
+    #[test]
+    fn counts_outlive_a_change_of_anything_but_their_redis() {
+        let scope = |json: &str| {
+            let settings = Settings::from_json(json.as_bytes()).unwrap();
+            Keys::new(&settings).usage_scope().to_owned()
+        };
+        let base = scope("{}");
+        let kept = r#"{"definitions":{"key_prefix":"other:"},"redis":{"quota":{"cluster":"q"}}}"#;
+        assert_eq!(base, scope(kept));
+        assert_ne!(base, scope(r#"{"redis":{"usage":{"cluster":"other"}}}"#));
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! The clock of ages, leases and deadlines.
+//! Two clocks that are never mixed: [`Monotonic`] for ages, leases and deadlines, [`UnixMillis`] for what other
+//! programs read.
 //!
-//! Wall-clock time is not here on purpose: it steps, and a step must never make a snapshot look fresh.
+//! Wall-clock time steps, and a step must never make a snapshot look fresh: there is no way from one to the other.
 
 use std::time::Duration;
 
@@ -37,6 +38,28 @@ impl Monotonic {
     }
 }
 
+/// Milliseconds since 1970-01-01 UTC by the host's wall clock: names a moment for other programs (usage
+/// buckets, scores in Redis). It may step back, so no age or deadline is made of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnixMillis(u64);
+
+impl UnixMillis {
+    /// A moment, from milliseconds since 1970.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(millis)
+    }
+
+    /// A moment, from nanoseconds since 1970; the rest of a millisecond is dropped.
+    pub const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos / 1_000_000)
+    }
+
+    /// Milliseconds since 1970.
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -49,5 +72,12 @@ mod tests {
         assert_eq!(late.since(early), Duration::from_millis(4));
         assert_eq!(early.since(late), Duration::ZERO);
         assert_eq!(early.plus(Duration::MAX), Monotonic::from_millis(u64::MAX));
+    }
+
+    #[test]
+    fn a_wall_clock_moment_is_whole_milliseconds() {
+        let moment = UnixMillis::from_nanos(1_700_000_000_123_999_999);
+        assert_eq!(moment, UnixMillis::from_millis(1_700_000_000_123));
+        assert_eq!(moment.as_millis(), 1_700_000_000_123);
     }
 }

@@ -3,10 +3,15 @@
 #![cfg(not(target_arch = "wasm32"))]
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use flag_definitions_filter::config::Settings;
 use flag_definitions_filter::directory::Sha256Hash;
+use flag_definitions_filter::identity::Misses;
+use flag_definitions_filter::limits::Limiter;
+use flag_definitions_filter::limits::quota::QuotaSet;
 use flag_definitions_filter::pipeline::{self, Context, Observed, Step};
+use flag_definitions_filter::recent::Recent;
 use flag_definitions_filter::redis::{Command, Reply};
 use flag_definitions_filter::request::Request;
 use flag_definitions_filter::shared::{Keys, MemoryStore};
@@ -91,7 +96,7 @@ fn load(
         let at = Monotonic::from_millis(*now);
         if let Some(Command(words)) = loader.tick(store, at, false, &mut events) {
             let reply = words.get(1).and_then(|key| redis.get(key));
-            let reply = reply.map_or(Reply::Nil, |value| Reply::Bytes(value));
+            let reply = reply.map_or(Reply::Nil, |value| Reply::Bytes(value.into()));
             loader.reply(store, Ok(reply), &mut events);
         }
     }
@@ -128,14 +133,19 @@ proptest! {
                     (":method", "GET"), (":path", path.as_str()), ("authorization", authorization.as_str()),
                 ];
                 let request = Request::parse(headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
-                let context = Context {
+                let mut context = Context {
                     settings: &settings,
                     keys: &keys,
                     store: &store,
                     freshness: Freshness::Current,
                     now: Monotonic::from_millis(now),
+                    limiter: &mut Limiter::default(),
+                    quota: &QuotaSet::default(),
+                    absent: &Recent::new(1, Duration::ZERO),
+                    misses: &Misses::new(Duration::ZERO, Duration::ZERO),
+                    found: None,
                 };
-                let status = match pipeline::start(&request, &context, &mut Observed::default()) {
+                let status = match pipeline::start(&request, &mut context, &mut Observed::default()) {
                     Step::Reply(reply) => reply.answer.status(),
                     Step::Fetch(_) => 200,
                     Step::Forward(why) => panic!("forwarded: {}", why.label()),

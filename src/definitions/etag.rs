@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::directory::Sha256Hash;
+
 /// The opaque part of an entity tag: 1 to 64 characters that need no escaping in a header.
 /// PostHog's are 16 hexadecimal digits.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,6 +18,14 @@ impl ETag {
             .iter()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
         (fits && plain).then(|| Self(bytes.to_vec()))
+    }
+
+    /// What PostHog stores beside a payload: the first 16 hexadecimal digits of the SHA-256 of its stored
+    /// text. Hashing takes longer than decompressing the text, so a stored tag is preferred.
+    pub fn of_text(text: &[u8]) -> Self {
+        let mut digits = Sha256Hash::of(text).to_hex().into_bytes();
+        digits.truncate(16);
+        Self(digits)
     }
 
     /// The opaque part.
@@ -236,6 +246,21 @@ mod tests {
             assert_eq!(ETag::new(bad.as_bytes()), None, "{bad:?}");
         }
         assert_eq!(tag("ccbb299897f0a689").weak(), b"W/\"ccbb299897f0a689\"");
+    }
+
+    #[test]
+    fn the_tag_of_a_text_is_posthogs() {
+        for (text, expected) in [
+            (r#"{"flags":[]}"#, "ccbb299897f0a689"),
+            (
+                r#"{"cohorts": {}, "flags": [], "group_type_mapping": {}}"#,
+                "f3268f0150b30bf3",
+            ),
+        ] {
+            assert_eq!(ETag::of_text(text.as_bytes()), tag(expected));
+        }
+        // A text of several pieces, from Python's hashlib.
+        assert_eq!(ETag::of_text(&[b' '; 10_000]), tag("7c99bc050d0856d0"));
     }
 
     proptest! {

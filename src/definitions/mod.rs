@@ -1,11 +1,19 @@
 //! The payload: a team's flag definitions as PostHog's own cache keeps them.
 //!
-//! [`etag`] compares validators, [`pair`] reads ETag and payload as one atomic pair, [`confirmed`]
-//! remembers for a short time which ETag is current.
+//! [`etag`] compares validators, [`pair`] reads ETag and payload as one atomic pair, [`encoding`] makes text of
+//! what is stored, [`flags`] says whether it counts as usage, [`confirmed`] remembers for a short time which
+//! ETag is current.
 
 pub mod confirmed;
+pub mod encoding;
 pub mod etag;
+pub mod flags;
+pub mod latch;
+pub mod object;
+pub mod outcome;
 pub mod pair;
 
 pub use etag::{ETag, IfNoneMatch};
-pub use pair::{Need, Outcome};
+pub use object::Object;
+pub use outcome::{Absent, Full, Outcome};
+pub use pair::Need;

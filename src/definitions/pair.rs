@@ -1,9 +1,22 @@
 //! One atomic read of a team's ETag and payload.
 //!
 //! A newer ETag with an older payload would pin the client to old flags, so both come from one script. The
-//! script compares first: a client that already holds the current version costs no payload.
+//! script compares first: a client that already holds the current version costs no payload. It also reads
+//! the team's quota latch ([`super::latch`]), whose end it compares with Redis' own clock.
+//!
+//! # The script
+//! `EVAL_RO pair payload etag latch · held` answers four strings, because webdis leaves out what is not one:
+//! `same|full|none`, the ETag without suffix (empty when absent), the payload (of `full` only), and the suffix
+//! that the ETag has at present (empty when none). It compares `held` with the ETag and its suffix.
+//!
+//! PostHog pickles the ETag; the script unpickles it (`tag.lua`). What is no ETag, or one of more than 50
+//! characters, which would leave no room for a suffix, counts as absent.
+//!
+//! A latch holds for the ETag that it names. Where it names none, or the team has none stored, it holds for
+//! any: a suffix too many costs one payload, a missing one leaves SDKs without flags.
 
 use super::etag::{Candidate, ETag};
+use super::latch::{self, Suffix, latched};
 use crate::config::Definitions;
 use crate::directory::TeamId;
 use crate::redis::{Command, Failure, Reply};
@@ -17,12 +30,7 @@ pub struct Need {
     pub held: Option<Candidate>,
 }
 
-/// Three strings, because webdis leaves out what is not one: `same <etag>`, `full <etag> <payload>` or
-/// `none`. An absent ETag is empty.
-const SCRIPT: &str = "local e=redis.call('GET',KEYS[2]) or '' \
-if e~='' and (ARGV[1]=='*' or ARGV[1]==e) then return {'same',e,''} end \
-local p=redis.call('GET',KEYS[1]) \
-if p then return {'full',e,p} end return {'none',e,''}";
+const SCRIPT: &str = concat!(include_str!("tag.lua"), include_str!("pair.lua"));
 
 /// PostHog's key of a team's payload (Django's `KEY_PREFIX:VERSION:key`).
 pub fn payload_key(settings: &Definitions, team: TeamId) -> String {
@@ -32,62 +40,80 @@ pub fn payload_key(settings: &Definitions, team: TeamId) -> String {
     )
 }
 
+/// PostHog's key of a team's ETag.
+pub fn etag_key(settings: &Definitions, team: TeamId) -> String {
+    format!("{}:etag", payload_key(settings, team))
+}
+
 impl Need {
-    /// The command that reads it.
-    pub fn command(&self, settings: &Definitions) -> Command {
-        let payload = payload_key(settings, self.team);
-        let etag = format!("{payload}:etag");
+    /// The command that reads it. `prefix` is that of the filter's own keys (`snapshot.prefix`).
+    pub fn command(&self, settings: &Definitions, prefix: &str) -> Command {
         let held: &[u8] = match &self.held {
             None => b"",
             Some(Candidate::Any) => b"*",
             Some(Candidate::Tag(tag)) => tag.as_bytes(),
         };
-        Command::eval_ro(SCRIPT, &[&payload, &etag], &[held])
+        let keys = [
+            payload_key(settings, self.team),
+            etag_key(settings, self.team),
+            latch::key(prefix, self.team),
+        ];
+        Command::eval_ro(SCRIPT, &keys.each_ref().map(String::as_str), &[held])
     }
 }
 
-/// What the read came to.
+/// What the script said.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome<'a> {
-    /// The client's version is current.
+pub enum Stored<'a> {
+    /// The client's version is current. The ETag is the public one, with its suffix.
     Same(ETag),
     /// The current version. PostHog writes payload and ETag one after the other, so the ETag may be absent.
     Full {
-        /// Its entity tag.
+        /// The stored ETag, without suffix. Where it is absent it can be computed from the text.
         etag: Option<ETag>,
-        /// The JSON text, as stored.
-        body: &'a [u8],
+        /// What the public ETag has behind it ([`latched`]), stored or computed.
+        suffix: Option<Suffix>,
+        /// The payload as stored, maybe encoded.
+        stored: &'a [u8],
     },
     /// There is no payload: a true miss.
-    Missing,
-    /// There is one, and it cannot be read.
-    Undecodable,
+    Missing {
+        /// As in [`Stored::Full`], for a payload that is found elsewhere.
+        suffix: Option<Suffix>,
+    },
     /// It is not known whether there is one.
     Failed(Failure),
 }
 
-impl<'a> Outcome<'a> {
+impl<'a> Stored<'a> {
     /// Reads the script's reply.
-    pub fn of(reply: Result<Reply<'a>, Failure>, settings: &Definitions) -> Self {
-        let parts = match &reply {
-            Ok(Reply::Array(parts)) => parts.as_slice(),
-            Ok(_) => return Self::Failed(Failure::Malformed),
+    pub fn of(reply: &'a Result<Reply<'_>, Failure>) -> Self {
+        let parts = match reply {
+            Ok(reply) => reply.strings().unwrap_or_default(),
             Err(failure) => return Self::Failed(*failure),
         };
-        let most = usize::try_from(settings.max_bytes).unwrap_or(usize::MAX);
-        match *parts {
-            [b"same", etag, _] => match ETag::new(etag) {
+        let [kind, etag, stored, suffix] = *parts else {
+            return Self::Failed(Failure::Malformed);
+        };
+        let etag = ETag::new(etag);
+        let suffix = match suffix {
+            b"" => None,
+            suffix => match Suffix::new(suffix) {
+                Some(suffix) => Some(suffix),
+                None => return Self::Failed(Failure::Malformed),
+            },
+        };
+        match kind {
+            b"same" => match etag.and_then(|etag| latched(&etag, suffix.as_ref())) {
                 Some(etag) => Self::Same(etag),
                 None => Self::Failed(Failure::Malformed),
             },
-            [b"full", _, body] if body.len() > most => Self::Failed(Failure::TooBig),
-            // Plain JSON is an object; anything else is an encoding that this release does not read.
-            [b"full", etag, body] if body.starts_with(b"{") => Self::Full {
-                etag: ETag::new(etag),
-                body,
+            b"full" => Self::Full {
+                etag,
+                suffix,
+                stored,
             },
-            [b"full", _, _] => Self::Undecodable,
-            [b"none", _, _] => Self::Missing,
+            b"none" => Self::Missing { suffix },
             _ => Self::Failed(Failure::Malformed),
         }
     }
@@ -99,16 +125,9 @@ mod tests {
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    fn settings() -> Definitions {
-        Definitions {
-            max_bytes: 10,
-            ..Definitions::default()
-        }
-    }
-
-    fn outcome<'a>(parts: &[&'a str]) -> Outcome<'a> {
-        let parts = parts.iter().map(|part| part.as_bytes()).collect();
-        Outcome::of(Ok(Reply::Array(parts)), &settings())
+    fn reply(parts: &[&'static str]) -> Result<Reply<'static>, Failure> {
+        let parts = parts.iter().map(|part| part.as_bytes().into());
+        Ok(Reply::Array(parts.collect()))
     }
 
     #[test]
@@ -120,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_names_both_keys_and_what_the_client_holds() {
+    fn the_command_names_all_keys_and_what_the_client_holds() {
         let tag = ETag::new(b"aa").unwrap();
         for (held, argument) in [
             (None, &b""[..]),
@@ -131,54 +150,61 @@ mod tests {
                 team: TeamId(1),
                 held,
             };
-            let Command(parts) = need.command(&Definitions::default());
+            let Command(parts) = need.command(&Definitions::default(), "p:");
             assert_eq!(parts[0], b"EVAL_RO");
-            assert_eq!(parts[2], b"2");
+            assert_eq!(parts[2], b"3");
             assert_eq!(parts[4], [&parts[3][..], b":etag"].concat());
-            assert_eq!(parts[5], argument);
+            assert_eq!(parts[5], b"p:quota_end:1");
+            assert_eq!(parts[6], argument);
         }
     }
 
     #[test]
     fn replies() {
-        let tag = ETag::new(b"e1").unwrap();
-        assert_eq!(outcome(&["same", "e1", ""]), Outcome::Same(tag.clone()));
-        assert_eq!(
-            outcome(&["full", "e1", "{}"]),
-            Outcome::Full {
-                etag: Some(tag),
-                body: b"{}"
-            }
-        );
-        assert_eq!(
-            outcome(&["full", "", "{}"]),
-            Outcome::Full {
-                etag: None,
-                body: b"{}"
-            }
-        );
-        assert_eq!(outcome(&["none", "e1", ""]), Outcome::Missing);
-        assert_eq!(outcome(&["full", "e1", "nonsense"]), Outcome::Undecodable);
-        assert_eq!(outcome(&["full", "e1", ""]), Outcome::Undecodable);
-        assert_eq!(
-            outcome(&["full", "e1", "{234567890}"]),
-            Outcome::Failed(Failure::TooBig)
-        );
+        let tag = |text: &str| ETag::new(text.as_bytes()).unwrap();
+        let full = |etag, suffix: Option<&str>, stored: &'static str| Stored::Full {
+            etag,
+            suffix: suffix.and_then(|suffix| Suffix::new(suffix.as_bytes())),
+            stored: stored.as_bytes(),
+        };
+        for (parts, expected) in [
+            (["same", "e1", "", ""], Stored::Same(tag("e1"))),
+            (["same", "e1", "", "z9"], Stored::Same(tag("e1-z9"))),
+            (["full", "e1", "{}", ""], full(Some(tag("e1")), None, "{}")),
+            (["full", "", "{}", ""], full(None, None, "{}")),
+            (["full", "", "{}", "z9"], full(None, Some("z9"), "{}")),
+            (
+                ["full", "e1", "\u{28}\u{b5}", "z9"],
+                full(Some(tag("e1")), Some("z9"), "\u{28}\u{b5}"),
+            ),
+            (
+                ["none", "e1", "", "z9"],
+                Stored::Missing {
+                    suffix: Suffix::new(b"z9"),
+                },
+            ),
+        ] {
+            assert_eq!(Stored::of(&reply(&parts)), expected, "{parts:?}");
+        }
         for parts in [
-            &["same", "", ""][..],
-            &["full", "e1"],
-            &["what", "", ""],
+            &["same", "", "", ""][..],
+            &["full", "e1", "{}"],
+            &["full", "e1", "{}", "not base 36"],
+            &["what", "", "", ""],
             &[],
         ] {
-            assert_eq!(outcome(parts), Outcome::Failed(Failure::Malformed));
+            assert_eq!(
+                Stored::of(&reply(parts)),
+                Stored::Failed(Failure::Malformed)
+            );
         }
         assert_eq!(
-            Outcome::of(Err(Failure::Timeout), &settings()),
-            Outcome::Failed(Failure::Timeout)
+            Stored::of(&Err(Failure::Timeout)),
+            Stored::Failed(Failure::Timeout)
         );
         assert_eq!(
-            Outcome::of(Ok(Reply::Nil), &settings()),
-            Outcome::Failed(Failure::Malformed)
+            Stored::of(&Ok(Reply::Nil)),
+            Stored::Failed(Failure::Malformed)
         );
     }
 }

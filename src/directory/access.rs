@@ -133,6 +133,7 @@ mod tests {
         Bearer {
             kind,
             hash: Sha256Hash::of(b"any"),
+            plausible: true,
         }
     }
 

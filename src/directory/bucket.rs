@@ -11,6 +11,9 @@ use crate::snapshot::StreamId;
 const HEADER: usize = 4;
 const OFFSET: usize = 4;
 
+/// Bytes of an entry besides its record.
+const FIXED: usize = 50;
+
 /// One record with its hash and the stream id as of which it is true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
@@ -107,14 +110,14 @@ impl<'a> Bucket<'a> {
 /// Builds a bucket; entries come in hash order, each hash once.
 pub fn build<'a>(entries: &[Entry<'a>]) -> Vec<u8> {
     let table = HEADER + entries.len() * OFFSET;
-    let total: usize = entries.iter().map(|entry| 50 + entry.record.len()).sum();
+    let total: usize = entries.iter().map(|entry| FIXED + entry.record.len()).sum();
     let mut bytes = Vec::with_capacity(table + total);
     let mut offset = table;
     // Lossless: a bucket is far below 4 GiB, since pages bound what is put into it.
     bytes.extend_from_slice(&(entries.len() as u32).to_le_bytes());
     for entry in entries {
         bytes.extend_from_slice(&(offset as u32).to_le_bytes());
-        offset += 50 + entry.record.len();
+        offset += FIXED + entry.record.len();
     }
     for entry in entries {
         bytes.extend_from_slice(entry.hash.as_bytes());
@@ -172,7 +175,11 @@ pub fn sweep(current: &[u8], loaded: StreamId, tombstones_until: StreamId) -> Op
 
 fn readable(bytes: &[u8]) -> Option<Vec<Entry<'_>>> {
     let bucket = Bucket::parse(bytes).ok()?;
-    bucket.entries().collect::<Result<_, _>>().ok()
+    let entries: Vec<Entry<'_>> = bucket.entries().collect::<Result<_, _>>().ok()?;
+    // Entries that overlap would let a merge build far more than it read.
+    let fills = |entry: &Entry<'_>| OFFSET + FIXED + entry.record.len();
+    let expected = HEADER + entries.iter().map(fills).sum::<usize>();
+    (bytes.is_empty() || expected == bytes.len()).then_some(entries)
 }
 
 #[cfg(test)]
@@ -182,6 +189,23 @@ mod tests {
     use std::collections::BTreeMap;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn a_bucket_whose_entries_overlap_is_replaced_and_never_blown_up() {
+        let entry = Entry {
+            hash: Sha256Hash::of(b"x"),
+            id: id(1),
+            record: &[0; 100],
+        };
+        let one = build(&[entry]);
+        let mut overlapping = 5_000u32.to_le_bytes().to_vec();
+        for _ in 0..5_000 {
+            overlapping.extend_from_slice(&20_004u32.to_le_bytes());
+        }
+        overlapping.extend_from_slice(&one[8..]);
+        assert_eq!(Bucket::parse(&overlapping).unwrap().len(), 5_000);
+        assert_eq!(merge(&overlapping, &[entry]), Some(one));
+    }
 
     fn id(millis: u64) -> StreamId {
         StreamId {

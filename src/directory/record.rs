@@ -5,8 +5,10 @@
 
 use std::fmt;
 
+use serde::Deserialize;
+
 /// PostHog's team (project) id: a Django `AutoField`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 pub struct TeamId(pub u32);
 
 impl fmt::Display for TeamId {

@@ -15,7 +15,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::wire;
-use crate::time::Monotonic;
+use crate::time::{Monotonic, UnixMillis};
 
 #[cfg(test)]
 use super::fake as sys;
@@ -101,14 +101,32 @@ pub fn log(severity: Severity, message: &str) -> Result<(), Status> {
     check(unsafe { sys::proxy_log(severity as u32, message.as_ptr(), message.len()) })
 }
 
+/// The least severe level that Envoy writes for this plugin; a number of [`Severity`].
+pub fn log_level() -> Result<u32, Status> {
+    let mut level = 0u32;
+    // SAFETY: `level` outlives the call.
+    check(unsafe { sys::proxy_get_log_level(&raw mut level) })?;
+    Ok(level)
+}
+
 /// Reads the monotonic clock: one for all VMs of the process.
 pub fn now() -> Result<Duration, Status> {
     const CLOCK_MONOTONIC: u32 = 1;
+    clock(CLOCK_MONOTONIC).map(Duration::from_nanos)
+}
+
+/// Reads the wall clock.
+pub fn unix() -> Result<UnixMillis, Status> {
+    const CLOCK_REALTIME: u32 = 0;
+    clock(CLOCK_REALTIME).map(UnixMillis::from_nanos)
+}
+
+fn clock(clock: u32) -> Result<u64, Status> {
     let mut nanos = 0u64;
     // SAFETY: `nanos` outlives the call.
-    let errno = unsafe { sys::clock_time_get(CLOCK_MONOTONIC, 1, &raw mut nanos) };
+    let errno = unsafe { sys::clock_time_get(clock, 1, &raw mut nanos) };
     check(u32::from(errno))?;
-    Ok(Duration::from_nanos(nanos))
+    Ok(nanos)
 }
 
 /// [`now`] in milliseconds.
@@ -325,6 +343,7 @@ mod sys {
     #[link(wasm_import_module = "env")]
     unsafe extern "C" {
         pub unsafe fn proxy_log(level: u32, message: *const u8, size: usize) -> u32;
+        pub unsafe fn proxy_get_log_level(level: *mut u32) -> u32;
         pub unsafe fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
         pub unsafe fn proxy_get_buffer_bytes(
             kind: u32,

@@ -2,22 +2,41 @@
 //!
 //! Envoy runs each local reply after the callback that sent it, calls the VM back for that stream, and runs
 //! the next reply inside: some 300 answers of one callback overflow the VM's stack and trap it. So every
-//! callback gives a bounded number of answers, and the next tick gives the next ones.
+//! callback gives a bounded number of answers, and the next tick gives the next ones. Envoy also copies each body
+//! before the first is written, so large ones count as several answers.
 
 use std::collections::{HashSet, VecDeque};
 
-use super::callouts::Received;
 use super::flights::Waiter;
+use crate::definitions::Outcome;
+use crate::directory::TeamId;
+use crate::identity::Found;
+use crate::redis::Failure;
 
 /// Most answers of one callback to streams other than its own.
 pub const ANSWERS_PER_CALLBACK: usize = 64;
 
+/// Bytes of a body for which it counts as one more answer: 64 answers of it are 16 MiB.
+const BYTES_PER_ANSWER: usize = 256 << 10;
+
 /// What a waiter is answered by.
 pub enum Content {
-    /// A reply of the gateway.
-    Received(Received),
+    /// What a team's definitions are.
+    Definitions(TeamId, Outcome),
+    /// Who tokens and credentials are.
+    Identity(Result<Found, Failure>),
     /// The waiter's time is up.
     Overdue,
+}
+
+impl Content {
+    /// How many answers one answer counts as.
+    pub fn cost(&self) -> usize {
+        match self {
+            Self::Definitions(_, Outcome::Full(full)) => 1 + full.text.len() / BYTES_PER_ANSWER,
+            _ => 1,
+        }
+    }
 }
 
 /// Waiters that are answered by the same content.
@@ -49,6 +68,18 @@ impl Backlog {
     /// [`Backlog::put_back`].
     pub fn pop(&mut self) -> Option<Batch> {
         self.batches.pop_front()
+    }
+
+    /// Takes the batch that was added last; the rest of it goes back with [`Backlog::put_last`].
+    pub fn pop_newest(&mut self) -> Option<Batch> {
+        self.batches.pop_back()
+    }
+
+    /// Puts the rest of a batch back, behind all others.
+    pub fn put_last(&mut self, batch: Batch) {
+        if !batch.waiters.is_empty() {
+            self.batches.push_back(batch);
+        }
     }
 
     /// Puts the rest of a batch back in front.

@@ -1,24 +1,60 @@
 //! One callout: a Redis command out, its reply in.
 
+use std::time::Duration;
+
 use super::abi;
+use super::random;
 use crate::config;
 use crate::metrics::{Metric, Purpose};
-use crate::redis::{self, Command, Failure, Reply};
+use crate::redis::{self, Command, Failure, Reply, Tag};
 
-/// Sends a command; its reply carries the returned token. The callout belongs to the current context.
-pub fn send(redis: &config::Redis, command: &Command) -> Result<u32, Failure> {
-    let request = redis::encode(redis.dialect, command);
-    let headers = [
-        (":method", request.method),
-        (":path", request.path.as_str()),
-        (":authority", redis.cluster.as_str()),
-        ("content-type", "text/plain"),
-    ];
-    abi::http_call(&redis.cluster, &headers, &request.body, redis.timeout)
-        .map_err(|_| Failure::NotSent)
+/// A callout under way.
+#[derive(Clone, Debug)]
+pub struct Callout {
+    /// What its answer is delivered with.
+    pub token: u32,
+    tag: Option<Tag>,
 }
 
-/// The gateway's answer, as it came.
+impl Callout {
+    /// One whose answer needs no tag.
+    pub fn untagged(token: u32) -> Self {
+        Self { token, tag: None }
+    }
+}
+
+/// Sends a command. The callout belongs to the current context.
+pub fn send(redis: &config::Redis, command: &Command) -> Result<Callout, Failure> {
+    let tag = Tag::new(random::number());
+    let tagged = tag.put_on(command);
+    let request = redis::encode(redis.dialect, tagged.as_ref().unwrap_or(command))?;
+    let mut headers = vec![
+        (":method", request.method),
+        (":path", request.path),
+        (":authority", redis.cluster.as_str()),
+    ];
+    headers.extend_from_slice(request.headers);
+    let token = abi::http_call(&redis.cluster, &headers, &request.body, redis.timeout)
+        .map_err(|_| Failure::NotSent)?;
+    Ok(Callout {
+        token,
+        tag: tagged.map(|_| tag),
+    })
+}
+
+/// Asks an object store for an object. The callout belongs to the current context.
+pub fn get_object(cluster: &str, path: &str, timeout: Duration) -> Result<Callout, Failure> {
+    let headers = [
+        (":method", "GET"),
+        (":path", path),
+        // The cluster's signing filter puts the store's own name here.
+        (":authority", cluster),
+    ];
+    let token = abi::http_call(cluster, &headers, &[], timeout).map_err(|_| Failure::NotSent)?;
+    Ok(Callout::untagged(token))
+}
+
+/// The answer to a callout, as it came.
 pub struct Received(Result<(Option<Vec<u8>>, Vec<u8>), Failure>);
 
 /// Reads the answer that is being delivered. One that is larger than `most` bytes is not copied.
@@ -36,17 +72,27 @@ fn read(body_size: usize, most: usize) -> Result<(Option<Vec<u8>>, Vec<u8>), Fai
 }
 
 impl Received {
-    /// What Redis replied.
-    pub fn reply(&self, redis: &config::Redis) -> Result<Reply<'_>, Failure> {
+    /// Status and body.
+    pub fn http(&self) -> Result<(Option<&[u8]>, &[u8]), Failure> {
         match &self.0 {
-            Ok((status, body)) => redis::decode(redis.dialect, status.as_deref(), body),
+            Ok((status, body)) => Ok((status.as_deref(), body)),
             Err(failure) => Err(*failure),
+        }
+    }
+
+    /// What Redis replied to the command of this callout.
+    pub fn reply(&self, redis: &config::Redis, callout: &Callout) -> Result<Reply<'_>, Failure> {
+        let (status, body) = self.http()?;
+        let reply = redis::decode(redis.dialect, status, body)?;
+        match &callout.tag {
+            Some(tag) => tag.take_off(reply),
+            None => Ok(reply),
         }
     }
 }
 
 /// What a reply counts as.
-pub fn metric(purpose: Purpose, reply: &Result<Reply<'_>, Failure>) -> Metric {
+pub fn metric<T>(purpose: Purpose, reply: &Result<T, Failure>) -> Metric {
     let outcome = reply.as_ref().map(drop).map_err(|failure| *failure);
     Metric::Callout(purpose, outcome)
 }

@@ -31,7 +31,9 @@ impl Sent {
 #[derive(Clone, Debug)]
 pub struct Callout {
     pub token: u32,
-    pub context: u32,
+    /// The context that the SDK delivers the reply to, if it still exists then.
+    pub owner: u32,
+    pub path: String,
     pub body: String,
 }
 
@@ -39,18 +41,26 @@ pub struct Callout {
 pub struct Host {
     pub configuration: Vec<u8>,
     pub now: Duration,
+    /// The wall clock.
+    pub unix: Duration,
+    /// The effective context.
     pub context: u32,
+    /// The context that was called back. The SDK takes each callout for this one's.
+    pub active: u32,
     pub requests: HashMap<u32, Vec<(String, Vec<u8>)>>,
     pub responses: HashMap<u32, Vec<(String, Vec<u8>)>>,
     pub shared: HashMap<String, (Vec<u8>, u32)>,
     pub sent: Vec<Sent>,
     pub continued: Vec<u32>,
     pub callouts: Vec<Callout>,
+    /// The cluster that takes no callouts, as one whose circuit breaker is open.
+    pub closed_cluster: String,
     pub reply_status: Option<Vec<u8>>,
     pub reply_body: Vec<u8>,
     pub tick: u32,
     pub metrics: BTreeMap<String, u64>,
     pub logs: Vec<String>,
+    pub log_level: u32,
     /// Functions that answer with a status of their own.
     pub broken: HashMap<&'static str, u32>,
     /// How often each function was called.
@@ -112,9 +122,17 @@ pub unsafe fn proxy_log(_: u32, message: *const u8, size: usize) -> u32 {
     })
 }
 
-pub unsafe fn clock_time_get(_: u32, _: u64, time: *mut u64) -> u16 {
+pub unsafe fn proxy_get_log_level(level: *mut u32) -> u32 {
+    call("proxy_get_log_level", |host| {
+        unsafe { *level = host.log_level };
+        0
+    })
+}
+
+pub unsafe fn clock_time_get(clock: u32, _: u64, time: *mut u64) -> u16 {
     let status = call("clock_time_get", |host| {
-        unsafe { *time = host.now.as_nanos() as u64 };
+        let now = if clock == 0 { host.unix } else { host.now };
+        unsafe { *time = now.as_nanos() as u64 };
         0
     });
     status as u16
@@ -330,14 +348,25 @@ pub unsafe fn proxy_record_metric(id: u32, value: u64) -> u32 {
     })
 }
 
-pub fn http_call(_: &str, _: &[(&str, &str)], body: &[u8], _: Duration) -> Result<u32, Status> {
+pub fn http_call(
+    cluster: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+    _: Duration,
+) -> Result<u32, Status> {
     let mut token = 0;
+    let path = headers.iter().find(|(name, _)| *name == ":path");
+    let path = path.map_or_else(String::new, |(_, path)| (*path).to_owned());
     let status = call("proxy_http_call", |host| {
+        if host.closed_cluster == cluster {
+            return 10;
+        }
         host.tokens += 1;
         token = host.tokens;
         host.callouts.push(Callout {
             token,
-            context: host.context,
+            owner: host.active,
+            path,
             body: String::from_utf8_lossy(body).into_owned(),
         });
         0

@@ -1,13 +1,15 @@
 //! Requests that wait for the same read share one callout.
 //!
-//! The first that needs it sends it and is its leader. The SDK delivers a reply to the stream that asked, so
-//! when the leader's client goes away the flight is grounded, and the root context sends it again on its tick.
-//! Waiters are bounded in number and in time.
+//! The first that needs it sends it. The SDK delivers a reply to the context in whose callback that happened,
+//! the leader: the stream that asked, or, where one reply makes another read necessary, the stream that the
+//! first reply was for, whoever needs the second. When the leader is gone the flight is grounded, and the root
+//! context sends it again on its tick. Waiters are bounded in number and in time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use crate::definitions::Need;
+use super::callouts::Callout;
+use crate::definitions::confirmed::Confirmed;
 use crate::directory::TeamId;
 use crate::pipeline::Fetch;
 use crate::request::Request;
@@ -32,13 +34,15 @@ pub struct Waiter {
 /// A read under way, or about to be sent again.
 #[derive(Debug)]
 pub struct Flight {
-    /// What is read, and what was known when it was sent.
+    /// What is read.
     pub fetch: Fetch,
+    /// What was known of the team's ETag when it was sent.
+    pub known: Option<Confirmed>,
     /// When it was sent.
     pub sent_at: Monotonic,
     /// Who waits for it.
     pub waiters: Vec<Waiter>,
-    token: Option<u32>,
+    callout: Option<Callout>,
     leader: u32,
 }
 
@@ -54,9 +58,11 @@ pub enum Join {
 /// All reads of one root context.
 #[derive(Debug, Default)]
 pub struct Flights {
-    by_need: HashMap<Need, Flight>,
-    tokens: HashMap<u32, Need>,
-    streams: HashMap<u32, Need>,
+    by_need: HashMap<Fetch, Flight>,
+    tokens: HashMap<u32, Fetch>,
+    streams: HashMap<u32, Fetch>,
+    /// What each leader's replies are for.
+    led: HashMap<u32, HashSet<Fetch>>,
     bytes: usize,
 }
 
@@ -77,9 +83,15 @@ impl Flights {
             || self.bytes.saturating_add(request.weight()) > MAX_WAITING_BYTES
     }
 
+    /// Whether this read is under way, or about to be sent.
+    pub fn has(&self, fetch: &Fetch) -> bool {
+        self.by_need.contains_key(fetch)
+    }
+
     /// Number of reads for a team that are under way.
     pub fn of_team(&self, team: TeamId) -> usize {
-        self.by_need.keys().filter(|need| need.team == team).count()
+        let of_team = |fetch: &&Fetch| fetch.team() == Some(team);
+        self.by_need.keys().filter(of_team).count()
     }
 
     /// Adds a request. It waits `patience` at most.
@@ -97,55 +109,87 @@ impl Flights {
             request,
             deadline: now.plus(patience),
         };
-        self.streams.insert(stream, fetch.need.clone());
-        if let Some(flight) = self.by_need.get_mut(&fetch.need) {
+        self.streams.insert(stream, fetch.clone());
+        if let Some(flight) = self.by_need.get_mut(&fetch) {
             flight.waiters.push(waiter);
             return Join::Aboard;
         }
         self.by_need.insert(
-            fetch.need.clone(),
+            fetch.clone(),
             Flight {
                 fetch,
+                known: None,
                 sent_at: now,
                 waiters: vec![waiter],
-                token: None,
+                callout: None,
                 leader: stream,
             },
         );
         Join::Lead
     }
 
-    /// Notes that a flight was sent. `leader` is the context whose callout it is.
-    pub fn sent(&mut self, need: &Need, token: u32, leader: u32, now: Monotonic) {
-        if let Some(flight) = self.by_need.get_mut(need) {
-            flight.token = Some(token);
+    /// Notes that a flight was sent. `leader` is the context that its reply is delivered to.
+    /// `known` is what was known of the team's ETag then.
+    pub fn sent(
+        &mut self,
+        fetch: &Fetch,
+        callout: Callout,
+        leader: u32,
+        known: Option<Confirmed>,
+        now: Monotonic,
+    ) {
+        if let Some(flight) = self.by_need.get_mut(fetch) {
+            self.tokens.insert(callout.token, fetch.clone());
+            flight.callout = Some(callout);
             flight.leader = leader;
+            flight.known = known;
             flight.sent_at = now;
-            self.tokens.insert(token, need.clone());
+            self.led.entry(leader).or_default().insert(fetch.clone());
         }
     }
 
-    /// Takes the flight that this reply belongs to.
-    pub fn land(&mut self, token: u32) -> Option<Flight> {
+    /// Takes the flight that this reply belongs to, and its callout.
+    pub fn land(&mut self, token: u32) -> Option<(Flight, Callout)> {
         let need = self.tokens.remove(&token)?;
-        self.take(&need)
+        let mut flight = self.take(&need)?;
+        let callout = flight.callout.take()?;
+        Some((flight, callout))
     }
 
     /// Takes a flight that could not be sent.
-    pub fn take(&mut self, need: &Need) -> Option<Flight> {
+    pub fn take(&mut self, need: &Fetch) -> Option<Flight> {
         let flight = self.by_need.remove(need)?;
         for waiter in &flight.waiters {
             self.streams.remove(&waiter.stream);
             self.bytes = self.bytes.saturating_sub(waiter.request.weight());
         }
-        if let Some(token) = flight.token {
-            self.tokens.remove(&token);
-        }
+        self.void(&flight);
         Some(flight)
+    }
+
+    /// Forgets the callout of a flight.
+    fn void(&mut self, flight: &Flight) {
+        let Some(callout) = &flight.callout else {
+            return;
+        };
+        self.tokens.remove(&callout.token);
+        if let Some(led) = self.led.get_mut(&flight.leader) {
+            led.remove(&flight.fetch);
+            if led.is_empty() {
+                self.led.remove(&flight.leader);
+            }
+        }
     }
 
     /// A stream is gone. Whoever waited with it waits on.
     pub fn leave(&mut self, stream: u32) {
+        // The SDK drops the replies of a stream that is gone.
+        for fetch in self.led.remove(&stream).unwrap_or_default() {
+            let flight = self.by_need.get_mut(&fetch);
+            if let Some(callout) = flight.and_then(|flight| flight.callout.take()) {
+                self.tokens.remove(&callout.token);
+            }
+        }
         let Some(need) = self.streams.remove(&stream) else {
             return;
         };
@@ -158,17 +202,10 @@ impl Flights {
         {
             self.bytes = self.bytes.saturating_sub(waiter.request.weight());
         }
-        // The SDK drops the reply of a stream that is gone.
-        if flight.leader == stream
-            && let Some(token) = flight.token.take()
+        if flight.waiters.is_empty()
+            && let Some(flight) = self.by_need.remove(&need)
         {
-            self.tokens.remove(&token);
-        }
-        if flight.waiters.is_empty() {
-            if let Some(token) = flight.token {
-                self.tokens.remove(&token);
-            }
-            self.by_need.remove(&need);
+            self.void(&flight);
         }
     }
 
@@ -176,7 +213,7 @@ impl Flights {
     pub fn grounded(&self) -> Vec<Fetch> {
         self.by_need
             .values()
-            .filter(|flight| flight.token.is_none())
+            .filter(|flight| flight.callout.is_none())
             .map(|flight| flight.fetch.clone())
             .collect()
     }
@@ -202,17 +239,20 @@ impl Flights {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::definitions::Need;
 
     const PATIENCE: Duration = Duration::from_millis(500);
 
     fn fetch(team: u32) -> Fetch {
-        Fetch {
-            need: Need {
-                team: TeamId(team),
-                held: None,
-            },
-            known: None,
-        }
+        Fetch::Definitions(Need {
+            team: TeamId(team),
+            held: None,
+        })
+    }
+
+    fn sent(flights: &mut Flights, team: u32, token: u32, leader: u32, now: u64) {
+        let now = Monotonic::from_millis(now);
+        flights.sent(&fetch(team), Callout::untagged(token), leader, None, now);
     }
 
     fn join(flights: &mut Flights, stream: u32, team: u32, now: u64) -> Join {
@@ -229,10 +269,10 @@ mod tests {
     fn equal_needs_share_one_callout() {
         let mut flights = Flights::default();
         assert_eq!(join(&mut flights, 1, 7, 0), Join::Lead);
-        flights.sent(&fetch(7).need, 100, 1, Monotonic::from_millis(0));
+        sent(&mut flights, 7, 100, 1, 0);
         assert_eq!(join(&mut flights, 2, 7, 0), Join::Aboard);
         assert_eq!(join(&mut flights, 3, 8, 0), Join::Lead);
-        assert_eq!(streams(&flights.land(100).unwrap().waiters), [1, 2]);
+        assert_eq!(streams(&flights.land(100).unwrap().0.waiters), [1, 2]);
         assert!(flights.land(100).is_none());
         assert!(!flights.is_empty());
     }
@@ -241,34 +281,50 @@ mod tests {
     fn a_leader_that_leaves_grounds_the_flight_and_nobody_is_lost() {
         let mut flights = Flights::default();
         join(&mut flights, 1, 7, 0);
-        flights.sent(&fetch(7).need, 100, 1, Monotonic::from_millis(0));
+        sent(&mut flights, 7, 100, 1, 0);
         join(&mut flights, 2, 7, 0);
         flights.leave(1);
         assert_eq!(flights.grounded(), [fetch(7)]);
         assert!(flights.land(100).is_none(), "the leader's reply is void");
-        flights.sent(&fetch(7).need, 101, 0, Monotonic::from_millis(5));
+        sent(&mut flights, 7, 101, 0, 5);
         assert!(flights.grounded().is_empty());
-        assert_eq!(streams(&flights.land(101).unwrap().waiters), [2]);
+        assert_eq!(streams(&flights.land(101).unwrap().0.waiters), [2]);
         assert!(flights.is_empty());
+    }
+
+    #[test]
+    fn a_leader_need_not_wait_for_what_it_leads() {
+        let mut flights = Flights::default();
+        join(&mut flights, 1, 7, 0);
+        sent(&mut flights, 7, 100, 1, 0);
+        join(&mut flights, 2, 8, 0);
+        sent(&mut flights, 8, 101, 1, 0);
+        assert_eq!(streams(&flights.land(100).unwrap().0.waiters), [1]);
+        flights.leave(1);
+        assert_eq!(flights.grounded(), [fetch(8)]);
+        sent(&mut flights, 8, 102, 0, 5);
+        assert!(flights.land(101).is_none(), "the reply is void");
+        assert_eq!(streams(&flights.land(102).unwrap().0.waiters), [2]);
+        assert!(flights.is_empty() && flights.led.is_empty());
     }
 
     #[test]
     fn a_waiter_that_leaves_does_not_disturb_the_leader() {
         let mut flights = Flights::default();
         join(&mut flights, 1, 7, 0);
-        flights.sent(&fetch(7).need, 100, 1, Monotonic::from_millis(0));
+        sent(&mut flights, 7, 100, 1, 0);
         join(&mut flights, 2, 7, 0);
         flights.leave(2);
         flights.leave(99);
         assert!(flights.grounded().is_empty());
-        assert_eq!(streams(&flights.land(100).unwrap().waiters), [1]);
+        assert_eq!(streams(&flights.land(100).unwrap().0.waiters), [1]);
     }
 
     #[test]
     fn the_last_one_out_ends_the_flight() {
         let mut flights = Flights::default();
         join(&mut flights, 1, 7, 0);
-        flights.sent(&fetch(7).need, 100, 1, Monotonic::from_millis(0));
+        sent(&mut flights, 7, 100, 1, 0);
         flights.leave(1);
         assert!(flights.is_empty() && flights.land(100).is_none());
     }
@@ -277,7 +333,7 @@ mod tests {
     fn waiters_are_bounded_in_time() {
         let mut flights = Flights::default();
         join(&mut flights, 1, 7, 0);
-        flights.sent(&fetch(7).need, 100, 1, Monotonic::from_millis(0));
+        sent(&mut flights, 7, 100, 1, 0);
         join(&mut flights, 2, 7, 400);
         assert!(flights.overdue(Monotonic::from_millis(499)).is_empty());
         assert_eq!(streams(&flights.overdue(Monotonic::from_millis(500))), [1]);

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::plugin::Plugin;
 use super::respond::respond_plainly;
-use crate::snapshot::lease::Attempt;
+use crate::snapshot::attempt::Attempt;
 use crate::snapshot::manifest::RecordCounts;
 use crate::snapshot::status::{Freshness, Status};
 use crate::time::Monotonic;
@@ -34,8 +34,12 @@ pub fn answer(plugin: &mut Plugin, path: &[u8]) -> bool {
     let path = path.split(|byte| *byte == b'?').next().unwrap_or_default();
     let now = plugin.now();
     let status = Status::read(&plugin.store, &plugin.keys).unwrap_or_default();
+    // PostHog's own cache can stand in for a snapshot, where none is published.
+    let needs_none = plugin.settings.read_through.enabled && status.unpublished;
     let sent = match path {
-        b"/ready" if status.live.is_some() => respond_plainly(200, "text/plain", b"ready\n"),
+        b"/ready" if status.live.is_some() || needs_none => {
+            respond_plainly(200, "text/plain", b"ready\n")
+        }
         b"/ready" => respond_plainly(503, "text/plain", b"no snapshot was loaded yet\n"),
         b"/health" => {
             let body = serde_json::to_vec(&describe(plugin, &status, now)).unwrap_or_default();

@@ -1,10 +1,8 @@
 //! The loader in its VM: its callouts, its events in metrics and log, its time.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
-
 use super::abi;
-use super::callouts;
+use super::callouts::{self, Callout};
+use super::random;
 use super::recorder::Recorder;
 use super::store::SharedData;
 use crate::config::Settings;
@@ -18,18 +16,16 @@ const LARGEST_REPLY: usize = 8 << 20;
 /// The loader of one root context.
 pub struct Loading {
     loader: Loader,
-    token: Option<u32>,
+    sent: Option<Callout>,
     last_problem: Option<Event>,
 }
 
 impl Loading {
     /// A loader that has done nothing yet.
     pub fn new(settings: &Settings) -> Self {
-        // Random keys of a hasher: unpredictable, without a dependency that Envoy's WASI does not load.
-        let owner = RandomState::new().build_hasher().finish();
         Self {
-            loader: Loader::new(settings, owner),
-            token: None,
+            loader: Loader::new(settings, random::number()),
+            sent: None,
             last_problem: None,
         }
     }
@@ -41,7 +37,7 @@ impl Loading {
 
     /// Whether this is the reply that the loader waits for.
     pub fn awaits(&self, token: u32) -> bool {
-        self.token == Some(token)
+        self.sent.as_ref().is_some_and(|sent| sent.token == token)
     }
 
     /// Does a slice of work; `true` when a snapshot became live.
@@ -59,8 +55,8 @@ impl Loading {
             .tick(&SharedData, now, serves_requests, &mut events);
         self.took(began);
         if let Some(command) = command {
-            match callouts::send(&settings.redis, &command) {
-                Ok(token) => self.token = Some(token),
+            match callouts::send(&settings.redis.snapshot, &command) {
+                Ok(callout) => self.sent = Some(callout),
                 Err(failure) => {
                     recorder.count(Metric::Callout(Purpose::Snapshot, Err(failure)));
                     self.loader.reply(&SharedData, Err(failure), &mut events);
@@ -74,16 +70,18 @@ impl Loading {
     pub fn stop(&mut self, now: Monotonic, recorder: &mut Recorder) {
         let mut events = Vec::new();
         self.loader.stop(&SharedData, now, &mut events);
-        self.token = None;
+        self.sent = None;
         self.report(&events, recorder);
     }
 
     /// Takes the reply that is being delivered.
     pub fn on_reply(&mut self, settings: &Settings, body_size: usize, recorder: &mut Recorder) {
-        self.token = None;
+        let Some(callout) = self.sent.take() else {
+            return;
+        };
         let began = abi::now();
         let received = callouts::receive(body_size, LARGEST_REPLY);
-        let reply = received.reply(&settings.redis);
+        let reply = received.reply(&settings.redis.snapshot, &callout);
         recorder.count(callouts::metric(Purpose::Snapshot, &reply));
         let mut events = Vec::new();
         self.loader.reply(&SharedData, reply, &mut events);

@@ -1,8 +1,14 @@
 //! `log` records go to Envoy's log. A status other than "ok" is dropped: there is nowhere to tell it.
 
+use std::time::Duration;
+
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use super::abi::{self, Severity};
+use crate::time::Monotonic;
+
+/// How often a line of one kind is written at most.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 struct EnvoyLog;
 
@@ -27,6 +33,35 @@ impl Log for EnvoyLog {
     }
 
     fn flush(&self) {}
+}
+
+/// Lets through one line a second of a kind that a flood of requests can cause.
+#[derive(Debug, Default)]
+pub struct Pace(Option<Monotonic>);
+
+impl Pace {
+    /// Whether a line may be written now.
+    pub fn admits(&mut self, now: Monotonic) -> bool {
+        let recent = |at| now.since(at) < INTERVAL;
+        let admitted = !self.0.is_some_and(recent);
+        if admitted {
+            self.0 = Some(now);
+        }
+        admitted
+    }
+}
+
+/// Follows Envoy's log level, so that lines which nobody would see are not even written.
+pub fn follow_host() {
+    let level = match abi::log_level() {
+        Ok(0) => LevelFilter::Trace,
+        Ok(1) => LevelFilter::Debug,
+        Ok(2) | Err(_) => LevelFilter::Info,
+        Ok(3) => LevelFilter::Warn,
+        Ok(4) => LevelFilter::Error,
+        Ok(_) => LevelFilter::Off,
+    };
+    log::set_max_level(level);
 }
 
 /// Installs the logger, and a panic hook that says where a trap came from. The panic's message is left

@@ -12,8 +12,10 @@
 //! - During a configuration update two root contexts live in one VM and both tick ([`registry`]).
 
 mod abi;
+mod access;
 mod backlog;
 mod callouts;
+mod chores;
 #[cfg(test)]
 mod fake;
 mod flights;
@@ -21,6 +23,7 @@ mod health;
 mod loading;
 mod logger;
 mod plugin;
+mod random;
 mod recorder;
 mod registry;
 mod respond;

@@ -3,17 +3,30 @@
 use std::time::Duration;
 
 use super::abi;
+use super::access::AccessLog;
 use super::backlog::{Backlog, Content};
+use super::chores::{Chores, Duty};
 use super::flights::Flights;
 use super::loading::Loading;
+use super::logger::{self, Pace};
 use super::recorder::Recorder;
 use super::registry;
 use super::store::SharedData;
 use crate::config::{Role, Settings};
+use crate::definitions::Absent;
+use crate::directory::TeamId;
+use crate::identity::Misses;
+use crate::limits::Limiter;
+use crate::recent::Recent;
 use crate::shared::Keys;
 use crate::snapshot::status::{Freshness, Status};
 use crate::time::Monotonic;
 
+use fetching::Turn;
+use lookups::Lookups;
+
+mod fetching;
+mod lookups;
 mod serving;
 
 /// Tick while answers are due.
@@ -28,11 +41,22 @@ const START_TICK: Duration = Duration::from_millis(100);
 /// Longest tick: it renews the lease and looks for a new status.
 const SLOW_TICK: Duration = Duration::from_secs(1);
 
+/// Most teams without a payload that a worker remembers.
+const ABSENT_TEAMS: usize = 4_096;
+
 /// How long what is known of the snapshot may be old before a tick reads it again.
 const STATUS_AGE: Duration = Duration::from_millis(200);
 
 /// How often Envoy's counters are brought up to date.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The lines that a flood of requests could write.
+#[derive(Debug, Default)]
+struct Logged {
+    payloads: Pace,
+    look_ups: Pace,
+    unsent: Pace,
+}
 
 /// What a valid configuration brings to life.
 pub struct Plugin {
@@ -48,35 +72,52 @@ pub struct Plugin {
     loading: Loading,
     flights: Flights,
     backlog: Backlog,
+    limiter: Limiter,
+    lookups: Lookups,
+    absent: Recent<TeamId, Absent>,
+    misses: Misses,
+    chores: Chores,
+    access: AccessLog,
     recorder: Recorder,
     started_at: Option<Monotonic>,
     flushed_at: Monotonic,
-    reported_at: Option<Monotonic>,
+    logged: Logged,
     tick: Option<Duration>,
     serves_requests: bool,
     superseded: bool,
+    /// The context whose callback this is: replies to the callouts that it makes are delivered to it.
+    active: u32,
     now: Monotonic,
 }
 
 impl Plugin {
     /// A plugin that has done nothing yet.
     pub fn new(id: u32, settings: Settings) -> Self {
+        let keys = Keys::new(&settings);
+        let negative_ttl = settings.definitions.negative_ttl;
         Self {
             id,
-            keys: Keys::new(&settings),
+            chores: Chores::new(&settings, &keys),
+            keys,
             store: SharedData,
             status: Status::default(),
             status_read_at: None,
             loading: Loading::new(&settings),
             flights: Flights::default(),
             backlog: Backlog::default(),
-            recorder: Recorder::default(),
+            limiter: Limiter::default(),
+            lookups: Lookups::default(),
+            absent: Recent::new(ABSENT_TEAMS, negative_ttl),
+            misses: Misses::new(negative_ttl, settings.snapshot.refuse_max_age),
+            access: AccessLog::default(),
+            recorder: Recorder::new(&settings.metrics.teams),
             started_at: None,
             flushed_at: Monotonic::default(),
-            reported_at: None,
+            logged: Logged::default(),
             tick: None,
             serves_requests: false,
             superseded: false,
+            active: id,
             now: Monotonic::default(),
             settings,
         }
@@ -87,6 +128,43 @@ impl Plugin {
         self.recorder.define()?;
         self.set_tick(START_TICK);
         Ok(())
+    }
+
+    /// Makes this root context known to the others of its VM.
+    pub fn enter(&self) {
+        self.chores.enter(self.id, &self.settings, &self.keys);
+    }
+
+    /// A callout was answered. `context` is the one it is delivered to.
+    pub fn on_callout(&mut self, context: u32, token: u32, body_size: usize) {
+        self.active = context;
+        if self.loading.awaits(token) {
+            self.loading
+                .on_reply(&self.settings, body_size, &mut self.recorder);
+            if self.loading.is_busy() {
+                self.set_tick(FAST_TICK);
+            }
+        } else if let Some((flight, callout)) = self.flights.land(token) {
+            self.on_flight(flight, &callout, context, body_size);
+        } else {
+            self.now();
+            let (duty, chores, recorder) = self.duty();
+            chores.on_reply(token, body_size, duty, recorder);
+        }
+        if self.chores.is_busy() && self.backlog.is_empty() {
+            self.set_tick(FAST_TICK);
+        }
+    }
+
+    fn duty(&mut self) -> (Duty<'_>, &mut Chores, &mut Recorder) {
+        let duty = Duty {
+            context: self.id,
+            settings: &self.settings,
+            keys: &self.keys,
+            now: self.now,
+            serves_requests: self.serves_requests,
+        };
+        (duty, &mut self.chores, &mut self.recorder)
     }
 
     /// The time; when the clock fails, the last time that it did not.
@@ -120,11 +198,14 @@ impl Plugin {
         if self.settings.role != Role::Filter {
             return;
         }
+        self.active = self.id;
         let now = self.now();
         let overdue = self.flights.overdue(now);
         self.backlog.push(Content::Overdue, overdue);
         self.send_grounded(now);
         self.load(now);
+        let (duty, chores, recorder) = self.duty();
+        chores.tick(duty, recorder);
         let old = self
             .status_read_at
             .is_none_or(|read_at| now.since(read_at) >= STATUS_AGE);
@@ -134,15 +215,20 @@ impl Plugin {
         if now.since(self.flushed_at) >= FLUSH_INTERVAL {
             self.flushed_at = now;
             self.flush();
+            logger::follow_host();
         }
-        self.set_tick(if self.loading.is_busy() || !self.flights.is_empty() {
+        let busy = self.loading.is_busy() || self.chores.is_busy();
+        self.set_tick(if busy || !self.flights.is_empty() {
             FAST_TICK
-        } else if self.status.live.is_none() {
+        } else if self.status.live.is_none() && !self.status.unpublished {
             START_TICK
         } else {
-            SLOW_TICK.min(self.settings.snapshot.poll_interval)
+            let usage = self.settings.usage.flush_interval;
+            SLOW_TICK
+                .min(self.settings.snapshot.poll_interval)
+                .min(usage)
         });
-        self.answer_due();
+        self.answer_due(Turn::Oldest);
         let _ = abi::set_effective_context(self.id);
     }
 
@@ -160,6 +246,7 @@ impl Plugin {
             .loading
             .tick(&self.settings, now, serves, &mut self.recorder);
         if loaded {
+            self.chores.snapshot_loaded();
             self.read_status(now);
             if let Some(live) = &self.status.live {
                 log::info!(
@@ -177,6 +264,8 @@ impl Plugin {
     pub fn stop(&mut self) {
         let now = self.now();
         self.loading.stop(now, &mut self.recorder);
+        let (duty, chores, recorder) = self.duty();
+        chores.stop(duty, recorder);
         self.flush();
     }
 
@@ -187,7 +276,7 @@ impl Plugin {
         let since_start = now.since(*self.started_at.get_or_insert(now));
         let live = self.status.live.as_ref();
         let age = live.map_or(since_start, |live| live.age(now));
-        self.recorder.flush(age.as_secs());
+        self.recorder.flush(age.as_secs(), since_start.as_secs());
     }
 
     fn set_tick(&mut self, period: Duration) {

@@ -9,11 +9,14 @@ thread_local! {
     static LOADERS: RefCell<Vec<(u32, String)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Registers a root context that loads; `scope` is the prefix of its keys in shared data.
+/// Registers a root context that works for all; `scope` is the prefix of the keys in shared data that it
+/// works on.
 pub fn enter(context: u32, scope: &str) {
     with(|loaders| {
-        loaders.retain(|(id, _)| *id != context);
-        loaders.push((context, scope.to_owned()));
+        let entry = (context, scope.to_owned());
+        if !loaders.contains(&entry) {
+            loaders.push(entry);
+        }
     });
 }
 
@@ -22,7 +25,7 @@ pub fn leave(context: u32) {
     with(|loaders| loaders.retain(|(id, _)| *id != context));
 }
 
-/// Whether a newer root context loads the same.
+/// Whether a newer root context does the same.
 pub fn is_superseded(context: u32, scope: &str) -> bool {
     let mut superseded = false;
     with(|loaders| {

@@ -47,6 +47,10 @@ impl Root {
                 return false;
             }
             registry::enter(self.id, plugin.keys.scope());
+            plugin.enter();
+            for warning in &plugin.settings.warnings {
+                log::warn!("{warning}");
+            }
         }
         self.plugin = Some(plugin);
         true

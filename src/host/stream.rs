@@ -4,7 +4,7 @@ use super::abi;
 use super::health;
 use super::root::Shared;
 use super::wire;
-use crate::config::Role;
+use crate::config::{HeadRequests, Role};
 use crate::request::{self, Method, Request};
 
 /// What the host shall do with a stream next.
@@ -57,7 +57,8 @@ impl Stream {
                             .iter()
                             .for_each(|(name, _)| crate::faults::on_header(name));
                         let request = Request::parse(fields);
-                        self.is_head = request.method == Method::Head;
+                        let posthogs = plugin.settings.head_requests == HeadRequests::Posthog;
+                        self.is_head = posthogs && request.method == Method::Head;
                         plugin.on_request(self.id, request)
                     }
                     None => plugin.on_unreadable_request(),
@@ -68,7 +69,7 @@ impl Stream {
         next(paused)
     }
 
-    /// The response's headers are there. Envoy takes the type off a local reply without a body, but the
+    /// The response's headers are there. Envoy takes the type off a local reply without a body, but PostHog's
     /// answer to HEAD has one.
     pub fn on_response_headers(&mut self) {
         if self.is_head {

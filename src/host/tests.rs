@@ -4,178 +4,13 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::fake::{Host, Sent, host};
+use super::fake::host;
 use super::root::{Root, Shared};
-use super::stream::{self, Next, Stream};
-use crate::directory::Sha256Hash;
-use crate::snapshot::StreamId;
-use crate::snapshot::document;
-use crate::snapshot::manifest::{FORMAT, Manifest, PageDigest, RecordCounts, page_key};
-use crate::snapshot::page;
+use super::stream::{Next, Stream};
+use worker::{PAYLOAD, READ_THROUGH, ROOT, Redis, loaded, loaded_with, sent, statuses, worker};
 
-const ROOT: u32 = 1;
-const PAYLOAD: &str = r#"{"flags":[]}"#;
-
-/// A worker with one root context, and a Redis that it asks through the fake host.
-struct Worker {
-    root: Shared,
-    page: Vec<u8>,
-    manifest: Vec<u8>,
-    redis: Redis,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Redis {
-    Up,
-    Down,
-    Silent,
-}
-
-fn worker(config: &str) -> Worker {
-    host(|host| *host = Host::default());
-    let secret = Sha256Hash::of(b"phs_a").to_hex();
-    let json = format!(
-        r#"{{"format":1,"teams":[{{"id":1,"api_token":"phc_a","secret_token_sha256":["{secret}"]}}]}}"#
-    );
-    let records = document::parse(json.as_bytes()).unwrap();
-    let by_hash = records.by_hash.iter();
-    let page = page::split(by_hash.map(|(hash, record)| (*hash, record.as_slice()))).remove(0);
-    let manifest = Manifest {
-        format: FORMAT,
-        generation: 1,
-        stream_id: StreamId {
-            millis: 100,
-            sequence: 0,
-        },
-        pages: vec![PageDigest::of(&page)],
-        etags_watched: false,
-        records: RecordCounts::default(),
-    };
-    let worker = Worker {
-        root: Rc::new(RefCell::new(Root::new(ROOT))),
-        page: page.bytes,
-        manifest: serde_json::to_vec(&manifest).unwrap(),
-        redis: Redis::Up,
-    };
-    let config = if config.is_empty() {
-        r#"{"snapshot":{"buckets":16}}"#
-    } else {
-        config
-    };
-    host(|host| {
-        host.configuration = config.as_bytes().to_vec();
-        host.now = Duration::from_secs(1_000);
-        host.context = ROOT;
-    });
-    worker
-}
-
-impl Worker {
-    fn configure(&self) -> bool {
-        let size = host(|host| host.configuration.len());
-        self.root.borrow_mut().configure(size)
-    }
-
-    /// Ticks through `time`, at the pace that the filter set.
-    fn run(&mut self, time: Duration) {
-        let until = host(|host| host.now) + time;
-        while host(|host| host.now) < until {
-            let pace = host(|host| host.tick.clamp(10, 1_000));
-            host(|host| {
-                host.now += Duration::from_millis(u64::from(pace));
-                host.context = ROOT;
-            });
-            self.root.borrow_mut().tick();
-            self.answer_callouts();
-        }
-    }
-
-    /// Delivers the replies of all callouts that are under way.
-    fn answer_callouts(&mut self) {
-        if self.redis == Redis::Silent {
-            return;
-        }
-        for callout in host(|host| std::mem::take(&mut host.callouts)) {
-            let value = if callout.body.starts_with("EVAL_RO") {
-                let held = callout.body.ends_with("/e1.raw") || callout.body.ends_with("/%2A.raw");
-                if held {
-                    resp(&[b"same", b"e1", b""])
-                } else {
-                    resp(&[b"full", b"e1", PAYLOAD.as_bytes()])
-                }
-            } else if callout
-                .body
-                .contains(&page_key("", 1, 0).replace(':', "%3A"))
-            {
-                bulk(&self.page)
-            } else {
-                bulk(&self.manifest)
-            };
-            let down = self.redis == Redis::Down;
-            let size = host(|host| {
-                host.context = callout.context;
-                host.reply_status = Some(if down { b"503" } else { b"200" }.to_vec());
-                host.reply_body = if down { Vec::new() } else { value };
-                host.reply_body.len()
-            });
-            stream::on_callout(&self.root, callout.context, callout.token, size);
-        }
-    }
-
-    fn request(&self, id: u32, headers: &[(&str, &[u8])]) -> (Stream, Next) {
-        let mut stream = Stream::new(id, Rc::clone(&self.root));
-        host(|host| {
-            host.context = id;
-            host.requests.insert(
-                id,
-                headers
-                    .iter()
-                    .map(|(name, value)| ((*name).to_owned(), value.to_vec()))
-                    .collect(),
-            );
-        });
-        let next = stream.on_request_headers();
-        (stream, next)
-    }
-
-    fn get(&self, id: u32, if_none_match: Option<&str>) -> (Stream, Next) {
-        let mut headers: Vec<(&str, &[u8])> = vec![
-            (":method", b"GET"),
-            (":path", b"/flags/definitions?token=phc_a"),
-            ("authorization", b"Bearer phs_a"),
-        ];
-        headers.extend(if_none_match.map(|value| ("if-none-match", value.as_bytes())));
-        self.request(id, &headers)
-    }
-}
-
-fn bulk(value: &[u8]) -> Vec<u8> {
-    [format!("${}\r\n", value.len()).as_bytes(), value, b"\r\n"].concat()
-}
-
-fn resp(parts: &[&[u8]]) -> Vec<u8> {
-    let mut bytes = format!("*{}\r\n", parts.len()).into_bytes();
-    parts.iter().for_each(|part| bytes.extend(bulk(part)));
-    bytes
-}
-
-fn sent() -> Vec<Sent> {
-    host(|host| std::mem::take(&mut host.sent))
-}
-
-fn statuses() -> Vec<(u32, u32)> {
-    sent()
-        .iter()
-        .map(|sent| (sent.stream, sent.status))
-        .collect()
-}
-
-fn loaded() -> Worker {
-    let mut worker = worker("");
-    assert!(worker.configure());
-    worker.run(Duration::from_secs(3));
-    worker
-}
+mod life;
+mod worker;
 
 #[test]
 fn the_thin_path_end_to_end() {
@@ -258,17 +93,46 @@ fn a_bad_configuration_is_rejected_and_says_why() {
 #[test]
 fn requests_that_need_the_same_share_a_callout_and_survive_their_leader() {
     let mut worker = loaded();
-    let (mut leader, _) = worker.get(10, None);
+    let (leader, _) = worker.get(10, None);
     let (mut second, _) = worker.get(11, None);
     let (_third, _) = worker.get(12, None);
     assert_eq!(host(|host| host.callouts.len()), 1);
     assert_eq!(second.on_more(), Next::Pause, "a body does not let it pass");
-    // The leader's client goes away: Envoy drops its callout.
-    leader.done();
-    host(|host| host.callouts.clear());
+    worker.end(leader);
     worker.run(Duration::from_millis(20));
     assert_eq!(statuses(), [(11, 200), (12, 200)]);
     assert_eq!(second.on_more(), Next::Continue);
+}
+
+#[test]
+fn a_second_read_survives_the_stream_whose_reply_made_it_necessary() {
+    let mut worker = loaded_with(READ_THROUGH);
+    let (leader, _) = worker.get_as("b", 10, Some("\"old\""));
+    let (_second, _) = worker.get_as("b", 11, Some("\"older\""));
+    let (_third, _) = worker.get_as("b", 12, Some("\"older\""));
+    assert_eq!(host(|host| host.callouts.len()), 1, "one look-up");
+    worker.answer_next_callout();
+    worker.answer_next_callout();
+    assert_eq!(statuses(), [(10, 200)]);
+    worker.end(leader);
+    worker.run(Duration::from_millis(20));
+    assert_eq!(statuses(), [(11, 200), (12, 200)]);
+}
+
+#[test]
+fn a_newer_listener_without_quota_does_not_end_reading_it_for_another() {
+    let mut worker = worker("");
+    assert!(worker.configure());
+    let other = Rc::new(RefCell::new(Root::new(ROOT + 1)));
+    host(|host| {
+        host.configuration = br#"{"quota":{"enabled":false},"snapshot":{"buckets":16}}"#.to_vec();
+    });
+    let size = host(|host| host.configuration.len());
+    assert!(other.borrow_mut().configure(size));
+    worker.run(Duration::from_secs(3));
+    let read = "flag_definitions_callouts_total;store=quota;outcome=ok;";
+    assert_ne!(host(|host| host.metrics[read]), 0);
+    other.borrow_mut().done();
 }
 
 #[test]
@@ -282,6 +146,21 @@ fn whoever_waits_too_long_gets_503() {
     let answer = sent().remove(0);
     assert_eq!(answer.status, 503);
     assert!(answer.body.starts_with(b"The request timed out."));
+}
+
+#[test]
+fn a_reply_to_another_command_is_not_served() {
+    let mut worker = loaded();
+    worker.redis = Redis::Astray;
+    let (_full, _) = worker.get(10, None);
+    let (_held, _) = worker.get(11, Some("\"e1\""));
+    worker.answer_callouts();
+    assert_eq!(statuses(), [(10, 503), (11, 503)]);
+    worker.redis = Redis::Up;
+    worker.run(Duration::from_secs(2));
+    let (_full, _) = worker.get(12, None);
+    worker.answer_callouts();
+    assert_eq!(statuses(), [(12, 200)]);
 }
 
 #[test]
@@ -333,6 +212,36 @@ fn undecided_requests_go_on_to_the_upstream_with_the_reason() {
 }
 
 #[test]
+fn with_read_through_no_snapshot_is_needed_where_none_is_published() {
+    let config = |read_through: bool, role: &str| {
+        let buckets = r#""snapshot":{"buckets":16}"#;
+        format!(r#"{{{buckets},"read_through":{{"enabled":{read_through}}},"role":"{role}"}}"#)
+    };
+    for (read_through, before, after) in [(true, 503, 200), (false, 503, 503)] {
+        let mut worker = worker(&config(read_through, "filter"));
+        worker.manifest.clear();
+        assert!(worker.configure());
+        let health = Root::new(2);
+        let health: Shared = Rc::new(RefCell::new(health));
+        host(|host| host.configuration = config(read_through, "health").into_bytes());
+        let size = host(|host| host.configuration.len());
+        assert!(health.borrow_mut().configure(size));
+        let ready = |id: u32| {
+            host(|host| {
+                host.context = id;
+                let path = (":path".to_owned(), b"/ready".to_vec());
+                host.requests.insert(id, vec![path]);
+            });
+            Stream::new(id, Rc::clone(&health)).on_request_headers();
+            statuses()
+        };
+        assert_eq!(ready(30), [(30, before)]);
+        worker.run(Duration::from_secs(3));
+        assert_eq!(ready(31), [(31, after)], "{read_through}");
+    }
+}
+
+#[test]
 fn health_shows_no_secret_and_turns_ready_with_the_first_snapshot() {
     let mut filter = worker("");
     assert!(filter.configure());
@@ -365,99 +274,116 @@ fn health_shows_no_secret_and_turns_ready_with_the_first_snapshot() {
     assert!(!text.contains("phc_") && !text.contains("phs_"));
 }
 
-const FUNCTIONS: [&str; 17] = [
-    "proxy_log",
-    "clock_time_get",
-    "proxy_set_tick_period_milliseconds",
-    "proxy_get_buffer_bytes",
-    "proxy_get_header_map_value",
-    "proxy_get_header_map_pairs",
-    "proxy_remove_header_map_value",
-    "proxy_add_header_map_value",
-    "proxy_get_shared_data",
-    "proxy_set_shared_data",
-    "proxy_send_local_response",
-    "proxy_continue_stream",
-    "proxy_set_effective_context",
-    "proxy_define_metric",
-    "proxy_increment_metric",
-    "proxy_record_metric",
-    "proxy_http_call",
-];
-
-/// Everything that a worker does in its life, with `break_it` called before each stage.
-fn live(config: &str, mut break_it: impl FnMut(usize)) -> Vec<Sent> {
-    let mut worker = worker(config);
-    let mut stage = 0;
-    let mut next = || {
-        break_it(stage);
-        stage += 1;
-    };
-    next();
-    worker.configure();
-    next();
-    worker.run(Duration::from_secs(2));
-    next();
-    let (mut first, _) = worker.get(10, None);
-    let (mut second, _) = worker.get(11, Some("W/\"e1\""));
-    next();
+#[test]
+fn while_nothing_can_be_stored_it_does_not_tick_fast_for_ever() {
+    let mut worker = loaded();
+    let (_stream, _) = worker.get(10, None);
+    host(|host| host.broken.extend([("proxy_set_shared_data", 10)]));
     worker.answer_callouts();
-    let (mut third, _) = worker.get(12, Some("W/\"e1\""));
-    next();
-    let (mut leader, _) = worker.get(13, None);
-    let (_left, _) = worker.get(14, None);
-    leader.done();
-    host(|host| host.callouts.clear());
-    next();
-    worker.run(Duration::from_secs(2));
-    for stream in [&mut first, &mut second, &mut third] {
-        stream.on_more();
-        stream.on_response_headers();
-        stream.done();
-    }
-    worker.redis = Redis::Down;
-    next();
-    let (_late, _) = worker.get(15, None);
-    worker.answer_callouts();
-    worker.run(Duration::from_secs(1));
-    worker.root.borrow_mut().done();
-    sent()
+    assert_eq!(statuses(), [(10, 200)]);
+    let ticks = worker.ticks;
+    worker.run(Duration::from_secs(10));
+    assert!(worker.ticks - ticks < 30, "{}", worker.ticks - ticks);
+    host(|host| host.broken.clear());
+    worker.run(Duration::from_secs(10));
+    assert_eq!(worker.usage.values().sum::<u64>(), 1);
 }
 
 #[test]
-fn no_status_of_any_host_function_makes_the_filter_panic_or_refuse() {
-    for config in ["", r#"{"upstream":"forward","snapshot":{"buckets":16}}"#] {
-        for function in FUNCTIONS {
-            for status in (1..=12).chain([99, u32::MAX]) {
-                for from in 0..7 {
-                    let answers = live(config, |stage| {
-                        if stage == from {
-                            host(|host| host.broken.extend([(function, status)]));
-                        }
-                    });
-                    // Every request of this life carries good credentials.
-                    for answer in &answers {
-                        assert!(
-                            matches!(answer.status, 200 | 304 | 503),
-                            "{function} {status} from stage {from}: {answer:?}"
-                        );
-                    }
-                }
-            }
-        }
+fn a_confirmed_304_costs_few_host_calls() {
+    let mut worker = loaded();
+    let (_first, _) = worker.get(10, None);
+    worker.answer_callouts();
+    let mut last = Vec::new();
+    // Rate limits are taken in small batches, so that not each request costs a round of calls.
+    for id in 11..14 {
+        host(|host| host.calls.clear());
+        let (_stream, _) = worker.get(id, Some("W/\"e1\""));
+        last = host(|host| host.calls.clone()).into_iter().collect();
+    }
+    let expected = [
+        ("clock_time_get", 1),
+        ("proxy_get_header_map_pairs", 1),
+        ("proxy_get_header_map_value", 1),
+        // Token, credential, ETag.
+        ("proxy_get_shared_data", 3),
+        ("proxy_send_local_response", 1),
+    ];
+    assert_eq!(last, expected);
+    assert_eq!(sent().last().map(|sent| sent.status), Some(304));
+}
+
+/// As many requests of team `a` as wait for one callout.
+fn crowd(worker: &worker::Worker, size: u32) -> Vec<Stream> {
+    (0..size).map(|id| worker.get(100 + id, None).0).collect()
+}
+
+#[test]
+fn one_callback_gives_a_bounded_number_of_answers_and_of_bytes() {
+    let cases = [(100, 70, 64), (1_500_000, 30, 10), (17_000_000, 3, 1)];
+    for (payload, waiting, at_once) in cases {
+        let mut worker =
+            loaded_with(r#"{"snapshot":{"buckets":16},"definitions":{"max_bytes":20000000}}"#);
+        worker.payload = format!(r#"{{"flags":[{{"key":"{}"}}]}}"#, "x".repeat(payload));
+        let _crowd = crowd(&worker, waiting);
+        worker.answer_callouts();
+        assert_eq!(statuses().len(), at_once, "{payload}");
+        worker.run(Duration::from_secs(1));
+        assert_eq!(statuses().len(), waiting as usize - at_once, "{payload}");
     }
 }
 
 #[test]
-fn every_host_function_is_among_those_that_fail_in_tests() {
-    live(
-        r#"{"upstream":"forward","snapshot":{"buckets":16}}"#,
-        |_| (),
+fn who_comes_after_a_crowd_does_not_wait_for_it() {
+    let mut worker = loaded();
+    worker.payload = format!(r#"{{"flags":[{{"key":"{}"}}]}}"#, "x".repeat(1_500_000));
+    let _crowd = crowd(&worker, 100);
+    worker.answer_next_callout();
+    sent();
+    let (_later, _) = worker.get(10, Some("\"old\""));
+    worker.answer_next_callout();
+    assert_eq!(statuses()[0], (10, 200));
+}
+
+#[test]
+fn a_store_that_takes_nothing_does_not_hold_up_another() {
+    let mut worker = loaded_with(
+        r#"{"snapshot":{"buckets":16},"read_through":{"enabled":true},"redis":{"identity":{"cluster":"other"}}}"#,
     );
-    super::logger::install();
-    log::warn!("one line");
-    let called: Vec<_> = host(|host| host.calls.keys().copied().collect());
-    for function in called {
-        assert!(FUNCTIONS.contains(&function), "{function}");
+    // Several, since the order in which reads are sent again is any.
+    let teams = ["e", "f", "g", "h", "i", "j", "a"];
+    let mut leaders = Vec::new();
+    let mut followers = Vec::new();
+    for (id, team) in (10..).zip(teams) {
+        leaders.push(worker.get_as(team, id, None).0);
+        followers.push(worker.get_as(team, id + 10, None).0);
     }
+    leaders.into_iter().for_each(|leader| worker.end(leader));
+    host(|host| host.closed_cluster = "other".to_owned());
+    worker.run(Duration::from_millis(30));
+    assert_eq!(statuses(), [(26, 200)]);
+}
+
+#[test]
+fn problems_are_logged_once_a_second_at_most() {
+    let mut worker = loaded_with(READ_THROUGH);
+    super::logger::install();
+    worker.payload = "no JSON".to_owned();
+    for id in 10..60 {
+        let team = format!("x{id}");
+        let _look_up = worker.get_as(&team, id, None);
+        let _definitions = worker.get(100 + id, None);
+        worker.answer_callouts();
+    }
+    let logs = host(|host| std::mem::take(&mut host.logs));
+    let lines = |what: &str| logs.iter().filter(|line| line.contains(what)).count();
+    assert_eq!(lines("a looked-up team or credential cannot be read"), 1);
+    assert_eq!(lines("team 1: the stored value is malformed"), 1);
+    host(|host| host.broken.extend([("proxy_send_local_response", 10)]));
+    for id in 200..210 {
+        worker.get(id, None);
+    }
+    let logs = host(|host| host.logs.clone());
+    let unsent = |line: &&String| line.contains("could not be sent");
+    assert_eq!(logs.iter().filter(unsent).count(), 1);
 }

@@ -1,7 +1,13 @@
+use std::cell::RefCell;
+use std::time::Duration;
+
 use super::*;
-use crate::definitions::ETag;
+use crate::definitions::encoding::{DecodeError, Malformed};
+use crate::definitions::{ETag, Full};
 use crate::directory::bucket::{self, Entry};
-use crate::directory::{OrganizationId, PersonalKey, Team};
+use crate::directory::{OrganizationId, PersonalKey, Record, Team};
+use crate::identity::{Known, Miss, table};
+use crate::request::Token;
 use crate::shared::{Cas, MemoryStore, StoreError, Versioned};
 use crate::snapshot::StreamId;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
@@ -16,6 +22,11 @@ struct World {
     keys: Keys,
     store: MemoryStore,
     freshness: Freshness,
+    limiter: RefCell<Limiter>,
+    quota: QuotaSet,
+    absent: Recent<TeamId, Absent>,
+    misses: Misses,
+    found: Option<Found>,
 }
 
 fn world(config: &str) -> World {
@@ -24,6 +35,11 @@ fn world(config: &str) -> World {
     let world = World {
         store: MemoryStore::default(),
         freshness: Freshness::Current,
+        limiter: RefCell::default(),
+        quota: QuotaSet::default(),
+        absent: Recent::new(16, Duration::from_secs(1)),
+        misses: Misses::new(Duration::from_secs(1), Duration::from_secs(5)),
+        found: None,
         settings,
         keys,
     };
@@ -87,14 +103,30 @@ impl World {
 
     fn step_over<'a>(&self, store: &impl Store, request: &'a Request) -> (Step<'a>, Observed) {
         let mut observed = Observed::default();
-        let context = Context {
+        let step = self.with_context(store, |context| start(request, context, &mut observed));
+        (step, observed)
+    }
+
+    fn with_context<S: Store, T>(&self, store: &S, f: impl FnOnce(&mut Context<'_, S>) -> T) -> T {
+        f(&mut Context {
             settings: &self.settings,
             keys: &self.keys,
             store,
             freshness: self.freshness,
             now: NOW,
-        };
-        let step = start(request, &context, &mut observed);
+            limiter: &mut self.limiter.borrow_mut(),
+            quota: &self.quota,
+            absent: &self.absent,
+            misses: &self.misses,
+            found: self.found.as_ref(),
+        })
+    }
+
+    fn resume<'a>(&self, request: &'a Request, outcome: &'a Outcome) -> (Step<'a>, Observed) {
+        let mut observed = Observed::default();
+        let step = self.with_context(&self.store, |context| {
+            resume(request, TeamId(1), context, outcome, &mut observed)
+        });
         (step, observed)
     }
 
@@ -129,6 +161,16 @@ fn get(query: &str, bearer: &str, if_none_match: &str) -> Request {
         headers.push(("if-none-match", if_none_match));
     }
     request("GET", query, &headers)
+}
+
+fn full(etag: Option<&str>, billable: bool) -> Outcome {
+    let stored = etag.and_then(|etag| ETag::new(etag.as_bytes()));
+    Outcome::Full(Full {
+        etag_stored: stored.is_some(),
+        etag: stored.unwrap_or_else(|| ETag::of_text(b"{}")),
+        text: b"{}".to_vec(),
+        billable,
+    })
 }
 
 fn status_of(step: &Step<'_>) -> u16 {
@@ -273,13 +315,14 @@ fn an_etag_that_is_not_confirmed_now_is_asked_for() {
         let world = world("{}");
         world.confirm(tag, Monotonic::from_millis(NOW.as_millis() - age));
         let request = get("?token=phc_one", "phs_one", r#"W/"abc""#);
-        let Step::Fetch(fetch) = world.step(&request).0 else {
-            panic!("{tag} {age}: not a read");
+        let held = request.if_none_match.candidate();
+        let need = Need {
+            team: TeamId(1),
+            held,
         };
-        assert_eq!(fetch.need.held, request.if_none_match.candidate());
         assert_eq!(
-            fetch.known.unwrap().etag,
-            ETag::new(tag.as_bytes()).unwrap()
+            world.step(&request).0,
+            Step::Fetch(Fetch::Definitions(need))
         );
     }
 }
@@ -334,12 +377,9 @@ fn shared_data_that_fails_is_an_outage_and_not_a_refusal() {
 
 #[test]
 fn what_a_read_brings() {
-    let settings = Settings::default();
+    let world = world("{}");
     let tag = |text: &str| ETag::new(text.as_bytes()).unwrap();
-    let full = |etag: Option<&str>| Outcome::Full {
-        etag: etag.map(tag),
-        body: b"{}",
-    };
+    let full = |etag: Option<&str>| full(etag, false);
     for (if_none_match, outcome, status, etag, cache) in [
         (
             "",
@@ -373,8 +413,7 @@ fn what_a_read_brings() {
         ),
     ] {
         let request = get("?token=phc_one", "phs_one", if_none_match);
-        let mut observed = Observed::default();
-        let step = resume(&request, &settings, &outcome, &mut observed);
+        let (step, observed) = world.resume(&request, &outcome);
         assert_eq!(status_of(&step), status, "{if_none_match} {outcome:?}");
         assert_eq!(observed.etag, Some(etag), "{if_none_match} {outcome:?}");
         assert_eq!(observed.cache, cache, "{if_none_match} {outcome:?}");
@@ -384,25 +423,305 @@ fn what_a_read_brings() {
 #[test]
 fn reads_that_fail() {
     let request = get("?token=phc_one", "phs_one", r#""e""#);
-    let none = Settings::default();
-    let forward = Settings::from_json(br#"{"upstream":"forward"}"#).unwrap();
+    let none = world("{}");
+    let forward = world(r#"{"upstream":"forward"}"#);
     for (outcome, status, why) in [
-        (Outcome::Missing, 503, None),
-        (Outcome::Undecodable, 500, None),
-        (Outcome::Failed(Failure::TooBig), 500, None),
-        (Outcome::Failed(Failure::Timeout), 503, Some(Why::Timeout)),
-        (Outcome::Failed(Failure::Unavailable), 503, Some(Why::Redis)),
-        (Outcome::Failed(Failure::Refused), 503, Some(Why::Redis)),
-        (Outcome::Failed(Failure::Malformed), 503, Some(Why::Redis)),
-        (Outcome::Failed(Failure::NotSent), 503, Some(Why::Redis)),
+        (Absent::Missing, 503, None),
+        (
+            Absent::Undecodable(DecodeError::Malformed(Malformed::Pickle)),
+            500,
+            None,
+        ),
+        (Absent::TooBig, 500, None),
+        (Absent::ObjectStore, 503, Some(Why::ObjectStore)),
+        (Absent::Failed(Failure::Timeout), 503, Some(Why::Timeout)),
+        (Absent::Failed(Failure::Unavailable), 503, Some(Why::Redis)),
+        (Absent::Failed(Failure::Refused), 503, Some(Why::Redis)),
+        (Absent::Failed(Failure::Malformed), 503, Some(Why::Redis)),
+        (Absent::Failed(Failure::NotSent), 503, Some(Why::Redis)),
     ] {
-        let mut observed = Observed::default();
-        let step = resume(&request, &none, &outcome, &mut observed);
+        let outcome = Outcome::Absent(outcome);
+        let (step, observed) = none.resume(&request, &outcome);
         assert_eq!(status_of(&step), status, "{outcome:?}");
-        let step = resume(&request, &forward, &outcome, &mut observed);
+        assert_eq!(
+            observed.rebuild,
+            outcome == Outcome::Absent(Absent::Missing)
+        );
+        let (step, _) = forward.resume(&request, &outcome);
         match why {
             Some(why) => assert_eq!(step, Step::Forward(why), "{outcome:?}"),
             None => assert_eq!(status_of(&step), status, "{outcome:?}"),
         }
+    }
+}
+
+#[test]
+fn a_200_is_billed_when_its_payload_is_and_it_has_a_body() {
+    let validating = world(r#"{"head_requests":"validate"}"#);
+    for (method, if_none_match, billable, billed) in [
+        ("GET", "", true, true),
+        ("GET", "", false, false),
+        ("GET", r#""x""#, true, true),
+        ("GET", r#""e""#, true, false),
+        ("HEAD", "", true, false),
+    ] {
+        let mut headers = vec![("authorization", "Bearer phs_one")];
+        if !if_none_match.is_empty() {
+            headers.push(("if-none-match", if_none_match));
+        }
+        let request = request(method, "?token=phc_one", &headers);
+        let outcome = full(Some("e"), billable);
+        let (_, observed) = validating.resume(&request, &outcome);
+        assert_eq!(
+            observed.billed, billed,
+            "{method} {if_none_match} {billable}"
+        );
+    }
+    let limited = world(r#"{"rate_limit":{"full":"1/hour"}}"#);
+    let request = get("?token=phc_one", "phs_one", r#""x""#);
+    let outcome = full(Some("e"), true);
+    assert!(limited.resume(&request, &outcome).1.billed);
+    let (step, observed) = limited.resume(&request, &outcome);
+    assert_eq!((status_of(&step), observed.billed), (429, false));
+}
+
+#[test]
+fn a_304_costs_the_conditional_budget_and_nothing_of_the_full_one() {
+    let mut world = world(r#"{"rate_limit":{"conditional":"2/hour","full":"1/hour"}}"#);
+    world.confirm("abc", NOW);
+    let conditional = || world.step_owned("?token=phc_one", "phs_one", r#""abc""#).0;
+    assert_eq!([conditional(), conditional()], [Ok(304), Ok(304)]);
+    let request = get("?token=phc_one", "phs_one", r#""abc""#);
+    let (step, observed) = world.step(&request);
+    assert_eq!(observed.limits, [(Budget::Conditional, Mode::Enforced)]);
+    let Step::Reply(reply) = step else {
+        panic!("not an answer");
+    };
+    let retry_after = reply
+        .headers
+        .iter()
+        .find(|(name, _)| *name == "retry-after");
+    assert_eq!(retry_after.unwrap().1.as_ref(), b"1800");
+    // What is limited is one budget, and neither is touched by those who may not read.
+    for _ in 0..5 {
+        assert_eq!(world.step_owned("?token=phc_one", "phs_two", "").0, Ok(401));
+    }
+    let unconditional = get("?token=phc_one", "phs_one", "");
+    assert!(matches!(world.step(&unconditional).0, Step::Fetch(_)));
+    assert_eq!(status_of(&world.step(&unconditional).0), 429);
+    world.settings.rate_limit.enabled = false;
+    assert!(matches!(world.step(&unconditional).0, Step::Fetch(_)));
+}
+
+#[test]
+fn what_was_absent_a_moment_ago_is_not_read_again() {
+    let mut world = world("{}");
+    let request = get("?token=phc_one", "phs_one", "");
+    for (absent, status) in [
+        (Absent::Missing, 503),
+        (Absent::TooBig, 500),
+        (Absent::Failed(Failure::Timeout), 503),
+    ] {
+        world.absent.note(TeamId(1), absent, NOW);
+        let (step, observed) = world.step(&request);
+        assert_eq!(status_of(&step), status);
+        assert!(!observed.rebuild, "that was signalled with the read");
+    }
+    let long_ago = Monotonic::from_millis(NOW.as_millis() - 1_000);
+    world.absent.note(TeamId(1), Absent::Missing, long_ago);
+    assert!(matches!(world.step(&request).0, Step::Fetch(_)));
+}
+
+const READ_THROUGH: &str = r#"{"read_through":{"enabled":true},"upstream":"forward"}"#;
+
+fn known(record: Record, age: u64) -> Known {
+    Known {
+        record,
+        api_token: None,
+        looked_up_at: Monotonic::from_millis(NOW.as_millis() - age),
+    }
+}
+
+impl World {
+    fn find(&mut self, token: &str, record: Record, age: u64) {
+        let found = self.found.get_or_insert_default();
+        let hash = Sha256Hash::of(token.as_bytes());
+        found.records.push((hash, known(record, age)));
+    }
+
+    fn keep(&self, token: &str, record: Record, age: u64) {
+        let slots = table::Slots::new(self.keys.identity_slots());
+        let records = [(Sha256Hash::of(token.as_bytes()), known(record, age))];
+        table::keep(&self.store, &slots, &records, NOW, Duration::from_secs(60)).unwrap();
+    }
+
+    fn looks_up(&self, request: &Request) -> bool {
+        matches!(self.step(request).0, Step::Fetch(Fetch::Identity(..)))
+    }
+}
+
+#[test]
+fn what_the_snapshot_does_not_know_is_looked_up_once() {
+    let mut world = world(READ_THROUGH);
+    for (query, bearer, looked_up) in [
+        ("?token=phc_new", "phs_new", true),
+        ("?token=phc_new", "", true),
+        ("?token=phc_one", "phs_new", true),
+        ("", "phs_new", true),
+        // Known, or known to be gone, or nobody's.
+        ("?token=phc_one", "phs_one", false),
+        ("?token=phc_gone", "phs_one", false),
+        ("?token=phc_one", "phs_gone", false),
+        ("?token=phc%2Fnew", "phs_new", false),
+        ("?token=phc_one", "phs/new", false),
+        ("?token=", "phs_new", false),
+    ] {
+        let request = get(query, bearer, "");
+        assert_eq!(world.looks_up(&request), looked_up, "{query} {bearer}");
+    }
+    // Found nowhere: the upstream decides.
+    world.found = Some(Found::default());
+    let request = get("?token=phc_new", "phs_new", "");
+    assert_eq!(world.outcome(&request), Err(Why::UnknownCredential));
+    world.found = None;
+    let asked = asked_for(&request);
+    world.misses.note(asked, NOT_FOUND, NOW);
+    assert_eq!(world.outcome(&request), Err(Why::UnknownCredential));
+    world
+        .misses
+        .note(asked, Miss::failed(Failure::Timeout), NOW);
+    assert_eq!(world.outcome(&request), Err(Why::Timeout));
+}
+
+const NOT_FOUND: Miss = Miss {
+    token: true,
+    bearer: true,
+    why: identity::Why::NotFound,
+};
+
+/// The look-up for a request.
+fn need_of(request: &Request) -> identity::Need {
+    let Token::Named(token) = &request.token else {
+        panic!("no token");
+    };
+    identity::Need::new(Some(token), request.bearer.as_ref()).unwrap()
+}
+
+/// What a fruitless look-up for a request is remembered by.
+fn asked_for(request: &Request) -> identity::Asked {
+    need_of(request).asked()
+}
+
+#[test]
+fn what_was_found_is_not_refused_for_what_was_not() {
+    let mut world = world(r#"{"read_through":{"enabled":true}}"#);
+    let request = get("?token=phc_one", "phs_new", "");
+    world.find("phs_new", Record::TeamSecret(TeamId(1)), 0);
+    assert_eq!(world.outcome(&request), Ok(Answer::Definitions));
+    // The snapshot has the token, PostHog's cache does not; and the credential did not stay in its slot.
+    let found = world.found.take().unwrap();
+    let need = need_of(&request);
+    let miss = found.lacks(&need).unwrap();
+    world.misses.note(need.asked(), miss, NOW);
+    assert!(world.looks_up(&request));
+    world.keep("phs_new", Record::TeamSecret(TeamId(2)), 6_000);
+    assert!(world.looks_up(&request));
+    let unknown = get("?token=phc_one", "phs_none", "");
+    world.misses.note(asked_for(&unknown), NOT_FOUND, NOW);
+    assert_eq!(world.outcome(&unknown), Ok(Answer::SecretInvalid));
+}
+
+#[test]
+fn what_cannot_be_read_refuses_nobody() {
+    for (query, bearer) in [
+        ("?token=phc_one", "phs_new"),
+        ("?token=phc_one", "phx_new"),
+        ("?token=phc_new", "phs_one"),
+    ] {
+        for (metadata, credential) in [(true, false), (false, true)] {
+            let mut world = world(r#"{"read_through":{"enabled":true}}"#);
+            let request = get(query, bearer, "");
+            let found = Found {
+                unreadable: identity::Unreadable {
+                    metadata,
+                    credential,
+                },
+                ..Found::default()
+            };
+            let need = need_of(&request);
+            let miss = found.lacks(&need).unwrap();
+            world.found = Some(found);
+            let expected = Ok(Answer::Unavailable(Why::UnknownCredential));
+            assert_eq!(world.outcome(&request), expected, "{query} {bearer}");
+            world.found = None;
+            world.misses.note(need.asked(), miss, NOW);
+            assert_eq!(world.outcome(&request), expected, "{query} {bearer}");
+        }
+    }
+}
+
+#[test]
+fn a_looked_up_team_and_credential_are_accepted_without_any_snapshot() {
+    let mut world = world(READ_THROUGH);
+    world.freshness = Freshness::Missing;
+    let team = Record::Team(Team {
+        id: TeamId(9),
+        organization: None,
+    });
+    let request = get("?token=phc_new", "phs_new", "");
+    world.find("phc_new", team.clone(), 0);
+    world.find("phs_new", Record::TeamSecret(TeamId(9)), 0);
+    assert_eq!(world.outcome(&request), Ok(Answer::Definitions));
+    world.found = None;
+    assert!(world.looks_up(&request));
+    world.keep("phc_new", team, 50_000);
+    world.keep("phs_new", Record::TeamSecret(TeamId(9)), 50_000);
+    assert!(matches!(
+        world.step(&request).0,
+        Step::Fetch(Fetch::Definitions(_))
+    ));
+}
+
+#[test]
+fn a_refusal_that_rests_on_an_old_look_up_is_looked_up_again() {
+    let mut world = world(READ_THROUGH);
+    let request = get("?token=phc_one", "phs_new", "");
+    let theirs = || Record::TeamSecret(TeamId(2));
+    world.keep("phs_new", theirs(), 6_000);
+    assert!(world.looks_up(&request));
+    world.find("phs_new", theirs(), 0);
+    assert_eq!(world.outcome(&request), Ok(Answer::SecretInvalid));
+    world.found = None;
+    world.keep("phs_new", theirs(), 4_000);
+    assert_eq!(world.outcome(&request), Ok(Answer::SecretInvalid));
+}
+
+#[test]
+fn an_old_refusal_whose_credential_is_gone_is_not_looked_up_again_and_again() {
+    let mut world = world(READ_THROUGH);
+    let request = get("?token=phc_one", "phs_new", "");
+    world.keep("phs_new", Record::TeamSecret(TeamId(2)), 6_000);
+    let asked = asked_for(&request);
+    for (miss, why) in [
+        (NOT_FOUND, Why::UnknownCredential),
+        (Miss::failed(Failure::Timeout), Why::Timeout),
+    ] {
+        world.misses.note(asked, miss, NOW);
+        assert_eq!(world.outcome(&request), Err(why));
+    }
+}
+
+#[test]
+fn rejecting_what_is_found_nowhere_needs_a_fresh_snapshot() {
+    let mut world = world(r#"{"read_through":{"enabled":true}}"#);
+    world.found = Some(Found::default());
+    let request = get("?token=phc_new", "phs_new", "");
+    assert_eq!(world.outcome(&request), Ok(Answer::TokenInvalid));
+    for (freshness, why) in [
+        (Freshness::Aging, Why::SnapshotAging),
+        (Freshness::Missing, Why::SnapshotMissing),
+    ] {
+        world.freshness = freshness;
+        assert_eq!(world.outcome(&request), Ok(Answer::Unavailable(why)));
     }
 }

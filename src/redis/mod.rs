@@ -1,18 +1,21 @@
 //! Redis over HTTP: commands as data → one HTTP dialect per gateway → replies.
 //!
-//! [`Command`] says what is wanted, [`webdis`] how that looks on the wire, [`resp`] reads the answer, and
-//! [`Failure`] is everything that can go wrong between the two.
+//! [`Command`] says what is wanted. [`webdis`] and [`upstash`] say how that looks on the wire; the answer of the
+//! first is read by [`resp`]. [`Failure`] is everything that can go wrong between the two.
 
 pub mod resp;
+pub mod tag;
+pub mod upstash;
 pub mod webdis;
 
 use std::fmt;
 
 pub use resp::Reply;
+pub use tag::Tag;
 
 use crate::config::Dialect;
 
-/// A Redis command and its arguments; binary safe.
+/// A Redis command and its arguments. webdis carries any bytes, Upstash only text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command(pub Vec<Vec<u8>>);
 
@@ -25,8 +28,38 @@ impl Command {
     /// `EVAL_RO script`: read-only, so that it works on a replica and cannot write by mistake.
     /// The script must return strings only: webdis leaves nil and nested elements out.
     pub fn eval_ro(script: &str, keys: &[&str], arguments: &[&[u8]]) -> Self {
+        Self::script("EVAL_RO", script, keys, arguments)
+    }
+
+    /// `EVAL script`: may write, so it needs the primary. What it returns is bound as in [`Command::eval_ro`].
+    pub fn eval(script: &str, keys: &[&str], arguments: &[&[u8]]) -> Self {
+        Self::script("EVAL", script, keys, arguments)
+    }
+
+    /// `ZADD key NX score member`: adds the member unless it is there; one that is there keeps its score.
+    /// `score_millis` is in milliseconds since 1970.
+    pub fn zadd_nx(key: &str, score_millis: u64, member: &str) -> Self {
+        Self(vec![
+            b"ZADD".to_vec(),
+            key.as_bytes().to_vec(),
+            b"NX".to_vec(),
+            score_millis.to_string().into_bytes(),
+            member.as_bytes().to_vec(),
+        ])
+    }
+
+    /// `LPUSH key value`.
+    pub fn lpush(key: &str, value: &[u8]) -> Self {
+        Self(vec![
+            b"LPUSH".to_vec(),
+            key.as_bytes().to_vec(),
+            value.to_vec(),
+        ])
+    }
+
+    fn script(name: &str, script: &str, keys: &[&str], arguments: &[&[u8]]) -> Self {
         let mut parts = vec![
-            b"EVAL_RO".to_vec(),
+            name.as_bytes().to_vec(),
             script.as_bytes().to_vec(),
             keys.len().to_string().into_bytes(),
         ];
@@ -42,22 +75,37 @@ pub struct HttpRequest {
     /// Method.
     pub method: &'static str,
     /// Path.
-    pub path: String,
+    pub path: &'static str,
+    /// Further headers, without credentials: Envoy adds those on the cluster.
+    pub headers: &'static [(&'static str, &'static str)],
     /// Body, maybe empty.
     pub body: Vec<u8>,
 }
 
 /// Puts a command into a gateway's HTTP dialect.
-pub fn encode(dialect: Dialect, command: &Command) -> HttpRequest {
+///
+/// # Errors
+/// [`Failure::NotSent`] when the dialect cannot carry the command as it is.
+pub fn encode(dialect: Dialect, command: &Command) -> Result<HttpRequest, Failure> {
     match dialect {
-        Dialect::Webdis => webdis::encode(command),
+        Dialect::Webdis => Ok(webdis::encode(command)),
+        Dialect::Upstash => upstash::encode(command),
+    }
+}
+
+/// Bytes that a string of `length` bytes takes in an answer, without the framing around it.
+pub fn wire_size(dialect: Dialect, length: usize) -> usize {
+    match dialect {
+        Dialect::Webdis => length,
+        Dialect::Upstash => length.div_ceil(3).saturating_mul(4),
     }
 }
 
 /// Why a command brought no reply. The label of `flag_definitions_callouts_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Envoy would not start the callout: unknown cluster, or circuit breaker.
+    /// The callout was not started: unknown cluster, circuit breaker, or an argument that the dialect cannot
+    /// carry.
     NotSent,
     /// No answer in time.
     Timeout,
@@ -69,17 +117,20 @@ pub enum Failure {
     Malformed,
     /// The answer is larger than allowed.
     TooBig,
+    /// The gateway delivered the answer to another command ([`tag`]).
+    Misdirected,
 }
 
 impl Failure {
     /// All failures, in the order of their discriminants.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::NotSent,
         Self::Timeout,
         Self::Unavailable,
         Self::Refused,
         Self::Malformed,
         Self::TooBig,
+        Self::Misdirected,
     ];
 
     /// Name in metrics and logs.
@@ -91,6 +142,7 @@ impl Failure {
             Self::Refused => "refused",
             Self::Malformed => "malformed",
             Self::TooBig => "too_big",
+            Self::Misdirected => "misdirected",
         }
     }
 }
@@ -101,9 +153,12 @@ impl fmt::Display for Failure {
             Self::NotSent => "Envoy did not send the callout: is the cluster defined, is its circuit breaker open?",
             Self::Timeout => "no answer from the Redis gateway in time",
             Self::Unavailable => "the Redis gateway or Redis is not available",
-            Self::Refused => "Redis refused the command: check the gateway's Redis user and its key permissions",
+            Self::Refused => "Redis or its gateway refused the command: check the gateway's Redis user, its key \
+                 permissions, and the token that Envoy adds",
             Self::Malformed => "the Redis gateway answered something unexpected: is the dialect right?",
             Self::TooBig => "the answer is larger than definitions.max_bytes",
+            Self::Misdirected => "the Redis gateway delivered the answer to another command, which was not used; \
+                 webdis 0.1.9 does that after a timeout: use a newer one",
         })
     }
 }
@@ -123,13 +178,18 @@ pub fn decode<'a>(
         Some(b"200") => {}
         // Envoy's own answer to a callout that took too long.
         Some(b"504") => return Err(Failure::Timeout),
-        // webdis' own command list.
-        Some(b"403") => return Err(Failure::Refused),
-        None | Some(b"502" | b"503") => return Err(Failure::Unavailable),
+        // 401: the token; 403: webdis' own command list.
+        Some(b"401" | b"403") => return Err(Failure::Refused),
+        // 429: the plan's rate limit; 500: serverless-redis-http without its Redis.
+        None | Some(b"429" | b"500" | b"502" | b"503") => return Err(Failure::Unavailable),
+        Some(b"400") if dialect == Dialect::Upstash => {
+            return Err(upstash::parse(body).err().unwrap_or(Failure::Malformed));
+        }
         Some(_) => return Err(Failure::Malformed),
     }
     let reply = match dialect {
         Dialect::Webdis => resp::parse(body).map_err(|_| Failure::Malformed)?,
+        Dialect::Upstash => upstash::parse(body)?,
     };
     match reply {
         Reply::Error(_) => Err(Failure::Refused),
@@ -140,26 +200,127 @@ pub fn decode<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use proptest::prelude::*;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
+    const DIALECTS: [Dialect; 2] = [Dialect::Webdis, Dialect::Upstash];
+
     #[test]
-    fn an_answer_is_a_reply_or_says_why_not() {
-        let decode = |status: &'static str, body: &'static str| {
-            decode(Dialect::Webdis, Some(status.as_bytes()), body.as_bytes())
+    fn an_answer_is_a_reply_or_says_why_not_in_both_dialects() {
+        let strings = vec![b"full".into(), b"".into(), b"{}".into()];
+        for (webdis, upstash, expected) in [
+            (
+                "$2\r\nhi\r\n",
+                r#"[{"result":"aGk="}]"#,
+                Ok(Reply::Bytes(b"hi".into())),
+            ),
+            ("$-1\r\n", r#"[{"result":null}]"#, Ok(Reply::Nil)),
+            (":1\r\n", r#"[{"result":1}]"#, Ok(Reply::Integer(1))),
+            ("+OK\r\n", r#"[{"result":"OK"}]"#, Ok(Reply::Status(b"OK"))),
+            (
+                "*3\r\n$4\r\nfull\r\n$0\r\n\r\n$2\r\n{}\r\n",
+                r#"[{"result":["ZnVsbA==","","e30="]}]"#,
+                Ok(Reply::Array(strings)),
+            ),
+            (
+                "-NOPERM no\r\n",
+                r#"[{"error":"NOPERM no"}]"#,
+                Err(Failure::Refused),
+            ),
+            ("<html>", "<html>", Err(Failure::Malformed)),
+            ("", "", Err(Failure::Malformed)),
+            // The other dialect's answer.
+            (
+                r#"[{"result":"aGk="}]"#,
+                "$2\r\nhi\r\n",
+                Err(Failure::Malformed),
+            ),
+        ] {
+            for (dialect, body) in [(Dialect::Webdis, webdis), (Dialect::Upstash, upstash)] {
+                let reply = decode(dialect, Some(b"200"), body.as_bytes());
+                assert_eq!(reply, expected, "{dialect:?} {body:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn statuses_count_whatever_the_body_says() {
+        for (status, expected) in [
+            (Some("401"), Failure::Refused),
+            (Some("403"), Failure::Refused),
+            (Some("404"), Failure::Malformed),
+            (Some("429"), Failure::Unavailable),
+            (Some("500"), Failure::Unavailable),
+            (Some("502"), Failure::Unavailable),
+            (Some("503"), Failure::Unavailable),
+            (Some("504"), Failure::Timeout),
+            (None, Failure::Unavailable),
+        ] {
+            let status = status.map(str::as_bytes);
+            for (dialect, body) in [
+                (Dialect::Webdis, "$2\r\nhi\r\n"),
+                (Dialect::Upstash, r#"[{"result":"aGk="}]"#),
+            ] {
+                let reply = decode(dialect, status, body.as_bytes());
+                assert_eq!(reply, Err(expected), "{dialect:?} {status:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_400_is_a_refusal_only_in_the_words_of_upstash() {
+        let error = br#"{"error":"ERR no"}"#;
+        for (dialect, body, expected) in [
+            (Dialect::Upstash, &error[..], Failure::Refused),
+            (Dialect::Upstash, br#"[{"result":1}]"#, Failure::Malformed),
+            (Dialect::Upstash, b"Bad Request", Failure::Malformed),
+            (Dialect::Webdis, &error[..], Failure::Malformed),
+        ] {
+            assert_eq!(decode(dialect, Some(b"400"), body), Err(expected));
+        }
+    }
+
+    #[test]
+    fn commands_that_write() {
+        let words = |command: Command| {
+            let words = command.0.into_iter().map(String::from_utf8);
+            words.collect::<Result<Vec<_>, _>>().unwrap()
         };
-        assert_eq!(decode("200", "$2\r\nhi\r\n"), Ok(Reply::Bytes(b"hi")));
-        assert_eq!(decode("200", "$-1\r\n"), Ok(Reply::Nil));
-        assert_eq!(decode("200", "-NOPERM no\r\n"), Err(Failure::Refused));
-        assert_eq!(decode("200", "<html>"), Err(Failure::Malformed));
-        assert_eq!(decode("200", ""), Err(Failure::Malformed));
-        assert_eq!(decode("403", "Forbidden"), Err(Failure::Refused));
-        assert_eq!(decode("404", ""), Err(Failure::Malformed));
-        assert_eq!(decode("503", ""), Err(Failure::Unavailable));
-        assert_eq!(decode("504", ""), Err(Failure::Timeout));
         assert_eq!(
-            super::decode(Dialect::Webdis, None, b""),
-            Err(Failure::Unavailable)
+            words(Command::zadd_nx("queue", 1_700_000_000_123, "7")),
+            ["ZADD", "queue", "NX", "1700000000123", "7"]
         );
+        assert_eq!(words(Command::lpush("q", b"{}")), ["LPUSH", "q", "{}"]);
+        assert_eq!(
+            words(Command::eval("return 1", &["a"], &[b"b"])),
+            ["EVAL", "return 1", "1", "a", "b"]
+        );
+    }
+
+    #[test]
+    fn both_dialects_carry_text() {
+        let command = Command::eval_ro("return KEYS[1]", &["a/b.json"], &["é".as_bytes()]);
+        for dialect in DIALECTS {
+            let request = encode(dialect, &command).unwrap();
+            assert_eq!(request.method, "POST", "{dialect:?}");
+            assert!(
+                request
+                    .headers
+                    .iter()
+                    .any(|(name, _)| *name == "content-type")
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_wire_size_of_a_string_is_what_it_takes(string in prop::collection::vec(any::<u8>(), 0..50)) {
+            let base64 = STANDARD.encode(&string);
+            prop_assert_eq!(wire_size(Dialect::Webdis, string.len()), string.len());
+            prop_assert_eq!(wire_size(Dialect::Upstash, string.len()), base64.len());
+        }
     }
 }

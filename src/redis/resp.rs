@@ -1,28 +1,48 @@
 //! Replies in RESP2, as webdis' `.raw` output carries them.
 
-/// One reply; strings are read in place.
+use std::borrow::Cow;
+
+/// One reply. A dialect that encodes strings owns what it decoded; the others read in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply<'a> {
     /// The key does not exist.
     Nil,
     /// A bulk string.
-    Bytes(&'a [u8]),
+    Bytes(Cow<'a, [u8]>),
     /// A status such as `OK`.
     Status(&'a [u8]),
     /// An integer.
     Integer(i64),
     /// An array of bulk strings.
-    Array(Vec<&'a [u8]>),
+    Array(Vec<Cow<'a, [u8]>>),
     /// An error, without its `-`.
     Error(&'a [u8]),
+}
+
+impl<'a> Reply<'a> {
+    /// An array of strings.
+    pub fn array(strings: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        Self::Array(strings.into_iter().map(Cow::Borrowed).collect())
+    }
+
+    /// The elements of an array; `None` for any other reply.
+    pub fn strings(&self) -> Option<Vec<&[u8]>> {
+        match self {
+            Self::Array(elements) => Some(elements.iter().map(AsRef::as_ref).collect()),
+            _ => None,
+        }
+    }
 }
 
 /// Bytes that are not a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotResp;
 
-/// Most elements of an array reply: the largest script here returns three.
-const MAX_ELEMENTS: usize = 1_024;
+/// Most elements of an array reply, in every dialect.
+pub const MAX_ELEMENTS: usize = 20_480;
+
+/// The least that an element takes: `$0\r\n\r\n`.
+const SMALLEST_ELEMENT: usize = 6;
 
 /// Reads one reply, which must be all of `bytes`.
 ///
@@ -33,11 +53,12 @@ pub fn parse(bytes: &[u8]) -> Result<Reply<'_>, NotResp> {
     let reply = match line(&mut rest)? {
         [b'$', length @ ..] => match number(length)? {
             -1 => Reply::Nil,
-            length => Reply::Bytes(bulk(&mut rest, length)?),
+            length => Reply::Bytes(bulk(&mut rest, length)?.into()),
         },
         [b'*', count @ ..] => {
             let count = usize::try_from(number(count)?).map_err(|_| NotResp)?;
-            if count > MAX_ELEMENTS {
+            // What is said to come must be there before room is made for it.
+            if count > MAX_ELEMENTS || count > rest.len() / SMALLEST_ELEMENT {
                 return Err(NotResp);
             }
             let mut elements = Vec::with_capacity(count);
@@ -45,7 +66,7 @@ pub fn parse(bytes: &[u8]) -> Result<Reply<'_>, NotResp> {
                 let [b'$', length @ ..] = line(&mut rest)? else {
                     return Err(NotResp);
                 };
-                elements.push(bulk(&mut rest, number(length)?)?);
+                elements.push(bulk(&mut rest, number(length)?)?.into());
             }
             Reply::Array(elements)
         }
@@ -96,12 +117,16 @@ mod tests {
     fn each_kind_of_reply() {
         for (text, reply) in [
             ("$-1\r\n", Reply::Nil),
-            ("$0\r\n\r\n", Reply::Bytes(b"")),
-            ("$4\r\na\r\nb\r\n", Reply::Bytes(b"a\r\nb")),
+            ("$0\r\n\r\n", Reply::Bytes(b"".into())),
+            ("$4\r\na\r\nb\r\n", Reply::Bytes(b"a\r\nb".into())),
             ("+OK\r\n", Reply::Status(b"OK")),
             (":-3\r\n", Reply::Integer(-3)),
             ("-ERR no\r\n", Reply::Error(b"ERR no")),
-            ("*2\r\n$0\r\n\r\n$1\r\nx\r\n", Reply::Array(vec![b"", b"x"])),
+            ("*0\r\n", Reply::Array(vec![])),
+            (
+                "*2\r\n$0\r\n\r\n$1\r\nx\r\n",
+                Reply::Array(vec![b"".into(), b"x".into()]),
+            ),
         ] {
             assert_eq!(parse(text.as_bytes()), Ok(reply), "{text:?}");
         }
@@ -118,12 +143,33 @@ mod tests {
             "$99999999999999999999\r\n",
             "*2\r\n$1\r\nx\r\n",
             "*99999\r\n",
+            "*-1\r\n",
+            "*1\r\n$-1\r\n",
             "*1\r\n:1\r\n",
             "+OK\r\n+OK\r\n",
             "OK",
         ] {
             assert_eq!(parse(text.as_bytes()), Err(NotResp), "{text:?}");
         }
+    }
+
+    #[test]
+    fn arrays_have_a_bound() {
+        let of = |count: usize| format!("*{count}\r\n{}", "$0\r\n\r\n".repeat(count));
+        let largest = of(MAX_ELEMENTS);
+        let reply = parse(largest.as_bytes()).unwrap();
+        assert_eq!(reply.strings().map(|all| all.len()), Some(MAX_ELEMENTS));
+        assert_eq!(parse(of(MAX_ELEMENTS + 1).as_bytes()), Err(NotResp));
+        // Room for an element that is not there is never made.
+        let short = largest.strip_suffix("$0\r\n\r\n").unwrap();
+        assert_eq!(parse(short.as_bytes()), Err(NotResp));
+    }
+
+    #[test]
+    fn only_arrays_have_elements() {
+        let array = Reply::Array(vec![b"a".into(), b"".into()]);
+        assert_eq!(array.strings(), Some(vec![&b"a"[..], b""]));
+        assert_eq!(Reply::Bytes(b"a".into()).strings(), None);
     }
 
     proptest! {
@@ -137,7 +183,7 @@ mod tests {
                 text.extend(element);
                 text.extend(b"\r\n");
             }
-            let expected = elements.iter().map(Vec::as_slice).collect();
+            let expected = elements.into_iter().map(Cow::Owned).collect();
             prop_assert_eq!(parse(&text), Ok(Reply::Array(expected)));
         }
 

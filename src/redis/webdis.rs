@@ -17,7 +17,8 @@ pub fn encode(command: &Command) -> HttpRequest {
     body.extend_from_slice(b".raw");
     HttpRequest {
         method: "POST",
-        path: "/".to_owned(),
+        path: "/",
+        headers: &[("content-type", "text/plain")],
         body,
     }
 }

@@ -1,7 +1,7 @@
 //! Brings the published snapshot into shared data: a state machine that is told the time, asks for Redis
 //! commands and is handed their replies.
 //!
-//! One VM of the process loads (`lease`). Each call does a bounded slice of work, so that a worker which has
+//! One VM of the process loads ([`crate::lease`]). Each call does a bounded slice of work, so that a worker which has
 //! to load keeps serving. Pages are read twice: first all of them are checked and nothing is written, then
 //! they are applied. While records of two snapshots lie side by side nobody is refused ([`Status::applying`]),
 //! and what is no longer there is dropped when a load is complete.
@@ -9,13 +9,14 @@
 use std::time::Duration;
 
 use super::StreamId;
-use super::lease::{self, Attempt, Hold, Place};
+use super::attempt::{Attempt, Place};
 use super::manifest::{self, Manifest};
 use super::page::Cursor;
 use super::status::{Applying, Bad, Live, Status};
 use crate::config::Settings;
 use crate::directory::bucket::{self, Entry};
 use crate::directory::{CorruptRecord, Record, Sha256Hash};
+use crate::lease::{self, Hold};
 use crate::redis::{Command, Failure, Reply};
 use crate::shared::{Keys, Store, StoreError, Update, update};
 use crate::time::Monotonic;
@@ -218,7 +219,7 @@ impl Loader {
         {
             self.abandon(store, Event::ReadFailed, events);
         }
-        match lease::acquire(store, &self.keys, self.owner, serves_requests, now) {
+        match lease::acquire(store, &self.keys.lease(), self.owner, serves_requests, now) {
             // It let the others go first before it took the lease.
             Ok(Hold::Taken) => self.stepped_aside |= serves_requests,
             Ok(Hold::Renewed) => {}
@@ -242,7 +243,7 @@ impl Loader {
             State::Idle if serves_requests && !self.stepped_aside => {
                 self.stepped_aside = true;
                 // If it cannot be released, this VM goes on loading.
-                let _ = lease::release(store, &self.keys, self.owner, now);
+                let _ = lease::release(store, &self.keys.lease(), self.owner, now);
                 None
             }
             State::Idle if now >= self.next_poll => {
@@ -286,7 +287,7 @@ impl Loader {
             self.abandon(store, Event::LeaseLost, events);
         }
         // If it cannot be released, it runs out.
-        let _ = lease::release(store, &self.keys, self.owner, now);
+        let _ = lease::release(store, &self.keys.lease(), self.owner, now);
     }
 
     /// Takes the reply to the command that [`Loader::tick`] returned.
@@ -298,15 +299,18 @@ impl Loader {
     ) {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::AwaitingManifest => match reply {
-                Ok(Reply::Bytes(json)) => self.manifest(store, json, events),
-                Ok(_) => events.push(Event::ManifestMissing),
+                Ok(Reply::Bytes(json)) => self.manifest(store, &json, events),
+                Ok(_) => {
+                    self.saw_manifest(store, false);
+                    events.push(Event::ManifestMissing);
+                }
                 Err(_) => events.push(Event::ReadFailed),
             },
             State::AwaitingPage(mut load, page) => {
                 let digest = load.manifest.pages.get(page);
                 let outcome = match reply {
-                    Ok(Reply::Bytes(bytes)) if digest.is_some_and(|d| d.matches(bytes)) => {
-                        Cursor::new(bytes.to_vec()).map_err(|_| Event::PageCorrupt)
+                    Ok(Reply::Bytes(bytes)) if digest.is_some_and(|d| d.matches(&bytes)) => {
+                        Cursor::new(bytes.into_owned()).map_err(|_| Event::PageCorrupt)
                     }
                     Ok(Reply::Bytes(_)) => Err(Event::PageMismatch),
                     Ok(_) => Err(Event::PageMissing),
@@ -339,7 +343,17 @@ impl Loader {
         });
     }
 
+    /// Notes whether there is a manifest at all.
+    fn saw_manifest(&self, store: &impl Store, there: bool) {
+        let known = Status::read(store, &self.keys).unwrap_or_default();
+        if known.unpublished == there {
+            // If it cannot be stored, the next poll tries again.
+            let _ = Status::change(store, &self.keys, |status| status.unpublished = !there);
+        }
+    }
+
     fn manifest(&mut self, store: &impl Store, json: &[u8], events: &mut Vec<Event>) {
+        self.saw_manifest(store, true);
         let digest = Sha256Hash::of(json).to_hex();
         let at = self.asked_at;
         let Ok(status) = Status::read(store, &self.keys) else {

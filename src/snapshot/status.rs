@@ -20,6 +20,9 @@ pub struct Status {
     pub applying: Option<Applying>,
     /// The manifest that must not be tried again.
     pub bad: Option<Bad>,
+    /// Whether Redis said that nothing is published.
+    #[serde(default)]
+    pub unpublished: bool,
 }
 
 /// A snapshot on its way into shared data.

@@ -54,7 +54,7 @@ impl FakeRedis {
         let key = String::from_utf8(command.0[1].clone()).unwrap();
         self.0
             .get(&key)
-            .map_or(Reply::Nil, |value| Reply::Bytes(value))
+            .map_or(Reply::Nil, |value| Reply::Bytes(value.into()))
     }
 }
 
@@ -382,7 +382,16 @@ fn when_all_vms_serve_one_of_them_loads_without_passing_the_lease_around() {
         redis.publish(1, 100, &["phc_a"]);
         let mut loaders: Vec<Loader> = (1..=32).map(|owner| process.loader(owner)).collect();
         // The owner that served nobody is gone; its lease has just run out.
-        assert!(lease::acquire(&process.store, &loaders[0].keys, 99, false, process.now()).is_ok());
+        assert!(
+            lease::acquire(
+                &process.store,
+                &loaders[0].keys.lease(),
+                99,
+                false,
+                process.now()
+            )
+            .is_ok()
+        );
         let mut first = None;
         'time: for step in 0..2_000u64 {
             let now = Monotonic::from_millis(process.now + 3_000 + step * 10);

@@ -1,0 +1,322 @@
+//! What must hold for any bytes, by the reader that takes them.
+//!
+//! Each function panics when it does not hold, and returns whether the bytes were accepted. The fuzz targets call
+//! them, and so does `tests/fuzz_corpus.rs`, which runs the corpora without a fuzzer.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use std::borrow::Cow;
+
+use flag_definitions_filter::definitions::ETag;
+use flag_definitions_filter::definitions::encoding::{self, DecodeError, Decoded};
+use flag_definitions_filter::definitions::etag::Candidate;
+use flag_definitions_filter::directory::bucket::{self, Bucket, Entry};
+use flag_definitions_filter::directory::{Record, Sha256Hash};
+use flag_definitions_filter::redis::{Reply, resp};
+use flag_definitions_filter::request::{self, BearerKind, ProjectToken, Request, Token};
+use flag_definitions_filter::snapshot::StreamId;
+use flag_definitions_filter::snapshot::manifest::Manifest;
+use flag_definitions_filter::snapshot::page::{self, Cursor};
+
+/// Longest text asked for: longer than two blocks of zstd, short enough for many runs a second.
+const MOST: usize = 300_000;
+
+/// A stored value: what comes out is a payload of the length asked for, or a part of the input, and comes back from
+/// what is read of it in every form that needs no compression.
+pub fn value(bytes: &[u8]) -> bool {
+    if let Some(text) = encoding::short_text(bytes) {
+        assert!((1..=64).contains(&text.len()) && is_within(text, bytes));
+    }
+    // The bound decides about texts only, and never changes one.
+    let tight = encoding::decode(bytes, 16);
+    let text = match encoding::decode(bytes, MOST) {
+        Err(_) => {
+            assert!(tight.is_err());
+            return false;
+        }
+        Ok(Decoded::Missing) => {
+            assert!(matches!(
+                tight,
+                Ok(Decoded::Missing) | Err(DecodeError::TooBig)
+            ));
+            return true;
+        }
+        Ok(Decoded::Text(text)) => text,
+    };
+    assert!(text.len() <= MOST && text.starts_with(b"{") && std::str::from_utf8(&text).is_ok());
+    if let Cow::Borrowed(text) = text {
+        assert!(is_within(text, bytes));
+    }
+    if text.len() > 16 {
+        assert!(tight.is_err());
+    }
+    assert!(encoding::decode(bytes, text.len() - 1).is_err());
+
+    let length = u32::try_from(text.len()).unwrap().to_le_bytes();
+    let pickled = [b"\x80\x04X", &length[..], &text, b"\x94."].concat();
+    for form in [&text[..], &pickled] {
+        let again = encoding::decode(form, text.len());
+        assert_eq!(again, Ok(Decoded::Text(Cow::Borrowed(&text))));
+    }
+    true
+}
+
+fn is_within(part: &[u8], whole: &[u8]) -> bool {
+    let (part, whole) = (part.as_ptr_range(), whole.as_ptr_range());
+    whole.start <= part.start && part.end <= whole.end
+}
+
+/// A reply of Redis: every string of it lies within the input, and it survives being written again.
+pub fn resp(bytes: &[u8]) -> bool {
+    let Ok(reply) = resp::parse(bytes) else {
+        return false;
+    };
+    let strings: Vec<&[u8]> = match &reply {
+        Reply::Nil | Reply::Integer(_) => vec![],
+        Reply::Bytes(string) => vec![string],
+        Reply::Status(string) | Reply::Error(string) => vec![*string],
+        Reply::Array(elements) => elements.iter().map(AsRef::as_ref).collect(),
+    };
+    assert!(strings.iter().all(|string| is_within(string, bytes)));
+    assert!(strings.iter().map(|string| string.len()).sum::<usize>() < bytes.len());
+
+    let bulk =
+        |string: &[u8]| [format!("${}\r\n", string.len()).as_bytes(), string, b"\r\n"].concat();
+    let written = match &reply {
+        Reply::Nil => b"$-1\r\n".to_vec(),
+        Reply::Integer(value) => format!(":{value}\r\n").into_bytes(),
+        Reply::Bytes(string) => bulk(string),
+        Reply::Status(line) => [b"+", *line, b"\r\n"].concat(),
+        Reply::Error(line) => [b"-", *line, b"\r\n"].concat(),
+        Reply::Array(elements) => elements.iter().fold(
+            format!("*{}\r\n", elements.len()).into_bytes(),
+            |written, element| [written, bulk(element)].concat(),
+        ),
+    };
+    assert_eq!(resp::parse(&written), Ok(reply));
+    true
+}
+
+/// A request, one header a line: name, blank, value. Accepted when it names a token that can be looked up.
+pub fn request(bytes: &[u8]) -> bool {
+    let headers: Vec<(&[u8], &[u8])> = bytes
+        .split(|byte| *byte == b'\n')
+        .map(|line| split_once(line, b' ').unwrap_or((line, b"")))
+        .collect();
+    let request = Request::parse(headers.iter().copied());
+
+    let path = headers.iter().rfind(|(name, _)| *name == b":path");
+    match path {
+        Some((_, path)) => token(path, &request.token),
+        None => assert_eq!(request.token, Token::Absent),
+    }
+    let authorization = headers.iter().find(|(name, _)| *name == b"authorization");
+    credential(authorization.map(|(_, value)| *value), &request);
+
+    match request.if_none_match.candidate() {
+        Some(Candidate::Any) => assert!(request.if_none_match.matches(&ETag::new(b"any").unwrap())),
+        Some(Candidate::Tag(tag)) => {
+            assert!(request.if_none_match.matches(&tag));
+            assert_eq!(ETag::new(tag.as_bytes()), Some(tag));
+        }
+        None => assert!(!request.if_none_match.matches(&ETag::new(b"any").unwrap())),
+    }
+    // What is kept of a request is not larger than the request, but for the separators of a joined list.
+    assert!(request.weight() <= bytes.len() + 2 * headers.len());
+    matches!(request.token, Token::Named(_))
+}
+
+/// The token of a path does not depend on the order of parameters or on how they are escaped, and a second one is
+/// noticed.
+fn token(path: &[u8], found: &Token) {
+    let token_of = |path: &[u8]| Request::parse([(&b":path"[..], path)]).token;
+    let (bare, query) = split_once(path, b'?').unwrap_or((path, b""));
+    assert_eq!(request::is_ours(path), request::PATHS.contains(&bare));
+
+    let mut pairs: Vec<&[u8]> = query.split(|byte| *byte == b'&').collect();
+    pairs.reverse();
+    assert_eq!(token_of(&[b"/?", &pairs.join(&b'&')[..]].concat()), *found);
+
+    if !query.contains(&b'%') {
+        let mut escaped = b"/?".to_vec();
+        for byte in query {
+            match byte {
+                b'&' | b'=' | b'+' => escaped.push(*byte),
+                other => escaped.extend(format!("%{other:02x}").bytes()),
+            }
+        }
+        assert_eq!(token_of(&escaped), *found);
+    }
+
+    let more = token_of(&[b"/?", query, b"&token=x"].concat());
+    match found {
+        Token::Absent => assert_eq!(more, Token::Named(ProjectToken::of(b"x"))),
+        Token::Named(_) | Token::Oversized | Token::Repeated => assert_eq!(more, Token::Repeated),
+    }
+}
+
+/// A credential is what follows `Bearer ` in the first field, trimmed, when all of the field can be shown.
+fn credential(field: Option<&[u8]>, request: &Request) {
+    let secret = field
+        .filter(|field| {
+            std::str::from_utf8(field).is_ok_and(|text| {
+                text.chars()
+                    .all(|sign| sign == '\t' || (sign.is_ascii() && !sign.is_ascii_control()))
+            })
+        })
+        .and_then(|field| field.strip_prefix(b"Bearer "))
+        .map(<[u8]>::trim_ascii)
+        .filter(|secret| !secret.is_empty());
+    assert_eq!(
+        request.bearer.as_ref().map(|bearer| bearer.hash),
+        secret.map(Sha256Hash::of)
+    );
+    assert_eq!(
+        request
+            .bearer
+            .as_ref()
+            .map(|bearer| bearer.kind == BearerKind::Secret),
+        secret.map(|secret| secret.starts_with(b"phs_"))
+    );
+}
+
+/// A manifest survives its encoding.
+pub fn manifest(bytes: &[u8]) -> bool {
+    let Ok(manifest) = Manifest::parse(bytes) else {
+        return false;
+    };
+    assert!(!manifest.pages.is_empty());
+    let json = serde_json::to_vec(&manifest).unwrap();
+    assert_eq!(Manifest::parse(&json), Ok(manifest));
+    true
+}
+
+/// The records of a page are in hash order, and make the same page again.
+pub fn page(bytes: &[u8]) -> bool {
+    let Ok(mut cursor) = Cursor::new(bytes.to_vec()) else {
+        return false;
+    };
+    let mut records: Vec<(Sha256Hash, Vec<u8>)> = Vec::new();
+    loop {
+        let at = cursor.position();
+        match cursor.record_at(at) {
+            Err(_) => return false,
+            Ok(None) => break,
+            Ok(Some((hash, bytes, next))) => {
+                assert!(at.offset < next.offset);
+                assert!(records.last().is_none_or(|(last, _)| *last < hash));
+                record(bytes);
+                records.push((hash, bytes.to_vec()));
+                cursor.seek(next);
+            }
+        }
+    }
+    let pages = page::split(records.iter().map(|(hash, record)| (*hash, &record[..])));
+    if bytes.len() <= page::MAX_BYTES {
+        assert_eq!(pages.len(), 1);
+        assert_eq!(pages[0].bytes, bytes);
+    }
+    true
+}
+
+/// A record is its only encoding.
+pub fn record(bytes: &[u8]) -> bool {
+    let Ok(record) = Record::decode(bytes) else {
+        return false;
+    };
+    assert_eq!(record.encode().as_deref(), Some(bytes));
+    true
+}
+
+/// A bucket in hash order survives its encoding; each record is found, and is replaced by a newer one only. Any other
+/// bytes can still be merged into and swept.
+pub fn bucket(bytes: &[u8]) -> bool {
+    let (hash, id) = update_from(bytes);
+    let update = Entry {
+        hash,
+        id,
+        record: b"\0",
+    };
+    let merged = bucket::merge(bytes, &[update]);
+    let swept = bucket::sweep(bytes, id, id);
+    if let Some(swept) = &swept {
+        for entry in read(swept).unwrap() {
+            assert!(entry.id >= id);
+        }
+        assert_eq!(bucket::sweep(swept, id, id), None);
+    }
+
+    if let Ok(bucket) = Bucket::parse(bytes) {
+        let _ = bucket.find(&hash);
+    }
+    let Some(entries) = read(bytes) else {
+        return false;
+    };
+    if !entries.is_sorted_by(|one, next| one.hash < next.hash) {
+        return false;
+    }
+    // Entries that overlap or leave gaps: such a bucket is replaced, and never blown up.
+    if !bytes.is_empty() && bucket::build(&entries).len() != bytes.len() {
+        assert!(merged.is_none_or(|merged| merged.len() < 100));
+        return false;
+    }
+    let held = entries.iter().find(|entry| entry.hash == hash);
+    match &merged {
+        None => assert!(held.is_some_and(|held| held.id >= id)),
+        Some(merged) => {
+            assert!(held.is_none_or(|held| held.id < id));
+            let now = Bucket::parse(merged).unwrap().find(&hash).unwrap();
+            assert_eq!(now, Some(update));
+            assert_eq!(
+                read(merged).unwrap().len(),
+                entries.len() + usize::from(held.is_none())
+            );
+        }
+    }
+    let built = bucket::build(&entries);
+    assert_eq!(read(&built).unwrap(), entries);
+    for entry in &entries {
+        assert_eq!(
+            Bucket::parse(&built).unwrap().find(&entry.hash),
+            Ok(Some(*entry))
+        );
+    }
+    true
+}
+
+/// All entries, when all can be read.
+fn read(bytes: &[u8]) -> Option<Vec<Entry<'_>>> {
+    let bucket = Bucket::parse(bytes).ok()?;
+    bucket.entries().collect::<Result<_, _>>().ok()
+}
+
+/// A hash and a stream id to merge: those of the first entry where there is one, so that what is held can be met.
+fn update_from(bytes: &[u8]) -> (Sha256Hash, StreamId) {
+    let first = Bucket::parse(bytes)
+        .ok()
+        .and_then(|bucket| bucket.entries().next()?.ok());
+    let hash = first.map_or(Sha256Hash::from_bytes([7; 32]), |entry| entry.hash);
+    let millis = first.map_or(0, |entry| entry.id.millis);
+    // Older, as old or newer, as the input has it.
+    let millis = match bytes.last().map_or(0, |last| last % 3) {
+        0 => millis.saturating_sub(1),
+        1 => millis,
+        _ => millis.saturating_add(1),
+    };
+    (
+        hash,
+        StreamId {
+            millis,
+            sequence: 0,
+        },
+    )
+}
+
+fn split_once(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
+    let at = bytes.iter().position(|byte| *byte == separator)?;
+    Some((&bytes[..at], &bytes[at + 1..]))
+}

@@ -1,0 +1,232 @@
+"""Quota: who gets 402, until when, and how SDKs get their flags back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from front import another_envoy, unchanged_posthog
+
+import bodies
+import writers
+from edge import PATH, get, wait_until_all
+from model import State, Team, etag_of, stored_text
+from stack import Stack
+
+TEXT = stored_text({"flags": [{"key": "a"}], "cohorts": {}, "group_type_mapping": {}})
+CHANGED = stored_text({"flags": [{"key": "b"}], "cohorts": {}, "group_type_mapping": {}})
+PLAIN = f'W/"{etag_of(TEXT)}"'
+# The set is read once a second, and each worker copies it about once a second.
+INTERVAL, COPIED = 1.0, 1.2
+# For how long after a limit was lifted some Envoy may still answer 402.
+GRACE = 2 * INTERVAL + 2
+FAST = {"quota": {"interval": "1s"}, "rate_limit": {"enabled": False}}
+
+
+def team(team_id: int) -> Team:
+    return Team(team_id, f"phc_quota_{team_id}", None, f"phs_quota_{team_id}")
+
+
+TEAMS = [team(n) for n in range(10_001, 10_021)]
+STATE = State(teams=TEAMS, texts={team.id: TEXT for team in TEAMS[:-1]})
+NO_PAYLOAD = TEAMS[-1].id
+
+
+def ask(stack: Stack, team_id: int, etag: str | None = None) -> int:
+    return get(stack, team(team_id).token, team(team_id).secret, etag).status_code
+
+
+def etag_now(stack: Stack, team_id: int) -> str:
+    answer = get(stack, team(team_id).token, team(team_id).secret)
+    assert answer.status_code == 200
+    return answer.headers["etag"]
+
+
+def limit(stack: Stack, team_id: int, seconds: float) -> float:
+    """Limits the team; the Unix time at which that ends."""
+    until = int(time.time() + seconds)
+    stack.redis.zadd(writers.QUOTA_KEY, {team(team_id).token: until})
+    return until
+
+
+def lift(stack: Stack, team_id: int) -> None:
+    stack.redis.zrem(writers.QUOTA_KEY, team(team_id).token)
+
+
+def all_say(stack: Stack, team_id: int, status: int) -> None:
+    wait_until_all(stack, lambda: ask(stack, team_id) == status)
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with writers.stack_with(STATE, **FAST) as stack:
+        yield stack
+
+
+# === Who ===
+
+
+@pytest.mark.parametrize("held", [None, PLAIN, 'W/"0000000000000000"', "*"])
+def test_a_limited_team_gets_402_within_an_interval_whatever_it_holds(stack: Stack, held: str | None) -> None:
+    team_id = 10_001 + [None, PLAIN, 'W/"0000000000000000"', "*"].index(held)
+    assert ask(stack, team_id, held) in (200, 304)
+    limit(stack, team_id, 3_600)
+    began = time.monotonic()
+    stack.wait_until(lambda: ask(stack, team_id, held) == 402)
+    assert time.monotonic() - began < INTERVAL + COPIED + 1
+    all_say(stack, team_id, 402)
+    answer = get(stack, team(team_id).token, team(team_id).secret, held)
+    assert (answer.status_code, answer.text) == (402, bodies.QUOTA_LIMITED)
+    assert "etag" not in answer.headers
+    # With the secret alone, too: then the team's id is known and its token is not.
+    assert get(stack, None, team(team_id).secret).status_code == 402
+
+
+def test_402_comes_before_the_payload_is_read(stack: Stack) -> None:
+    limit(stack, NO_PAYLOAD, 3_600)
+    limit(stack, 10_010, 3_600)
+    all_say(stack, 10_010, 402)
+    assert {ask(stack, NO_PAYLOAD) for _ in range(10)} == {402}
+    time.sleep(1)
+    assert NO_PAYLOAD not in writers.rebuild_requests(stack)
+
+
+# === Until when ===
+
+
+def when_402_ended(stack: Stack, team_id: int, until: float) -> tuple[float, int]:
+    """Unix time of the last request that got 402, and what came next; asks until `until`."""
+    last, after = 0.0, 0
+    while time.time() < until:
+        began, status = time.time(), ask(stack, team_id)
+        if status == 402:
+            last, after = began, 0
+        else:
+            after = after or status
+        time.sleep(0.01)
+    return last, after
+
+
+def test_a_limit_ends_at_its_score_also_while_redis_is_away(stack: Stack) -> None:
+    end = limit(stack, 10_005, 7)
+    all_say(stack, 10_005, 402)
+    stack.pause("webdis")
+    try:
+        last, after = when_402_ended(stack, 10_005, end + 1.5)
+    finally:
+        stack.resume("webdis")
+    assert end - 1.5 < last <= end, "not before its score by more than an answer, and never after it"
+    assert after == 503, "Redis is still away"
+    stack.wait_until(lambda: ask(stack, 10_005) == 200)
+
+
+def test_a_limit_outlives_an_outage_and_is_taken_up_again_after_it(stack: Stack) -> None:
+    limit(stack, 10_006, 3_600)
+    all_say(stack, 10_006, 402)
+    stack.stop_part("webdis")
+    limit(stack, 10_007, 3_600)
+    time.sleep(3)
+    assert ask(stack, 10_006) == 402
+    assert ask(stack, 10_007) == 503, "what Redis says now is not known"
+    stack.restart("webdis")
+    all_say(stack, 10_007, 402)
+    assert ask(stack, 10_006) == 402
+
+
+def test_a_redis_that_lost_everything_limits_nobody() -> None:
+    with writers.stack_with(STATE, **FAST) as stack:
+        limit(stack, 10_001, 3_600)
+        all_say(stack, 10_001, 402)
+        stack.stop_part("redis")
+        assert ask(stack, 10_001) == 402
+        stack.restart("redis")
+        writers.write_definitions(stack, STATE)
+        all_say(stack, 10_001, 200)
+
+
+# === The ETag after a limit ===
+
+
+def base36(seconds: float) -> str:
+    digits, number = "", int(seconds)
+    while number:
+        number, digit = divmod(number, 36)
+        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
+    return digits
+
+
+def test_after_a_limit_the_etag_is_another_one_until_the_document_changes(stack: Stack) -> None:
+    end = limit(stack, 10_008, 4)
+    all_say(stack, 10_008, 402)
+    stack.wait_until(lambda: ask(stack, 10_008) == 200)
+    freed = f'W/"{etag_of(TEXT)}-{base36(end)}"'
+    assert etag_now(stack, 10_008) == freed
+    assert ask(stack, 10_008, PLAIN) == 200, "who dropped the flags and kept the ETag gets them back"
+    assert ask(stack, 10_008, freed) == 304
+    time.sleep(2.5)
+    assert ask(stack, 10_008, freed) == 304
+    assert ask(stack, 10_008, PLAIN) == 200
+    writers.put_definitions_django(stack, 10_008, CHANGED)
+    changed = f'W/"{etag_of(CHANGED)}"'
+    stack.wait_until(lambda: etag_now(stack, 10_008) == changed)
+    wait_until_all(stack, lambda: ask(stack, 10_008, freed) == 200)
+    assert ask(stack, 10_008, changed) == 304
+
+
+def test_a_limit_that_is_lifted_early_ends_at_once_and_changes_the_etag_after_a_grace(stack: Stack) -> None:
+    limit(stack, 10_009, 3_600)
+    all_say(stack, 10_009, 402)
+    lifted = time.time()
+    lift(stack, 10_009)
+    stack.wait_until(lambda: ask(stack, 10_009) == 200)
+    assert time.time() - lifted < INTERVAL + COPIED + 1
+    all_say(stack, 10_009, 200)
+    stack.wait_until(lambda: etag_now(stack, 10_009) != PLAIN)
+    changed = time.time()
+    (suffix,) = (etag_now(stack, 10_009).rpartition("-")[2].strip('"'),)
+    assert etag_now(stack, 10_009) == f'W/"{etag_of(TEXT)}-{suffix}"'
+    assert lifted + GRACE - 1 < int(suffix, 36) <= changed
+    wait_until_all(stack, lambda: ask(stack, 10_009, PLAIN) == 200)
+
+
+def test_all_envoys_agree_on_the_etag_and_a_new_one_learns_it() -> None:
+    with writers.stack_with(STATE, **FAST) as one, another_envoy(one) as two:
+        limit(one, 10_002, 3_600)
+        for stack in (one, two):
+            all_say(stack, 10_002, 402)
+        limit(one, 10_001, 10)
+        for stack in (one, two):
+            all_say(stack, 10_001, 402)
+        lift(one, 10_002)
+        for team_id in (10_001, 10_002):
+            for stack in (one, two):
+                stack.wait_until(
+                    lambda stack=stack, team_id=team_id: ask(stack, team_id, PLAIN) == 200, timeout=15
+                )
+        freed = {team_id: etag_now(one, team_id) for team_id in (10_001, 10_002)}
+        assert all(etag.startswith(f'W/"{etag_of(TEXT)}-') for etag in freed.values())
+        assert freed == {team_id: etag_now(two, team_id) for team_id in freed}
+        one.restart("envoy")
+        time.sleep(2 * INTERVAL)
+        for stack in (one, two):
+            assert freed == {team_id: etag_now(stack, team_id) for team_id in freed}
+            assert [ask(stack, team_id, etag) for team_id, etag in freed.items()] == [304, 304]
+
+
+def test_without_a_snapshot_teams_are_limited_and_get_their_flags_back() -> None:
+    """The quota list has tokens. Whose they are is known from the requests that named them."""
+    with unchanged_posthog(
+        STATE, quota={"interval": "1s"}, read_through={"enabled": True, "ttl": "2s"}
+    ) as stack:
+        assert ask(stack, 10_001) == 200
+        end = limit(stack, 10_001, 8)
+        all_say(stack, 10_001, 402)
+        assert get(stack, None, team(10_001).secret).status_code == 402
+        # Nobody asks for longer than what was looked up is kept.
+        time.sleep(max(0.0, end - 2 - time.time()))
+        assert ask(stack, 10_001) == 402
+        stack.wait_until(lambda: ask(stack, 10_001) == 200)
+        assert etag_now(stack, 10_001) == f'W/"{etag_of(TEXT)}-{base36(end)}"'
+        assert ask(stack, 10_001, PLAIN) == 200
+        assert get(stack, None, team(10_001).secret, path=PATH + "/").status_code == 200

@@ -1,0 +1,81 @@
+"""SDKs that have no definitions yet ask once per flag evaluation, hundreds of times a second."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from front import unchanged_posthog
+
+import writers
+from edge import Client, Tally
+from model import State, Team, stored_text
+from stack import Stack
+
+TEAM = Team(7001, "phc_storm", None, "phs_storm")
+NOBODY = Team(7002, "phc_nobody", None, "phs_nobody")
+TEXT = stored_text({"flags": [{"key": "a"}], "cohorts": {}, "group_type_mapping": {}})
+SECONDS, RATE = 5, 200
+
+
+def storm(stack: Stack, team: Team, connections: int) -> tuple[Counter[int], float]:
+    """The statuses, and how long it took."""
+    client = Client(stack, connections)
+    seen: Counter[int] = Counter()
+    began = time.monotonic()
+    for n in range(SECONDS * RATE):
+        time.sleep(max(0.0, began + n / RATE - time.monotonic()))
+        seen[client.get(team.token, team.secret or "").status] += 1
+    lasted = time.monotonic() - began
+    client.close()
+    return seen, lasted
+
+
+def at_most(stack: Stack, lasted: float) -> float:
+    """One read a second for each worker, and the one at the end."""
+    return stack.settings.concurrency * (lasted + 1)
+
+
+@pytest.mark.parametrize("connections", [1, 16])
+def test_a_missing_payload_is_read_once_a_second_and_signalled_once(connections: int) -> None:
+    # The time for which a signal is not repeated begins when it is sent: 60 s.
+    with unchanged_posthog(State(teams=[TEAM])) as stack:
+        tally = Tally(stack)
+        seen, lasted = storm(stack, TEAM, connections)
+        assert seen == {503: SECONDS * RATE}
+        tally.after(SECONDS * RATE)
+        assert 0 < tally.count("callouts", store="definitions") <= at_most(stack, lasted)
+        assert tally.count("callouts", store="rebuild") == 1
+        assert list(writers.rebuild_requests(stack)) == [TEAM.id]
+        assert tally.lookups() <= stack.settings.concurrency
+        print(f"{lasted:.1f} s, {tally.count('callouts', store='definitions'):.0f} reads")
+        assert quickly(lambda: writers.put_definitions_django(stack, TEAM.id, TEXT), stack)
+
+
+def quickly(rebuild: Callable[[], object], stack: Stack) -> bool:
+    """Whether what was rebuilt is answered within two seconds."""
+    rebuild()
+    client = Client(stack)
+    stack.wait_until(lambda: client.get(TEAM.token, TEAM.secret or "").status == 200, timeout=2)
+    return True
+
+
+@pytest.mark.parametrize("connections", [1, 16])
+def test_an_unknown_team_is_looked_up_once_a_second(connections: int) -> None:
+    with unchanged_posthog(State(teams=[TEAM]), published=State()) as stack:
+        tally = Tally(stack)
+        seen, lasted = storm(stack, NOBODY, connections)
+        assert seen == {401: SECONDS * RATE}
+        assert 0 < tally.after(SECONDS * RATE).lookups() <= at_most(stack, lasted)
+        print(f"{lasted:.1f} s, {tally.lookups():.0f} look-ups")
+
+
+def test_a_redis_that_is_away_is_asked_once_a_second() -> None:
+    with unchanged_posthog(State(teams=[TEAM])) as stack:
+        stack.stop_part("webdis")
+        tally = Tally(stack)
+        seen, lasted = storm(stack, TEAM, 16)
+        assert seen == {503: SECONDS * RATE}
+        assert 0 < tally.after(SECONDS * RATE).lookups() <= at_most(stack, lasted)

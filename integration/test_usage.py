@@ -1,0 +1,494 @@
+"""Usage: billed is what customers received, whatever happens to Redis, the gateway and Envoy."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+
+import clusters
+import writers
+from customers import SDKS, TWO_MINUTES, Customers, Plan, Receipt
+from edge import TRAP, get, trap_count
+from link import Link
+from model import State, Team, etag_of, stored_text
+from settings import FAULTS_WASM, Settings
+from stack import Stack, StackError
+
+FLUSH = 0.3  # seconds
+SLOT_COUNT = 1_024
+PREFIX = "posthog:local_evaluation_requests:"
+SEQUENCES = "flag_definitions:usage:*"
+
+BILLED = stored_text({"flags": [{"key": "survey-targeting-a"}, {"key": "checkout"}], "cohorts": {}})
+LARGE = stored_text({"flags": [{"key": f"flag-{n}", "filters": {"n": "x" * 200}} for n in range(600)]})
+TARGETING = stored_text({"flags": [{"key": "survey-targeting-a"}, {"key": "product-tour-targeting-b"}]})
+NO_FLAGS = stored_text({"flags": [], "cohorts": {}})
+
+
+def team(number: int) -> Team:
+    return Team(number, f"phc_usage_{number}", None, f"phs_usage_{number}")
+
+
+def state_of(texts: dict[int, str]) -> State:
+    return State(teams=[team(number) for number in texts], texts=dict(texts))
+
+
+def plans_of(state: State) -> list[Plan]:
+    return [Plan(team, state.texts.get(team.id)) for team in state.teams]
+
+
+# === A stack whose gateway can be held ===
+
+
+@dataclass
+class Site:
+    """A stack whose filter sends usage over a link of its own."""
+
+    stack: Stack
+    link: Link
+    config: dict[str, Any]
+
+    def change(self, **config: Any) -> None:
+        """Changes sections of the plugin configuration while Envoy runs."""
+        self.config |= config
+        assert self.stack.change_config(self.config)
+
+    @property
+    def redis(self) -> Any:
+        return self.stack.redis
+
+    def counted(self) -> Counter[tuple[int, str]]:
+        """What Redis has, by team and SDK."""
+        return counted(self.redis)
+
+    def settle(self, reached: Callable[[Counter[tuple[int, str]]], bool], timeout: float = 20.0) -> None:
+        """Waits for the counts, and then for what must not come. That the counts are not reached is for the
+        caller to tell, with all of its figures."""
+        with contextlib.suppress(StackError):
+            self.stack.wait_until(lambda: reached(self.counted()), timeout)
+        time.sleep(2 * FLUSH)
+
+
+@contextmanager
+def site(
+    state: State, usage_gateway: Stack | None = None, settings: dict[str, Any] | None = None, **config: Any
+) -> Iterator[Site]:
+    free = Settings.on_free_ports()
+    ports = {name: getattr(free, name) for name in Settings.PORTS}
+    with ExitStack() as exits:
+        gateway = usage_gateway.settings if usage_gateway else free
+        link = exits.enter_context(Link(gateway.webdis_port))
+        cluster = clusters.dedicated_redis(link.port)
+        own = {"durable": True, "clusters": (cluster,)} | ports | (settings or {})
+        config = {
+            "redis": {"usage": {"cluster": "flag_definitions_redis_dedicated"}},
+            "rate_limit": {"enabled": False},
+            "quota": {"interval": "1s"},
+            "usage": {"flush_interval": f"{FLUSH * 1000:.0f}ms"},
+        } | config
+        stack = exits.enter_context(writers.stack_with(state, settings=own, may_trap="wasm" in own, **config))
+        yield Site(stack, link, config)
+
+
+def counted(redis: Any) -> Counter[tuple[int, str]]:
+    """Usage as PostHog's report reads it. What the two kinds of hashes say is the same."""
+    by_sdk: Counter[tuple[int, str]] = Counter()
+    by_team: Counter[int] = Counter()
+    for key, fields in fields_by_key(redis).items():
+        *_, team_id, sdk = key.split(":") if ":sdk:" in key else [*key.split(":"), ""]
+        if sdk:
+            by_sdk[(int(team_id), sdk)] += sum(fields.values())
+        else:
+            by_team[int(team_id)] += sum(fields.values())
+    assert by_team == sum_by_team(by_sdk)
+    return by_sdk
+
+
+def fields_by_key(redis: Any) -> dict[str, dict[int, int]]:
+    """All hashes at one moment: a batch arrives as a whole."""
+    keys = sorted(redis.scan_iter(match=PREFIX + "*", count=1_000))
+    with redis.pipeline(transaction=True) as pipeline:
+        for key in keys:
+            pipeline.hgetall(key)
+        hashes = pipeline.execute()
+    return {
+        key.decode(): {int(field): int(count) for field, count in fields.items()}
+        for key, fields in zip(keys, hashes, strict=True)
+    }
+
+
+def sum_by_team(by_sdk: Counter[tuple[int, str]]) -> Counter[int]:
+    sums: Counter[int] = Counter()
+    for (team_id, _), count in by_sdk.items():
+        sums[team_id] += count
+    return sums
+
+
+def ask(stack: Stack, number: int, count: int = 1) -> None:
+    for _ in range(count):
+        assert get(stack, team(number).token, team(number).secret).status_code == 200
+
+
+def usage_metric(stack: Stack, state: str) -> float:
+    return stack.metric("flag_definitions_usage_total", state=state)
+
+
+# === Exactly once ===
+
+
+def assert_fields(redis: Any, receipts: list[Receipt]) -> None:
+    """Each count is in the field of the time of its request; near a boundary either is right."""
+    certain: Counter[tuple[int, int]] = Counter()
+    possible: Counter[tuple[int, int]] = Counter()
+    for receipt in receipts:
+        first, last = (int(at // TWO_MINUTES) for at in (receipt.asked_at, receipt.received_at))
+        certain[(receipt.team_id, first)] += first == last
+        for field in range(first, last + 1):
+            possible[(receipt.team_id, field)] += 1
+    seen = {
+        (int(key.removeprefix(PREFIX)), field): count
+        for key, fields in fields_by_key(redis).items()
+        if ":sdk:" not in key
+        for field, count in fields.items()
+    }
+    for field in seen.keys() | possible.keys():
+        assert certain[field] <= seen.get(field, 0) <= possible[field], field
+
+
+def test_20_000_requests_are_billed_exactly_once_whatever_breaks() -> None:
+    texts = {number: BILLED for number in range(1, 13)}
+    # Two teams with one slot, and team ids of the full range.
+    texts |= {5 + SLOT_COUNT: BILLED, 2**31 - 1: BILLED, 14: LARGE, 15: TARGETING, 16: NO_FLAGS}
+    missing, limited = 17, 18
+    state = state_of(texts | {missing: "", limited: BILLED, 19: LARGE})
+    del state.texts[missing]
+    state.quota_limited = {team(limited).token}
+    plans = plans_of(state)
+    assert len(plans) == 20
+    chance = random.Random(7)
+
+    settings = {"wasm": FAULTS_WASM, "drain_seconds": 4}
+    with site(state, settings=settings) as here, Customers(here.stack, plans) as customers:
+        stack = here.stack
+
+        def hold(what: str) -> None:
+            with here.link.holding(what):
+                time.sleep(0.8)  # longer than a callout may take
+
+        def cut() -> None:
+            with here.link.cutting():
+                time.sleep(0.8)
+
+        def unplug() -> None:
+            with here.link.unplugged():
+                time.sleep(0.8)
+
+        def pause(name: str) -> None:
+            stack.pause(name)
+            time.sleep(0.6)
+            stack.resume(name)
+
+        def kill(name: str) -> None:
+            stack.processes[name].kill()
+            time.sleep(0.3)
+            stack.restart(name)
+
+        def configure() -> None:
+            here.change(
+                usage={"flush_interval": chance.choice(["200ms", "300ms", "400ms"])},
+                snapshot={"etag_max_age": chance.choice(["0s", "1s", "2s"])},
+            )
+
+        def trap() -> None:
+            with contextlib.suppress(requests.RequestException):
+                get(stack, headers=TRAP)
+
+        mishaps: list[tuple[str, Callable[[], object]]] = [
+            ("replies late", lambda: hold("replies")),
+            ("commands late", lambda: hold("requests")),
+            ("replies lost", cut),
+            ("configuration changed", configure),
+            ("webdis frozen", lambda: pause("webdis")),
+            ("worker trapped", trap),
+            ("Redis frozen", lambda: pause("redis")),
+            ("Redis killed", lambda: kill("redis")),
+            ("configuration changed", configure),
+            ("gateway gone", unplug),
+            ("Redis restarted", lambda: stack.restart("redis")),
+            ("worker trapped", trap),
+            ("webdis killed", lambda: kill("webdis")),
+            ("webdis restarted", lambda: stack.restart("webdis")),
+        ]
+        began = time.monotonic()
+        happened: Counter[str] = Counter()
+        while happened.total() < len(mishaps) or customers.asked < 20_000:
+            assert time.monotonic() - began < 90, (customers.asked, happened)
+            name, mishap = mishaps[happened.total() % len(mishaps)]
+            mishap()
+            happened[name] += 1
+            time.sleep(chance.uniform(0.2, 1.2))
+        customers.stop()
+        took = time.monotonic() - began
+        here.settle(lambda counts: counts == customers.billed())
+
+        billed, seen = customers.billed(), here.counted()
+        states = {
+            name: usage_metric(stack, name) for name in ("counted", "sent", "resent", "refused", "dropped")
+        }
+        print(f"{customers.asked} requests in {took:.0f} s: {dict(customers.statuses)}")
+        print(f"mishaps: {dict(happened)}; replies cut off: {here.link.lost}; traps: {trap_count(stack)}")
+        print(f"received {billed.total()}, in Redis {seen.total()}; metrics {states}")
+        print(f"unanswered, by team: {dict(customers.unanswered)}")
+        assert not customers.foreign
+        assert seen == billed, {
+            key: (seen[key], billed[key]) for key in seen | billed if seen[key] != billed[key]
+        }
+        assert_fields(here.redis, customers.receipts)
+        # It was a test: there was something to count, to break, and to send again.
+        assert billed.total() > 2_000
+        assert len(billed) >= 16 * len(SDKS)
+        assert trap_count(stack) > 0 and here.link.lost > 0 and states["resent"] > 0
+        assert states["dropped"] == states["refused"] == 0
+
+
+# === A killed Envoy ===
+
+
+def test_a_killed_envoy_loses_what_was_not_sent_and_nothing_is_double() -> None:
+    with site(state_of({1: BILLED, 2: BILLED, 3: BILLED})) as here:
+        stack = here.stack
+        ask(stack, 1, 5)
+        here.settle(lambda counts: counts.total() == 5)
+        with here.link.holding("replies"):  # what comes now is carried out, and Envoy never hears of it
+            ask(stack, 2, 7)
+            # Of these the first batch, again and again: the next one waits until it is acknowledged.
+            stack.wait_until(lambda: here.counted().total() > 5)
+            time.sleep(2 * FLUSH)
+            stack.processes["envoy"].kill()
+        time.sleep(2 * FLUSH)  # what was on its way arrives
+        first = here.counted()[(2, "posthog-python")]
+        assert 1 <= first <= 7
+        stack.restart("envoy")
+        ask(stack, 2, 1)
+        here.settle(lambda counts: counts.total() == 5 + first + 1)
+        assert sum_by_team(here.counted()) == {1: 5, 2: first + 1}
+
+        with here.link.unplugged():  # what comes now never arrives
+            ask(stack, 3, 4)
+            time.sleep(2 * FLUSH)
+            stack.processes["envoy"].kill()
+        stack.restart("envoy")
+        ask(stack, 3, 2)
+        here.settle(lambda counts: counts.total() == 5 + first + 1 + 2)
+        assert sum_by_team(here.counted()) == {1: 5, 2: first + 1, 3: 2}
+
+
+def test_under_load_a_killed_envoy_loses_less_than_its_last_seconds() -> None:
+    threads = 4
+    state = state_of({number: BILLED for number in range(1, 9)})
+    with site(state) as here, Customers(here.stack, plans_of(state), threads) as customers:
+        time.sleep(4)
+        here.stack.wait_until(lambda: customers.billed().total() > 500, timeout=30)
+        acknowledged = usage_metric(here.stack, "sent")
+        killed_at = time.time()
+        here.stack.processes["envoy"].kill()
+        customers.stop()
+        time.sleep(2 * FLUSH)
+        counts, billed = here.counted(), customers.billed()
+        lost = billed.total() - counts.total()
+        print(f"received {billed.total()}, in Redis {counts.total()}: {lost} lost")
+        assert acknowledged <= counts.total() <= billed.total() + threads
+        older = customers.billed(until=killed_at - 2.5)
+        assert older.total() > 100
+        assert older <= counts
+
+        here.stack.restart("envoy")
+        ask(here.stack, 1, 3)
+        here.settle(lambda now: now.total() == counts.total() + 3)
+        assert here.counted().total() == counts.total() + 3
+
+
+# === A drain ===
+
+
+def test_a_drain_loses_nothing() -> None:
+    state = state_of({number: BILLED for number in range(1, 9)})
+    settings = {"drain_seconds": 2}
+    with site(state, settings=settings) as here, Customers(here.stack, plans_of(state), 4) as customers:
+        stack = here.stack
+        stack.wait_until(lambda: customers.billed().total() > 500, timeout=30)
+        answer = requests.post(f"{stack.admin_url}/drain_listeners?graceful&inboundonly", timeout=5)
+        assert answer.status_code == 200
+        # Gone is gone: whoever asks after the listener was closed is not answered.
+        stack.wait_until(lambda: customers.unanswered.total() > 0, timeout=20)
+        customers.stop()
+        time.sleep(2 * FLUSH + 1)
+        stack.stop_part("envoy")
+        counts, billed = here.counted(), customers.billed()
+        print(f"received {billed.total()}, in Redis {counts.total()}, {dict(customers.statuses)}")
+        assert counts == billed
+        stack.start_envoy()
+
+
+# === What is not counted ===
+
+
+def test_what_is_not_billed_writes_nothing() -> None:
+    limited, targeting, no_flags, missing, current, slow = range(1, 7)
+    texts = {
+        limited: BILLED,
+        targeting: TARGETING,
+        no_flags: NO_FLAGS,
+        missing: "",
+        current: BILLED,
+        slow: BILLED,
+    }
+    state = state_of(texts)
+    del state.texts[missing]
+    state.quota_limited = {team(limited).token}
+    rates = {"enabled": True, "overrides": {str(slow): "1/day"}}
+    with site(state, rate_limit=rates) as here:
+
+        def status(number: int, **more: Any) -> int:
+            secret = more.pop("secret", team(number).secret)
+            return get(here.stack, team(number).token, secret, **more).status_code
+
+        matching = f'W/"{etag_of(BILLED)}"'
+        # Until the set is read the answer is 304, which is free, too.
+        here.stack.wait_until(lambda: status(limited, etag=matching) == 402)
+        assert status(slow, etag=matching) == 304
+        for _ in range(3):
+            assert status(targeting) == status(no_flags) == 200
+            assert status(missing) == 503
+            assert status(limited) == status(limited, etag=matching) == 402
+            assert status(current, etag=matching) == 304
+            for method, expected in {"HEAD": 200, "OPTIONS": 200, "POST": 405}.items():
+                assert status(current, method=method) == expected
+            assert status(current, secret=None) == status(current, secret="phs_wrong") == 401
+        here.stack.pause("webdis")
+        assert status(current) == 503
+        here.stack.resume("webdis")
+        time.sleep(2 * FLUSH + 1)
+        assert usage_metric(here.stack, "counted") == 0
+        assert [*here.redis.scan_iter(PREFIX + "*"), *here.redis.scan_iter(SEQUENCES)] == []
+        # Those are the places where it would be.
+        ask(here.stack, slow)
+        assert status(slow) == 429
+        here.settle(lambda counts: counts.total() == 1)
+        assert here.counted() == {(slow, "posthog-python"): 1}
+        assert len(list(here.redis.scan_iter(SEQUENCES))) == 1
+
+
+def test_usage_that_is_off_writes_nothing_and_what_was_counted_before_arrives() -> None:
+    off = {"enabled": False, "flush_interval": "300ms"}
+    with site(state_of({1: BILLED}), usage=off) as here:
+        ask(here.stack, 1, 5)
+        time.sleep(2 * FLUSH + 1)
+        assert usage_metric(here.stack, "counted") == 0
+        assert [*here.redis.scan_iter(PREFIX + "*"), *here.redis.scan_iter(SEQUENCES)] == []
+
+        # A change is for connections that come after it; the workers take it up in a moment.
+        here.change(usage=off | {"enabled": True})
+        time.sleep(1)
+        with here.link.holding("requests"):
+            ask(here.stack, 1, 3)
+            here.stack.wait_until(lambda: usage_metric(here.stack, "counted") == 3)
+            here.change(usage=off)
+            time.sleep(1)
+            ask(here.stack, 1, 4)
+        here.settle(lambda counts: counts.total() == 3)
+        assert here.counted() == {(1, "posthog-python"): 3}
+        assert usage_metric(here.stack, "counted") == 3
+
+
+# === What others see ===
+
+
+def test_what_was_counted_was_sent_and_redis_refuses_only_what_it_cannot_count() -> None:
+    with site(state_of({1: BILLED, 2: BILLED})) as here:
+        stack = here.stack
+        ask(stack, 1, 20)
+        here.settle(lambda counts: counts.total() == 20)
+        here.redis.set(PREFIX + "2", "not a hash")
+        ask(stack, 1, 2)
+        ask(stack, 2, 3)
+        expected = {"counted": 25, "sent": 25, "resent": 0, "refused": 3, "dropped": 0}
+
+        def seen() -> dict[str, float]:
+            return {state: usage_metric(stack, state) for state in expected}
+
+        with contextlib.suppress(StackError):
+            stack.wait_until(lambda: seen() == expected, timeout=10)
+        assert seen() == expected
+        assert sum(writers.usage_by_sdk(stack, 2)["posthog-python"].values()) == 3, "the other hash has them"
+        assert sum(writers.usage(stack, 1).values()) == 22
+
+
+def test_a_report_that_reads_and_deletes_meanwhile_gets_everything() -> None:
+    """As PostHog's: every bucket but the newest is read and deleted."""
+    state = state_of({1: BILLED, 2: BILLED})
+    with site(state) as here, Customers(here.stack, plans_of(state), 2) as customers:
+        old = int(time.time() // TWO_MINUTES) - 3
+        reported: Counter[int] = Counter()
+        for number in (1, 2):
+            here.redis.hset(f"{PREFIX}{number}", mapping={str(old): 1_000, str(old + 1): 100})
+
+        def report() -> None:
+            for number in (1, 2):
+                fields = sorted(int(field) for field in here.redis.hkeys(f"{PREFIX}{number}"))
+                for field in fields[:-1]:
+                    with here.redis.pipeline(transaction=True) as pipeline:
+                        pipeline.hget(f"{PREFIX}{number}", str(field))
+                        pipeline.hdel(f"{PREFIX}{number}", str(field))
+                        reported[number] += int(pipeline.execute()[0])
+
+        here.stack.wait_until(lambda: report() or customers.billed().total() > 300, timeout=30)
+        customers.stop()
+        billed = sum_by_team(customers.billed())
+
+        def remaining() -> Counter[int]:
+            return Counter({number: sum(writers.usage(here.stack, number).values()) for number in (1, 2)})
+
+        expected = billed + Counter({1: 1_100, 2: 1_100})
+        with contextlib.suppress(StackError):
+            here.stack.wait_until(lambda: remaining() + reported == expected)
+        time.sleep(2 * FLUSH)
+        assert remaining() + reported == expected
+
+
+# === A Redis of its own ===
+
+
+def test_a_usage_redis_that_is_away_delays_counts_and_no_answer() -> None:
+    state = state_of({number: BILLED for number in range(1, 9)})
+    own = Stack(Settings.on_free_ports(snapshot=None, durable=True))
+    with ExitStack() as exits:
+        exits.push(own.__exit__)
+        own.start_redis()
+        own.start_webdis()
+        here = exits.enter_context(site(state, usage_gateway=own))
+        customers = exits.enter_context(Customers(here.stack, plans_of(state), 4))
+        here.stack.wait_until(lambda: counted(own.redis).total() > 100, timeout=30)
+        own.processes["redis"].kill()
+        before = customers.billed().total()
+        here.stack.wait_until(lambda: customers.billed().total() > before + 1_000, timeout=30)
+        time.sleep(1)
+        own.restart("redis")
+        own.stop_part("webdis")
+        time.sleep(1)
+        own.start_webdis()
+        customers.stop()
+        here.stack.wait_until(lambda: counted(own.redis) == customers.billed(), timeout=20)
+        time.sleep(2 * FLUSH)
+        print(f"received {customers.billed().total()}: {dict(customers.statuses)}")
+        assert counted(own.redis) == customers.billed()
+        assert set(customers.statuses) <= {"GET 200", "GET 304", "HEAD 200"}
+        assert not here.counted(), "nothing went to the other Redis"

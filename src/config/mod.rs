@@ -1,0 +1,311 @@
+//! Plugin configuration: a JSON document → [`Settings`].
+//!
+//! Unknown fields are refused and each error names the field by its path, because Envoy shows the operator
+//! nothing but that one line when it rejects a configuration.
+//!
+//! `stores` says which Redis holds what, `sections` has the other sections.
+
+mod check;
+mod sections;
+mod stores;
+
+use serde::Deserialize;
+
+use crate::json;
+use crate::limits::Limits;
+
+pub use check::ConfigError;
+pub use sections::{
+    Definitions, HeadRequests, Metrics, ObjectStore, Quota, ReadThrough, Rebuild, Snapshot, Usage,
+};
+pub use stores::{Dialect, Redis, Stores};
+
+/// What the plugin does on its listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Answers flag definition requests and loads the snapshot.
+    #[default]
+    Filter,
+    /// Answers `/ready` and `/health`, and nothing else.
+    Health,
+}
+
+/// Whether a request that the filter may not decide goes to the service behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Upstream {
+    /// There is a service that can answer; forward to it.
+    Forward,
+    /// There is none: answer here.
+    #[default]
+    None,
+}
+
+/// What happens to a token or credential that is known nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownCredential {
+    /// Ask the service behind the filter.
+    Forward,
+    /// 401, where a complete, fresh snapshot says so.
+    Reject,
+}
+
+/// The document as written, before what depends on other fields is settled.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Document {
+    role: Role,
+    redis: stores::Document,
+    snapshot: Snapshot,
+    definitions: Definitions,
+    read_through: ReadThrough,
+    upstream: Upstream,
+    unknown_credential: Option<UnknownCredential>,
+    rate_limit: sections::RateLimitDocument,
+    quota: Quota,
+    usage: Usage,
+    rebuild: sections::RebuildDocument,
+    head_requests: HeadRequests,
+    metrics: Metrics,
+}
+
+/// A validated plugin configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// What the plugin does on its listener.
+    pub role: Role,
+    /// Which Redis holds what.
+    pub redis: Stores,
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// The payload.
+    pub definitions: Definitions,
+    /// PostHog's own cache of teams and credentials.
+    pub read_through: ReadThrough,
+    /// Where undecided requests go.
+    pub upstream: Upstream,
+    /// Where unknown tokens and credentials go.
+    pub unknown_credential: UnknownCredential,
+    /// How often a team may ask.
+    pub rate_limit: Limits,
+    /// Who may not ask any more.
+    pub quota: Quota,
+    /// Counting what is billed.
+    pub usage: Usage,
+    /// How PostHog is told that a payload is missing.
+    pub rebuild: Rebuild,
+    /// What HEAD is answered with.
+    pub head_requests: HeadRequests,
+    /// Metrics with a team label.
+    pub metrics: Metrics,
+    /// What was wrong in the document without being refused; for the log.
+    pub warnings: Vec<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self::settled(Document::default(), Rebuild::default())
+    }
+}
+
+impl Settings {
+    /// Reads a plugin configuration; no bytes at all mean the defaults.
+    ///
+    /// # Errors
+    /// Names the field by its path: `redis.default.cluster: must not be empty`.
+    ///
+    /// ```
+    /// use flag_definitions_filter::config::Settings;
+    /// let error = Settings::from_json(br#"{"redis":{"default":{"cluster":""}}}"#).unwrap_err();
+    /// assert_eq!(error.to_string(), "redis.default.cluster: must not be empty");
+    /// ```
+    pub fn from_json(text: &[u8]) -> Result<Self, ConfigError> {
+        if text.iter().all(u8::is_ascii_whitespace) {
+            return Self::from_document(Document::default());
+        }
+        let document: Document = json::read(text, "plugin configuration")
+            .map_err(|(path, error)| ConfigError::new(&path, problem(&error)))?;
+        Self::from_document(document)
+    }
+
+    fn from_document(mut document: Document) -> Result<Self, ConfigError> {
+        if document.unknown_credential == Some(UnknownCredential::Forward)
+            && document.upstream == Upstream::None
+        {
+            return Err(ConfigError::new(
+                "unknown_credential",
+                "\"forward\" needs an upstream: set \"upstream\" to \"forward\"",
+            ));
+        }
+        document.snapshot.validate()?;
+        document.definitions.validate()?;
+        document.read_through.validate()?;
+        document.quota.validate()?;
+        document.usage.validate()?;
+        document.redis.validate()?;
+        let payloads = Stores::from(&document.redis).definitions;
+        if payloads.dialect == Dialect::Upstash
+            && document.definitions.max_bytes > sections::LARGEST_BASE64_PAYLOAD
+        {
+            return Err(ConfigError::new(
+                "definitions.max_bytes",
+                format!(
+                    "{} is out of range with the dialect upstash, use at most {}",
+                    document.definitions.max_bytes,
+                    sections::LARGEST_BASE64_PAYLOAD
+                ),
+            ));
+        }
+        document.metrics.validate()?;
+        let rebuild = std::mem::take(&mut document.rebuild).settle()?;
+        Ok(Self::settled(document, rebuild))
+    }
+
+    fn settled(document: Document, rebuild: Rebuild) -> Self {
+        let mut warnings = Vec::new();
+        Self {
+            role: document.role,
+            redis: Stores::from(&document.redis),
+            snapshot: document.snapshot,
+            definitions: document.definitions,
+            read_through: document.read_through,
+            upstream: document.upstream,
+            unknown_credential: document
+                .unknown_credential
+                .unwrap_or(match document.upstream {
+                    Upstream::Forward => UnknownCredential::Forward,
+                    Upstream::None => UnknownCredential::Reject,
+                }),
+            rate_limit: document.rate_limit.settle(&mut warnings),
+            quota: document.quota,
+            usage: document.usage,
+            rebuild,
+            head_requests: document.head_requests,
+            metrics: document.metrics,
+            warnings,
+        }
+    }
+}
+
+/// What is wrong with a value. Where it stands says its path: operators write YAML, of which Envoy makes the one
+/// line of JSON that the position counts in.
+fn problem(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    if !error.is_data() {
+        return text;
+    }
+    let position = format!(" at line {} column {}", error.line(), error.column());
+    text.strip_suffix(&position).unwrap_or(&text).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn error(json: &str) -> String {
+        Settings::from_json(json.as_bytes())
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn nothing_means_the_documented_defaults() {
+        for json in ["", "  \n", "{}"] {
+            let settings = Settings::from_json(json.as_bytes()).unwrap();
+            assert_eq!(settings, Settings::default());
+        }
+        let settings = Settings::default();
+        assert_eq!(settings.redis.snapshot.cluster, "flag_definitions_redis");
+        assert_eq!(settings.redis.snapshot.timeout, Duration::from_millis(250));
+        assert_eq!(settings.snapshot.etag_max_age, Duration::from_secs(2));
+        assert_eq!(settings.unknown_credential, UnknownCredential::Reject);
+    }
+
+    #[test]
+    fn unknown_credentials_are_forwarded_where_there_is_an_upstream() {
+        let settings = Settings::from_json(br#"{"upstream":"forward"}"#).unwrap();
+        assert_eq!(settings.unknown_credential, UnknownCredential::Forward);
+    }
+
+    #[test]
+    fn an_error_is_one_line_about_the_value() {
+        assert_eq!(
+            error(r#"{"rate_limit":{"full":"600/fortnight"}}"#),
+            r#"rate_limit.full: "600/fortnight": unknown period, use second, minute, hour or day"#
+        );
+        // In a text that is no JSON the position is all there is.
+        assert!(error("{").ends_with("at line 1 column 1"));
+    }
+
+    #[test]
+    fn an_error_names_the_field_by_its_path() {
+        for (json, expected) in [
+            (
+                r#"{"redis":{"default":{"cluster":""}}}"#,
+                "redis.default.cluster: must not be empty",
+            ),
+            (
+                r#"{"snapshot":{"poll_interval":"2 fortnights"}}"#,
+                "snapshot.poll_interval: \"2 fortnights\": unknown unit",
+            ),
+            (
+                r#"{"snapshot":{"poll_interval":"5"}}"#,
+                "snapshot.poll_interval: \"5\": has no unit",
+            ),
+            (
+                r#"{"snapshot":{"poll_interval":5}}"#,
+                "snapshot.poll_interval: invalid type",
+            ),
+            (
+                r#"{"redis":{"default":{"timeout":"0s"}}}"#,
+                "redis.default.timeout: 0ns is out of range",
+            ),
+            (
+                r#"{"redis":{"default":{"timeout":"99999999999999999999h"}}}"#,
+                "redis.default.timeout: ",
+            ),
+            (
+                r#"{"redis":{"default":{"dialect":"carrier_pigeon"}}}"#,
+                "redis.default.dialect: unknown variant `carrier_pigeon`",
+            ),
+            (
+                r#"{"snapshot":{"bucket":1}}"#,
+                "snapshot.bucket: unknown field `bucket`",
+            ),
+            (r#"{"nonsense":1}"#, "nonsense: unknown field `nonsense`"),
+            (
+                r#"{"snapshot":{"buckets":0}}"#,
+                "snapshot.buckets: 0 is out",
+            ),
+            (
+                r#"{"snapshot":{"poll_interval":"10s"}}"#,
+                "snapshot.refuse_max_age: must be at least twice",
+            ),
+            (
+                r#"{"snapshot":{"max_age":"1s"}}"#,
+                "snapshot.max_age: must be at least",
+            ),
+            (
+                r#"{"definitions":{"max_bytes":64000000}}"#,
+                "definitions.max_bytes: 64000000 is out of range",
+            ),
+            (
+                r#"{"unknown_credential":"forward"}"#,
+                "unknown_credential: \"forward\" needs an upstream",
+            ),
+            ("{", "plugin configuration: EOF while parsing"),
+            ("[]", "plugin configuration: "),
+            ("{} {}", "plugin configuration: trailing characters"),
+            ("\u{0}", "plugin configuration: expected value"),
+        ] {
+            let message = error(json);
+            assert!(message.starts_with(expected), "{json}: {message}");
+        }
+    }
+}

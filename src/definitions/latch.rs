@@ -1,0 +1,206 @@
+//! Another ETag for a team after a quota period.
+//!
+//! Some SDKs drop their flags on 402, keep their ETag and go on sending it; a 304 then leaves them without
+//! flags until the document changes. So once a limit has ended the team's ETag gets the end behind it,
+//! `<etag>-<end in seconds, base 36>`, and keeps it until the document changes.
+//!
+//! # The latch
+//! All Envoys must agree on that ETag, so the end is kept beside the payload, under `<prefix>quota_end:<team>`:
+//! `<end, ms>:<end, base 36>:<etag>`, for 7 days after the end and 60 days at most. The ETag is the team's as
+//! of the last look before the end: a document that changed during the limit is latched too, since an Envoy
+//! that did not know of the limit yet may have handed it out. The script behind [`command`] writes it, the one
+//! of [`super::pair`] reads it, and both compare with Redis' own clock.
+//!
+//! # When may the suffix be seen?
+//! A client that saw a suffix and is told 402 afterwards is stuck with that suffix. So the end in the latch
+//! must not lie before the last 402 that any Envoy gives:
+//! - a limit that ends by itself ends everywhere at its own score;
+//! - a limit that was lifted or shortened ends after a grace ([`command`]), within which all Envoys read the
+//!   quota again. The first that notices sets the end, the others find it;
+//! - an Envoy that comes back after more than that, and may have answered 402 past the end that the others
+//!   agreed on, sets a later end.
+
+use super::etag::ETag;
+use super::pair::etag_key;
+use crate::config::Definitions;
+use crate::directory::TeamId;
+use crate::redis::Command;
+
+use std::time::Duration;
+
+/// Most teams in one command.
+pub const BATCH: usize = 200;
+
+const SCRIPT: &str = concat!(include_str!("tag.lua"), include_str!("latch.lua"));
+
+/// When a limit ends: milliseconds since 1970 by the clock of Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QuotaEnd(u64);
+
+impl QuotaEnd {
+    /// End of the year 9999: a limit without end. Every end fits a Lua number exactly.
+    pub const NEVER: Self = Self(253_402_300_799_999);
+
+    /// An end; later ones than [`QuotaEnd::NEVER`] are that.
+    pub const fn from_millis(millis: u64) -> Self {
+        if millis > Self::NEVER.0 {
+            Self::NEVER
+        } else {
+            Self(millis)
+        }
+    }
+
+    /// Milliseconds since 1970.
+    pub const fn as_millis(self) -> u64 {
+        self.0
+    }
+}
+
+/// The end of a limit as it stands in an ETag: 1 to 13 digits of base 36, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Suffix(Vec<u8>);
+
+impl Suffix {
+    /// Takes digits; `None` for anything else.
+    pub fn new(digits: &[u8]) -> Option<Self> {
+        let fits = (1..=13).contains(&digits.len());
+        let plain = digits
+            .iter()
+            .all(|digit| digit.is_ascii_digit() || digit.is_ascii_lowercase());
+        (fits && plain).then(|| Self(digits.to_vec()))
+    }
+
+    /// The digits.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// The ETag that clients see: `<etag>-<suffix>`, or the ETag itself. `None` when it would be longer than an
+/// ETag may be; then the answer must have none, because without its suffix it could pin a client.
+pub fn latched(etag: &ETag, suffix: Option<&Suffix>) -> Option<ETag> {
+    match suffix {
+        None => Some(etag.clone()),
+        Some(suffix) => ETag::new(&[etag.as_bytes(), b"-", suffix.as_bytes()].concat()),
+    }
+}
+
+/// What an Envoy knows of a team's limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Whose.
+    pub team: TeamId,
+    /// When it ends, or was to end.
+    pub end: QuotaEnd,
+    /// It is there no more: it ended, or was lifted before.
+    pub gone: bool,
+}
+
+/// Key of a team's latch. `prefix` is that of the filter's own keys.
+pub fn key(prefix: &str, team: TeamId) -> String {
+    format!("{prefix}quota_end:{team}")
+}
+
+/// The command that brings the latches of teams up to date, for the Redis that holds their payloads. Takes the
+/// first [`BATCH`] of `limits`. `grace` is how long after a limit was lifted some Envoy may still answer 402.
+pub fn command(settings: &Definitions, prefix: &str, grace: Duration, limits: &[Limit]) -> Command {
+    let limits = limits.get(..BATCH).unwrap_or(limits);
+    let mut parts = vec![
+        b"EVAL".to_vec(),
+        SCRIPT.as_bytes().to_vec(),
+        limits.len().to_string().into_bytes(),
+    ];
+    parts.extend(
+        limits
+            .iter()
+            .map(|limit| key(prefix, limit.team).into_bytes()),
+    );
+    parts.push(grace.as_millis().to_string().into_bytes());
+    for limit in limits {
+        let state: &[u8] = if limit.gone { b"gone" } else { b"limited" };
+        parts.push(state.to_vec());
+        parts.push(limit.end.0.to_string().into_bytes());
+        // Not among the keys: of those EVAL must be allowed to write each, and PostHog's are for reading only.
+        parts.push(etag_key(settings, limit.team).into_bytes());
+    }
+    Command(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn a_suffix_is_base_36_and_joins_with_a_hyphen() {
+        let etag = ETag::new(b"ccbb299897f0a689").unwrap();
+        let suffix = Suffix::new(b"t64vbk").unwrap();
+        assert_eq!(
+            latched(&etag, Some(&suffix)),
+            ETag::new(b"ccbb299897f0a689-t64vbk")
+        );
+        assert_eq!(latched(&etag, None), Some(etag));
+        for bad in [&b""[..], b"A", b"a-b", b"a\n", &[b'1'; 14]] {
+            assert_eq!(Suffix::new(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_tag_without_room_for_its_suffix_is_not_shown_without_it() {
+        let etag = ETag::new(&[b'a'; 60]).unwrap();
+        assert_eq!(latched(&etag, Suffix::new(b"t64vbk").as_ref()), None);
+        assert_eq!(latched(&etag, None), Some(etag));
+    }
+
+    #[test]
+    fn an_end_is_bounded() {
+        assert_eq!(QuotaEnd::from_millis(u64::MAX), QuotaEnd::NEVER);
+        assert_eq!(QuotaEnd::from_millis(5).as_millis(), 5);
+    }
+
+    #[test]
+    fn only_the_latches_are_keys_that_the_command_may_write() {
+        let limit = |team, end, gone| Limit {
+            team: TeamId(team),
+            end: QuotaEnd::from_millis(end),
+            gone,
+        };
+        let limits = [limit(7, 1_000, false), limit(8, 2_000, true)];
+        let grace = Duration::from_secs(21);
+        let Command(parts) = command(&Definitions::default(), "fd:", grace, &limits);
+        let parts: Vec<&str> = parts
+            .iter()
+            .map(|part| std::str::from_utf8(part).unwrap())
+            .collect();
+        let etag = |team| etag_key(&Definitions::default(), TeamId(team));
+        assert_eq!(parts[0], "EVAL");
+        assert_eq!(
+            parts[2..],
+            [
+                "2",
+                "fd:quota_end:7",
+                "fd:quota_end:8",
+                "21000",
+                "limited",
+                "1000",
+                &etag(7),
+                "gone",
+                "2000",
+                &etag(8),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_command_is_bounded() {
+        let limit = Limit {
+            team: TeamId(1),
+            end: QuotaEnd::NEVER,
+            gone: false,
+        };
+        let limits = [limit; BATCH + 1];
+        let Command(parts) = command(&Definitions::default(), "", Duration::ZERO, &limits);
+        assert_eq!(parts.len(), 4 + 4 * BATCH);
+    }
+}

@@ -1,0 +1,114 @@
+//! What reading a team's definitions came to.
+
+use super::encoding::{self, DecodeError, Decoded};
+use super::etag::ETag;
+use super::flags;
+use super::latch::{Suffix, latched};
+use super::object::Object;
+use super::pair::{Need, Stored};
+use crate::config::Definitions;
+use crate::redis::{Failure, Reply};
+
+/// What the read came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The client's version is current.
+    Same(ETag),
+    /// The current version.
+    Full(Full),
+    /// Redis has no payload, and there is an object store to ask.
+    Elsewhere(Object),
+    /// There is nothing to answer with.
+    Absent(Absent),
+}
+
+/// A payload, decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Full {
+    /// Its entity tag.
+    pub etag: ETag,
+    /// Whether the tag stood beside the payload. PostHog writes the two one after the other, and the object
+    /// store has none; then it is computed.
+    pub etag_stored: bool,
+    /// The JSON text, as stored.
+    pub text: Vec<u8>,
+    /// Whether answering it is billed.
+    pub billable: bool,
+}
+
+/// Why there is no payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// A true miss.
+    Missing,
+    /// There is one, and it cannot be read.
+    Undecodable(DecodeError),
+    /// There is one above `definitions.max_bytes`.
+    TooBig,
+    /// It is not known whether the object store has one.
+    ObjectStore,
+    /// It is not known whether Redis has one.
+    Failed(Failure),
+}
+
+impl Full {
+    /// Decodes a payload of at most `most` bytes of text.
+    ///
+    /// # Errors
+    /// When it is too big, cannot be read, or is PostHog's note that there is none.
+    pub fn read(
+        etag: Option<ETag>,
+        suffix: Option<&Suffix>,
+        stored: &[u8],
+        most: usize,
+    ) -> Result<Self, Absent> {
+        let text = match encoding::decode(stored, most) {
+            Ok(Decoded::Text(text)) => text.into_owned(),
+            // PostHog's service answers 200 `null`, an accident of its reader.
+            Ok(Decoded::Missing) => return Err(Absent::Missing),
+            Err(DecodeError::TooBig) => return Err(Absent::TooBig),
+            Err(error) => return Err(Absent::Undecodable(error)),
+        };
+        let stored = etag.and_then(|etag| latched(&etag, suffix));
+        let etag_stored = stored.is_some();
+        let computed = || {
+            let etag = ETag::of_text(&text);
+            // It is short enough for any suffix.
+            latched(&etag, suffix).unwrap_or(etag)
+        };
+        Ok(Self {
+            etag: stored.unwrap_or_else(computed),
+            etag_stored,
+            billable: flags::is_billable(&text),
+            text,
+        })
+    }
+}
+
+impl Outcome {
+    /// Reads the reply to [`Need::command`].
+    pub fn of(need: &Need, reply: Result<Reply<'_>, Failure>, settings: &Definitions) -> Self {
+        let missing = |suffix| match settings.object_store {
+            Some(_) => Self::Elsewhere(Object {
+                team: need.team,
+                suffix,
+            }),
+            None => Self::Absent(Absent::Missing),
+        };
+        match Stored::of(&reply) {
+            Stored::Same(etag) => Self::Same(etag),
+            Stored::Full {
+                etag,
+                suffix,
+                stored,
+            } => match Full::read(etag, suffix.as_ref(), stored, settings.most()) {
+                Ok(full) => Self::Full(full),
+                Err(Absent::Missing) => missing(suffix),
+                Err(absent) => Self::Absent(absent),
+            },
+            Stored::Missing { suffix } => missing(suffix),
+            Stored::Failed(Failure::TooBig) => Self::Absent(Absent::TooBig),
+            Stored::Failed(failure) => Self::Absent(Absent::Failed(failure)),
+        }
+    }
+}

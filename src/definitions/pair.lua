@@ -1,0 +1,15 @@
+local e,s=tag(redis.call('GET',KEYS[2])),''
+local l=redis.call('GET',KEYS[3])
+if l then
+ local t,x,h=l:match('^(%d+):(%w+):(.*)$')
+ if t and (h=='' or e=='' or h==e) then
+  local n=redis.call('TIME')
+  if tonumber(t)<=n[1]*1000+math.floor(n[2]/1000) then s=x end
+ end
+end
+local p=e
+if s~='' then p=e..'-'..s end
+if e~='' and (ARGV[1]=='*' or ARGV[1]==p) then return {'same',e,'',s} end
+local v=redis.call('GET',KEYS[1])
+if v then return {'full',e,v,s} end
+return {'none',e,'',s}

@@ -1,0 +1,119 @@
+//! What a root context does besides answering: it sends usage, reads the quota set, and asks for rebuilds. All of
+//! it happens on the tick, so that no request waits for it.
+
+mod quota;
+mod rebuild;
+mod usage;
+
+use super::random;
+use super::recorder::Recorder;
+use super::registry;
+use crate::config::Settings;
+use crate::directory::TeamId;
+use crate::limits::quota::QuotaSet;
+use crate::request::Request;
+use crate::shared::Keys;
+use crate::time::Monotonic;
+
+/// What a chore needs to know.
+#[derive(Clone, Copy)]
+pub struct Duty<'a> {
+    /// The root context.
+    pub context: u32,
+    /// Its settings.
+    pub settings: &'a Settings,
+    /// Names in shared data.
+    pub keys: &'a Keys,
+    /// The time.
+    pub now: Monotonic,
+    /// Whether this VM serves requests.
+    pub serves_requests: bool,
+}
+
+/// The chores of one root context.
+pub struct Chores {
+    usage: usage::Sending,
+    quota: quota::Reading,
+    rebuild: rebuild::Signalling,
+}
+
+impl Chores {
+    /// Nothing done yet.
+    pub fn new(settings: &Settings, keys: &Keys) -> Self {
+        let owner = random::number().max(1);
+        Self {
+            usage: usage::Sending::new(settings, keys, owner),
+            quota: quota::Reading::new(settings, keys, owner),
+            rebuild: rebuild::Signalling::new(keys),
+        }
+    }
+
+    /// Makes this root context known to the others of its VM.
+    pub fn enter(&self, context: u32, settings: &Settings, keys: &Keys) {
+        if settings.usage.enabled {
+            registry::enter(context, keys.usage_scope());
+        }
+        if settings.quota.enabled {
+            registry::enter(context, &keys.quota_lease());
+        }
+    }
+
+    /// A snapshot became live.
+    pub fn snapshot_loaded(&mut self) {
+        self.quota.read_soon();
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, duty: Duty<'_>, recorder: &mut Recorder) {
+        self.usage.tick(duty, recorder);
+        self.quota.tick(duty, recorder);
+        self.rebuild.tick(duty, recorder);
+    }
+
+    /// Whether there is work that should not wait for the next slow tick.
+    pub fn is_busy(&self) -> bool {
+        self.usage.is_busy() || self.quota.is_busy() || self.rebuild.is_busy()
+    }
+
+    /// Takes the reply to one of these callouts; `false` when it is not theirs.
+    pub fn on_reply(
+        &mut self,
+        token: u32,
+        body_size: usize,
+        duty: Duty<'_>,
+        recorder: &mut Recorder,
+    ) -> bool {
+        self.usage.on_reply(token, body_size, duty, recorder)
+            || self.quota.on_reply(token, body_size, duty, recorder)
+            || self.rebuild.on_reply(token, body_size, duty, recorder)
+    }
+
+    /// The root context ends.
+    pub fn stop(&mut self, duty: Duty<'_>, recorder: &mut Recorder) {
+        self.usage.stop(duty, recorder);
+        self.quota.stop(duty);
+    }
+
+    /// Counts a billed answer.
+    pub fn bill(
+        &mut self,
+        settings: &Settings,
+        team: TeamId,
+        request: &Request,
+        recorder: &mut Recorder,
+    ) {
+        if settings.usage.enabled {
+            self.usage.count(team, request, recorder);
+        }
+    }
+
+    /// Asks for a rebuild of a team's payload, with the next tick.
+    pub fn rebuild(&mut self, team: TeamId) {
+        self.rebuild.push(team);
+    }
+
+    /// Whose quota is used up.
+    pub fn quota(&self) -> &QuotaSet {
+        self.quota.set()
+    }
+}

@@ -1,0 +1,186 @@
+//! Reads PostHog's quota set for the whole process, and keeps this worker's copy of it.
+
+use std::time::Duration;
+
+use super::Duty;
+use crate::config::Settings;
+use crate::directory::{self, Record, Sha256Hash, TeamId};
+use crate::host::callouts::{self, Callout};
+use crate::host::recorder::Recorder;
+use crate::host::registry;
+use crate::host::store::SharedData;
+use crate::identity::table;
+use crate::lease::{self, Hold};
+use crate::limits::quota::reader::{Event, LARGEST_REPLY, QuotaReader, Target};
+use crate::limits::quota::{QuotaCopy, QuotaSet};
+use crate::metrics::{Metric, Purpose};
+use crate::shared::Keys;
+use crate::time::Monotonic;
+
+/// How often this worker's copy is compared with shared data: reading it copies it.
+const REFRESH_INTERVAL: Duration = Duration::from_millis(900);
+
+pub(super) struct Reading {
+    owner: u64,
+    reader: QuotaReader,
+    copy: QuotaCopy,
+    refreshed_at: Option<Monotonic>,
+    sent: Option<(Callout, Target)>,
+    holds: bool,
+    last_problem: Option<Event>,
+}
+
+impl Reading {
+    pub(super) fn new(settings: &Settings, keys: &Keys, owner: u64) -> Self {
+        let quota = &settings.quota;
+        Self {
+            owner,
+            reader: QuotaReader::new(
+                keys.quota(),
+                settings.snapshot.prefix.clone(),
+                settings.definitions.clone(),
+                quota.interval,
+                quota.free_latch,
+            ),
+            copy: QuotaCopy::default(),
+            refreshed_at: None,
+            sent: None,
+            holds: false,
+            last_problem: None,
+        }
+    }
+
+    pub(super) fn set(&self) -> &QuotaSet {
+        self.copy.set()
+    }
+
+    /// A snapshot became live: it may know the teams of more tokens.
+    pub(super) fn read_soon(&mut self) {
+        self.reader.read_soon();
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.holds && self.reader.is_busy()
+    }
+
+    pub(super) fn tick(&mut self, duty: Duty<'_>, recorder: &mut Recorder) {
+        if !duty.settings.quota.enabled {
+            return;
+        }
+        if self.may_read(&duty) {
+            self.read(duty, recorder);
+        }
+        let due = |at| duty.now.since(at) >= REFRESH_INTERVAL;
+        if self.refreshed_at.is_none_or(due) {
+            self.refreshed_at = Some(duty.now);
+            // If shared data fails, the last set stays.
+            let _ = self.copy.refresh(&SharedData, &duty.keys.quota());
+        }
+    }
+
+    fn read(&mut self, duty: Duty<'_>, recorder: &mut Recorder) {
+        let mut events = Vec::new();
+        let resolve = |hash: &_| team_of(hash, &duty);
+        let command = self
+            .reader
+            .tick(&SharedData, duty.now, resolve, &mut events);
+        if let Some((target, command)) = command {
+            match callouts::send(redis(duty.settings, target), &command) {
+                Ok(callout) => self.sent = Some((callout, target)),
+                Err(failure) => {
+                    recorder.count(Metric::Callout(Purpose::Quota, Err(failure)));
+                    self.reader.reply(&SharedData, Err(failure), &mut events);
+                }
+            }
+        }
+        self.report(&events);
+    }
+
+    pub(super) fn on_reply(
+        &mut self,
+        token: u32,
+        body_size: usize,
+        duty: Duty<'_>,
+        recorder: &mut Recorder,
+    ) -> bool {
+        let Some((callout, target)) = self.sent.take_if(|(sent, _)| sent.token == token) else {
+            return false;
+        };
+        let received = callouts::receive(body_size, LARGEST_REPLY);
+        let reply = received.reply(redis(duty.settings, target), &callout);
+        recorder.count(callouts::metric(Purpose::Quota, &reply));
+        let mut events = Vec::new();
+        self.reader.reply(&SharedData, reply, &mut events);
+        self.report(&events);
+        true
+    }
+
+    pub(super) fn stop(&mut self, duty: Duty<'_>) {
+        self.leave(&duty.keys.quota_lease(), duty.now);
+    }
+
+    fn may_read(&mut self, duty: &Duty<'_>) -> bool {
+        let name = duty.keys.quota_lease();
+        let superseded = registry::is_superseded(duty.context, &name);
+        let held = self.holds;
+        self.holds = !superseded
+            && matches!(
+                lease::acquire(
+                    &SharedData,
+                    &name,
+                    self.owner,
+                    duty.serves_requests,
+                    duty.now
+                ),
+                Ok(Hold::Taken | Hold::Renewed)
+            );
+        if held && !self.holds {
+            self.leave(&name, duty.now);
+        }
+        self.holds
+    }
+
+    fn leave(&mut self, name: &str, now: Monotonic) {
+        self.holds = false;
+        self.sent = None;
+        self.reader.stop();
+        // If it cannot be released, it runs out.
+        let _ = lease::release(&SharedData, name, self.owner, now);
+    }
+
+    fn report(&mut self, events: &[Event]) {
+        for event in events {
+            if !event.is_problem() {
+                self.last_problem = None;
+            } else if self.last_problem != Some(*event) {
+                // Once per problem, not at every interval.
+                self.last_problem = Some(*event);
+                log::warn!("reading the quota set: {}", event.label());
+            }
+        }
+    }
+}
+
+/// The team of a project token: by the snapshot, or by what a request for it has looked up.
+fn team_of(token: &Sha256Hash, duty: &Duty<'_>) -> Option<TeamId> {
+    let read_through = &duty.settings.read_through;
+    let record = match directory::find(&SharedData, duty.keys, token) {
+        Ok(None) if read_through.enabled => {
+            let slots = table::Slots::new(duty.keys.identity_slots());
+            let known = table::find(&SharedData, &slots, token, duty.now, read_through.ttl);
+            known.ok().flatten().map(|known| known.record)
+        }
+        known => known.ok().flatten(),
+    };
+    match record {
+        Some(Record::Team(team)) => Some(team.id),
+        _ => None,
+    }
+}
+
+fn redis(settings: &Settings, target: Target) -> &crate::config::Redis {
+    match target {
+        Target::Quota => &settings.redis.quota,
+        Target::Definitions => &settings.redis.definitions,
+    }
+}

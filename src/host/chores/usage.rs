@@ -1,0 +1,161 @@
+//! Counts billed answers, and sends the counts.
+
+use super::Duty;
+use crate::config::Settings;
+use crate::directory::TeamId;
+use crate::host::abi;
+use crate::host::callouts::{self, Callout};
+use crate::host::random;
+use crate::host::recorder::Recorder;
+use crate::host::registry;
+use crate::host::store::SharedData;
+use crate::lease::{self, Hold};
+use crate::metrics::{Metric, Purpose};
+use crate::request::Request;
+use crate::shared::Keys;
+use crate::time::{Monotonic, UnixMillis};
+use crate::usage::{Client, Outbox, Pending, Slots, State, Tally};
+
+/// The script answers which batches are in: some 20 bytes for each of a command.
+const LARGEST_REPLY: usize = 64 << 10;
+
+/// How often a root context that ends tries to store what it counted.
+const LAST_TRIES: usize = 16;
+
+pub(super) struct Sending {
+    owner: u64,
+    slots: Slots,
+    pending: Pending,
+    outbox: Outbox,
+    sent: Option<Callout>,
+    holds: bool,
+    /// The last attempt to store what is pending stored nothing.
+    stuck: bool,
+    unix: UnixMillis,
+}
+
+impl Sending {
+    pub(super) fn new(settings: &Settings, keys: &Keys, owner: u64) -> Self {
+        let slots = Slots::new(keys.usage_scope());
+        Self {
+            owner,
+            pending: Pending::default(),
+            outbox: Outbox::new(
+                slots.clone(),
+                &settings.snapshot.prefix,
+                settings.usage.flush_interval,
+                random::bytes(),
+            ),
+            slots,
+            sent: None,
+            holds: false,
+            stuck: false,
+            unix: UnixMillis::default(),
+        }
+    }
+
+    pub(super) fn count(&mut self, team: TeamId, request: &Request, recorder: &mut Recorder) {
+        // When the clock fails, the last time that it did not.
+        if let Ok(unix) = abi::unix() {
+            self.unix = unix;
+        }
+        let headers = &request.client;
+        let client = Client::of(headers.user_agent.as_deref(), headers.sec_fetch);
+        let mut tally = Tally::default();
+        self.pending.count(
+            &SharedData,
+            &self.slots,
+            team,
+            client,
+            self.unix,
+            &mut tally,
+        );
+        record(&tally, recorder);
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        // What cannot be stored now is tried again with each slow tick.
+        (!self.pending.is_empty() && !self.stuck) || (self.holds && self.outbox.is_busy())
+    }
+
+    pub(super) fn tick(&mut self, duty: Duty<'_>, recorder: &mut Recorder) {
+        let mut tally = Tally::default();
+        self.pending.retry(&SharedData, &self.slots, &mut tally);
+        self.stuck = !self.pending.is_empty() && tally == Tally::default();
+        self.holds = duty.settings.usage.enabled && self.may_send(&duty);
+        // A batch may be sent twice without harm: the lease only spares Redis the second time.
+        if self.holds
+            && let Some(command) = self.outbox.tick(&SharedData, duty.now, &mut tally)
+        {
+            match callouts::send(&duty.settings.redis.usage, &command) {
+                Ok(callout) => self.sent = Some(callout),
+                Err(failure) => {
+                    recorder.count(Metric::Callout(Purpose::Usage, Err(failure)));
+                    let _ = self.outbox.reply(&SharedData, Err(failure), &mut tally);
+                }
+            }
+        }
+        record(&tally, recorder);
+    }
+
+    pub(super) fn on_reply(
+        &mut self,
+        token: u32,
+        body_size: usize,
+        duty: Duty<'_>,
+        recorder: &mut Recorder,
+    ) -> bool {
+        let Some(callout) = self.sent.take_if(|sent| sent.token == token) else {
+            return false;
+        };
+        let received = callouts::receive(body_size, LARGEST_REPLY);
+        let reply = received.reply(&duty.settings.redis.usage, &callout);
+        recorder.count(callouts::metric(Purpose::Usage, &reply));
+        let mut tally = Tally::default();
+        if let Err(failure) = self.outbox.reply(&SharedData, reply, &mut tally) {
+            log::warn!("usage is not taken: {failure}");
+        }
+        record(&tally, recorder);
+        true
+    }
+
+    pub(super) fn stop(&mut self, duty: Duty<'_>, recorder: &mut Recorder) {
+        let mut tally = Tally::default();
+        for _ in 0..LAST_TRIES {
+            if !self.pending.is_empty() {
+                self.pending.retry(&SharedData, &self.slots, &mut tally);
+            }
+        }
+        record(&tally, recorder);
+        self.release(&duty.keys.usage_lease(), duty.now);
+    }
+
+    fn may_send(&mut self, duty: &Duty<'_>) -> bool {
+        let name = duty.keys.usage_lease();
+        if registry::is_superseded(duty.context, duty.keys.usage_scope()) {
+            if self.holds {
+                self.release(&name, duty.now);
+            }
+            return false;
+        }
+        let hold = lease::acquire(
+            &SharedData,
+            &name,
+            self.owner,
+            duty.serves_requests,
+            duty.now,
+        );
+        matches!(hold, Ok(Hold::Taken | Hold::Renewed))
+    }
+
+    fn release(&self, name: &str, now: Monotonic) {
+        // If it cannot be released, it runs out.
+        let _ = lease::release(&SharedData, name, self.owner, now);
+    }
+}
+
+fn record(tally: &Tally, recorder: &mut Recorder) {
+    for state in State::ALL {
+        recorder.count_many(Metric::Usage(state), tally.get(state));
+    }
+}

@@ -1,0 +1,150 @@
+//! Who does a piece of work for the whole process: one VM at a time.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::shared::{Store, StoreError, Update, update};
+use crate::time::Monotonic;
+
+/// How long a lease holds without being renewed. Its owner renews at every tick (1 s at most).
+pub const TERM: Duration = Duration::from_secs(3);
+
+/// How long a VM that serves requests leaves a free lease to those that serve none: Envoy keeps such a VM on
+/// its main thread, where loading disturbs nobody.
+pub const DEFERENCE: Duration = Duration::from_millis(1_500);
+
+/// The entry in shared data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Lease {
+    owner: u64,
+    expires_at: u64,
+}
+
+/// How the lease came to be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// It was free.
+    Taken,
+    /// It was held already.
+    Renewed,
+    /// Another owner has it, or may have it first.
+    Denied,
+}
+
+/// Takes or renews the lease of this name. Absent bytes are an expired lease.
+///
+/// # Errors
+/// When shared data fails: then nobody holds it.
+pub fn acquire(
+    store: &impl Store,
+    name: &str,
+    owner: u64,
+    serves_requests: bool,
+    now: Monotonic,
+) -> Result<Hold, StoreError> {
+    let mut hold = Hold::Denied;
+    let written = update(store, name, |current| {
+        let lease: Lease = serde_json::from_slice(current).unwrap_or_default();
+        let ours = lease.owner == owner;
+        let free_for = now.since(Monotonic::from_millis(lease.expires_at));
+        let expired = now.as_millis() >= lease.expires_at;
+        hold = if ours {
+            Hold::Renewed
+        } else if expired && (!serves_requests || free_for >= DEFERENCE) {
+            Hold::Taken
+        } else {
+            Hold::Denied
+        };
+        (hold != Hold::Denied).then(|| {
+            encode(&Lease {
+                owner,
+                expires_at: now.plus(TERM).as_millis(),
+            })
+        })?
+    })?;
+    Ok(match written {
+        Update::Written => hold,
+        Update::Unchanged | Update::Contended => Hold::Denied,
+    })
+}
+
+/// Lets go of the lease, if `owner` holds it, so that a VM which serves no request can take it at once.
+///
+/// # Errors
+/// When shared data fails: then it expires.
+pub fn release(
+    store: &impl Store,
+    name: &str,
+    owner: u64,
+    now: Monotonic,
+) -> Result<bool, StoreError> {
+    let update = update(store, name, |current| {
+        let lease: Lease = serde_json::from_slice(current).ok()?;
+        (lease.owner == owner).then(|| {
+            encode(&Lease {
+                owner: 0,
+                expires_at: now.as_millis(),
+            })
+        })?
+    })?;
+    Ok(update == Update::Written)
+}
+
+fn encode(value: &impl Serialize) -> Option<Vec<u8>> {
+    serde_json::to_vec(value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Settings;
+    use crate::shared::{Keys, MemoryStore};
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn setup() -> (MemoryStore, Keys) {
+        (MemoryStore::default(), Keys::new(&Settings::default()))
+    }
+
+    fn at(millis: u64) -> Monotonic {
+        Monotonic::from_millis(10_000 + millis)
+    }
+
+    fn hold(store: &MemoryStore, keys: &Keys, owner: u64, serves: bool, millis: u64) -> Hold {
+        acquire(store, &keys.lease(), owner, serves, at(millis)).unwrap()
+    }
+
+    #[test]
+    fn one_owner_at_a_time() {
+        let (store, keys) = setup();
+        for (owner, millis, expected) in [
+            (1, 0, Hold::Taken),
+            (2, 2_999, Hold::Denied),
+            (1, 2_999, Hold::Renewed),
+            (2, 5_998, Hold::Denied),
+            (2, 5_999, Hold::Taken),
+            (1, 6_000, Hold::Denied),
+        ] {
+            assert_eq!(
+                hold(&store, &keys, owner, false, millis),
+                expected,
+                "{owner} {millis}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_vm_that_serves_requests_lets_others_go_first() {
+        let (store, keys) = setup();
+        assert_eq!(hold(&store, &keys, 1, true, 0), Hold::Taken);
+        assert!(release(&store, &keys.lease(), 1, at(100)).unwrap());
+        assert_eq!(hold(&store, &keys, 1, true, 200), Hold::Denied);
+        assert_eq!(hold(&store, &keys, 2, false, 200), Hold::Taken);
+        assert!(!release(&store, &keys.lease(), 1, at(300)).unwrap());
+        // Nobody else is there: it takes the lease after all.
+        assert!(release(&store, &keys.lease(), 2, at(400)).unwrap());
+        assert_eq!(hold(&store, &keys, 1, true, 1_800), Hold::Denied);
+        assert_eq!(hold(&store, &keys, 1, true, 1_900), Hold::Taken);
+    }
+}

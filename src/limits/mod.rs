@@ -1,0 +1,18 @@
+//! Rate limits: PostHog's two budgets per team, and small budgets of a worker's own.
+//!
+//! [`rate`] is what an operator writes, [`gcra`] the algorithm, [`budgets`] the limits of teams: one state for
+//! all workers of an Envoy, in numbered slots of shared data. [`local`] is the same algorithm in a worker's own
+//! memory. n Envoys allow n times the rate, as PostHog's own pods do.
+
+pub mod budgets;
+pub mod gcra;
+pub mod local;
+pub mod quota;
+pub mod rate;
+mod reserve;
+mod slot;
+
+pub use budgets::{Budget, Limiter, Limits, Mode, Slots, Spent};
+pub use gcra::RetryAfter;
+pub use local::LocalBudgets;
+pub use rate::{Period, Rate, RateError};

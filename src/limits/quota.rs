@@ -1,0 +1,389 @@
+//! Teams over their quota, as PostHog lists them in Redis: they get 402.
+//!
+//! One VM of the process reads the list ([`reader`]) and puts a [`QuotaSet`] into one entry of shared data; every
+//! worker keeps a [`QuotaCopy`], so that a request costs no host call. When Redis fails the last set stays, and
+//! its members still end one by one at their own score.
+//!
+//! # Which clock?
+//! Scores are Unix time, and the wall clock of an Envoy may be anything. So the set carries the time of Redis
+//! together with the [`Monotonic`] instant at which the question was sent: counted from there "now" is never
+//! behind Redis, and a 402 ends at its score or a round trip earlier, never later. The quota list and the
+//! payloads may be in two Redis with two clocks; then the one that is ahead counts, because after an end by the
+//! payloads' clock the team's ETag has its suffix (`definitions::latch`), and no 402 may follow that.
+
+pub mod reader;
+mod scores;
+
+pub use crate::definitions::latch::QuotaEnd;
+
+use crate::directory::{CorruptRecord, Reader as Input, Sha256Hash, TeamId};
+use crate::shared::{Cas, Store, StoreError};
+use crate::time::Monotonic;
+
+/// Most members that are known; of more, those that end last are left out.
+pub const MAX_MEMBERS: usize = 10_000;
+
+/// What a time of Redis and the instant at which it is asked for lose, when each is rounded down to a millisecond.
+const ROUNDED_OFF: u64 = 2;
+
+/// One Redis' time at one instant of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Clock {
+    /// When the question for the time was sent: Redis looked at its clock then or later.
+    pub asked_at: Monotonic,
+    /// What it said, in milliseconds since 1970.
+    pub millis: u64,
+}
+
+impl Clock {
+    /// Redis' time, or a little more: never less.
+    fn at(self, now: Monotonic) -> u64 {
+        let since = now.as_millis().saturating_sub(self.asked_at.as_millis());
+        self.millis
+            .saturating_add(since)
+            .saturating_add(ROUNDED_OFF)
+    }
+}
+
+/// A token that is limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Member {
+    /// Of its text.
+    pub hash: Sha256Hash,
+    /// Its team, where the directory knows it.
+    pub team: Option<TeamId>,
+    /// When the limit ends.
+    pub end: QuotaEnd,
+}
+
+/// A team that is limited no more, which Redis has not been told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owed {
+    pub team: TeamId,
+    /// When the limit was to end.
+    pub end: QuotaEnd,
+}
+
+/// The limited teams.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QuotaSet {
+    /// Clock of the Redis that holds the list; `None` before the first read.
+    clock: Option<Clock>,
+    /// Clock of the Redis that holds the payloads, as far as it was heard.
+    definitions_clock: Option<Clock>,
+    /// In hash order.
+    members: Vec<Member>,
+    /// Ends of the members whose team is known, in team order.
+    teams: Vec<(TeamId, QuotaEnd)>,
+    owed: Vec<Owed>,
+}
+
+impl QuotaSet {
+    /// A set as it was read. Of a member that comes twice the later end counts.
+    fn new(clock: Clock, mut members: Vec<Member>) -> Self {
+        members.truncate(MAX_MEMBERS);
+        members.sort_unstable_by_key(|member| (member.hash, std::cmp::Reverse(member.end)));
+        members.dedup_by_key(|member| member.hash);
+        let mut teams: Vec<_> = members
+            .iter()
+            .filter_map(|member| Some((member.team?, member.end)))
+            .collect();
+        teams.sort_unstable_by_key(|(team, end)| (*team, std::cmp::Reverse(*end)));
+        teams.dedup_by_key(|(team, _)| *team);
+        Self {
+            clock: Some(clock),
+            definitions_clock: None,
+            members,
+            teams,
+            owed: Vec::new(),
+        }
+    }
+
+    /// Until when a team is limited; `None` when it is not, or no longer. A request without a `token` parameter
+    /// has no hash and is found by its team alone.
+    pub fn ends(
+        &self,
+        team: TeamId,
+        token: Option<&Sha256Hash>,
+        now: Monotonic,
+    ) -> Option<QuotaEnd> {
+        // Nobody is limited: so it is nearly always.
+        if self.members.is_empty() {
+            return None;
+        }
+        let by_token = token.and_then(|hash| self.member(hash).map(|member| member.end));
+        let end = by_token.max(self.team_ends(team))?;
+        (end.as_millis() > self.redis_now(now)).then_some(end)
+    }
+
+    /// Number of members, ended ones included.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether nobody is limited.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// How old the set is: `None` before the first read.
+    pub fn read_at(&self) -> Option<Monotonic> {
+        self.clock.map(|clock| clock.asked_at)
+    }
+
+    fn member(&self, token: &Sha256Hash) -> Option<&Member> {
+        let place = self
+            .members
+            .binary_search_by_key(token, |member| member.hash);
+        self.members.get(place.ok()?)
+    }
+
+    fn team_of(&self, token: &Sha256Hash) -> Option<TeamId> {
+        self.member(token)?.team
+    }
+
+    fn team_ends(&self, team: TeamId) -> Option<QuotaEnd> {
+        let place = self.teams.binary_search_by_key(&team, |(id, _)| *id);
+        self.teams.get(place.ok()?).map(|(_, end)| *end)
+    }
+
+    /// The later of the clocks, in milliseconds since 1970.
+    fn redis_now(&self, now: Monotonic) -> u64 {
+        let clocks = self.clock.into_iter().chain(self.definitions_clock);
+        clocks.map(|clock| clock.at(now)).max().unwrap_or(u64::MAX)
+    }
+
+    /// Reads [`QuotaSet::encode`]'s bytes; absent bytes are the set before the first read.
+    fn decode(bytes: &[u8]) -> Result<Self, CorruptRecord> {
+        if bytes.is_empty() {
+            return Ok(Self::default());
+        }
+        let mut input = Input(bytes);
+        let clock = read_clock(&mut input)?.ok_or(CorruptRecord)?;
+        let definitions_clock = read_clock(&mut input)?;
+        let mut members = Vec::with_capacity(read_count(&mut input)?);
+        for _ in 0..members.capacity() {
+            members.push(Member {
+                hash: Sha256Hash::from_bytes(input.array()?),
+                team: Some(input.u32()?).filter(|id| *id != 0).map(TeamId),
+                end: QuotaEnd::from_millis(input.u64()?),
+            });
+        }
+        let mut owed = Vec::with_capacity(read_count(&mut input)?);
+        for _ in 0..owed.capacity() {
+            owed.push(Owed {
+                team: TeamId(input.u32()?),
+                end: QuotaEnd::from_millis(input.u64()?),
+            });
+        }
+        if !input.is_empty() {
+            return Err(CorruptRecord);
+        }
+        Ok(Self {
+            definitions_clock,
+            owed,
+            ..Self::new(clock, members)
+        })
+    }
+
+    /// Little-endian: two clocks (`u64` asked at, `u64` milliseconds; all 0 when not heard), `u32` count and
+    /// members (hash, `u32` team or 0, `u64` end), `u32` count and owed teams (`u32` team, `u64` end).
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(40 + self.members.len() * 44 + self.owed.len() * 12);
+        for clock in [self.clock, self.definitions_clock] {
+            let (asked_at, millis) =
+                clock.map_or((0, 0), |clock| (clock.asked_at.as_millis(), clock.millis));
+            bytes.extend_from_slice(&asked_at.to_le_bytes());
+            bytes.extend_from_slice(&millis.to_le_bytes());
+        }
+        // Lossless: both lists are bounded by MAX_MEMBERS.
+        bytes.extend_from_slice(&(self.members.len() as u32).to_le_bytes());
+        for member in &self.members {
+            bytes.extend_from_slice(member.hash.as_bytes());
+            bytes.extend_from_slice(&member.team.map_or(0, |team| team.0).to_le_bytes());
+            bytes.extend_from_slice(&member.end.as_millis().to_le_bytes());
+        }
+        bytes.extend_from_slice(&(self.owed.len() as u32).to_le_bytes());
+        for owed in &self.owed {
+            bytes.extend_from_slice(&owed.team.0.to_le_bytes());
+            bytes.extend_from_slice(&owed.end.as_millis().to_le_bytes());
+        }
+        bytes
+    }
+}
+
+fn read_clock(input: &mut Input<'_>) -> Result<Option<Clock>, CorruptRecord> {
+    let asked_at = Monotonic::from_millis(input.u64()?);
+    let millis = input.u64()?;
+    Ok((millis != 0).then_some(Clock { asked_at, millis }))
+}
+
+fn read_count(input: &mut Input<'_>) -> Result<usize, CorruptRecord> {
+    let count = usize::try_from(input.u32()?).map_err(|_| CorruptRecord)?;
+    (count <= MAX_MEMBERS).then_some(count).ok_or(CorruptRecord)
+}
+
+/// A worker's own copy of the set.
+#[derive(Debug, Default)]
+pub struct QuotaCopy {
+    cas: Option<Cas>,
+    set: QuotaSet,
+}
+
+impl QuotaCopy {
+    /// Copies the set if it changed; to be called on the tick, once a second or more often. Unreadable bytes
+    /// leave the copy as it is.
+    ///
+    /// # Errors
+    /// When shared data fails; the copy stays.
+    pub fn refresh(&mut self, store: &impl Store, entry: &str) -> Result<(), StoreError> {
+        let stored = store.read(entry)?;
+        if self.cas != Some(stored.cas) {
+            self.cas = Some(stored.cas);
+            if let Ok(set) = QuotaSet::decode(&stored.value) {
+                self.set = set;
+            }
+        }
+        Ok(())
+    }
+
+    /// The set.
+    pub fn set(&self) -> &QuotaSet {
+        &self.set
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shared::MemoryStore;
+    use proptest::prelude::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    const TEAM: TeamId = TeamId(7);
+
+    fn at(millis: u64) -> Monotonic {
+        Monotonic::from_millis(millis)
+    }
+
+    fn clock(asked_at: u64, millis: u64) -> Clock {
+        Clock {
+            asked_at: at(asked_at),
+            millis,
+        }
+    }
+
+    fn member(token: &str, team: u32, end: u64) -> Member {
+        Member {
+            hash: Sha256Hash::of(token.as_bytes()),
+            team: (team != 0).then_some(TeamId(team)),
+            end: QuotaEnd::from_millis(end),
+        }
+    }
+
+    #[test]
+    fn a_team_is_found_by_its_token_or_by_its_id() {
+        let set = QuotaSet::new(
+            clock(0, 1_000),
+            vec![member("a", 7, 5_000), member("b", 0, 6_000)],
+        );
+        let (a, b) = (Sha256Hash::of(b"a"), Sha256Hash::of(b"b"));
+        let ends = |team, token| {
+            set.ends(TeamId(team), token, at(0))
+                .map(QuotaEnd::as_millis)
+        };
+        assert_eq!(ends(7, Some(&a)), Some(5_000));
+        assert_eq!(ends(7, None), Some(5_000));
+        assert_eq!(ends(8, Some(&b)), Some(6_000));
+        assert_eq!(ends(8, None), None, "the directory does not know it");
+        assert_eq!(ends(0, None), None);
+        assert_eq!(ends(8, Some(&Sha256Hash::of(b"c"))), None);
+    }
+
+    #[test]
+    fn a_member_ends_at_its_own_score_without_another_read() {
+        let set = QuotaSet::new(
+            clock(100, 1_000),
+            vec![member("a", 7, 5_000), member("b", 8, 5_001)],
+        );
+        assert!(set.ends(TEAM, None, at(4_097)).is_some());
+        assert!(set.ends(TEAM, None, at(4_098)).is_none());
+        assert!(set.ends(TeamId(8), None, at(4_098)).is_some());
+        assert!(set.ends(TEAM, None, at(u64::MAX)).is_none());
+        assert!(QuotaSet::default().ends(TEAM, None, at(0)).is_none());
+    }
+
+    #[test]
+    fn the_clock_that_is_ahead_ends_a_limit() {
+        let mut set = QuotaSet::new(clock(0, 1_000), vec![member("a", 7, 5_000)]);
+        set.definitions_clock = Some(clock(0, 3_000));
+        assert!(set.ends(TEAM, None, at(1_997)).is_some());
+        assert!(set.ends(TEAM, None, at(1_998)).is_none());
+        set.definitions_clock = Some(clock(0, 500));
+        assert!(set.ends(TEAM, None, at(3_997)).is_some());
+        assert!(set.ends(TEAM, None, at(3_998)).is_none());
+    }
+
+    #[test]
+    fn of_two_tokens_of_a_team_the_later_end_counts() {
+        let set = QuotaSet::new(
+            clock(0, 1_000),
+            vec![member("a", 7, 5_000), member("b", 7, 6_000)],
+        );
+        let ends = |token: &[u8]| set.ends(TEAM, Some(&Sha256Hash::of(token)), at(0));
+        assert_eq!(ends(b"a"), Some(QuotaEnd::from_millis(6_000)));
+        assert_eq!(ends(b"other"), Some(QuotaEnd::from_millis(6_000)));
+    }
+
+    #[test]
+    fn a_copy_follows_the_entry_and_survives_unreadable_bytes() {
+        let store = MemoryStore::default();
+        let mut copy = QuotaCopy::default();
+        copy.refresh(&store, "q").unwrap();
+        assert!(copy.set().is_empty());
+        let set = QuotaSet::new(clock(1, 2), vec![member("a", 7, 5_000)]);
+        store.replace("q", &set.encode(), Cas::ABSENT).unwrap();
+        copy.refresh(&store, "q").unwrap();
+        assert_eq!(copy.set(), &set);
+        let cas = store.read("q").unwrap().cas;
+        store.replace("q", b"nonsense", cas).unwrap();
+        copy.refresh(&store, "q").unwrap();
+        assert_eq!(copy.set(), &set);
+    }
+
+    #[test]
+    fn a_count_beyond_the_bound_is_refused_before_anything_is_allocated() {
+        let set = QuotaSet::new(clock(1, 2), Vec::new());
+        let mut bytes = set.encode();
+        bytes[32..36].copy_from_slice(&u32::MAX.to_le_bytes());
+        assert_eq!(QuotaSet::decode(&bytes), Err(CorruptRecord));
+    }
+
+    proptest! {
+        #[test]
+        fn sets_survive_shared_data(
+            members in prop::collection::vec((any::<[u8; 32]>(), any::<u32>(), any::<u64>()), 0..20),
+            owed in prop::collection::vec((any::<u32>(), any::<u64>()), 0..5),
+            definitions in prop::option::of((any::<u64>(), 1..u64::MAX)),
+        ) {
+            let members = members.into_iter().map(|(hash, team, end)| Member {
+                hash: Sha256Hash::from_bytes(hash),
+                team: (team != 0).then_some(TeamId(team)),
+                end: QuotaEnd::from_millis(end),
+            });
+            let mut set = QuotaSet::new(clock(3, 4), members.collect());
+            set.definitions_clock = definitions.map(|(asked_at, millis)| clock(asked_at, millis));
+            set.owed = owed
+                .into_iter()
+                .map(|(team, end)| Owed { team: TeamId(team), end: QuotaEnd::from_millis(end) })
+                .collect();
+            prop_assert_eq!(QuotaSet::decode(&set.encode()), Ok(set));
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = QuotaSet::decode(&bytes);
+        }
+    }
+}

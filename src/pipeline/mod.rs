@@ -1,0 +1,331 @@
+//! The order of checks; the only place that knows it.
+//!
+//! Method → team (or credential, then team) → credential → rate limit → quota → ETag → 304, or payload →
+//! usage → 200. That is PostHog's order, so a request that fails two checks gets the same answer from both.
+//!
+//! # When may a request be refused?
+//! SDKs drop their flags on 401. So a refusal needs fresh knowledge ([`Freshness::Current`], or a look-up of a
+//! moment ago); accepting goes on with an aging one. What cannot be decided is forwarded, or answered 503.
+
+mod authentication;
+
+use crate::config::{HeadRequests, Settings, Upstream};
+use crate::definitions::confirmed::{self, Confirmed};
+use crate::definitions::{Absent, Need, Object, Outcome};
+use crate::directory::{Sha256Hash, TeamId};
+use crate::identity::{self, Found, Misses};
+use crate::limits::quota::QuotaSet;
+use crate::limits::{Budget, Limiter, Mode, RetryAfter};
+use crate::metrics::{AuthMethod, CacheResult, ETagResult};
+use crate::recent::Recent;
+use crate::redis::Failure;
+use crate::reply::{Answer, Reply, Why};
+use crate::request::{Method, Request};
+use crate::shared::{Keys, Store};
+use crate::snapshot::status::Freshness;
+use crate::time::Monotonic;
+
+/// What happens to a request next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// Answer it.
+    Reply(Reply<'a>),
+    /// Let it go on to the upstream.
+    Forward(Why),
+    /// Read this first, then [`resume`], or [`start`] again with what an identity look-up [`Found`].
+    Fetch(Fetch),
+}
+
+/// What must be read before a request can go on. Requests with equal needs share one callout.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Fetch {
+    /// Who the token and the credential are; and the team, where the token is known already.
+    Identity(identity::Need, Option<TeamId>),
+    /// A team's ETag and payload.
+    Definitions(Need),
+    /// A team's payload, from the object store.
+    Object(Object),
+}
+
+impl Fetch {
+    /// The team that it is about, where that is known.
+    pub fn team(&self) -> Option<TeamId> {
+        match self {
+            Self::Identity(_, team) => *team,
+            Self::Definitions(need) => Some(need.team),
+            Self::Object(object) => Some(object.team),
+        }
+    }
+}
+
+/// What a decision teaches the dashboards, the log, and PostHog.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Whose definitions are asked for, once that is proven.
+    pub team: Option<TeamId>,
+    /// How the request authenticated.
+    pub auth: Option<AuthMethod>,
+    /// Rate limits that were exceeded or could not be applied.
+    pub limits: Vec<(Budget, Mode)>,
+    /// What its validators were worth.
+    pub etag: Option<ETagResult>,
+    /// Whether the payload was there.
+    pub cache: Option<CacheResult>,
+    /// The answer is a payload that is billed, once it is sent.
+    pub billed: bool,
+    /// The payload is missing: PostHog shall rebuild it.
+    pub rebuild: bool,
+}
+
+/// What a worker knows when a request is decided.
+pub struct Context<'a, S> {
+    /// The plugin configuration.
+    pub settings: &'a Settings,
+    /// Names in shared data.
+    pub keys: &'a Keys,
+    /// Shared data.
+    pub store: &'a S,
+    /// What the snapshot may be used for.
+    pub freshness: Freshness,
+    /// The time.
+    pub now: Monotonic,
+    /// This worker's share of the rate limits.
+    pub limiter: &'a mut Limiter,
+    /// Whose quota is used up.
+    pub quota: &'a QuotaSet,
+    /// Payloads that were not there a moment ago.
+    pub absent: &'a Recent<TeamId, Absent>,
+    /// Tokens and credentials that were not found a moment ago.
+    pub misses: &'a Misses,
+    /// What was looked up for this very request.
+    pub found: Option<&'a Found>,
+}
+
+/// Decides as far as shared data and this worker's memory allow.
+pub fn start<'a, S: Store>(
+    request: &'a Request,
+    context: &mut Context<'_, S>,
+    observed: &mut Observed,
+) -> Step<'a> {
+    match decide(request, context, observed) {
+        Decision::Answer(answer) => reply(request, Reply::fixed(answer)),
+        Decision::Limited(retry_after) => limited(request, Answer::RateLimited, retry_after),
+        Decision::NotModified(confirmed) => reply(request, Reply::not_modified(&confirmed.etag)),
+        Decision::Undecided(why) => undecided(request, context.settings, why),
+        Decision::Absent(absent) => without_payload(request, context.settings, absent, observed),
+        Decision::Fetch(fetch) => Step::Fetch(fetch),
+    }
+}
+
+/// Answers a request whose ETag and payload came back.
+pub fn resume<'a, S: Store>(
+    request: &'a Request,
+    team: TeamId,
+    context: &mut Context<'_, S>,
+    outcome: &'a Outcome,
+    observed: &mut Observed,
+) -> Step<'a> {
+    observed.team = Some(team);
+    let conditional = request.if_none_match.is_present();
+    let (etag, body) = match outcome {
+        Outcome::Same(etag) => {
+            observed.etag = Some(ETagResult::Hit);
+            return reply(request, Reply::not_modified(etag));
+        }
+        Outcome::Full(full) => {
+            let matches = request.if_none_match.matches(&full.etag);
+            observed.etag = Some(match full.etag_stored {
+                _ if matches => ETagResult::Hit,
+                true if conditional => ETagResult::Miss,
+                true => ETagResult::None,
+                false => ETagResult::RedisMissing,
+            });
+            if matches {
+                return reply(request, Reply::not_modified(&full.etag));
+            }
+            observed.billed = full.billable && request.method == Method::Get;
+            (&full.etag, &full.text)
+        }
+        Outcome::Elsewhere(object) => {
+            observed.rebuild = true;
+            return Step::Fetch(Fetch::Object(object.clone()));
+        }
+        Outcome::Absent(absent) => {
+            observed.rebuild = matches!(absent, Absent::Missing);
+            return without_payload(request, context.settings, *absent, observed);
+        }
+    };
+    // A stale ETag costs what a request without one costs.
+    if conditional && let Err(retry_after) = spend(team, Budget::Full, context, observed) {
+        observed.billed = false;
+        return limited(request, Answer::RateLimited, retry_after);
+    }
+    observed.cache = Some(CacheResult::Hit);
+    reply(request, Reply::definitions(etag, body))
+}
+
+/// What happens to a request that cannot be decided here.
+pub fn undecided<'a>(request: &'a Request, settings: &Settings, why: Why) -> Step<'a> {
+    match settings.upstream {
+        Upstream::Forward if request.forwarded_before => {
+            reply(request, Reply::fixed(Answer::Unavailable(Why::Loop)))
+        }
+        Upstream::Forward => Step::Forward(why),
+        Upstream::None => reply(request, Reply::fixed(Answer::Unavailable(why))),
+    }
+}
+
+/// What happens to a request whose identity look-up did not come back.
+pub fn without_identity<'a>(
+    request: &'a Request,
+    settings: &Settings,
+    failure: Failure,
+) -> Step<'a> {
+    undecided(request, settings, why(failure))
+}
+
+/// What happens to a request that needs a look-up when no more may be made: never 401.
+pub fn look_up_limited(request: &Request, retry_after: RetryAfter) -> Step<'_> {
+    limited(request, Answer::LookupLimited, retry_after)
+}
+
+fn without_payload<'a>(
+    request: &'a Request,
+    settings: &Settings,
+    absent: Absent,
+    observed: &mut Observed,
+) -> Step<'a> {
+    observed.cache = Some(match absent {
+        Absent::Missing => CacheResult::Miss,
+        _ => CacheResult::Error,
+    });
+    let answer = match absent {
+        Absent::Missing => Answer::PayloadMissing,
+        Absent::Undecodable(_) => Answer::Undecodable,
+        Absent::TooBig => Answer::TooBig,
+        Absent::ObjectStore => return undecided(request, settings, Why::ObjectStore),
+        Absent::Failed(failure) => {
+            if request.if_none_match.is_present() {
+                observed.etag = Some(ETagResult::RedisError);
+            }
+            return undecided(request, settings, why(failure));
+        }
+    };
+    reply(request, Reply::fixed(answer))
+}
+
+const fn why(failure: Failure) -> Why {
+    match failure {
+        Failure::Timeout => Why::Timeout,
+        _ => Why::Redis,
+    }
+}
+
+fn reply<'a>(request: &'a Request, reply: Reply<'a>) -> Step<'a> {
+    Step::Reply(reply.with_cors(&request.cors))
+}
+
+fn limited(request: &Request, answer: Answer, retry_after: RetryAfter) -> Step<'_> {
+    reply(request, Reply::limited(answer, retry_after.seconds()))
+}
+
+enum Decision {
+    Answer(Answer),
+    Limited(RetryAfter),
+    NotModified(Confirmed),
+    Undecided(Why),
+    Absent(Absent),
+    Fetch(Fetch),
+}
+
+/// Who asks, once that is proven.
+struct Reader {
+    team: TeamId,
+    /// Of the team's public token, where it is known.
+    token: Option<Sha256Hash>,
+}
+
+fn decide<S: Store>(
+    request: &Request,
+    context: &mut Context<'_, S>,
+    observed: &mut Observed,
+) -> Decision {
+    match (request.method, context.settings.head_requests) {
+        (Method::Get, _) | (Method::Head, HeadRequests::Validate) => {}
+        (Method::Head, HeadRequests::Posthog) => return Decision::Answer(Answer::Head),
+        (Method::Options, _) => return Decision::Answer(Answer::Preflight),
+        (Method::Other, _) => return Decision::Answer(Answer::MethodNotAllowed),
+    }
+    let reader = match authentication::authenticate(request, context, observed) {
+        Ok(reader) => reader,
+        Err(decision) => return decision,
+    };
+    observed.team = Some(reader.team);
+    let budget = if request.if_none_match.is_present() {
+        Budget::Conditional
+    } else {
+        Budget::Full
+    };
+    if let Err(retry_after) = spend(reader.team, budget, context, observed) {
+        return Decision::Limited(retry_after);
+    }
+    let enforced = context.settings.quota.enabled;
+    let limited = context
+        .quota
+        .ends(reader.team, reader.token.as_ref(), context.now);
+    if enforced && limited.is_some() {
+        return Decision::Answer(Answer::QuotaLimited);
+    }
+    revalidate(request, reader.team, context, observed)
+}
+
+fn spend<S: Store>(
+    team: TeamId,
+    budget: Budget,
+    context: &mut Context<'_, S>,
+    observed: &mut Observed,
+) -> Result<(), RetryAfter> {
+    let limits = &context.settings.rate_limit;
+    let spent = context.limiter.spend(
+        limits,
+        context.store,
+        context.keys.rate_slots(),
+        team,
+        budget,
+        context.now,
+    );
+    observed.limits.extend(spent.count);
+    spent.passes
+}
+
+fn revalidate<S: Store>(
+    request: &Request,
+    team: TeamId,
+    context: &Context<'_, S>,
+    observed: &mut Observed,
+) -> Decision {
+    let mut held = None;
+    if request.if_none_match.is_present() {
+        let known = match confirmed::read(context.store, context.keys, team) {
+            Ok(known) => known,
+            Err(_) => return Decision::Undecided(Why::SharedData),
+        };
+        // A callout that asked for the ETag confirms it for a while.
+        if let Some(confirmed) = known
+            && confirmed.is_current(context.now, context.settings.snapshot.etag_max_age)
+            && request.if_none_match.matches(&confirmed.etag)
+        {
+            observed.etag = Some(ETagResult::Hit);
+            return Decision::NotModified(confirmed);
+        }
+        held = request.if_none_match.candidate();
+    }
+    // Clients that have no payload yet may ask hundreds of times a second.
+    match context.absent.get(&team, context.now) {
+        Some(absent) => Decision::Absent(*absent),
+        None => Decision::Fetch(Fetch::Definitions(Need { team, held })),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! Scripts whose replies say which command they answer.
+//!
+//! A gateway may deliver a reply to the wrong request: when a client gave up and closed its connection, webdis
+//! 0.1.9 writes the reply to whoever has that file descriptor by then. The definitions of one team would go to
+//! another. So each script is sent with an unpredictable tag and returns it, and a reply without it is not used.
+//!
+//! Plain commands carry no tag: the snapshot's pages have a digest, and of the others only success is looked at.
+
+use std::fmt;
+
+use super::{Command, Failure, Reply};
+
+/// What one command is known by.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Tag(String);
+
+/// Around a script: the tag is the last argument, which the script itself does not see, and the last string that
+/// comes back.
+const BEFORE: &str = "local tag=table.remove(ARGV) local reply=(function()\n";
+const AFTER: &str = "\nend)() reply[#reply+1]=tag return reply";
+
+impl Tag {
+    /// A tag; `number` must be random.
+    pub fn new(number: u64) -> Self {
+        Self(format!("{number:016x}"))
+    }
+
+    /// The same command with this tag. `None` when it is not a script, which cannot return one.
+    pub fn put_on(&self, command: &Command) -> Option<Command> {
+        let [name, script, rest @ ..] = command.0.as_slice() else {
+            return None;
+        };
+        if !matches!(name.as_slice(), b"EVAL" | b"EVAL_RO") {
+            return None;
+        }
+        let script = [BEFORE.as_bytes(), script, AFTER.as_bytes()].concat();
+        let mut parts = vec![name.clone(), script];
+        parts.extend_from_slice(rest);
+        parts.push(self.0.clone().into_bytes());
+        Some(Command(parts))
+    }
+
+    /// The reply of the script itself.
+    ///
+    /// # Errors
+    /// [`Failure::Misdirected`] when the reply has another tag, or none.
+    pub fn take_off<'a>(&self, reply: Reply<'a>) -> Result<Reply<'a>, Failure> {
+        let Reply::Array(mut strings) = reply else {
+            return Err(Failure::Misdirected);
+        };
+        match strings.pop() {
+            Some(tag) if *tag == *self.0.as_bytes() => Ok(Reply::Array(strings)),
+            _ => Err(Failure::Misdirected),
+        }
+    }
+}
+
+/// Without the tag: whoever knows it could forge a reply.
+impl fmt::Debug for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tag")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn array(strings: &[&'static str]) -> Reply<'static> {
+        Reply::Array(strings.iter().map(|text| text.as_bytes().into()).collect())
+    }
+
+    #[test]
+    fn a_script_is_sent_with_its_tag_as_last_argument() {
+        let tag = Tag::new(0xab);
+        for command in [
+            Command::eval("return {} -- nothing", &["k"], &[b"a"]),
+            Command::eval_ro("return {} -- nothing", &["k"], &[b"a"]),
+        ] {
+            let Command(tagged) = tag.put_on(&command).unwrap();
+            assert_eq!(tagged[0], command.0[0]);
+            let script = String::from_utf8(tagged[1].clone()).unwrap();
+            assert!(script.contains("return {} -- nothing\nend"), "{script}");
+            assert_eq!(tagged[2..5], command.0[2..]);
+            assert_eq!(tagged[5], b"00000000000000ab");
+        }
+    }
+
+    #[test]
+    fn other_commands_have_none() {
+        let tag = Tag::new(1);
+        for command in [
+            Command::get("EVAL"),
+            Command::zadd_nx("k", 1, "m"),
+            Command(vec![b"EVAL".to_vec()]),
+            Command(vec![]),
+        ] {
+            assert_eq!(tag.put_on(&command), None, "{command:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_reply_with_this_tag_is_used() {
+        let tag = Tag::new(7);
+        let own = "0000000000000007";
+        assert_eq!(tag.take_off(array(&["a", own])), Ok(array(&["a"])));
+        assert_eq!(tag.take_off(array(&[own])), Ok(array(&[])));
+        for reply in [
+            array(&["a", "0000000000000008"]),
+            array(&[own, "a"]),
+            array(&["a"]),
+            array(&[]),
+            Reply::Nil,
+            Reply::Bytes(own.as_bytes().into()),
+            Reply::Status(b"OK"),
+            Reply::Integer(7),
+        ] {
+            assert_eq!(tag.take_off(reply), Err(Failure::Misdirected));
+        }
+    }
+
+    #[test]
+    fn a_tag_is_not_shown() {
+        assert_eq!(format!("{:?}", Tag::new(7)), "Tag");
+    }
+}

@@ -1,0 +1,325 @@
+//! Frozen batches as one Redis command, and what Redis says of them.
+
+use std::collections::HashMap;
+
+use super::Client;
+use super::ledger::{BATCH_COUNTERS, Batch, Counter};
+use crate::directory::TeamId;
+use crate::redis::{Command, Reply};
+
+/// Most counters in one command: Redis works them off in a few milliseconds.
+const MAX_COUNTERS: usize = 500;
+
+/// Most bytes of keys and arguments in one command, the script aside.
+const MAX_BYTES: usize = 32 * 1024;
+
+/// What one key or argument costs besides its bytes.
+const SEPARATOR: usize = 1;
+
+/// Adds batches whose numbers are new, and says for each of them that it is in.
+///
+/// `KEYS[1]` holds the last number of each slot, the other keys are usage hashes. `ARGV`: for each batch its
+/// slot, its number, how many counters it has, and for each counter the places in `KEYS` of the team's and of
+/// the SDK's hash, the field and the count. The reply: how many requests one of their hashes refused, then
+/// `slot:number` for each batch. All strings, for webdis leaves out what is not one.
+///
+/// Exactly once rests on this: Redis runs a script alone and writes its effects to replicas and disk as one
+/// transaction. Everything for which Redis refuses to write at all (memory, a replica, a disk error, missing
+/// permissions) fails at the first write, which is why the number is raised first, and by the same command as
+/// the counts: then nothing of that batch was applied. After that nothing raises an error: a hash that cannot
+/// be counted into must neither lose nor repeat the rest. A script that wrote cannot be killed. The expiry comes
+/// last: if it is refused, all batches are in and will be ignored when they come again.
+const SCRIPT: &str = "\
+local done,refused,at={''},0,1 \
+while ARGV[at] do \
+local slot,sequence,counters=ARGV[at],ARGV[at+1],tonumber(ARGV[at+2]) at=at+3 \
+local new=tonumber(sequence)-tonumber(redis.call('HGET',KEYS[1],slot) or 0) \
+if new>0 then redis.call('HINCRBY',KEYS[1],slot,new) end \
+for _=1,counters do \
+if new>0 then \
+local failed=false \
+for hash=at,at+1 do \
+local sum=redis.pcall('HINCRBY',KEYS[tonumber(ARGV[hash])],ARGV[at+2],ARGV[at+3]) \
+failed=failed or type(sum)=='table' end \
+if failed then refused=refused+tonumber(ARGV[at+3]) end \
+end \
+at=at+4 end \
+done[#done+1]=slot..':'..sequence end \
+redis.call('EXPIRE',KEYS[1],2592000) \
+done[1]=string.format('%.0f',refused) \
+return done";
+
+/// The key of the last numbers of a process. It expires 30 days after the process last sent something.
+pub fn sequences_key(prefix: &str, process: &str) -> String {
+    format!("{prefix}usage:{process}")
+}
+
+/// PostHog's hash of all billed requests of a team. No Django prefix: the service writes it raw.
+pub fn team_key(team: TeamId) -> String {
+    format!("posthog:local_evaluation_requests:{team}")
+}
+
+/// PostHog's hash of a team's billed requests by one SDK.
+pub fn client_key(team: TeamId, client: Client) -> String {
+    format!(
+        "posthog:local_evaluation_requests:sdk:{team}:{}",
+        client.label()
+    )
+}
+
+/// Batches on their way into one command.
+#[derive(Debug, Default)]
+pub struct Cargo {
+    keys: Vec<String>,
+    places: HashMap<(TeamId, Option<Client>), usize>,
+    arguments: Vec<String>,
+    counters: usize,
+    bytes: usize,
+    batches: Vec<(u16, u64)>,
+}
+
+impl Cargo {
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// Slot and number of each of its batches, as [`Applied::batches`] will name them.
+    pub fn batches(&self) -> &[(u16, u64)] {
+        &self.batches
+    }
+
+    /// Puts a batch in; `false` when it would be too much, which a first batch never is.
+    pub fn load(&mut self, batch: &Batch) -> bool {
+        let counters = self.counters + batch.counters.len();
+        let bytes = self.bytes + size(batch);
+        if !self.is_empty() && (counters > MAX_COUNTERS || bytes > MAX_BYTES) {
+            return false;
+        }
+        self.counters = counters;
+        self.bytes = bytes;
+        self.batches.push((batch.slot, batch.sequence));
+        self.argument(batch.slot);
+        self.argument(batch.sequence);
+        self.argument(batch.counters.len());
+        for counter in &batch.counters {
+            let team = self.place(counter.team, None);
+            let client = self.place(counter.team, Some(counter.client));
+            self.argument(team);
+            self.argument(client);
+            self.argument(counter.bucket.0);
+            self.argument(counter.count);
+        }
+        true
+    }
+
+    fn argument(&mut self, argument: impl ToString) {
+        self.arguments.push(argument.to_string());
+    }
+
+    /// Place of a hash in `KEYS`.
+    fn place(&mut self, team: TeamId, client: Option<Client>) -> usize {
+        // Lua counts from one, and the first key is that of the sequences.
+        let next = self.keys.len() + 2;
+        *self.places.entry((team, client)).or_insert_with(|| {
+            self.keys.push(match client {
+                None => team_key(team),
+                Some(client) => client_key(team, client),
+            });
+            next
+        })
+    }
+
+    /// The command; `sequences` as [`sequences_key`] makes it.
+    pub fn command(self, sequences: &str) -> Command {
+        let keys = self.keys.len() + 1;
+        let mut parts = Vec::with_capacity(keys + self.arguments.len() + 3);
+        parts.push(b"EVAL".to_vec());
+        parts.push(SCRIPT.as_bytes().to_vec());
+        parts.push(keys.to_string().into_bytes());
+        parts.push(sequences.as_bytes().to_vec());
+        let rest = self.keys.into_iter().chain(self.arguments);
+        parts.extend(rest.map(String::into_bytes));
+        Command(parts)
+    }
+}
+
+/// At most so many bytes of keys and arguments. A longest number each is closer than it looks and needs no
+/// formatting; a key is counted as often as it is used.
+fn size(batch: &Batch) -> usize {
+    const NUMBER: usize = 10 + SEPARATOR;
+    let counter = |counter: &Counter| {
+        let team = 34 + NUMBER;
+        let client = 38 + NUMBER + counter.client.label().len() + SEPARATOR;
+        let places = 2 * (4 + SEPARATOR);
+        team + client + places + 2 * NUMBER
+    };
+    let header = 4 * NUMBER;
+    header + batch.counters.iter().map(counter).sum::<usize>()
+}
+
+/// What Redis says of a command's batches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// Requests that one of their two hashes refused.
+    pub refused: u64,
+    /// Slot and number of each batch that is in, now or since an earlier time.
+    pub batches: Vec<(u16, u64)>,
+}
+
+impl Applied {
+    /// Reads the script's reply; `None` for anything else.
+    pub fn read(reply: &Reply<'_>) -> Option<Self> {
+        let parts = reply.strings()?;
+        let (refused, batches) = parts.split_first()?;
+        let batches = batches.iter().map(|part| {
+            let (slot, sequence) = text(part)?.split_once(':')?;
+            Some((slot.parse().ok()?, sequence.parse().ok()?))
+        });
+        Some(Self {
+            refused: text(refused)?.parse().ok()?,
+            batches: batches.collect::<Option<_>>()?,
+        })
+    }
+}
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
+
+// A batch must fit into a command, or it could never be sent.
+const _: () = assert!(BATCH_COUNTERS <= MAX_COUNTERS && BATCH_COUNTERS * 160 < MAX_BYTES);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::usage::UsageBucket;
+    use proptest::prelude::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn counter(team: u32, client: Client, bucket: u32) -> Counter {
+        Counter {
+            team: TeamId(team),
+            client,
+            bucket: UsageBucket(bucket),
+            count: 3,
+        }
+    }
+
+    fn batch(slot: u16, sequence: u64, counters: Vec<Counter>) -> Batch {
+        Batch {
+            slot,
+            sequence,
+            counters,
+        }
+    }
+
+    fn words(command: &Command) -> Vec<&str> {
+        let words = command.0.iter();
+        words.map(|word| text(word).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_command_names_each_hash_once() {
+        let mut cargo = Cargo::default();
+        let five = vec![counter(5, Client::Go, 7), counter(5, Client::Go, 8)];
+        assert!(cargo.load(&batch(5, 12, five)));
+        assert!(cargo.load(&batch(6, 1, vec![counter(6, Client::Other, 7)])));
+        assert_eq!(cargo.batches(), [(5, 12), (6, 1)]);
+        let command = cargo.command(&sequences_key("flag_definitions:", "ab"));
+        let words = words(&command);
+        assert_eq!((words[0], words[1]), ("EVAL", SCRIPT));
+        assert_eq!(
+            words[2..].join(" "),
+            "5 flag_definitions:usage:ab posthog:local_evaluation_requests:5 \
+             posthog:local_evaluation_requests:sdk:5:posthog-go posthog:local_evaluation_requests:6 \
+             posthog:local_evaluation_requests:sdk:6:other 5 12 2 2 3 7 3 2 3 8 3 6 1 1 4 5 7 3"
+        );
+    }
+
+    #[test]
+    fn a_command_is_bounded_in_bytes_and_counters() {
+        let longest = |team: u32| counter(team, Client::ReactNative, u32::MAX);
+        let big = |slot: u16| {
+            let teams = 0..BATCH_COUNTERS as u32;
+            batch(
+                slot,
+                u64::MAX,
+                teams.map(|n| longest(u32::MAX - n)).collect(),
+            )
+        };
+        let mut cargo = Cargo::default();
+        assert!(cargo.load(&big(1)));
+        assert!(!cargo.load(&big(2)));
+        let size: usize = words(&cargo.command(""))
+            .iter()
+            .skip(4)
+            .map(|word| word.len() + 1)
+            .sum();
+        assert!(size <= MAX_BYTES, "{size}");
+
+        let mut cargo = Cargo::default();
+        let mut slots = 0;
+        while cargo.load(&batch(slots, 1, vec![counter(1, Client::Go, 1)])) {
+            slots += 1;
+        }
+        assert!((100..=500).contains(&slots), "{slots}");
+    }
+
+    #[test]
+    fn only_the_scripts_own_reply_counts() {
+        let read = |parts: &[&'static str]| {
+            Applied::read(&Reply::array(parts.iter().map(|part| part.as_bytes())))
+        };
+        assert_eq!(
+            read(&["4", "5:12", "1023:1"]),
+            Some(Applied {
+                refused: 4,
+                batches: vec![(5, 12), (1_023, 1)],
+            })
+        );
+        for parts in [
+            &[][..],
+            &[""],
+            &["-1"],
+            &["0", "5"],
+            &["0", "5:x"],
+            &["0", "70000:1"],
+        ] {
+            assert_eq!(read(parts), None, "{parts:?}");
+        }
+        for reply in [
+            Reply::Nil,
+            Reply::Bytes(b"0".into()),
+            Reply::Integer(0),
+            Reply::Status(b"OK"),
+        ] {
+            assert_eq!(Applied::read(&reply), None, "{reply:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_estimate_is_never_too_small(
+            teams in prop::collection::vec((any::<u32>(), 0u8..14, any::<u32>()), 1..20),
+            slot in 0u16..1_024,
+            sequence in any::<u64>(),
+        ) {
+            let counters = teams.into_iter().map(|(team, client, bucket)| {
+                counter(team, Client::from_code(client), bucket)
+            });
+            let batch = batch(slot, sequence, counters.collect());
+            let mut cargo = Cargo::default();
+            cargo.load(&batch);
+            let command = cargo.command("");
+            let real: usize = words(&command).iter().skip(4).map(|word| word.len() + 1).sum();
+            prop_assert!(real <= size(&batch), "{} > {}", real, size(&batch));
+        }
+
+        #[test]
+        fn arbitrary_replies_never_panic(parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..8), 0..4)) {
+            let _ = Applied::read(&Reply::array(parts.iter().map(Vec::as_slice)));
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Usage: every billed 200 is added to PostHog's usage hashes exactly once, as far as Redis keeps what it
+//! acknowledged. A killed Envoy loses what was not sent yet.
+//!
+//! Shared data holds a fixed number of slots ([`ledger`]). A request is counted there in the callback that sends
+//! its answer; what a worker cannot store at once it keeps for its next tick ([`Pending`]). From time to time
+//! [`Outbox`] freezes what a slot has counted into a numbered batch and sends it until Redis says that it is in.
+//! The script ([`batch`]) adds a batch only when its number is new. Every change of a slot is one
+//! compare-and-swap, so a VM may vanish between any two steps.
+//!
+//! Which requests are billed, the names of the hashes and of their fields: PostHog's public source, as noted at
+//! each item.
+
+pub mod batch;
+mod client;
+pub mod ledger;
+mod outbox;
+mod pending;
+
+pub use client::Client;
+pub use ledger::Slots;
+pub use outbox::Outbox;
+pub use pending::Pending;
+
+use crate::time::UnixMillis;
+
+/// Seconds in one field of a usage hash (PostHog's `CACHE_BUCKET_SIZE`).
+const BUCKET_SECONDS: u64 = 120;
+
+/// Field of a usage hash: whole two-minute steps since 1970. It is fixed when the request is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UsageBucket(pub u32);
+
+impl UsageBucket {
+    /// The field that a moment falls into.
+    pub fn of(now: UnixMillis) -> Self {
+        let steps = now.as_millis() / 1_000 / BUCKET_SECONDS;
+        Self(u32::try_from(steps).unwrap_or(u32::MAX))
+    }
+}
+
+/// What became of billed requests. The label of `flag_definitions_usage_total`; each counts requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Stored in shared data.
+    Counted,
+    /// Acknowledged by Redis; each request once, by the VM that took it out of shared data.
+    Sent,
+    /// Sent again, because an earlier attempt was not acknowledged (yet).
+    Resent,
+    /// Acknowledged, but one of the two hashes took no count: it is of another type. Redis says so once, so a
+    /// lost reply hides it.
+    Refused,
+    /// Lost: no room was left, or shared data failed for too long.
+    Dropped,
+}
+
+impl State {
+    /// All states, in the order of their discriminants.
+    pub const ALL: [Self; 5] = [
+        Self::Counted,
+        Self::Sent,
+        Self::Resent,
+        Self::Refused,
+        Self::Dropped,
+    ];
+
+    /// Name in metrics and logs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Counted => "counted",
+            Self::Sent => "sent",
+            Self::Resent => "resent",
+            Self::Refused => "refused",
+            Self::Dropped => "dropped",
+        }
+    }
+}
+
+/// How many requests came into each [`State`] since the tally was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally([u64; State::ALL.len()]);
+
+impl Tally {
+    /// Adds requests to a state; saturates.
+    pub fn add(&mut self, state: State, requests: u64) {
+        if let Some(sum) = self.0.get_mut(state as usize) {
+            *sum = sum.saturating_add(requests);
+        }
+    }
+
+    /// Requests of a state.
+    pub fn get(&self, state: State) -> u64 {
+        self.0.get(state as usize).copied().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn a_field_is_two_minutes_of_unix_time() {
+        let field = |seconds: u64| UsageBucket::of(UnixMillis::from_millis(seconds * 1_000)).0;
+        assert_eq!(field(0), 0);
+        assert_eq!(field(119), 0);
+        assert_eq!(field(120), 1);
+        assert_eq!(field(1_700_000_000), 14_166_666);
+        assert_eq!(
+            UsageBucket::of(UnixMillis::from_millis(u64::MAX)).0,
+            u32::MAX
+        );
+    }
+
+    #[test]
+    fn each_state_has_its_own_sum() {
+        let mut tally = Tally::default();
+        for (index, state) in State::ALL.into_iter().enumerate() {
+            tally.add(state, index as u64 + 1);
+        }
+        let sums = State::ALL.map(|state| tally.get(state));
+        assert_eq!(sums, [1, 2, 3, 4, 5]);
+        tally.add(State::Sent, u64::MAX);
+        assert_eq!(tally.get(State::Sent), u64::MAX);
+    }
+}

@@ -1,0 +1,739 @@
+//! The scripts of the quota and its latch, in a real Redis.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
+#![cfg(not(target_arch = "wasm32"))]
+
+use std::net::TcpListener;
+use std::process::{Child, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use flag_definitions_filter::config::Definitions;
+use flag_definitions_filter::definitions::Need;
+use flag_definitions_filter::definitions::etag::{Candidate, ETag};
+use flag_definitions_filter::definitions::latch::{self, Limit, latched};
+use flag_definitions_filter::definitions::pair::{Stored, etag_key, payload_key};
+use flag_definitions_filter::directory::{Sha256Hash, TeamId};
+use flag_definitions_filter::limits::quota::reader::{Event, QuotaReader, Target};
+use flag_definitions_filter::limits::quota::{QuotaCopy, QuotaEnd};
+use flag_definitions_filter::redis::{Command, Failure, Reply, Tag};
+use flag_definitions_filter::shared::MemoryStore;
+use flag_definitions_filter::time::Monotonic;
+use redis::{Connection, Value};
+
+const PREFIX: &str = "flag_definitions:";
+const LIST: &str = "@posthog/quota-limits/feature_flag_requests";
+const TEAM: TeamId = TeamId(7);
+const TOKEN: &str = "phc_seven";
+const X: &str = "ccbb299897f0a689";
+const Y: &str = "f3268f0150b30bf3";
+
+/// A real `redis-server`, killed on drop.
+struct Redis {
+    process: Child,
+    connection: Connection,
+    _directory: tempfile::TempDir,
+}
+
+impl Redis {
+    fn start() -> Self {
+        // Another process may take the port between asking for a free one and using it.
+        (0..5)
+            .find_map(|_| Self::try_start())
+            .expect("redis-server did not start on five free ports")
+    }
+
+    fn try_start() -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let mut process = std::process::Command::new("redis-server")
+            .current_dir(directory.path())
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--save", "", "--appendonly", "no"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!("these tests need redis-server (apt-get install redis-server): {error}")
+            });
+        let client = redis::Client::open(("127.0.0.1", port)).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < deadline && process.try_wait().unwrap().is_none() {
+            if let Ok(mut connection) = client.get_connection() {
+                let info: String = redis::cmd("INFO").query(&mut connection).unwrap();
+                // Not a stranger on the same port.
+                if info.contains(&format!("process_id:{}\r", process.id())) {
+                    return Some(Self {
+                        process,
+                        connection,
+                        _directory: directory,
+                    });
+                }
+            }
+            sleep(Duration::from_millis(20));
+        }
+        let _ = process.kill();
+        let _ = process.wait();
+        None
+    }
+
+    /// As the filter sends it: with a tag that comes back.
+    fn send(&mut self, command: &Command) -> Result<Vec<Vec<u8>>, String> {
+        let tag = Tag::new(7);
+        let Command(parts) = tag.put_on(command).unwrap();
+        let name = String::from_utf8(parts[0].clone()).unwrap();
+        let reply = redis::cmd(&name)
+            .arg(&parts[1..])
+            .query::<Value>(&mut self.connection);
+        let Value::Array(parts) = reply.map_err(|error| error.to_string())? else {
+            panic!("not an array");
+        };
+        let text = |part| match part {
+            Value::BulkString(bytes) => bytes,
+            other => panic!("not a string, webdis would leave it out: {other:?}"),
+        };
+        let strings: Vec<Vec<u8>> = parts.into_iter().map(text).collect();
+        let reply = Reply::array(strings.iter().map(Vec::as_slice));
+        let own = tag.take_off(reply).unwrap();
+        Ok(own
+            .strings()
+            .unwrap()
+            .into_iter()
+            .map(<[u8]>::to_vec)
+            .collect())
+    }
+
+    fn set(&mut self, key: &str, value: &[u8]) {
+        redis::cmd("SET")
+            .arg(key)
+            .arg(value)
+            .exec(&mut self.connection)
+            .unwrap();
+    }
+
+    fn get(&mut self, key: &str) -> Option<String> {
+        redis::cmd("GET")
+            .arg(key)
+            .query(&mut self.connection)
+            .unwrap()
+    }
+
+    /// Redis' clock in milliseconds.
+    fn now(&mut self) -> u64 {
+        let (seconds, micros): (u64, u64) = redis::cmd("TIME").query(&mut self.connection).unwrap();
+        seconds * 1_000 + micros / 1_000
+    }
+
+    fn wait_until(&mut self, millis: u64) {
+        while self.now() < millis {
+            sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn put_payload(&mut self, etag: &[u8]) {
+        self.set(&payload_key(&Definitions::default(), TEAM), b"{}");
+        self.set(&etag_key(&Definitions::default(), TEAM), etag);
+    }
+
+    fn pair(&mut self, held: Option<Candidate>) -> Pair {
+        let need = Need { team: TEAM, held };
+        let command = need.command(&Definitions::default(), PREFIX);
+        let parts = self.send(&command).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        match Stored::of(&Ok(Reply::array(parts.iter().map(Vec::as_slice)))) {
+            Stored::Same(etag) => Pair::Same(text(etag.as_bytes())),
+            Stored::Full { etag, suffix, .. } => Pair::Full(
+                etag.and_then(|etag| latched(&etag, suffix.as_ref()))
+                    .map(|etag| text(etag.as_bytes())),
+                suffix.map(|suffix| text(suffix.as_bytes())),
+            ),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The ETag that a client without any is given.
+    fn public(&mut self) -> String {
+        match self.pair(None) {
+            Pair::Full(Some(etag), _) => etag,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn latch(&mut self, grace: u64, end: u64, gone: bool) {
+        let limit = Limit {
+            team: TEAM,
+            end: QuotaEnd::from_millis(end),
+            gone,
+        };
+        let grace = Duration::from_millis(grace);
+        let command = latch::command(&Definitions::default(), PREFIX, grace, &[limit]);
+        let reply = self.send(&command).unwrap();
+        assert_eq!(reply[0], b"latch");
+    }
+
+    /// End and ETag of the latch.
+    fn latched(&mut self) -> Option<(u64, String)> {
+        let latch = self.get(&latch::key(PREFIX, TEAM))?;
+        let mut parts = latch.split(':');
+        let end = parts.next().unwrap().parse().unwrap();
+        Some((end, parts.nth(1).unwrap().to_owned()))
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Pair {
+    /// The public ETag.
+    Same(String),
+    /// The public ETag, and the suffix.
+    Full(Option<String>, Option<String>),
+}
+
+fn held(tag: &str) -> Option<Candidate> {
+    Some(Candidate::Tag(ETag::new(tag.as_bytes()).unwrap()))
+}
+
+fn base36(mut seconds: u64) -> String {
+    let mut digits = Vec::new();
+    while seconds > 0 {
+        digits.push(char::from_digit((seconds % 36) as u32, 36).unwrap());
+        seconds /= 36;
+    }
+    digits.iter().rev().collect()
+}
+
+fn with_end(etag: &str, end: u64) -> String {
+    format!("{etag}-{}", base36(end / 1_000))
+}
+
+/// What Python's pickle makes of a string.
+fn pickled(protocol: u8, text: &str) -> Vec<u8> {
+    let length = text.len() as u8;
+    let mut bytes = vec![0x80, protocol];
+    if protocol >= 4 {
+        bytes.extend([0x95, length + 4, 0, 0, 0, 0, 0, 0, 0, 0x8c, length]);
+    } else {
+        bytes.extend([0x58, length, 0, 0, 0]);
+    }
+    bytes.extend(text.as_bytes());
+    bytes.extend(if protocol >= 4 {
+        &b"\x94."[..]
+    } else {
+        b"q\x00."
+    });
+    bytes
+}
+
+// === The pair ===
+
+#[test]
+fn an_etag_is_read_plain_and_pickled() {
+    let mut redis = Redis::start();
+    let mut short_frameless = vec![0x80, 4, 0x8c, 16];
+    short_frameless.extend(X.as_bytes());
+    short_frameless.push(b'.');
+    let mut long_framed = vec![0x80, 5, 0x95, 23, 0, 0, 0, 0, 0, 0, 0, 0x58, 16, 0, 0, 0];
+    long_framed.extend(X.as_bytes());
+    long_framed.extend(b"\x94.");
+    for stored in [
+        X.as_bytes().to_vec(),
+        pickled(3, X),
+        pickled(4, X),
+        pickled(5, X),
+        short_frameless,
+        long_framed,
+    ] {
+        redis.put_payload(&stored);
+        let full = Pair::Full(Some(X.to_owned()), None);
+        assert_eq!(redis.pair(None), full, "{stored:?}");
+        assert_eq!(redis.pair(held(Y)), full);
+        assert_eq!(redis.pair(held(X)), Pair::Same(X.to_owned()));
+        assert_eq!(redis.pair(Some(Candidate::Any)), Pair::Same(X.to_owned()));
+    }
+}
+
+#[test]
+fn what_is_no_etag_counts_as_absent() {
+    let mut redis = Redis::start();
+    let whole = pickled(4, X);
+    let mut stored: Vec<Vec<u8>> = (0..whole.len()).map(|end| whole[..end].to_vec()).collect();
+    let mut lying = pickled(3, X);
+    lying[3] = 200;
+    stored.push(lying);
+    let mut huge = pickled(3, X);
+    huge[3..7].fill(0xff);
+    stored.extend([
+        huge,
+        pickled(4, "a b"),
+        pickled(4, ""),
+        b"a\r\nb".to_vec(),
+        b"\x80".to_vec(),
+        b"\x80.".to_vec(),
+        b"\x80\x04\x8c.".to_vec(),
+        b"\x80\x03X.".to_vec(),
+        b"\x80\x03X\x01\x00\x00.".to_vec(),
+        vec![b'a'; 51],
+    ]);
+    for stored in stored {
+        redis.put_payload(&stored);
+        assert_eq!(redis.pair(None), Pair::Full(None, None), "{stored:?}");
+        assert_eq!(redis.pair(Some(Candidate::Any)), Pair::Full(None, None));
+    }
+}
+
+#[test]
+fn arbitrary_bytes_as_etag_or_latch_never_stop_the_scripts() {
+    let mut redis = Redis::start();
+    // xorshift: the same bytes in each run.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    for _ in 0..2_000 {
+        let mut bytes: Vec<u8> = (0..next() % 24).map(|_| next() as u8).collect();
+        for (place, choices) in [
+            (0, &[0x80][..]),
+            (2, &[0x95, 0x8c, 0x58]),
+            (11, &[0x8c, 0x58]),
+        ] {
+            if let Some(byte) = bytes.get_mut(place)
+                && next() % 2 == 0
+            {
+                *byte = choices[next() as usize % choices.len()];
+            }
+        }
+        if next() % 2 == 0 {
+            bytes.push(b'.');
+        }
+        redis.put_payload(&bytes);
+        redis.set(&latch::key(PREFIX, TEAM), &bytes);
+        redis.pair(held(X));
+        redis.latch(1_000, 1_763_728_123_000, next() % 2 == 0);
+    }
+}
+
+#[test]
+fn another_type_under_the_etags_key_costs_no_other_team_its_latch() {
+    let mut redis = Redis::start();
+    redis::cmd("RPUSH")
+        .arg(etag_key(&Definitions::default(), TEAM))
+        .arg("x")
+        .exec(&mut redis.connection)
+        .unwrap();
+    let end = redis.now() + 60_000;
+    redis.latch(1_000, end, false);
+    assert_eq!(redis.latched(), Some((end, String::new())));
+}
+
+// === The latch ===
+
+#[test]
+fn the_suffix_appears_at_the_end_of_the_limit_and_goes_with_the_document() {
+    let mut redis = Redis::start();
+    redis.put_payload(&pickled(4, X));
+    let end = redis.now() + 400;
+    redis.latch(1_000, end, false);
+    while redis.now() < end {
+        let public = redis.public();
+        // The limit may have ended between the two.
+        assert!(public == X || redis.now() >= end, "{public}");
+    }
+    let latched = with_end(X, end);
+    assert_eq!(redis.public(), latched);
+    assert_eq!(redis.pair(held(&latched)), Pair::Same(latched.clone()));
+    let full = Pair::Full(Some(latched.clone()), Some(base36(end / 1_000)));
+    assert_eq!(redis.pair(held(X)), full, "who dropped his flags gets them");
+    assert_eq!(redis.pair(Some(Candidate::Any)), Pair::Same(latched));
+    redis.put_payload(&pickled(4, Y));
+    assert_eq!(redis.public(), Y);
+}
+
+#[test]
+fn a_latch_lives_seven_days_longer_than_its_limit_and_sixty_at_most() {
+    const DAY: i64 = 24 * 3_600;
+    let mut redis = Redis::start();
+    redis.put_payload(X.as_bytes());
+    for (days, expected) in [(0, 7), (30, 37), (53, 60), (400, 60)] {
+        let end = redis.now() + 1_000 + days * DAY as u64 * 1_000;
+        redis.latch(1_000, end, false);
+        let ttl: i64 = redis::cmd("TTL")
+            .arg(latch::key(PREFIX, TEAM))
+            .query(&mut redis.connection)
+            .unwrap();
+        assert!((ttl - expected * DAY).abs() <= 2, "{days} days: {ttl} s");
+    }
+    redis.latch(1_000, QuotaEnd::NEVER.as_millis(), false);
+    let end = redis.latched().map(|(end, _)| end);
+    assert_eq!(end, Some(QuotaEnd::NEVER.as_millis()));
+}
+
+#[test]
+fn a_document_that_changes_during_the_limit_is_latched_too() {
+    let mut redis = Redis::start();
+    redis.put_payload(X.as_bytes());
+    let end = redis.now() + 1_500;
+    redis.latch(1_000, end, false);
+    redis.put_payload(Y.as_bytes());
+    redis.latch(1_000, end, false);
+    redis.wait_until(end);
+    assert_eq!(redis.public(), with_end(Y, end));
+    // And the next one is not, however often a late Envoy tells of the limit.
+    redis.put_payload(X.as_bytes());
+    redis.latch(1_000, end, true);
+    redis.latch(1_000, end, false);
+    assert_eq!(redis.public(), X);
+}
+
+#[test]
+fn without_an_etag_the_suffix_holds_for_the_computed_one() {
+    let mut redis = Redis::start();
+    redis.put_payload(X.as_bytes());
+    let end = redis.now() - 1;
+    redis.latch(1_000, end, true);
+    redis.put_payload(b"");
+    let suffix = Some(base36(end / 1_000));
+    assert_eq!(redis.pair(None), Pair::Full(None, suffix));
+    assert_eq!(redis.latched(), Some((end, X.to_owned())));
+}
+
+#[test]
+fn the_first_envoy_that_sees_a_lifted_limit_sets_its_end() {
+    let mut redis = Redis::start();
+    redis.put_payload(X.as_bytes());
+    let end = redis.now() + 3_600_000;
+    redis.latch(1_500, end, false);
+    let before = redis.now();
+    redis.latch(1_500, end, true);
+    let after = redis.now();
+    let (agreed, _) = redis.latched().unwrap();
+    assert!((before + 1_500..=after + 1_500).contains(&agreed));
+    sleep(Duration::from_millis(20));
+    redis.latch(1_500, end, true);
+    assert_eq!(
+        redis.latched(),
+        Some((agreed, X.to_owned())),
+        "the others find it"
+    );
+    redis.wait_until(agreed);
+    assert_eq!(redis.public(), with_end(X, agreed));
+}
+
+#[test]
+fn who_may_have_answered_402_past_the_agreed_end_sets_a_later_one() {
+    let mut redis = Redis::start();
+    redis.put_payload(X.as_bytes());
+    let end = redis.now() + 3_600_000;
+    redis.latch(50, end, false);
+    redis.latch(50, end, true);
+    let (agreed, _) = redis.latched().unwrap();
+    redis.wait_until(agreed + 1);
+    // Its limit still runs: it kept answering 402 until now.
+    redis.latch(50, end, true);
+    let (later, _) = redis.latched().unwrap();
+    assert!(later > agreed + 50);
+    // Its limit has ended by itself meanwhile, after the agreed end.
+    redis.wait_until(later + 2);
+    redis.latch(50, later + 1, true);
+    assert_eq!(redis.latched(), Some((later + 1, X.to_owned())));
+}
+
+#[test]
+fn a_limit_that_is_raised_or_shortened_moves_the_end() {
+    let mut redis = Redis::start();
+    redis.put_payload(X.as_bytes());
+    let now = redis.now();
+    let end = |redis: &mut Redis| redis.latched().unwrap().0;
+    redis.latch(1_000, now + 100_000, false);
+    redis.latch(1_000, now + 200_000, false);
+    assert_eq!(end(&mut redis), now + 200_000);
+    redis.latch(1_000, now + 50_000, false);
+    assert_eq!(end(&mut redis), now + 50_000);
+    // Not before all Envoys can know.
+    redis.latch(20_000, now + 1_000, false);
+    let agreed = end(&mut redis);
+    assert!((now + 20_000..now + 30_000).contains(&agreed));
+    redis.latch(20_000, now + 1_000, false);
+    assert_eq!(end(&mut redis), agreed);
+}
+
+#[test]
+fn a_next_period_hides_the_suffix_until_its_own_end() {
+    let mut redis = Redis::start();
+    redis.put_payload(X.as_bytes());
+    let first = redis.now() - 2_000;
+    redis.latch(1_000, first, true);
+    assert_eq!(redis.public(), with_end(X, first));
+    let second = redis.now() + 1_500;
+    redis.latch(1_000, second, false);
+    assert_eq!(redis.public(), X);
+    redis.wait_until(second);
+    assert_eq!(redis.public(), with_end(X, second));
+}
+
+// === The reader ===
+
+/// An Envoy that reads the list.
+struct Envoy {
+    store: MemoryStore,
+    reader: QuotaReader,
+    copy: QuotaCopy,
+    started: Instant,
+    events: Vec<Event>,
+}
+
+impl Envoy {
+    fn new() -> Self {
+        let interval = Duration::from_millis(100);
+        Self {
+            store: MemoryStore::default(),
+            reader: QuotaReader::new(
+                "q".to_owned(),
+                PREFIX.to_owned(),
+                Definitions::default(),
+                interval,
+                true,
+            ),
+            copy: QuotaCopy::default(),
+            started: Instant::now(),
+            events: Vec::new(),
+        }
+    }
+
+    fn now(&self) -> Monotonic {
+        Monotonic::from_millis(self.started.elapsed().as_millis() as u64)
+    }
+
+    /// Ticks until nothing is left to do.
+    fn read(&mut self, redis: &mut Redis) {
+        self.reader.read_soon();
+        loop {
+            let now = self.now();
+            let known = Sha256Hash::of(TOKEN.as_bytes());
+            let team_of = |hash: &Sha256Hash| (*hash == known).then_some(TEAM);
+            let command = self
+                .reader
+                .tick(&self.store, now, team_of, &mut self.events);
+            if let Some((_, command)) = command {
+                let parts = redis.send(&command);
+                let reply = match &parts {
+                    Ok(parts) => Ok(Reply::array(parts.iter().map(Vec::as_slice))),
+                    Err(_) => Err(Failure::Refused),
+                };
+                self.reader.reply(&self.store, reply, &mut self.events);
+            }
+            if !self.reader.is_busy() {
+                break;
+            }
+        }
+    }
+
+    fn limited(&mut self) -> bool {
+        self.copy.refresh(&self.store, "q").unwrap();
+        self.copy.set().ends(TEAM, None, self.now()).is_some()
+    }
+}
+
+fn limit(redis: &mut Redis, token: &[u8], score: &str) {
+    redis::cmd("ZADD")
+        .arg(LIST)
+        .arg(score)
+        .arg(token)
+        .exec(&mut redis.connection)
+        .unwrap();
+}
+
+#[test]
+fn the_list_is_read_whatever_is_in_it() {
+    let mut redis = Redis::start();
+    redis.put_payload(X.as_bytes());
+    let now = redis.now();
+    let mut envoy = Envoy::new();
+    envoy.read(&mut redis);
+    assert!(envoy.copy.set().is_empty() && !envoy.limited());
+    let soon = format!("{}.5", now / 1_000 + 60);
+    limit(&mut redis, TOKEN.as_bytes(), &soon);
+    limit(&mut redis, b"over", &(now / 1_000 - 1).to_string());
+    limit(&mut redis, b"never ends", "inf");
+    limit(&mut redis, b"far", "1e+300");
+    limit(&mut redis, b"\x00\r\n:binary\xff", "99999999999.25");
+    limit(&mut redis, &[b'x'; 201], "inf");
+    envoy.read(&mut redis);
+    assert!(envoy.limited());
+    assert_eq!(envoy.copy.set().len(), 4);
+    let expected = (now / 1_000 + 60) * 1_000 + 500;
+    assert_eq!(redis.latched(), Some((expected, X.to_owned())));
+    redis.set(LIST, b"not a sorted set");
+    envoy.read(&mut redis);
+    assert!(envoy.limited(), "the last set stays");
+    assert_eq!(envoy.events, [Event::Read, Event::Read, Event::ReadFailed]);
+}
+
+#[test]
+fn ten_thousand_members_are_read_and_no_more() {
+    let mut redis = Redis::start();
+    let mut add = redis::cmd("ZADD");
+    add.arg(LIST);
+    for n in 0..10_500 {
+        add.arg(4_000_000_000_u64 + n).arg(format!("phc_{n}"));
+    }
+    add.exec(&mut redis.connection).unwrap();
+    let mut envoy = Envoy::new();
+    envoy.read(&mut redis);
+    envoy.limited();
+    assert_eq!(envoy.copy.set().len(), 10_000);
+    assert_eq!(envoy.events, [Event::Truncated, Event::Read]);
+    let ends = |n: u32| {
+        let hash = Sha256Hash::of(format!("phc_{n}").as_bytes());
+        envoy.copy.set().ends(TEAM, Some(&hash), envoy.now())
+    };
+    assert!(ends(0).is_some() && ends(9_999).is_some() && ends(10_000).is_none());
+}
+
+#[test]
+fn no_402_follows_a_suffix_of_the_same_limit() {
+    let mut redis = Redis::start();
+    redis.put_payload(X.as_bytes());
+    let end = redis.now() + 700;
+    let score = format!("{}.{:03}", end / 1_000, end % 1_000);
+    limit(&mut redis, TOKEN.as_bytes(), &score);
+    let mut envoys = [Envoy::new(), Envoy::new()];
+    for envoy in &mut envoys {
+        envoy.read(&mut redis);
+    }
+    let mut refused = 0;
+    let mut given = None;
+    while given.is_none() || redis.now() < end + 200 {
+        let public = redis.public();
+        given = given.or((public != X).then_some(public));
+        for envoy in &mut envoys {
+            let limited = envoy.limited();
+            refused += u32::from(limited);
+            assert!(!(limited && given.is_some()));
+        }
+    }
+    assert!(refused > 0);
+    assert_eq!(given, Some(with_end(X, end)));
+}
+
+#[test]
+fn a_lifted_limit_ends_at_both_envoys_with_one_suffix() {
+    let mut redis = Redis::start();
+    redis.put_payload(X.as_bytes());
+    let score = (redis.now() / 1_000 + 3_600).to_string();
+    limit(&mut redis, TOKEN.as_bytes(), &score);
+    let mut envoys = [Envoy::new(), Envoy::new()];
+    for envoy in &mut envoys {
+        envoy.read(&mut redis);
+        assert!(envoy.limited());
+    }
+    redis::cmd("ZREM")
+        .arg(LIST)
+        .arg(TOKEN)
+        .exec(&mut redis.connection)
+        .unwrap();
+    let mut ends = Vec::new();
+    for envoy in &mut envoys {
+        envoy.read(&mut redis);
+        assert!(!envoy.limited());
+        ends.push(redis.latched().unwrap().0);
+    }
+    assert_eq!(ends[0], ends[1]);
+    assert_eq!(redis.public(), X, "an Envoy may still answer 402");
+    redis.wait_until(ends[0]);
+    assert_eq!(redis.public(), with_end(X, ends[0]));
+}
+
+#[test]
+fn these_permissions_suffice_and_the_user_writes_nothing_but_latches() {
+    let mut redis = Redis::start();
+    redis.put_payload(X.as_bytes());
+    redis.set("flag_definitions:snapshot", b"{}");
+    limit(&mut redis, TOKEN.as_bytes(), "inf");
+    redis::cmd("ACL")
+        .arg(&[
+            "SETUSER",
+            "filter",
+            "on",
+            ">secret",
+            "resetchannels",
+            "-@all",
+        ])
+        .arg(&[
+            "%R~flag_definitions:*",
+            "%R~posthog:*",
+            "%R~@posthog/quota-limits/*",
+        ])
+        .arg(&["~flag_definitions:quota_end:*"])
+        .arg(&[
+            "+get",
+            "+set",
+            "+time",
+            "+zrangebyscore",
+            "+eval",
+            "+eval_ro",
+        ])
+        .exec(&mut redis.connection)
+        .unwrap();
+    redis::cmd("AUTH")
+        .arg(&["filter", "secret"])
+        .exec(&mut redis.connection)
+        .unwrap();
+    let mut envoy = Envoy::new();
+    envoy.read(&mut redis);
+    assert_eq!(envoy.events, [Event::Read]);
+    assert!(envoy.limited());
+    assert_eq!(redis.public(), X);
+    assert!(redis.latched().is_some());
+    for key in ["flag_definitions:snapshot", "posthog:1:x", LIST] {
+        let script = format!("redis.call('SET','{key}','x') return {{}}");
+        let command = Command(vec![b"EVAL".to_vec(), script.into_bytes(), b"0".to_vec()]);
+        assert!(redis.send(&command).is_err(), "{key}");
+    }
+}
+
+#[test]
+fn commands_go_to_the_redis_that_has_their_keys() {
+    let mut redis = Redis::start();
+    redis.put_payload(X.as_bytes());
+    limit(&mut redis, TOKEN.as_bytes(), "inf");
+    let mut envoy = Envoy::new();
+    let mut targets = Vec::new();
+    for _ in 0..4 {
+        let now = envoy.now();
+        let team_of = |_: &Sha256Hash| Some(TEAM);
+        let command = envoy
+            .reader
+            .tick(&envoy.store, now, team_of, &mut envoy.events);
+        if let Some((target, command)) = command {
+            targets.push((target, String::from_utf8(command.0[0].clone()).unwrap()));
+            let parts = redis.send(&command).unwrap();
+            let reply = Reply::array(parts.iter().map(Vec::as_slice));
+            envoy
+                .reader
+                .reply(&envoy.store, Ok(reply), &mut envoy.events);
+        }
+    }
+    assert_eq!(
+        targets,
+        [
+            (Target::Quota, "EVAL_RO".to_owned()),
+            (Target::Definitions, "EVAL".to_owned())
+        ]
+    );
+}
