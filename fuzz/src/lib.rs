@@ -28,9 +28,6 @@ const MOST: usize = 300_000;
 /// A stored value: what comes out is a payload of the length asked for, or a part of the input, and comes back from
 /// what is read of it in every form that needs no compression.
 pub fn value(bytes: &[u8]) -> bool {
-    if let Some(text) = encoding::short_text(bytes) {
-        assert!((1..=64).contains(&text.len()) && is_within(text, bytes));
-    }
     // The bound decides about texts only, and never changes one.
     let tight = encoding::decode(bytes, 16);
     let text = match encoding::decode(bytes, MOST) {

@@ -18,9 +18,6 @@ use std::ops::Range;
 /// What Django stores where it knows that there is nothing, to spare the next look-up.
 pub const MISSING: &[u8] = b"__missing__";
 
-/// Longest text of [`short_text`], in bytes: as many as an [`ETag`](super::ETag) may have.
-const SHORT_TEXT: usize = 64;
-
 /// What a stored value says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decoded<'a> {
@@ -116,18 +113,6 @@ pub fn decode(stored: &[u8], most: usize) -> Result<Decoded<'_>, DecodeError> {
         }
         Ok(Decoded::Text(Cow::Borrowed(text)))
     }
-}
-
-/// Reads a stored value of at most 64 bytes that is never compressed, such as an ETag. `None` when there is
-/// no such value: absent, empty, the sentinel, too long, or in another form. Which characters it consists of
-/// is for the caller to check.
-pub fn short_text(stored: &[u8]) -> Option<&[u8]> {
-    if zstd::recognises(stored) || zlib::recognises(stored) {
-        return None;
-    }
-    let text = stored.get(text_range(stored).ok()?)?;
-    let fits = (1..=SHORT_TEXT).contains(&text.len());
-    (fits && text != MISSING).then_some(text)
 }
 
 /// Where the text lies in what is not, or no longer, compressed.

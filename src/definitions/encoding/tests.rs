@@ -1,4 +1,4 @@
-//! The rules of [`decode`] and [`short_text`], on what Python writes and on what nobody should.
+//! The rules of [`decode`], on what Python writes and on what nobody should.
 
 use super::*;
 use proptest::prelude::*;
@@ -91,7 +91,6 @@ fn the_sentinel_is_a_miss_in_every_form() {
         assert_eq!(decode(&hex(stored), MOST), Ok(Decoded::Missing), "{stored}");
         // Whatever the bound is.
         assert_eq!(decode(&hex(stored), 1), Ok(Decoded::Missing), "{stored}");
-        assert_eq!(short_text(&hex(stored)), None, "{stored}");
     }
 }
 
@@ -318,30 +317,6 @@ fn a_value_much_longer_than_its_text_may_be_is_not_looked_at() {
 }
 
 #[test]
-fn short_texts_are_read_from_what_is_not_compressed() {
-    let tag = b"ccbb299897f0a689";
-    for stored in [
-        "63636262323939383937663061363839",
-        "8004 951400000000000000 8c1063636262323939383937663061363839 94 2e",
-        "8003 581000000063636262323939383937663061363839 7100 2e",
-    ] {
-        assert_eq!(short_text(&hex(stored)), Some(&tag[..]));
-    }
-    for length in [0, 1, 64, 65, 255] {
-        let plain = "a".repeat(length);
-        let mut pickled = vec![0x80, 4, 0x8c, length as u8];
-        pickled.extend(plain.as_bytes());
-        pickled.push(b'.');
-        let expected = (1..=64).contains(&length).then_some(plain.as_bytes());
-        assert_eq!(short_text(plain.as_bytes()), expected, "{length}");
-        assert_eq!(short_text(&pickled), expected, "{length} in a pickle");
-    }
-    for stored in [fixtures::ZSTD_PLAIN, "8004 4b01 2e", "80", "789c0300"] {
-        assert_eq!(short_text(&hex(stored)), None, "{stored}");
-    }
-}
-
-#[test]
 fn errors_say_what_is_wrong() {
     assert_eq!(
         DecodeError::TooBig.to_string(),
@@ -355,7 +330,6 @@ fn errors_say_what_is_wrong() {
 
 /// What `decode` gives is within its contract, whatever it was given.
 fn keeps_its_contract(stored: &[u8], most: usize) -> Result<(), TestCaseError> {
-    let _ = short_text(stored);
     if let Ok(Decoded::Text(text)) = decode(stored, most) {
         prop_assert_eq!(text.first(), Some(&b'{'));
         prop_assert!(text.len() <= most);
