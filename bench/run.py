@@ -13,7 +13,6 @@ import os
 import platform
 import re
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -29,7 +28,7 @@ sys.path.insert(0, str(ROOT / "integration"))
 
 from edge import get  # noqa: E402
 from processes import StackError  # noqa: E402
-from settings import Settings  # noqa: E402
+from settings import Settings, free_port  # noqa: E402
 from stack import Stack, definitions_key  # noqa: E402
 from writers import put_definitions_django  # noqa: E402
 
@@ -67,8 +66,7 @@ class BenchStack(Stack):
         bare = {"match": {"path": "/bench/direct_response_304"}, "direct_response": {"status": 304}}
         routes.insert(len(routes) - 1, bare)
         plain = copy.deepcopy(edge) | {"name": "plain"}
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.plain_port = free.getsockname()[1]
+        self.plain_port = free_port()
         plain["address"]["socket_address"]["port_value"] = self.plain_port
         http(plain)["stat_prefix"] = "plain"
         wasm = http(plain)["http_filters"][0]["typed_config"]["config"]

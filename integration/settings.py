@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import random
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,11 +53,7 @@ class Settings:
     @classmethod
     def on_free_ports(cls, **settings: Any) -> Settings:
         """Settings with ports that nobody listened on a moment ago."""
-        sockets = [socket.create_server(("127.0.0.1", 0)) for _ in cls.PORTS]
-        ports = {name: s.getsockname()[1] for name, s in zip(cls.PORTS, sockets, strict=True)}
-        for s in sockets:
-            s.close()
-        return cls(**(ports | settings))
+        return cls(**({name: free_port() for name in cls.PORTS} | settings))
 
     @classmethod
     def from_environment(cls, env: dict[str, str]) -> Settings:
@@ -73,6 +70,29 @@ class Settings:
             split_host_port(upstream)  # complain now, not after Redis was started
             settings["upstream"] = upstream
         return cls(**settings)
+
+
+EPHEMERAL_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_given_out: set[int] = set()
+
+
+def free_port() -> int:
+    """A port that nobody listens on, and that this process was not given before.
+
+    Below the ephemeral range: the kernel gives a port of that range to any outgoing connection, also
+    between this look and the start of the process that is to listen.
+    """
+    end = int(EPHEMERAL_PORTS.read_text().split()[0]) if EPHEMERAL_PORTS.exists() else 32768
+    end = end if end > 10_000 else 32768  # a range that leaves nothing below it
+    ports = [port for port in range(end - 8_000, end) if port not in _given_out]
+    for port in random.sample(ports, k=len(ports)):
+        _given_out.add(port)
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return port
+    raise StackError(f"no free port below {end}")
 
 
 def split_host_port(upstream: str) -> tuple[str, int]:
