@@ -74,6 +74,7 @@ fn publish(redis: &mut HashMap<Vec<u8>, Vec<u8>>, model: &Model, generation: u64
         },
         pages: pages.iter().map(PageDigest::of).collect(),
         etags_watched: false,
+        lineage: 0,
         records: records.counts,
     };
     for (index, page) in pages.into_iter().enumerate() {

@@ -1,48 +1,5 @@
-//! Publishes the snapshot that `flag-definitions-filter` decides from.
-//!
-//! | room | job |
-//! |---|---|
-//! | [`cli`] | subcommands and options |
-//! | [`publish`] | the order in which a document becomes the snapshot |
-//! | [`server`] | the Redis URL, the connection, and what Redis says when it refuses |
-//! | [`store`] | the commands sent to Redis |
-//! | [`progress`] | what is shown while pages are written |
-//! | [`hash`] | a token's SHA-256, as source documents want it |
-//! | [`error`] | everything that can go wrong, and the exit code |
+//! The program; what it does is in the library, where tests can reach it.
 
-mod cli;
-mod error;
-mod hash;
-mod progress;
-mod publish;
-mod server;
-mod store;
-
-use std::io::Write;
-use std::process::ExitCode;
-
-use cli::{Cli, Subcommand};
-use error::Error;
-
-fn main() -> ExitCode {
-    let cli = match Cli::read() {
-        Ok(cli) => cli,
-        Err(shown) => return shown,
-    };
-    let result = match cli.subcommand {
-        Subcommand::Publish(options) => publish::run(&options),
-        Subcommand::Hash => hash::run(),
-    };
-    match result.and_then(|line| print(&line)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            progress::say(&format!("error: {error}"));
-            ExitCode::from(error.exit_code())
-        }
-    }
-}
-
-/// Unlike `println!`, survives a reader that went away.
-fn print(line: &str) -> Result<(), Error> {
-    writeln!(std::io::stdout(), "{line}").map_err(Error::Output)
+fn main() -> std::process::ExitCode {
+    flag_definitions_publisher::main()
 }

@@ -114,6 +114,7 @@ impl Snapshot {
             stream_id: id_after(current.stream_id, reservation.millis),
             pages: self.pages.iter().map(PageDigest::of).collect(),
             etags_watched: false,
+            lineage: 0,
             records: self.counts,
         }
     }
@@ -142,6 +143,7 @@ impl std::fmt::Display for Snapshot {
             team_secrets,
             project_secret_keys,
             personal_keys,
+            ..
         } = self.counts;
         let pages = self.pages.len();
         let plural = if pages == 1 { "page" } else { "pages" };

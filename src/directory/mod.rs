@@ -11,7 +11,7 @@ mod record;
 
 pub use hash::Sha256Hash;
 pub(crate) use record::Reader;
-pub use record::{CorruptRecord, OrganizationId, PersonalKey, Record, Team, TeamId};
+pub use record::{CorruptRecord, OrganizationId, PersonalKey, Record, Team, TeamId, etag_hash};
 
 use crate::shared::{Keys, Store, StoreError};
 use bucket::Bucket;

@@ -7,6 +7,9 @@ use std::fmt;
 
 use serde::Deserialize;
 
+use super::Sha256Hash;
+use crate::definitions::ETag;
+
 /// PostHog's team (project) id: a Django `AutoField`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 pub struct TeamId(pub u32);
@@ -88,6 +91,14 @@ pub enum Record {
     },
     /// A personal API key.
     Personal(PersonalKey),
+    /// The ETag of a team's definitions as clients see it, found by [`etag_hash`].
+    ETag(ETag),
+}
+
+/// What the record of a team's ETag is found by. No token has this hash: the text begins with NUL.
+pub fn etag_hash(team: TeamId) -> Sha256Hash {
+    let [a, b, c, d] = team.0.to_le_bytes();
+    Sha256Hash::of(&[0, b'e', b't', b'a', b'g', a, b, c, d])
 }
 
 /// Bytes that are not a record, bucket or page.
@@ -107,6 +118,7 @@ const TEAM: u8 = 1;
 const TEAM_SECRET: u8 = 2;
 const PROJECT_SECRET: u8 = 3;
 const PERSONAL: u8 = 4;
+const ETAG: u8 = 5;
 
 impl Record {
     /// Longest encoding, bounded by the `u16` that carries its length.
@@ -141,6 +153,10 @@ impl Record {
                 put_list(&mut out, &key.scoped_organizations, |id| id.0)?;
                 put_list(&mut out, &key.organizations, |id| id.0)?;
             }
+            Self::ETag(etag) => {
+                out.push(ETAG);
+                out.extend_from_slice(etag.as_bytes());
+            }
         }
         (out.len() <= Self::MAX_BYTES).then_some(out)
     }
@@ -173,6 +189,7 @@ impl Record {
                 scoped_organizations: input.list(|input| Ok(OrganizationId(input.array()?)))?,
                 organizations: input.list(|input| Ok(OrganizationId(input.array()?)))?,
             }),
+            ETAG => Self::ETag(ETag::new(input.rest()).ok_or(CorruptRecord)?),
             _ => return Err(CorruptRecord),
         };
         if input.is_empty() {
@@ -215,6 +232,11 @@ impl<'a> Reader<'a> {
 
     pub fn byte(&mut self) -> Result<u8, CorruptRecord> {
         self.array().map(|[byte]| byte)
+    }
+
+    /// All that is left.
+    pub fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.0)
     }
 
     pub fn flag(&mut self) -> Result<bool, CorruptRecord> {
@@ -267,6 +289,7 @@ mod tests {
                 })
             }),
             any::<u32>().prop_map(|id| Record::TeamSecret(TeamId(id))),
+            "[a-z0-9-]{1,64}".prop_map(|tag| Record::ETag(ETag::new(tag.as_bytes()).unwrap())),
             (any::<u32>(), any::<bool>()).prop_map(|(id, reads_flags)| Record::ProjectSecret {
                 team: TeamId(id),
                 reads_flags

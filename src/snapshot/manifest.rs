@@ -29,6 +29,10 @@ pub struct Manifest {
     pub pages: Vec<PageDigest>,
     /// Whether a publisher watches ETags and writes watermarks. Without them an ETag is confirmed by callout.
     pub etags_watched: bool,
+    /// Which unbroken chain of changes it belongs to: whoever holds a snapshot of this lineage and applied all
+    /// changes up to [`Manifest::stream_id`] has the same records. 0: no changes follow it.
+    #[serde(default)]
+    pub lineage: u64,
     /// What it holds, for `/health`.
     pub records: RecordCounts,
 }
@@ -53,6 +57,9 @@ pub struct RecordCounts {
     pub project_secret_keys: u64,
     /// Personal API keys.
     pub personal_keys: u64,
+    /// ETags of teams.
+    #[serde(default)]
+    pub etags: u64,
 }
 
 /// A manifest that is not used.
@@ -123,6 +130,11 @@ pub fn key(prefix: &str) -> String {
     format!("{prefix}snapshot")
 }
 
+/// The key of the stream of changes.
+pub fn changes_key(prefix: &str) -> String {
+    format!("{prefix}changes")
+}
+
 /// A page's key.
 pub fn page_key(prefix: &str, generation: u64, page: usize) -> String {
     format!("{prefix}snapshot:{generation}:{page}")
@@ -145,6 +157,7 @@ mod tests {
             },
             pages: page::split([]).iter().map(PageDigest::of).collect(),
             etags_watched: false,
+            lineage: 0,
             records: RecordCounts::default(),
         }
     }

@@ -5,10 +5,12 @@
 //! every worker then knows of it.
 
 pub mod attempt;
+pub mod change;
 pub mod document;
 pub mod loader;
 pub mod manifest;
 pub mod page;
+pub mod poll;
 pub mod status;
 mod stream_id;
 

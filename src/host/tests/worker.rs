@@ -77,6 +77,7 @@ pub fn worker(config: &str) -> Worker {
         },
         pages: vec![PageDigest::of(&page)],
         etags_watched: false,
+        lineage: 0,
         records: RecordCounts::default(),
     };
     let root = Rc::new(RefCell::new(Root::new(ROOT)));

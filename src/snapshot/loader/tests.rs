@@ -39,6 +39,7 @@ impl FakeRedis {
             },
             pages: pages.iter().map(PageDigest::of).collect(),
             etags_watched: false,
+            lineage: 0,
             records: manifest::RecordCounts::default(),
         };
         for (index, page) in pages.iter().enumerate() {
