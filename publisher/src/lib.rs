@@ -6,6 +6,7 @@
 //! | [`publish`] | the order in which a document becomes the snapshot |
 //! | [`server`] | the Redis URL, the connection, and what Redis says when it refuses |
 //! | [`store`] | the commands sent to Redis |
+//! | [`published`] | what is in Redis: manifest, pages, and the changes after them |
 //! | [`progress`] | what is shown while pages are written |
 //! | [`hash`] | a token's SHA-256, as source documents want it |
 //! | [`error`] | everything that can go wrong, and the exit code |
@@ -15,6 +16,7 @@ pub mod error;
 pub mod hash;
 pub mod progress;
 pub mod publish;
+pub mod published;
 pub mod server;
 pub mod store;
 

@@ -196,7 +196,13 @@ impl<'a> Store<'a> {
         Ok(())
     }
 
-    fn send<T: FromRedisValue>(
+    /// What the keys begin with.
+    pub(crate) fn prefix(&self) -> &str {
+        self.prefix
+    }
+
+    /// Sends any command; `doing` begins the error's text.
+    pub(crate) fn send<T: FromRedisValue>(
         &mut self,
         command: &redis::Cmd,
         doing: &'static str,
