@@ -9,8 +9,9 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser};
 
-use crate::error::BAD_USAGE;
+use crate::error::{BAD_USAGE, Error};
 use crate::progress;
+use crate::server::Server;
 
 /// Publishes the snapshot that flag-definitions-filter decides from.
 #[derive(Debug, Parser)]
@@ -55,7 +56,7 @@ pub struct Publish {
     /// Source document (JSON); - reads standard input
     #[arg(long, value_name = "FILE", env = "FLAG_DEFINITIONS_FILE")]
     pub file: PathBuf,
-    /// redis://user:password@host:port/database, or unix:///path
+    /// redis://user:password@host:port/database, rediss://… for TLS, or unix:///path
     // The value stays hidden: --help would show the password that is in the environment.
     #[arg(
         long,
@@ -65,6 +66,20 @@ pub struct Publish {
         required_unless_present = "dry_run"
     )]
     pub redis_url: Option<String>,
+    /// What there is to know of Redis besides its URL.
+    #[command(flatten)]
+    pub redis: Redis,
+    /// Check the document and show what would be written, without Redis
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// What there is to know of Redis besides its URL.
+#[derive(Debug, Args)]
+pub struct Redis {
+    /// CA of Redis' certificate (PEM), with rediss:// [default: those that the system trusts]
+    #[arg(long, value_name = "FILE", env = "REDIS_CA_FILE")]
+    pub redis_ca_file: Option<PathBuf>,
     /// What the keys begin with: snapshot.prefix of the plugin configuration
     #[arg(
         long,
@@ -74,9 +89,22 @@ pub struct Publish {
         value_parser = prefix
     )]
     pub prefix: String,
-    /// Check the document and show what would be written, without Redis
-    #[arg(long)]
-    pub dry_run: bool,
+}
+
+impl Redis {
+    /// The server of this URL.
+    ///
+    /// # Errors
+    /// When the URL or the CA file is refused.
+    pub fn server(&self, url: &str) -> Result<Server, Error> {
+        let server = Server::parse(url).map_err(Error::Url)?;
+        match &self.redis_ca_file {
+            None => Ok(server),
+            Some(file) => server
+                .trusting(file)
+                .map_err(|error| Error::Ca(file.clone(), error)),
+        }
+    }
 }
 
 impl Cli {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use flag_definitions_filter::snapshot::document::DocumentError;
 
-use crate::server::{Problem, UrlError};
+use crate::server::{CaError, Problem, UrlError};
 
 /// Exit code when Redis, or writing the result, failed.
 pub const FAILED: u8 = 1;
@@ -23,6 +23,8 @@ pub enum Error {
     Document(PathBuf, DocumentError),
     /// The Redis URL is refused.
     Url(UrlError),
+    /// The file with the CA of Redis' certificate is refused.
+    Ca(PathBuf, CaError),
     /// Redis is not there, or does not let us in.
     Connect(Problem),
     /// Redis refused a command, or went away.
@@ -80,6 +82,7 @@ impl Error {
             Self::File(..)
             | Self::Document(..)
             | Self::Url(_)
+            | Self::Ca(..)
             | Self::NoToken
             | Self::TokenTooLong
             | Self::Input(_) => BAD_USAGE,
@@ -97,6 +100,7 @@ impl fmt::Display for Error {
                 write!(f, "{}: {error} (nothing was written)", path.display())
             }
             Self::Url(error) => write!(f, "--redis-url: {error}"),
+            Self::Ca(path, error) => write!(f, "--redis-ca-file: {} {error}", path.display()),
             Self::Connect(problem) => write!(f, "{problem}"),
             Self::Redis { doing, problem } => {
                 write!(f, "{doing}: {problem}")

@@ -16,7 +16,6 @@ use flag_definitions_filter::snapshot::page::{self, Page};
 use crate::cli::Publish;
 use crate::error::Error;
 use crate::progress::{Progress, say};
-use crate::server::Server;
 use crate::store::{Current, Reservation, Store};
 
 /// Publishes, and returns the line that says what was published.
@@ -25,15 +24,15 @@ use crate::store::{Current, Reservation, Store};
 /// When an option or the document is refused, or Redis fails.
 pub fn run(options: &Publish) -> Result<String, Error> {
     let url = options.redis_url.as_deref();
-    let server = url.map(Server::parse).transpose().map_err(Error::Url)?;
+    let server = url.map(|url| options.redis.server(url)).transpose()?;
     let snapshot = Snapshot::read(&options.file)?;
     match server {
         Some(server) if !options.dry_run => {
             say(&format!("connecting to Redis at {}", server.address()));
-            let mut store = Store::connect(&server, &options.prefix)?;
+            let mut store = Store::connect(&server, &options.redis.prefix)?;
             snapshot.publish(&mut store)
         }
-        _ => Ok(snapshot.plan(&options.prefix)),
+        _ => Ok(snapshot.plan(&options.redis.prefix)),
     }
 }
 

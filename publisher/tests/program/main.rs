@@ -11,4 +11,5 @@ mod failures;
 mod hash;
 mod publish;
 mod support;
+mod tls;
 mod usage;

@@ -112,7 +112,7 @@ impl Redis {
         Self::start_with(&["--aclfile", file.to_str().unwrap()])
     }
 
-    fn start_with(options: &[&str]) -> Self {
+    pub fn start_with(options: &[&str]) -> Self {
         // Another process may take the port between asking for a free one and using it.
         (0..5)
             .find_map(|_| Self::try_start(options))

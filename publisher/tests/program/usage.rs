@@ -41,7 +41,7 @@ fn bad_usage() {
             "--file",
             "-",
             "--redis-url",
-            "rediss://127.0.0.1",
+            "rediss://127.0.0.1#insecure",
         ],
         &["publish", "--file", "-", "--dry-run", "--prefix", ""],
         &["publish", "--file", "-", "--dry-run", "--prefix", "a\nb"],
@@ -88,7 +88,7 @@ fn a_password_is_never_shown() {
             "--file",
             "-",
             "--redis-url",
-            "rediss://a:hunter2@127.0.0.1",
+            "rediss://a:hunter2@127.0.0.1#insecure",
         ],
     ] {
         let outcome = run(arguments, document.as_bytes()).expect(2);
