@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use flag_definitions_filter::snapshot::document::DocumentError;
@@ -48,6 +49,8 @@ pub enum Error {
         /// What went wrong.
         problem: Problem,
     },
+    /// The address for metrics and health cannot be listened on.
+    Listen(SocketAddr, String),
     /// The manifest has no JSON.
     Encode(serde_json::Error),
     /// Standard input holds no token.
@@ -77,6 +80,7 @@ impl Error {
             | Self::Redis { .. }
             | Self::Overtaken { .. }
             | Self::Uncertain { .. }
+            | Self::Listen(..)
             | Self::Encode(_)
             | Self::Output(_) => FAILED,
             Self::File(..)
@@ -121,6 +125,10 @@ impl fmt::Display for Error {
                 f,
                 "writing the manifest: {problem}. Generation {generation} may or may not be published: \
                  publish again, which settles it"
+            ),
+            Self::Listen(address, problem) => write!(
+                f,
+                "cannot listen on {address}: {problem}; choose another address with --listen, or off"
             ),
             Self::Encode(error) => write!(f, "a fault of this program: encoding the manifest: {error}"),
             Self::NoToken => f.write_str(

@@ -9,16 +9,21 @@
 //! | [`published`] | what is in Redis: manifest, pages, and the changes after them |
 //! | [`progress`] | what is shown while pages are written |
 //! | [`hash`] | a token's SHA-256, as source documents want it |
+//! | [`logging`] | events of `watch` on standard error |
+//! | [`monitor`] | `/metrics` and `/healthz` of `watch` |
 //! | [`error`] | everything that can go wrong, and the exit code |
 
 pub mod cli;
 pub mod error;
 pub mod hash;
+pub mod logging;
+pub mod monitor;
 pub mod progress;
 pub mod publish;
 pub mod published;
 pub mod server;
 pub mod store;
+pub mod watch;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -1,0 +1,4 @@
+//! `watch`.
+
+pub mod source;
+pub mod status;
