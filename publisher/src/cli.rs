@@ -8,8 +8,11 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser};
+use clap_complete::Shell;
 
+use crate::diff::Diff;
 use crate::error::{BAD_USAGE, Error};
+use crate::inspect::Inspect;
 use crate::progress;
 use crate::server::Server;
 
@@ -18,7 +21,8 @@ use crate::server::Server;
 #[command(
     version,
     after_help = "\
-Exit codes: 0 done, 1 failed, 2 bad usage or bad document (nothing written)."
+Exit codes: 0 done, 1 failed, 2 bad usage or bad document (nothing written), 3 different (`diff`), not found or \
+refused (`inspect`)."
 )]
 pub struct Cli {
     /// What to do.
@@ -39,6 +43,19 @@ Examples:
 Filters take the new snapshot at their next poll. The pages of the one before expire after 10 minutes.
 When a publish fails or is interrupted, the snapshot before it stays.")]
     Publish(Publish),
+    /// Show what a publish would change; writes nothing
+    #[command(after_help = "\
+Examples:
+  flag-definitions-publisher diff --file snapshot.json --redis-url redis://127.0.0.1:6379
+  flag-definitions-publisher diff --file - --examples 0 < snapshot.json
+
+Compares with what filters have that are up to date: the current snapshot and all changes after it. ETags are
+left out. Tokens are shown by the first digits of their SHA-256.
+Exit codes: 0 no difference, 1 failed, 2 bad usage or bad document, 3 there are differences.")]
+    Diff(Diff),
+    /// Show what filters would decide from what is published, and why
+    #[command(subcommand)]
+    Inspect(Inspect),
     /// Print the SHA-256 of a token, as source documents hold it
     #[command(after_help = "\
 Examples:
@@ -48,6 +65,23 @@ Examples:
 The token is read from standard input, not from an argument that other users see in the process list.
 One newline at its end is not part of it.")]
     Hash,
+    /// Print the completions of a shell
+    #[command(after_help = "\
+Examples:
+  flag-definitions-publisher completions bash > /etc/bash_completion.d/flag-definitions-publisher
+  flag-definitions-publisher completions zsh > \"${fpath[1]}/_flag-definitions-publisher\"")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// The completions of a shell.
+pub fn completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    let name = env!("CARGO_PKG_NAME");
+    clap_complete::generate(shell, &mut Cli::command(), name, &mut script);
+    String::from_utf8_lossy(&script).trim_end().to_owned()
 }
 
 /// Options of `publish`.
@@ -69,7 +103,7 @@ pub struct Publish {
     /// What there is to know of Redis besides its URL.
     #[command(flatten)]
     pub redis: Redis,
-    /// Check the document and show what would be written, without Redis
+    /// Check the document and show what would be written; with a Redis URL also what would change
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -140,7 +174,15 @@ fn prefix(text: &str) -> Result<String, &'static str> {
 }
 
 /// Takes a misplaced value out of clap's message: it may be a token or a URL with a password.
-fn without_value(error: clap::Error) -> clap::Error {
+fn without_value(mut error: clap::Error) -> clap::Error {
+    if matches!(
+        error.kind(),
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation
+    ) {
+        let hidden = ContextValue::String("…".to_owned());
+        error.insert(ContextKind::InvalidValue, hidden);
+        return error;
+    }
     let value = match error.kind() {
         ErrorKind::UnknownArgument => error.get(ContextKind::InvalidArg),
         ErrorKind::InvalidSubcommand => error.get(ContextKind::InvalidSubcommand),

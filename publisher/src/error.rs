@@ -51,10 +51,14 @@ pub enum Error {
     },
     /// The address for metrics and health cannot be listened on.
     Listen(SocketAddr, String),
-    /// The manifest has no JSON.
+    /// What is to be written has no JSON.
     Encode(serde_json::Error),
     /// Standard input holds no token.
     NoToken,
+    /// Standard input holds no second line, and a credential was asked for.
+    NoCredential,
+    /// Standard input holds more lines than asked for.
+    TooManyLines,
     /// Standard input is too long to be a token.
     TokenTooLong,
     /// Standard input cannot be read.
@@ -88,6 +92,8 @@ impl Error {
             | Self::Url(_)
             | Self::Ca(..)
             | Self::NoToken
+            | Self::NoCredential
+            | Self::TooManyLines
             | Self::TokenTooLong
             | Self::Input(_) => BAD_USAGE,
         }
@@ -130,9 +136,16 @@ impl fmt::Display for Error {
                 f,
                 "cannot listen on {address}: {problem}; choose another address with --listen, or off"
             ),
-            Self::Encode(error) => write!(f, "a fault of this program: encoding the manifest: {error}"),
+            Self::Encode(error) => write!(f, "a fault of this program: encoding JSON: {error}"),
             Self::NoToken => f.write_str(
-                "standard input holds no token: printf %s \"$TOKEN\" | flag-definitions-publisher hash",
+                "standard input holds no token: printf %s \"$TOKEN\" | flag-definitions-publisher …",
+            ),
+            Self::NoCredential => f.write_str(
+                "standard input holds no credential in its second line: \
+                 printf '%s\\n%s\\n' \"$PROJECT_TOKEN\" \"$PERSONAL_KEY\" | flag-definitions-publisher …",
+            ),
+            Self::TooManyLines => f.write_str(
+                "standard input holds another line than the token; --credential reads two",
             ),
             Self::TokenTooLong => f.write_str("standard input is longer than 64 KiB, not a token"),
             Self::Input(error) => write!(f, "cannot read standard input: {error}"),

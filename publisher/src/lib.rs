@@ -4,6 +4,9 @@
 //! |---|---|
 //! | [`cli`] | subcommands and options |
 //! | [`publish`] | the order in which a document becomes the snapshot |
+//! | [`diff`], [`comparison`] | what a publish or a full read would change |
+//! | [`inspect`] | what a filter would decide, and why |
+//! | [`describe`] | records in words |
 //! | [`server`] | the Redis URL, the connection, and what Redis says when it refuses |
 //! | [`store`] | the commands sent to Redis |
 //! | [`published`] | what is in Redis: manifest, pages, and the changes after them |
@@ -14,8 +17,12 @@
 //! | [`error`] | everything that can go wrong, and the exit code |
 
 pub mod cli;
+pub mod comparison;
+pub mod describe;
+pub mod diff;
 pub mod error;
 pub mod hash;
+pub mod inspect;
 pub mod logging;
 pub mod monitor;
 pub mod progress;
@@ -31,6 +38,24 @@ use std::process::ExitCode;
 use cli::{Cli, Subcommand};
 use error::Error;
 
+/// Exit code when what was compared differs, or what was asked for is not found or refused.
+pub const DIFFERENT: u8 = 3;
+
+/// What a command came to.
+#[derive(Debug)]
+pub struct Done {
+    /// For standard output.
+    pub text: String,
+    /// The program's exit code.
+    pub code: u8,
+}
+
+impl From<String> for Done {
+    fn from(text: String) -> Self {
+        Self { text, code: 0 }
+    }
+}
+
 /// Does what the command line says.
 pub fn main() -> ExitCode {
     let cli = match Cli::read() {
@@ -38,11 +63,14 @@ pub fn main() -> ExitCode {
         Err(shown) => return shown,
     };
     let result = match cli.subcommand {
-        Subcommand::Publish(options) => publish::run(&options),
-        Subcommand::Hash => hash::run(),
+        Subcommand::Publish(options) => publish::run(&options).map(Done::from),
+        Subcommand::Diff(options) => diff::run(&options),
+        Subcommand::Inspect(what) => inspect::run(&what),
+        Subcommand::Hash => hash::run().map(Done::from),
+        Subcommand::Completions { shell } => Ok(cli::completions(shell).into()),
     };
-    match result.and_then(|line| print(&line)) {
-        Ok(()) => ExitCode::SUCCESS,
+    match result.and_then(|done| print(&done.text).map(|()| done.code)) {
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             progress::say(&format!("error: {error}"));
             ExitCode::from(error.exit_code())

@@ -7,9 +7,13 @@
     clippy::indexing_slicing
 )]
 
+mod diff;
 mod failures;
 mod hash;
+mod inspect;
 mod publish;
+mod published;
+mod secrets;
 mod support;
 mod tls;
 mod usage;
