@@ -5,7 +5,7 @@ use flag_definitions_filter::directory::{Record, Sha256Hash, TeamId, etag_hash};
 use flag_definitions_filter::snapshot::change::Watermark;
 use serde_json::{Value, json};
 
-use crate::support::{Outcome, Redis, change, hash, publish, run, run_with_environment};
+use crate::support::{Outcome, Redis, change, hash, publish, run, run_with_environment, short};
 
 const OURS: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
 const THEIRS: &str = "01890a5d-ac96-774b-bcce-b302099a8058";
@@ -55,14 +55,8 @@ fn a_team() {
     let outcome = inspect(&redis, &["team", "7"], "").expect(0);
     for part in [
         &format!("team 7, organization {OURS}\n"),
-        &format!(
-            "  project token       sha256:{}…, as of ",
-            &hash("phc_a")[..8]
-        ),
-        &format!(
-            "  team secret         sha256:{}…, as of ",
-            &hash("phs_a")[..8]
-        ),
+        &format!("  project token       {}, as of ", short("phc_a")),
+        &format!("  team secret         {}, as of ", short("phs_a")),
         "scopes do not read flags\n",
         "  personal keys that may read: 1\n",
         "  no ETag is published",
@@ -148,7 +142,7 @@ fn a_token_alone() {
     ] {
         let outcome = inspect(&redis, &["token"], token).expect(code);
         assert!(outcome.stdout.contains(part), "{token}: {}", outcome.stdout);
-        let prefix = format!("sha256:{}…", &hash(token)[..8]);
+        let prefix = short(token);
         assert!(outcome.stdout.contains(&prefix), "{}", outcome.stdout);
         let view = json(&inspect(&redis, &["token", "--json"], token).expect(code));
         assert_eq!(view["token"]["kind"].as_str(), kind, "{token}");

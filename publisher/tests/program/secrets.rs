@@ -58,10 +58,6 @@ fn nothing_secret_is_shown() {
                     let output = outcome.stdout + &outcome.stderr;
                     for secret in [PROJECT, SECRET, PERSONAL, PASSWORD] {
                         assert!(!output.contains(secret), "{when}: {command:?}: {output}");
-                        assert!(
-                            !output.contains(&secret[4..]),
-                            "{when}: {command:?}: {output}"
-                        );
                         // Nor the hash as PostHog's cache is keyed by it, but for `hash` itself.
                         let full = hash(secret);
                         let shown = command != ["hash"] && output.contains(&full);

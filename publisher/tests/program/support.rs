@@ -86,6 +86,11 @@ pub fn hash(token: &str) -> String {
     Sha256Hash::of(token.as_bytes()).to_hex()
 }
 
+/// How a token's hash is shown.
+pub fn short(token: &str) -> String {
+    format!("{:?}", Sha256Hash::of(token.as_bytes()))
+}
+
 /// A change of one record.
 pub fn change(hash: Sha256Hash, record: &Record) -> Written {
     let bytes = record.encode().unwrap();
