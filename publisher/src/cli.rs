@@ -111,7 +111,7 @@ pub struct Publish {
 /// What there is to know of Redis besides its URL.
 #[derive(Debug, Args)]
 pub struct Redis {
-    /// CA of Redis' certificate (PEM), with rediss:// [default: those that the system trusts]
+    /// CA of Redis' certificate (PEM), with rediss:// [default: those that browsers accept]
     #[arg(long, value_name = "FILE", env = "REDIS_CA_FILE")]
     pub redis_ca_file: Option<PathBuf>,
     /// What the keys begin with: snapshot.prefix of the plugin configuration

@@ -14,6 +14,7 @@
 //! | [`hash`] | a token's SHA-256, as source documents want it |
 //! | [`logging`] | events of `watch` on standard error |
 //! | [`monitor`] | `/metrics` and `/healthz` of `watch` |
+//! | [`postgres`] | what PostHog's database holds, and what changes there |
 //! | [`error`] | everything that can go wrong, and the exit code |
 
 pub mod cli;
@@ -25,6 +26,7 @@ pub mod hash;
 pub mod inspect;
 pub mod logging;
 pub mod monitor;
+pub mod postgres;
 pub mod progress;
 pub mod publish;
 pub mod published;

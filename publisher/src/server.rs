@@ -81,7 +81,7 @@ impl std::error::Error for CaError {}
 /// Where Redis is and how to log in.
 pub struct Server {
     info: ConnectionInfo,
-    /// PEM; `None`: the CAs that the system trusts.
+    /// PEM; `None`: the CAs that browsers accept.
     ca: Option<Vec<u8>>,
 }
 
@@ -117,7 +117,7 @@ impl Server {
         })
     }
 
-    /// Takes the server's certificate only from a CA in this file, instead of those that the system trusts.
+    /// Takes the server's certificate only from a CA in this file, instead of those that browsers accept.
     ///
     /// # Errors
     /// When the file has no CA's certificate, or the URL asks for no TLS.

@@ -99,7 +99,7 @@ fn another_ca_is_refused() {
         &outcome,
         "name the CA that signed its certificate with --redis-ca-file",
     );
-    // Nor is it known to the system.
+    // Nor is it one that browsers accept.
     let arguments = ["publish", "--file", "-", "--redis-url", &url];
     let document = small_document().to_string();
     let outcome = run(&arguments, document.as_bytes()).expect(1);
