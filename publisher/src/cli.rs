@@ -43,11 +43,12 @@ Examples:
 Filters take the new snapshot at their next poll. The pages of the one before expire after 10 minutes.
 When a publish fails or is interrupted, the snapshot before it stays.")]
     Publish(Publish),
-    /// Show what a publish would change; writes nothing
+    /// Show what a publish, or `watch`, would change; writes nothing
     #[command(after_help = "\
 Examples:
   flag-definitions-publisher diff --file snapshot.json --redis-url redis://127.0.0.1:6379
   flag-definitions-publisher diff --file - --examples 0 < snapshot.json
+  DATABASE_URL=postgres://… REDIS_URL=rediss://… flag-definitions-publisher diff
 
 Compares with what filters have that are up to date: the current snapshot and all changes after it. ETags are
 left out. Tokens are shown by the first digits of their SHA-256.

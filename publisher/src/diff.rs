@@ -7,6 +7,7 @@ use clap::Args;
 use crate::cli::Redis;
 use crate::comparison::{Comparison, MAX_REMOVAL_PERCENT};
 use crate::error::Error;
+use crate::postgres::{Database, Skipped};
 use crate::progress::say;
 use crate::publish;
 use crate::published::{self, Fault, Published, Records};
@@ -16,9 +17,12 @@ use crate::{DIFFERENT, Done};
 /// Options of `diff`.
 #[derive(Debug, Args)]
 pub struct Diff {
-    /// Source document (JSON) to compare; - reads standard input
-    #[arg(long, value_name = "FILE", env = "FLAG_DEFINITIONS_FILE")]
-    pub file: PathBuf,
+    /// What is compared with what is published.
+    #[command(flatten)]
+    pub wanted: Wanted,
+    /// CA of Postgres' certificate (PEM) [default: those that browsers accept]
+    #[arg(long, value_name = "FILE", env = "POSTGRES_CA_FILE")]
+    pub postgres_ca_file: Option<PathBuf>,
     /// redis://user:password@host:port/database, rediss://… for TLS, or unix:///path
     #[arg(long, value_name = "URL", env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: String,
@@ -35,13 +39,25 @@ pub struct Diff {
     pub examples: usize,
 }
 
+/// What is compared: one of them.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub struct Wanted {
+    /// Source document (JSON) to compare; - reads standard input
+    #[arg(long, value_name = "FILE", env = "FLAG_DEFINITIONS_FILE")]
+    pub file: Option<PathBuf>,
+    /// Database to compare: postgres://user:password@host:port/database
+    #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
+    pub postgres_url: Option<String>,
+}
+
 /// Compares, and returns what differs.
 ///
 /// # Errors
-/// When an option or the document is refused, or Redis fails.
+/// When an option or the document is refused, or Redis or the database fails.
 pub fn run(options: &Diff) -> Result<Done, Error> {
     let server = options.redis.server(&options.redis_url)?;
-    let wanted = publish::records(publish::read_document(&options.file)?);
+    let wanted = options.wanted()?;
     say(&format!(
         "reading what is published in Redis at {}",
         server.address()
@@ -53,6 +69,34 @@ pub fn run(options: &Diff) -> Result<Done, Error> {
         text: difference.text,
         code: if difference.none { 0 } else { DIFFERENT },
     })
+}
+
+impl Diff {
+    fn wanted(&self) -> Result<Records, Error> {
+        let url = match (&self.wanted.file, &self.wanted.postgres_url) {
+            (Some(file), None) => return publish::read_document(file).map(publish::records),
+            (None, Some(url)) => url,
+            // Either may come from the environment: clap's message would not say so.
+            _ => return Err(Error::TwoSources),
+        };
+        let ca_file = self.postgres_ca_file.as_deref();
+        let database = Database::parse(url, None, ca_file).map_err(Error::DatabaseUrl)?;
+        say(&format!("reading Postgres at {}", database.address()));
+        let reading = database.read_all(&mut |_| ()).map_err(Error::Database)?;
+        let Skipped {
+            pbkdf2,
+            malformed,
+            conflicting,
+            oversized,
+        } = reading.skipped;
+        if pbkdf2 + malformed + conflicting + oversized > 0 {
+            say(&format!(
+                "rows left out: {pbkdf2} hashed with PBKDF2, {malformed} malformed, {conflicting} with the hash \
+                 of another row, {oversized} too large"
+            ));
+        }
+        Ok(reading.records)
+    }
 }
 
 /// The difference in words.

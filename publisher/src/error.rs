@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use flag_definitions_filter::snapshot::document::DocumentError;
 
+use crate::postgres;
 use crate::server::{CaError, Problem, UrlError};
 
 /// Exit code when Redis, or writing the result, failed.
@@ -26,6 +27,12 @@ pub enum Error {
     Url(UrlError),
     /// The file with the CA of Redis' certificate is refused.
     Ca(PathBuf, CaError),
+    /// It is not clear what to compare.
+    TwoSources,
+    /// The database's URL is refused.
+    DatabaseUrl(postgres::UrlError),
+    /// The database cannot be read.
+    Database(postgres::Problem),
     /// Redis is not there, or does not let us in.
     Connect(Problem),
     /// Redis refused a command, or went away.
@@ -80,7 +87,8 @@ impl Error {
     /// The program's exit code.
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Connect(_)
+            Self::Database(_)
+            | Self::Connect(_)
             | Self::Redis { .. }
             | Self::Overtaken { .. }
             | Self::Uncertain { .. }
@@ -91,6 +99,8 @@ impl Error {
             | Self::Document(..)
             | Self::Url(_)
             | Self::Ca(..)
+            | Self::TwoSources
+            | Self::DatabaseUrl(_)
             | Self::NoToken
             | Self::NoCredential
             | Self::TooManyLines
@@ -111,6 +121,11 @@ impl fmt::Display for Error {
             }
             Self::Url(error) => write!(f, "--redis-url: {error}"),
             Self::Ca(path, error) => write!(f, "--redis-ca-file: {} {error}", path.display()),
+            Self::TwoSources => f.write_str(
+                "both --file (FLAG_DEFINITIONS_FILE) and --postgres-url (DATABASE_URL) are given; unset one",
+            ),
+            Self::DatabaseUrl(error) => write!(f, "--postgres-url: {error}"),
+            Self::Database(problem) => write!(f, "{problem}"),
             Self::Connect(problem) => write!(f, "{problem}"),
             Self::Redis { doing, problem } => {
                 write!(f, "{doing}: {problem}")

@@ -145,4 +145,14 @@ fn failures() {
     diff(&url, &json!({}), &[]).expect(2);
     let variables = [("REDIS_URL", url.as_str())];
     run_with_environment(&["diff"], b"", &variables).expect(2);
+
+    let port = free_port();
+    let database = format!("postgres://posthog:hunter2@127.0.0.1:{port}/posthog");
+    let variables = [("REDIS_URL", url.as_str()), ("DATABASE_URL", &database)];
+    let outcome = run_with_environment(&["diff"], b"", &variables).expect(1);
+    let named = format!("Postgres at 127.0.0.1:{port}/posthog: ");
+    assert!(outcome.stderr.contains(&named), "{}", outcome.stderr);
+    assert!(!outcome.stderr.contains("hunter2"), "{}", outcome.stderr);
+    let outcome = run_with_environment(&["diff", "--file", "-"], b"{}", &variables).expect(2);
+    assert!(outcome.stderr.contains("unset one"), "{}", outcome.stderr);
 }
