@@ -7,6 +7,7 @@ use clap::Args;
 use crate::cli::Redis;
 use crate::comparison::{Comparison, MAX_REMOVAL_PERCENT};
 use crate::error::Error;
+use crate::lock::Token;
 use crate::postgres::{Database, Skipped};
 use crate::progress::say;
 use crate::publish;
@@ -62,7 +63,7 @@ pub fn run(options: &Diff) -> Result<Done, Error> {
         "reading what is published in Redis at {}",
         server.address()
     ));
-    let mut store = Store::connect(&server, &options.redis.prefix)?;
+    let mut store = Store::connect(&server, &options.redis.prefix, &Token::random()?)?;
     let published = published::read(&mut store)?;
     let difference = compare(&published, &wanted, options.examples);
     Ok(Done {

@@ -33,6 +33,8 @@ pub enum Error {
     DatabaseUrl(postgres::UrlError),
     /// The database cannot be read.
     Database(postgres::Problem),
+    /// Another option is refused.
+    Option(&'static str, String),
     /// Redis is not there, or does not let us in.
     Connect(Problem),
     /// Redis refused a command, or went away.
@@ -42,6 +44,19 @@ pub enum Error {
         /// What went wrong.
         problem: Problem,
     },
+    /// Another publisher holds the lock.
+    LockHeld,
+    /// Another publisher took the lock, because this one did not renew it in time.
+    LockLost,
+    /// Redis lost a page of a snapshot that was about to be published: flushed or evicted.
+    PageLost {
+        /// The generation that was not published.
+        generation: u64,
+    },
+    /// The system has no randomness.
+    Random(getrandom::Error),
+    /// Signals cannot be handled.
+    Signals(io::Error),
     /// Redis has a manifest that this one would roll back.
     Overtaken {
         /// The generation that was not published.
@@ -90,6 +105,11 @@ impl Error {
             Self::Database(_)
             | Self::Connect(_)
             | Self::Redis { .. }
+            | Self::LockHeld
+            | Self::LockLost
+            | Self::PageLost { .. }
+            | Self::Random(_)
+            | Self::Signals(_)
             | Self::Overtaken { .. }
             | Self::Uncertain { .. }
             | Self::Listen(..)
@@ -101,6 +121,7 @@ impl Error {
             | Self::Ca(..)
             | Self::TwoSources
             | Self::DatabaseUrl(_)
+            | Self::Option(..)
             | Self::NoToken
             | Self::NoCredential
             | Self::TooManyLines
@@ -126,6 +147,21 @@ impl fmt::Display for Error {
             ),
             Self::DatabaseUrl(error) => write!(f, "--postgres-url: {error}"),
             Self::Database(problem) => write!(f, "{problem}"),
+            Self::Option(option, problem) => write!(f, "{option}: {problem}"),
+            Self::LockHeld => f.write_str(
+                "another publisher is at work (it holds the lock): stop the one that runs `watch`, or wait a few \
+                 seconds when it was a `publish` (nothing was written)",
+            ),
+            Self::LockLost => f.write_str(
+                "another publisher took over, because this one did not renew its lock in time",
+            ),
+            Self::PageLost { generation } => write!(
+                f,
+                "generation {generation} was not published: Redis lost a page of it meanwhile; check that it \
+                 evicts no keys without expiry (maxmemory-policy noeviction or volatile-*)"
+            ),
+            Self::Random(error) => write!(f, "the system has no randomness: {error}"),
+            Self::Signals(error) => write!(f, "signals cannot be handled: {error}"),
             Self::Connect(problem) => write!(f, "{problem}"),
             Self::Redis { doing, problem } => {
                 write!(f, "{doing}: {problem}")

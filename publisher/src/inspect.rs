@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::cli::Redis;
 use crate::error::Error;
+use crate::lock::Token;
 use crate::progress::say;
 use crate::published::{self, Published};
 use crate::store::Store;
@@ -113,10 +114,9 @@ struct State {
 impl Access {
     fn read(&self) -> Result<(Published, State), Error> {
         let server = self.redis.server(&self.redis_url)?;
-        let mut store = Store::connect(&server, &self.redis.prefix)?;
+        let mut store = Store::connect(&server, &self.redis.prefix, &Token::random()?)?;
         let published = published::read(&mut store)?;
-        let time = redis::cmd("TIME");
-        let (seconds, micros): (u64, u64) = store.send(&time, "reading the clock")?;
+        let (seconds, micros): (u64, u64) = store.read("TIME", &[""; 0], "reading the clock")?;
         let now = seconds.saturating_mul(1_000).saturating_add(micros / 1_000);
         let watermark = published.watermark;
         let state = State {

@@ -10,6 +10,8 @@
 //! | [`server`] | the Redis URL, the connection, and what Redis says when it refuses |
 //! | [`store`] | the commands sent to Redis |
 //! | [`published`] | what is in Redis: manifest, pages, and the changes after them |
+//! | [`lock`] | one publisher at a time |
+//! | [`watch`] | keeps the snapshot up to date with the database and with PostHog's ETags |
 //! | [`progress`] | what is shown while pages are written |
 //! | [`hash`] | a token's SHA-256, as source documents want it |
 //! | [`logging`] | events of `watch` on standard error |
@@ -24,6 +26,7 @@ pub mod diff;
 pub mod error;
 pub mod hash;
 pub mod inspect;
+pub mod lock;
 pub mod logging;
 pub mod monitor;
 pub mod postgres;
@@ -44,9 +47,9 @@ use error::Error;
 pub const DIFFERENT: u8 = 3;
 
 /// What a command came to.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Done {
-    /// For standard output.
+    /// For standard output; empty: nothing.
     pub text: String,
     /// The program's exit code.
     pub code: u8,
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
         Subcommand::Publish(options) => publish::run(&options).map(Done::from),
         Subcommand::Diff(options) => diff::run(&options),
         Subcommand::Inspect(what) => inspect::run(&what),
+        Subcommand::Watch(options) => watch::run(&options).map(|()| Done::default()),
         Subcommand::Hash => hash::run().map(Done::from),
         Subcommand::Completions { shell } => Ok(cli::completions(shell).into()),
     };
@@ -81,6 +85,9 @@ pub fn main() -> ExitCode {
 }
 
 /// Unlike `println!`, survives a reader that went away.
-fn print(line: &str) -> Result<(), Error> {
-    writeln!(std::io::stdout(), "{line}").map_err(Error::Output)
+fn print(text: &str) -> Result<(), Error> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    writeln!(std::io::stdout(), "{text}").map_err(Error::Output)
 }

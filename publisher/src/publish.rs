@@ -16,6 +16,7 @@ use flag_definitions_filter::snapshot::page::{self, Page};
 use crate::cli::Publish;
 use crate::diff;
 use crate::error::Error;
+use crate::lock::{Taken, Token};
 use crate::progress::{Progress, say};
 use crate::published::{self, Records};
 use crate::store::{Current, Reservation, Store};
@@ -37,13 +38,20 @@ pub fn run(options: &Publish) -> Result<String, Error> {
         return Ok(snapshot.plan(prefix));
     };
     say(&format!("connecting to Redis at {}", server.address()));
-    let mut store = Store::connect(&server, prefix)?;
+    let token = Token::random()?;
+    let mut store = Store::connect(&server, prefix, &token)?;
     if options.dry_run {
         let published = published::read(&mut store)?;
         let difference = diff::compare(&published, &records(document), EXAMPLES);
         return Ok(format!("{}\n{}", difference.text, snapshot.plan(prefix)));
     }
-    snapshot.publish(&mut store)
+    if store.take_lock(0)? == Taken::Held {
+        return Err(Error::LockHeld);
+    }
+    let result = snapshot.publish(&mut store);
+    // Otherwise it expires.
+    let _ = store.release_lock();
+    result
 }
 
 /// Reads and checks a document.
@@ -123,7 +131,7 @@ impl Snapshot {
             store.write_page(manifest.generation, index, page)?;
             progress.wrote_page();
         }
-        store.replace_manifest(manifest, &json)
+        store.replace_manifest(manifest, &json, false)
     }
 
     fn manifest(&self, current: Current, reservation: Reservation) -> Manifest {

@@ -100,9 +100,8 @@ pub fn read(store: &mut Store<'_>) -> Result<Published, Error> {
 }
 
 fn manifest_json(store: &mut Store<'_>) -> Result<Option<Vec<u8>>, Error> {
-    let mut get = redis::cmd("GET");
-    get.arg(manifest::key(store.prefix()));
-    store.send(&get, "reading the current manifest")
+    let key = manifest::key(store.prefix());
+    store.read("GET", &key, "reading the current manifest")
 }
 
 /// Reads what belongs to this manifest.
@@ -121,13 +120,8 @@ fn read_below(store: &mut Store<'_>, json: Option<&[u8]>) -> Result<Published, E
     };
     published.last = manifest.stream_id;
     for (index, digest) in manifest.pages.iter().enumerate() {
-        let mut get = redis::cmd("GET");
-        get.arg(manifest::page_key(
-            store.prefix(),
-            manifest.generation,
-            index,
-        ));
-        let page: Option<Vec<u8>> = store.send(&get, "reading a page")?;
+        let key = manifest::page_key(store.prefix(), manifest.generation, index);
+        let page: Option<Vec<u8>> = store.read("GET", &key, "reading a page")?;
         match page {
             None => published.note(Fault::PageMissing(index)),
             Some(page) => {
@@ -176,12 +170,12 @@ impl Published {
     }
 
     fn add_changes(&mut self, store: &mut Store<'_>) -> Result<(), Error> {
+        let key = manifest::changes_key(store.prefix());
+        let count = CHANGES_PER_COMMAND.to_string();
         loop {
-            let mut range = redis::cmd("XRANGE");
-            range.arg(manifest::changes_key(store.prefix()));
-            range.arg(format!("({}", self.last)).arg("+");
-            range.arg("COUNT").arg(CHANGES_PER_COMMAND);
-            let entries: Vec<Value> = store.send(&range, "reading the changes")?;
+            let after = format!("({}", self.last);
+            let range = [&*key, &*after, "+", "COUNT", &*count];
+            let entries: Vec<Value> = store.read("XRANGE", &range, "reading the changes")?;
             for entry in &entries {
                 let Some(change) = change(entry) else {
                     self.note(Fault::ChangeBad(id_of(entry).unwrap_or(self.last)));

@@ -138,7 +138,8 @@ impl Server {
         Ok(self)
     }
 
-    fn is_tls(&self) -> bool {
+    /// Whether the URL asks for TLS.
+    pub fn is_tls(&self) -> bool {
         matches!(self.address(), ConnectionAddr::TcpTls { .. })
     }
 
@@ -180,6 +181,11 @@ impl Server {
     /// The address, without user and password.
     pub fn address(&self) -> &ConnectionAddr {
         self.info.addr()
+    }
+
+    /// Number of the database.
+    pub fn database(&self) -> i64 {
+        self.settings().db()
     }
 
     /// What went wrong with a command.

@@ -4,6 +4,7 @@ use flag_definitions_filter::definitions::ETag;
 use flag_definitions_filter::directory::{Record, Sha256Hash, TeamId, etag_hash};
 use flag_definitions_filter::snapshot::StreamId;
 use flag_definitions_filter::snapshot::change::Watermark;
+use flag_definitions_publisher::lock::Token;
 use flag_definitions_publisher::published::{self, Fault, Published};
 use flag_definitions_publisher::server::Server;
 use flag_definitions_publisher::store::Store;
@@ -12,7 +13,8 @@ use crate::support::{Redis, change, large_document, publish, small_document};
 
 fn read(redis: &Redis) -> Published {
     let server = Server::parse(&redis.url()).unwrap();
-    let mut store = Store::connect(&server, "flag_definitions:").unwrap();
+    let mut store =
+        Store::connect(&server, "flag_definitions:", &Token::random().unwrap()).unwrap();
     published::read(&mut store).unwrap()
 }
 
