@@ -20,6 +20,7 @@ use crate::logging::Logging;
 use crate::monitor::Listen;
 use crate::progress;
 use crate::server::Server;
+use crate::watch::difference::MAX_REMOVAL_PERCENT;
 
 /// Publishes the snapshot that flag-definitions-filter decides from.
 #[derive(Debug, Parser)]
@@ -250,7 +251,7 @@ pub struct Watch {
         long,
         value_name = "PERCENT",
         env = "FLAG_DEFINITIONS_MAX_REMOVAL_PERCENT",
-        default_value_t = 20,
+        default_value_t = MAX_REMOVAL_PERCENT,
         value_parser = clap::value_parser!(u32).range(0..=100)
     )]
     pub max_removal_percent: u32,

@@ -9,12 +9,6 @@ use flag_definitions_filter::directory::{Record, Sha256Hash};
 use crate::describe::{Described, Kind, short};
 use crate::published::Records;
 
-/// A full read that would remove more than this of what is published, in percent …
-pub const MAX_REMOVAL_PERCENT: u32 = 20;
-
-/// … and more records than this, is not believed by `watch`: it holds the removals back.
-pub const UNSUSPICIOUS: u64 = 100;
-
 /// How many records of one kind differ.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -116,23 +110,20 @@ impl Comparison {
     }
 
     /// How many would be removed.
-    pub fn removals(&self) -> u64 {
-        self.counts.values().map(|counts| counts.removed).sum()
-    }
-
-    /// Whether `watch` would hold the removals back.
-    pub fn is_suspicious(&self) -> bool {
-        let removals = self.removals();
-        let removed = u128::from(removals) * 100;
-        let most = u128::from(self.published()) * u128::from(MAX_REMOVAL_PERCENT);
-        removals > UNSUSPICIOUS && removed > most
+    pub fn removals(&self) -> usize {
+        number(self.counts.values().map(|counts| counts.removed))
     }
 
     /// How many teams and credentials are published.
-    pub fn published(&self) -> u64 {
+    pub fn published(&self) -> usize {
         let counts = self.counts.values();
-        counts.map(|c| c.changed + c.removed + c.unchanged).sum()
+        number(counts.map(|c| c.changed + c.removed + c.unchanged))
     }
+}
+
+/// They are in memory, so they can be counted.
+fn number(counts: impl Iterator<Item = u64>) -> usize {
+    usize::try_from(counts.sum::<u64>()).unwrap_or(usize::MAX)
 }
 
 impl fmt::Display for Comparison {

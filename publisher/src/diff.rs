@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::Redis;
-use crate::comparison::{Comparison, MAX_REMOVAL_PERCENT};
+use crate::comparison::Comparison;
 use crate::error::Error;
 use crate::lock::Token;
 use crate::postgres::{Database, Skipped};
@@ -13,6 +13,7 @@ use crate::progress::say;
 use crate::publish;
 use crate::published::{self, Fault, Published, Records};
 use crate::store::Store;
+use crate::watch::difference::{MAX_REMOVAL_PERCENT, is_suspicious};
 use crate::{DIFFERENT, Done};
 
 /// Options of `diff`.
@@ -38,6 +39,15 @@ pub struct Diff {
         default_value_t = 20
     )]
     pub examples: usize,
+    /// What `watch` is told: largest part of teams and credentials that one full read may remove
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        env = "FLAG_DEFINITIONS_MAX_REMOVAL_PERCENT",
+        default_value_t = MAX_REMOVAL_PERCENT,
+        value_parser = clap::value_parser!(u32).range(0..=100)
+    )]
+    pub max_removal_percent: u32,
 }
 
 /// What is compared: one of them.
@@ -65,7 +75,8 @@ pub fn run(options: &Diff) -> Result<Done, Error> {
     ));
     let mut store = Store::connect(&server, &options.redis.prefix, &Token::random()?)?;
     let published = published::read(&mut store)?;
-    let difference = compare(&published, &wanted, options.examples);
+    let percent = options.max_removal_percent;
+    let difference = compare(&published, &wanted, options.examples, percent);
     Ok(Done {
         text: difference.text,
         code: if difference.none { 0 } else { DIFFERENT },
@@ -109,13 +120,20 @@ pub struct Difference {
     pub none: bool,
 }
 
-/// Compares, and shows at most `examples` differences one by one.
-pub fn compare(published: &Published, wanted: &Records, examples: usize) -> Difference {
+/// Compares, and shows at most `examples` differences one by one. With more removals than `max_removal_percent` it says
+/// that they would be held back.
+pub fn compare(
+    published: &Published,
+    wanted: &Records,
+    examples: usize,
+    max_removal_percent: u32,
+) -> Difference {
     let comparison = Comparison::of(&published.records, wanted, examples);
     let mut text = format!("compared with {}\n{comparison}", what(published));
-    if comparison.is_suspicious() {
+    let (removals, records) = (comparison.removals(), comparison.published());
+    if is_suspicious(removals, records, max_removal_percent) {
         text.push_str(&format!(
-            "\nmore than {MAX_REMOVAL_PERCENT} % of what is published would be removed: \
+            "\nmore than {max_removal_percent} % of what is published would be removed: \
              `watch` holds such removals back, `publish` does not"
         ));
     }

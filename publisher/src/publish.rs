@@ -20,6 +20,7 @@ use crate::lock::{Taken, Token};
 use crate::progress::{Progress, say};
 use crate::published::{self, Records};
 use crate::store::{Current, Reservation, Store};
+use crate::watch::difference::MAX_REMOVAL_PERCENT;
 
 /// How many differences a dry run shows one by one.
 const EXAMPLES: usize = 20;
@@ -42,7 +43,12 @@ pub fn run(options: &Publish) -> Result<String, Error> {
     let mut store = Store::connect(&server, prefix, &token)?;
     if options.dry_run {
         let published = published::read(&mut store)?;
-        let difference = diff::compare(&published, &records(document), EXAMPLES);
+        let difference = diff::compare(
+            &published,
+            &records(document),
+            EXAMPLES,
+            MAX_REMOVAL_PERCENT,
+        );
         return Ok(format!("{}\n{}", difference.text, snapshot.plan(prefix)));
     }
     if store.take_lock(0)? == Taken::Held {

@@ -11,6 +11,7 @@ mod diff;
 mod failures;
 mod hash;
 mod inspect;
+mod monitor;
 mod publish;
 mod published;
 mod secrets;
