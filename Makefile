@@ -39,12 +39,16 @@ help: ## Show this list
 # === Parts ===
 
 .PHONY: setup
-setup: $(VENV) $(NODE_PACKAGES) $(RUST) $(NEXTEST) $(WASM_BINDGEN) $(CARGO_FUZZ) stack-packages ## Install everything the other targets need
+setup: $(VENV) $(NODE_PACKAGES) $(RUST) $(NEXTEST) $(WASM_BINDGEN) $(CARGO_FUZZ) test-packages ## Install everything the other targets need
 	@$(SETUP) packages node wrk g++
 
 .PHONY: stack-packages
 stack-packages:
 	@$(SETUP) packages redis-server webdis
+
+.PHONY: test-packages
+test-packages: stack-packages
+	@$(SETUP) packages postgresql
 
 $(VENV): integration/requirements.txt $(SETUP)
 	$(SETUP) python
@@ -103,7 +107,7 @@ down: $(VENV) ## Stop the stack of this EDGE_PORT
 test: test-rust test-node test-integration ## Run all tests; needs nothing started
 
 .PHONY: test-rust
-test-rust: $(RUST) $(NEXTEST)
+test-rust: $(RUST) $(NEXTEST) test-packages
 	cargo nextest run --workspace --locked
 	cargo test --doc --workspace --locked
 
@@ -116,7 +120,7 @@ test-node: $(RUST) $(WASM_BINDGEN)
 
 # Real Envoy, Redis, webdis and SDKs.
 .PHONY: test-integration
-test-integration: build build-faults $(VENV) $(NODE_PACKAGES) stack-packages
+test-integration: build build-faults $(VENV) $(NODE_PACKAGES) test-packages
 	.venv/bin/pytest integration
 
 .PHONY: lint

@@ -65,7 +65,8 @@ impl Database {
     ///
     /// `sslmode` in a URL: `disable` no TLS; `prefer` (the default) TLS if the server has it, and `require` always,
     /// both without proof of who the server is unless there is a CA file, then as `verify-ca`; `verify-ca` an
-    /// accepted authority signed its certificate; `verify-full` that, and it names the host.
+    /// accepted authority signed its certificate; `verify-full` that, and it names the host. Where TLS fails nothing
+    /// falls back to none.
     ///
     /// # Errors
     /// When a URL or the CA file cannot be used. The error does not repeat the URL.
@@ -100,7 +101,8 @@ impl Database {
 
     /// Listens and tells what it hears until `stop` is set, which takes at most 200 ms unless `tell` takes longer.
     /// Connects again after failures, with pauses of at most 30 s. Each time it listens anew it tells
-    /// [`Heard::Listening`] and then [`Heard::Overflow`]: what happened before is not known.
+    /// [`Heard::Listening`] and then [`Heard::Overflow`]: what happened before is not known. `tell` should be quick:
+    /// while it runs nothing is heard, and the server keeps what was not.
     pub fn listen(&self, stop: &AtomicBool, tell: &mut dyn FnMut(Heard)) {
         listen::listen(&self.listen, &self.ignored, stop, tell);
     }

@@ -7,6 +7,7 @@
     clippy::indexing_slicing
 )]
 
+mod certificates;
 mod diff;
 mod failures;
 mod hash;
