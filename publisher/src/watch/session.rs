@@ -28,9 +28,6 @@ const RENEW: Duration = Duration::from_secs(1);
 /// Longest time without a look whether to stop.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Between two removals of old changes.
-const TRIM: Duration = Duration::from_secs(60);
-
 /// The first snapshot waits this long for the ETags. Without them it is published all the same.
 const ETAGS_WAIT: Duration = Duration::from_secs(30);
 
@@ -189,7 +186,7 @@ impl<'w, 'a> Session<'w, 'a> {
             warn!("the ETags cannot be read; publishing without them");
             self.begin_lineage()?;
         }
-        if now.duration_since(self.trimmed) >= TRIM {
+        if now.duration_since(self.trimmed) >= self.writer.settings.trim_interval {
             self.trimmed = now;
             self.trim()?;
         }
