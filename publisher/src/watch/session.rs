@@ -291,11 +291,11 @@ impl<'w, 'a> Session<'w, 'a> {
             figures.etags_known = swept.etags;
         });
         if self.following.is_none() {
-            // A sweep of the teams that are known by now, not of an older list.
-            if self.collected.is_some_and(|since| since <= swept.began) {
-                self.begin_lineage()?;
+            // Not one from before there were teams.
+            if self.collected.is_none_or(|since| since > swept.began) {
+                return Ok(());
             }
-            return Ok(());
+            self.begin_lineage()?;
         }
         let records_at = self.writer.freshness.records_at(swept.began, swept.at);
         let watermark = Watermark {
@@ -423,8 +423,9 @@ impl<'w, 'a> Session<'w, 'a> {
 
     /// Tells the sweeper whom to look at.
     fn watch_teams(&mut self) {
+        let is_known = self.following.is_some() || self.collected.is_some();
         let revision = self.state.teams_revision();
-        if self.watched_revision != Some(revision) {
+        if is_known && self.watched_revision != Some(revision) {
             self.watched_revision = Some(revision);
             let epoch = self.writer.epoch;
             let teams = self.state.teams().collect();

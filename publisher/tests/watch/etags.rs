@@ -127,7 +127,7 @@ fn redis_itself_names_what_changed() {
         assert!(began.elapsed() < Duration::from_secs(5));
     }
     // Of teams that are not ours nothing is told.
-    let () = redis.command("SET", &[key(99), "x"]);
+    let () = redis.command("SET", &[&*key(99), "x"]);
     instance.wait("all hints", |figures| figures.hints == 6);
     assert_eq!(etag(&mut redis, 99), None);
 }
@@ -136,7 +136,7 @@ fn redis_itself_names_what_changed() {
 fn etags_come_from_the_redis_of_the_definitions() {
     let mut redis = Redis::start();
     let mut definitions = Redis::start();
-    let () = definitions.command("SET", &[key(1), "there"]);
+    let () = definitions.command("SET", &[&*key(1), "there"]);
     let source = Memory::with_teams(5);
     let mut both = settings(&redis.url());
     both.definitions_redis = Some(Server::parse(&definitions.url()).unwrap().into());

@@ -7,7 +7,7 @@ use flag_definitions_filter::directory::{Record, TeamId};
 
 use crate::instance::{Instance, Memory, decoded, eventually, settings};
 use crate::published::Published;
-use crate::support::{Redis, small_document};
+use crate::support::Redis;
 
 const STREAM: &str = "flag_definitions:changes";
 
@@ -75,8 +75,6 @@ fn what_somebody_else_wrote_is_not_continued() {
     instance.wait("a third", |figures| figures.lineages == 3);
     let () = redis.command("SET", &["flag_definitions:snapshot", "{}"]);
     instance.wait("a fourth", |figures| figures.lineages == 4);
-    let () = redis.command("SET", &[STREAM, "not a stream"]);
-    instance.wait("a fifth", |figures| figures.lineages == 5);
     eventually("a watermark", || {
         !Published::read(&mut redis).watermarks().is_empty()
     });
@@ -118,7 +116,6 @@ fn damaged_remains_begin_a_new_lineage() {
             .collect();
         let _: redis::Value = redis.command(damage[0], &arguments);
     }
-    let _ = small_document;
 }
 
 #[test]
