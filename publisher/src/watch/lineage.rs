@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use flag_definitions_filter::snapshot::StreamId;
-use flag_definitions_filter::snapshot::{manifest, page};
+use flag_definitions_filter::snapshot::manifest;
 use tracing::{info, warn};
 
 use super::append::End;

@@ -52,6 +52,9 @@ use status::Status;
 use sweep::{Places, Sweeper};
 use writer::Writer;
 
+/// Between two removals of old changes.
+const TRIM_INTERVAL: Duration = Duration::from_secs(60);
+
 /// What is watched, and how often.
 pub struct Settings {
     /// The Redis that holds the snapshot.
@@ -70,6 +73,8 @@ pub struct Settings {
     pub snapshot_interval: Duration,
     /// For how long changes stay in the stream.
     pub retention: Duration,
+    /// Between two removals of older changes.
+    pub trim_interval: Duration,
     /// Share of the records that one full read may remove without being doubted, in percent. 100: all.
     pub max_removal_percent: u32,
 }
@@ -106,6 +111,7 @@ pub fn run(options: &Watch) -> Result<(), Error> {
         sweep_interval: options.sweep_interval,
         snapshot_interval: options.snapshot_interval,
         retention: options.retention,
+        trim_interval: TRIM_INTERVAL,
         max_removal_percent: options.max_removal_percent,
     };
     let stop = Arc::new(AtomicBool::new(false));

@@ -28,9 +28,6 @@ const RENEW: Duration = Duration::from_secs(1);
 /// Longest time without a look whether to stop.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Between two removals of old changes.
-const TRIM: Duration = Duration::from_secs(60);
-
 /// The first snapshot waits this long for the ETags. Without them it is published all the same.
 const ETAGS_WAIT: Duration = Duration::from_secs(30);
 
@@ -189,7 +186,7 @@ impl<'w, 'a> Session<'w, 'a> {
             warn!("the ETags cannot be read; publishing without them");
             self.begin_lineage()?;
         }
-        if now.duration_since(self.trimmed) >= TRIM {
+        if now.duration_since(self.trimmed) >= self.writer.settings.trim_interval {
             self.trimmed = now;
             self.trim()?;
         }
@@ -294,11 +291,11 @@ impl<'w, 'a> Session<'w, 'a> {
             figures.etags_known = swept.etags;
         });
         if self.following.is_none() {
-            // A sweep of the teams that are known by now, not of an older list.
-            if self.collected.is_some_and(|since| since <= swept.began) {
-                self.begin_lineage()?;
+            // Not one from before there were teams.
+            if self.collected.is_none_or(|since| since > swept.began) {
+                return Ok(());
             }
-            return Ok(());
+            self.begin_lineage()?;
         }
         let records_at = self.writer.freshness.records_at(swept.began, swept.at);
         let watermark = Watermark {
@@ -426,8 +423,9 @@ impl<'w, 'a> Session<'w, 'a> {
 
     /// Tells the sweeper whom to look at.
     fn watch_teams(&mut self) {
+        let is_known = self.following.is_some() || self.collected.is_some();
         let revision = self.state.teams_revision();
-        if self.watched_revision != Some(revision) {
+        if is_known && self.watched_revision != Some(revision) {
             self.watched_revision = Some(revision);
             let epoch = self.writer.epoch;
             let teams = self.state.teams().collect();

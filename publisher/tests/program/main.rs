@@ -16,6 +16,8 @@ mod monitor;
 mod publish;
 mod published;
 mod secrets;
+// Some of it is for other tests alone.
+#[allow(dead_code)]
 mod support;
 mod tls;
 mod usage;

@@ -125,16 +125,42 @@ impl Redis {
         Self::start_with(&["--aclfile", file.to_str().unwrap()])
     }
 
+    /// At a port that another one had.
+    pub fn start_at(port: u16) -> Self {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(redis) = Self::try_start(port, &[]) {
+                return redis;
+            }
+            assert!(Instant::now() < deadline);
+        }
+    }
+
+    /// It answers nobody any more.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// It answers again.
+    pub fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let process = self.process.id().to_string();
+        let status = Command::new("kill").args([name, &process]).status();
+        assert!(status.unwrap().success());
+    }
+
     pub fn start_with(options: &[&str]) -> Self {
         // Another process may take the port between asking for a free one and using it.
         (0..5)
-            .find_map(|_| Self::try_start(options))
+            .find_map(|_| Self::try_start(free_port(), options))
             .expect("redis-server did not start on five free ports")
     }
 
-    fn try_start(options: &[&str]) -> Option<Self> {
+    fn try_start(port: u16, options: &[&str]) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
-        let port = free_port();
         let mut process = Command::new("redis-server")
             .current_dir(directory.path())
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
