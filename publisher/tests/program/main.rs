@@ -10,5 +10,7 @@
 mod failures;
 mod hash;
 mod publish;
+// The tests of `watch` use the rest of it.
+#[allow(dead_code)]
 mod support;
 mod usage;

@@ -228,7 +228,12 @@ fn options_come_from_the_environment() {
     run_with_environment(&["publish"], b"", &variables).expect(0);
     assert_eq!(
         redis.keys(),
-        ["other:fence", "other:generation", "other:snapshot", "other:snapshot:1:0"]
+        [
+            "other:fence",
+            "other:generation",
+            "other:snapshot",
+            "other:snapshot:1:0"
+        ]
     );
 }
 
