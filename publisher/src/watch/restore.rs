@@ -129,7 +129,7 @@ fn pages(store: &mut Store<'_>, manifest: &Manifest) -> Result<State, Broken> {
             state.put((hash, Some(record.into())));
             cursor.seek(next);
         }
-        store.renew_lock()?;
+        store.keep_lock()?;
     }
     Ok(state)
 }
@@ -165,7 +165,7 @@ fn changes(store: &mut Store<'_>, state: &mut State, since: StreamId) -> Result<
                 apply(state, cursor)?;
             }
         }
-        store.renew_lock()?;
+        store.keep_lock()?;
         if entries.len() < CHANGES_AT_ONCE {
             return Ok(last);
         }

@@ -22,9 +22,6 @@ use super::writer::Writer;
 use crate::error::Error;
 use crate::store::Store;
 
-/// The lock is renewed this often when nothing is written.
-const RENEW: Duration = Duration::from_secs(1);
-
 /// Longest time without a look whether to stop.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -96,7 +93,6 @@ pub struct Session<'w, 'a> {
     /// Since when a full read is there, and the ETags are waited for.
     collected: Option<Instant>,
     watched_revision: Option<u64>,
-    renewed: Instant,
     trimmed: Instant,
     next_read: Instant,
     read_backoff: Duration,
@@ -127,7 +123,6 @@ impl<'w, 'a> Session<'w, 'a> {
             announced: Announced::default(),
             collected: None,
             watched_revision: None,
-            renewed: now,
             trimmed: now,
             next_read: now,
             read_backoff: READ_RETRY,
@@ -170,10 +165,7 @@ impl<'w, 'a> Session<'w, 'a> {
     /// What is due by the clock.
     fn keep_up(&mut self) -> Result<(), Error> {
         let now = Instant::now();
-        if now.duration_since(self.renewed) >= RENEW {
-            self.store.renew_lock()?;
-            self.renewed = now;
-        }
+        self.store.keep_lock()?;
         if now >= self.next_read && self.writer.asked.is_none() {
             self.writer.asked = Some(now);
             let _ = self.writer.ask.send(());
@@ -403,7 +395,6 @@ impl<'w, 'a> Session<'w, 'a> {
                     }
                 }
             }
-            self.renewed = Instant::now();
         }
         Ok(Outcome::Written)
     }

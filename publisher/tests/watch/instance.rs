@@ -97,7 +97,7 @@ impl Source for Memory {
     }
 }
 
-fn reading(records: Records, position: Lsn) -> Reading {
+pub fn reading(records: Records, position: Lsn) -> Reading {
     Reading {
         records,
         counts: RecordCounts::default(),
