@@ -7,8 +7,14 @@
     clippy::indexing_slicing
 )]
 
+mod diff;
 mod failures;
 mod hash;
+mod inspect;
+mod monitor;
 mod publish;
+mod published;
+mod secrets;
 mod support;
+mod tls;
 mod usage;
