@@ -199,12 +199,10 @@ impl Published {
     fn apply(&mut self, change: &Change) -> Option<()> {
         match &change.content {
             Content::Watermark(watermark) => self.watermark = Some(*watermark),
-            Content::Records(cursor) => {
-                let mut position = cursor.position();
-                while let Some((hash, record, next)) = cursor.record_at(position).ok()? {
-                    self.put(hash, record, change.id)?;
-                    position = next;
-                }
+            Content::Records(bytes) => {
+                each_record(bytes.clone(), |hash, record| {
+                    self.put(hash, record, change.id)
+                })?;
             }
         }
         self.last = change.id;

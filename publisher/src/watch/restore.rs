@@ -3,7 +3,7 @@
 
 use flag_definitions_filter::directory::{CorruptRecord, Record};
 use flag_definitions_filter::snapshot::StreamId;
-use flag_definitions_filter::snapshot::change::{Change, Content};
+use flag_definitions_filter::snapshot::change::{self, Change, Content};
 use flag_definitions_filter::snapshot::manifest::{self, Manifest};
 use flag_definitions_filter::snapshot::page::Cursor;
 
@@ -161,8 +161,8 @@ fn changes(store: &mut Store<'_>, state: &mut State, since: StreamId) -> Result<
                 return because(format!("changes after {last} are missing"));
             }
             last = change.id;
-            if let Content::Records(cursor) = change.content {
-                apply(state, cursor)?;
+            if let Content::Records(bytes) = change.content {
+                apply(state, change::records(bytes)?)?;
             }
         }
         store.keep_lock()?;
