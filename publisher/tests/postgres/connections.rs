@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use flag_definitions_publisher::postgres::{Database, Heard};
 
-use crate::support::{Ear, PASSWORD, Postgres, free_port, hash, own};
+use crate::ear::Ear;
+use crate::support::{PASSWORD, Postgres, free_port, hash, own};
 
 #[track_caller]
 fn problem(url: &str) -> String {
@@ -25,12 +26,7 @@ fn a_refused_login_names_the_server_and_no_password() {
         "{text}"
     );
 
-    let text = problem(
-        &postgres
-            .url()
-            .replace("/postgres", "/nowhere")
-            .replace("nowhere://", "postgres://"),
-    );
+    let text = problem(&format!("{}x", postgres.url()));
     assert!(
         text.contains("database \"postgresx\" does not exist")
             && text.contains("check the database name"),
