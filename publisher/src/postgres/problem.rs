@@ -51,6 +51,10 @@ impl Problem {
                     "a connection pooler in transaction mode does not pass them on: listen at the server itself",
                 ),
             ),
+            Fault::Behind(bytes) => (
+                format!("this replica stays {bytes} bytes behind the server that is listened to"),
+                Some("check its replication, and that both URLs are of one cluster"),
+            ),
             Fault::Stopped => ("stopped".to_owned(), None),
             Fault::Runtime(error) => (format!("cannot begin: {error}"), None),
         };

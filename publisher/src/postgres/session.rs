@@ -43,6 +43,8 @@ pub(super) enum Fault {
     Schema(SchemaProblem),
     /// Notifications do not arrive.
     Deaf,
+    /// This replica lacks so many bytes of WAL that the primary had.
+    Behind(u64),
     /// `stop` was set.
     Stopped,
     /// The system gives no event loop.
