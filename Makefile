@@ -15,7 +15,7 @@ export PATH := $(PATH):$(CURDIR)/.tools/bin
 
 # Read by the launcher; `make up EDGE_PORT=11000` and `EDGE_PORT=11000 make up` are the same.
 export EDGE_PORT ADMIN_PORT HEALTH_PORT REDIS_PORT WEBDIS_PORT
-export SNAPSHOT CONFIG UPSTREAM CONCURRENCY
+export SNAPSHOT CONFIG UPSTREAM CONCURRENCY WATCH DATABASE_URL
 
 # Stamps: a finished installation is not looked at again until its pin changes.
 VENV := .venv/installed
@@ -35,12 +35,15 @@ help: ## Show this list
 	@echo '  CONFIG            plugin configuration: a JSON file, or JSON (filter-config/examples/local.json)'
 	@echo '  UPSTREAM          host:port behind the filter (none: other paths answer 404)'
 	@echo '  CONCURRENCY       Envoy workers (2)'
+	@echo '  WATCH=1           the publisher watches the PostgreSQL of DATABASE_URL instead of publishing SNAPSHOT'
+	@echo '  DATABASE_URL      postgresql://user:password@host:port/database, for WATCH=1'
 
 # === Parts ===
 
 .PHONY: setup
 setup: $(VENV) $(NODE_PACKAGES) $(RUST) $(NEXTEST) $(WASM_BINDGEN) $(CARGO_FUZZ) stack-packages ## Install everything the other targets need
 	@$(SETUP) packages node wrk g++
+	@$(SETUP) packages postgres faketime
 
 .PHONY: stack-packages
 stack-packages:
@@ -117,6 +120,7 @@ test-node: $(RUST) $(WASM_BINDGEN)
 # Real Envoy, Redis, webdis and SDKs.
 .PHONY: test-integration
 test-integration: build build-faults $(VENV) $(NODE_PACKAGES) stack-packages
+	@$(SETUP) packages postgres faketime
 	.venv/bin/pytest integration
 
 .PHONY: lint
@@ -131,6 +135,11 @@ lint: $(RUST) $(VENV) ## Check formatting and lints
 bench: build $(VENV) stack-packages ## Measure against Envoy's own limit; writes bench/results.json
 	@$(SETUP) packages wrk
 	$(PYTHON) bench/run.py
+
+.PHONY: bench-watch
+bench-watch: build $(VENV) stack-packages ## Measure the watching publisher with a million credentials; adds to bench/results.json
+	@$(SETUP) packages postgres
+	$(PYTHON) bench/watch.py
 
 FUZZ_TARGETS := value resp request snapshot
 FUZZ_SECONDS ?= 60

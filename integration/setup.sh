@@ -22,8 +22,12 @@ fail() {
 packages() {
   local missing=()
   for command in "$@"; do
-    # The package is named like its command, but for Node.
-    command -v "$command" >/dev/null || missing+=("${command/#node/nodejs}")
+    # The package is named like its command, but for Node and PostgreSQL, whose server is not in the PATH.
+    case $command in
+      postgres) compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql) ;;
+      node) command -v node >/dev/null || missing+=(nodejs) ;;
+      *) command -v "$command" >/dev/null || missing+=("$command") ;;
+    esac
   done
   ((${#missing[@]})) || return 0
 
