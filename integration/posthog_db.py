@@ -1,4 +1,4 @@
-"""PostHog's tables in a PostgreSQL, and what happens to them: people come and go, keys are made and revoked."""
+"""PostHog's tables in a PostgreSQL, and what happens to them: keys are made, and people leave."""
 
 from __future__ import annotations
 
@@ -238,6 +238,11 @@ def filled_key(number: int, teams: int) -> PersonalKey:
     """A key of a database with so many filled teams."""
     organization = filled_organization(number // 3 % -(-teams // 10))
     return PersonalKey(f"phx_filled_{number}", (organization,))
+
+
+def team_of_filled_key(key: PersonalKey) -> Team:
+    """One of the teams that it may read."""
+    return filled_team(int(key.organizations[0][-12:]) * 10 or 1)
 
 
 def key_id(secret: str) -> str:

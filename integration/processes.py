@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-
 TERMINATE = signal.SIGTERM  # `Process` has a method of the name `signal`
 
 
