@@ -1,5 +1,5 @@
 """Machines whose clocks differ by minutes. Publisher and Envoy run with wall clocks that are wrong (Debian's
-faketime), Redis and PostgreSQL at the true time: all ages are told by the clock of Redis, so nothing changes."""
+faketime), Redis and PostgreSQL at the true time: ages are told by the clock of Redis, so nothing changes."""
 
 from __future__ import annotations
 
