@@ -43,7 +43,7 @@ help: ## Show this list
 .PHONY: setup
 setup: $(VENV) $(NODE_PACKAGES) $(RUST) $(NEXTEST) $(WASM_BINDGEN) $(CARGO_FUZZ) stack-packages ## Install everything the other targets need
 	@$(SETUP) packages node wrk g++
-	@$(SETUP) packages postgres faketime
+	@$(SETUP) packages postgres
 
 .PHONY: stack-packages
 stack-packages:
@@ -120,7 +120,7 @@ test-node: $(RUST) $(WASM_BINDGEN)
 # Real Envoy, Redis, webdis and SDKs.
 .PHONY: test-integration
 test-integration: build build-faults $(VENV) $(NODE_PACKAGES) stack-packages
-	@$(SETUP) packages postgres faketime
+	@$(SETUP) packages postgres
 	.venv/bin/pytest integration
 
 .PHONY: lint
