@@ -1,5 +1,5 @@
-"""The watching publisher with a million credentials and a hundred thousand teams: the first full publish, what
-loading it costs an Envoy that serves meanwhile, and how soon new ETags and revoked keys are known then.
+"""The watching publisher with a million credentials and a hundred thousand teams: the first full publish,
+what loading it costs an Envoy that serves meanwhile, and how soon new ETags and revoked keys are known then.
 
 Writes "watch" into bench/results.json.
 """
