@@ -8,11 +8,13 @@
 //! | [`store`] | the commands sent to Redis |
 //! | [`progress`] | what is shown while pages are written |
 //! | [`hash`] | a token's SHA-256, as source documents want it |
+//! | [`postgres`] | what PostHog's database holds, and what changes there |
 //! | [`error`] | everything that can go wrong, and the exit code |
 
 pub mod cli;
 pub mod error;
 pub mod hash;
+pub mod postgres;
 pub mod progress;
 pub mod publish;
 pub mod server;

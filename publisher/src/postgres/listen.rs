@@ -1,0 +1,162 @@
+//! The connection that hears of changes.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio_postgres::types::Type;
+
+use super::notice::{Burst, echo};
+use super::problem::Problem;
+use super::reread::{Announcement, reread};
+use super::schema::Schema;
+use super::session::{CHANNEL, Fault, Runner, Session};
+use super::url::Endpoint;
+
+/// How long a wait for notifications lasts.
+const WAIT: Duration = Duration::from_millis(100);
+
+/// How long after a notification the next one still belongs to the same burst.
+const GAP: Duration = Duration::from_millis(5);
+
+/// Longest time to gather a burst.
+const MAX_BURST: Duration = Duration::from_secs(1);
+
+/// How often a silent server is asked whether it is there, and how long it may take to say so.
+const PING_EVERY: Duration = Duration::from_secs(2);
+const PING_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// How often tables and triggers are looked at: a migration may replace them.
+const CHECK_EVERY: Duration = Duration::from_secs(30);
+
+/// How long a notification to oneself may take.
+const ECHO_TIMEOUT: Duration = Duration::from_secs(5);
+
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Whoever listened for this long had no lasting problem.
+const STEADY: Duration = Duration::from_secs(60);
+
+/// What listening tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// From now on every change is heard.
+    Listening,
+    /// Changes are not heard, and why. It is tried again.
+    NotListening(Problem),
+    /// What changed.
+    Announced(Announcement),
+    /// More changed than is read again one by one, or nobody knows what: a full read is needed.
+    Overflow,
+}
+
+pub(super) fn listen(
+    endpoint: &Endpoint,
+    ignored: &AtomicU64,
+    stop: &AtomicBool,
+    tell: &mut dyn FnMut(Heard),
+) {
+    let mut pause = FIRST_PAUSE;
+    while !stop.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        let fault = match hear(endpoint, ignored, stop, tell) {
+            Ok(never) => match never {},
+            Err(Fault::Stopped) => return,
+            Err(fault) => fault,
+        };
+        tell(Heard::NotListening(Problem::new(endpoint, &fault)));
+        if began.elapsed() > STEADY {
+            pause = FIRST_PAUSE;
+        }
+        wait(pause, stop);
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+fn wait(pause: Duration, stop: &AtomicBool) {
+    let end = Instant::now() + pause;
+    while Instant::now() < end && !stop.load(Ordering::Relaxed) {
+        sleep(WAIT.min(pause));
+    }
+}
+
+/// Ends only with a fault.
+fn hear(
+    endpoint: &Endpoint,
+    ignored: &AtomicU64,
+    stop: &AtomicBool,
+    tell: &mut dyn FnMut(Heard),
+) -> Result<std::convert::Infallible, Fault> {
+    let runner = Runner::new(stop)?;
+    let mut ear = Session::open(&runner, endpoint)?;
+    let reader = Session::open(&runner, endpoint)?;
+    ear.execute(&format!("LISTEN {CHANNEL}"))?;
+    hear_oneself(&mut ear, &reader)?;
+    let mut schema = checked_schema(&reader)?;
+    tell(Heard::Listening);
+    tell(Heard::Overflow);
+    let mut pinged = Instant::now();
+    let mut checked = Instant::now();
+    loop {
+        let burst = next_burst(&mut ear, schema)?;
+        ignored.fetch_add(burst.ignored, Ordering::Relaxed);
+        if burst.overflow {
+            tell(Heard::Overflow);
+        } else if !burst.is_empty() {
+            let announcement = reread(&reader, schema, &burst)?;
+            if !announcement.changed.is_empty() {
+                tell(Heard::Announced(announcement));
+            }
+        }
+        if pinged.elapsed() >= PING_EVERY {
+            ear.ping(PING_TIMEOUT)?;
+            reader.ping(PING_TIMEOUT)?;
+            pinged = Instant::now();
+        }
+        if checked.elapsed() >= CHECK_EVERY {
+            schema = checked_schema(&reader)?;
+            checked = Instant::now();
+        }
+    }
+}
+
+fn checked_schema(reader: &Session<'_>) -> Result<Schema, Fault> {
+    let schema = Schema::read(reader)?;
+    schema.check_triggers(reader)?;
+    Ok(schema)
+}
+
+/// Proves that notifications arrive, which they do not through a pooler in transaction mode. What else arrives meanwhile
+/// needs no look: a full read follows.
+fn hear_oneself(ear: &mut Session<'_>, reader: &Session<'_>) -> Result<(), Fault> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let payload = echo(&format!("{}.{}", std::process::id(), now.as_nanos()));
+    let parameters: [super::session::Parameter<'_>; 2] =
+        [(&CHANNEL, Type::TEXT), (&payload, Type::TEXT)];
+    reader.query("SELECT pg_notify($1, $2)", &parameters)?;
+    let deadline = Instant::now() + ECHO_TIMEOUT;
+    while Instant::now() < deadline {
+        if ear.notification(WAIT)?.as_ref() == Some(&payload) {
+            return Ok(());
+        }
+    }
+    Err(Fault::Deaf)
+}
+
+/// Waits a moment for a notification, and gathers those that come with it.
+fn next_burst(ear: &mut Session<'_>, schema: Schema) -> Result<Burst, Fault> {
+    let mut burst = Burst::default();
+    let end = Instant::now() + MAX_BURST;
+    let mut patience = WAIT;
+    while Instant::now() < end
+        && let Some(payload) = ear.notification(patience)?
+    {
+        burst.add(&payload, schema);
+        patience = GAP;
+    }
+    burst.overflow |= ear.lost_notifications();
+    Ok(burst)
+}

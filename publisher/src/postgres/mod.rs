@@ -1,0 +1,113 @@
+//! PostHog's database: who may read what, and what of that changes.
+//!
+//! | room | job |
+//! |---|---|
+//! | `url` | the URL, and what it says of TLS |
+//! | `tls` | what a server has to prove |
+//! | `session` | one connection; nothing waits for ever |
+//! | `schema` | tables, types of keys and triggers, from the catalog |
+//! | `tables` | how rows are asked for |
+//! | `records` | rows become records |
+//! | `read` | the full read |
+//! | `notice` | what triggers say, checked and collapsed |
+//! | `reread` | the rows that a notice names, read again |
+//! | `listen` | the connection that hears of changes |
+//! | `position` | places in the write-ahead log |
+//! | `problem` | what an operator reads when it fails |
+
+mod listen;
+mod notice;
+mod position;
+mod problem;
+mod read;
+mod records;
+mod reread;
+mod schema;
+mod session;
+mod tables;
+mod tls;
+mod url;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+pub use listen::Heard;
+pub use position::Lsn;
+pub use problem::Problem;
+pub use read::Reading;
+pub use records::{Records, Skipped};
+pub use reread::Announcement;
+pub use url::{UrlError, UrlProblem};
+
+use url::Endpoint;
+
+/// PostHog's database: where it is read and where it is listened to.
+pub struct Database {
+    read: Endpoint,
+    listen: Endpoint,
+    ignored: AtomicU64,
+}
+
+impl fmt::Debug for Database {
+    /// The addresses alone.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database")
+            .field("read", &self.read.address)
+            .field("listen", &self.listen.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Database {
+    /// Takes the URLs apart. `url` is read, and may be of a replica; `listen_url` is the primary's, by default the
+    /// same. `ca_file` (PEM) holds the accepted certificate authorities; by default those that browsers accept.
+    ///
+    /// `sslmode` in a URL: `disable` no TLS; `prefer` (the default) TLS if the server has it, and `require` always,
+    /// both without proof of who the server is unless there is a CA file, then as `verify-ca`; `verify-ca` an
+    /// accepted authority signed its certificate; `verify-full` that, and it names the host.
+    ///
+    /// # Errors
+    /// When a URL or the CA file cannot be used. The error does not repeat the URL.
+    pub fn parse(
+        url: &str,
+        listen_url: Option<&str>,
+        ca_file: Option<&Path>,
+    ) -> Result<Self, UrlError> {
+        let parse = |url, listen| {
+            Endpoint::parse(url, ca_file).map_err(|problem| UrlError { listen, problem })
+        };
+        Ok(Self {
+            read: parse(url, false)?,
+            listen: parse(listen_url.unwrap_or(url), listen_url.is_some())?,
+            ignored: AtomicU64::new(0),
+        })
+    }
+
+    /// `host:port/database` of what is read, without user and password.
+    pub fn address(&self) -> String {
+        self.read.address.clone()
+    }
+
+    /// Reads everything, as of one moment. `progress` is told the number of rows read so far, after each page of at
+    /// most 10 000.
+    ///
+    /// # Errors
+    /// When the database cannot be reached, refuses, lacks a table or column, or takes more than 60 s for a page.
+    pub fn read_all(&self, progress: &mut dyn FnMut(u64)) -> Result<Reading, Problem> {
+        read::read_all(&self.read, progress).map_err(|fault| Problem::new(&self.read, &fault))
+    }
+
+    /// Listens and tells what it hears until `stop` is set, which takes at most 200 ms unless `tell` takes longer.
+    /// Connects again after failures, with pauses of at most 30 s. Each time it listens anew it tells
+    /// [`Heard::Listening`] and then [`Heard::Overflow`]: what happened before is not known.
+    pub fn listen(&self, stop: &AtomicBool, tell: &mut dyn FnMut(Heard)) {
+        listen::listen(&self.listen, &self.ignored, stop, tell);
+    }
+
+    /// How many notifications were not as the triggers send them, and were ignored. Anybody with access to the
+    /// database can send one.
+    pub fn ignored_notifications(&self) -> u64 {
+        self.ignored.load(Ordering::Relaxed)
+    }
+}

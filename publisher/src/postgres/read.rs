@@ -1,0 +1,90 @@
+//! The full read: every team and credential, as of one moment.
+
+use std::sync::atomic::AtomicBool;
+
+use flag_definitions_filter::directory::TeamId;
+use flag_definitions_filter::snapshot::manifest::RecordCounts;
+use tokio_postgres::types::Type;
+
+use super::position::Lsn;
+use super::records::{Gathered, Records, Skipped};
+use super::schema::{KeyType, Schema};
+use super::session::{Fault, Runner, Session};
+use super::tables::Table;
+use super::url::Endpoint;
+
+/// Rows asked for at once.
+const PAGE: usize = 10_000;
+
+/// A full read comes to its end: nobody asks it to stop.
+static GO_ON: AtomicBool = AtomicBool::new(false);
+
+/// Everything that PostHog's database says about who may read what, as of one moment.
+#[derive(Debug)]
+pub struct Reading {
+    /// Encoded records, in hash order.
+    pub records: Records,
+    /// How many there are of each kind; no ETags.
+    pub counts: RecordCounts,
+    /// What did not become a record.
+    pub skipped: Skipped,
+    /// Where the WAL ended just before: the reading misses nothing further back.
+    pub position: Lsn,
+    /// The teams with a token, in the order of their keys.
+    pub team_ids: Vec<TeamId>,
+}
+
+pub(super) fn read_all(
+    endpoint: &Endpoint,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Reading, Fault> {
+    let runner = Runner::new(&GO_ON)?;
+    let session = Session::open(&runner, endpoint)?;
+    let schema = Schema::read(&session)?;
+    let position = Lsn::read(&session)?;
+    session.begin()?;
+    let mut gathered = Gathered::default();
+    let mut rows = 0;
+    for (table, key) in [
+        (Table::Team, Some(schema.team)),
+        (Table::ProjectKey, schema.project_key),
+        (Table::PersonalKey, Some(schema.personal_key)),
+    ] {
+        let Some(key) = key else { continue };
+        read_table(&session, table, key, |page| {
+            for row in page {
+                gathered.add(table, row);
+            }
+            rows += page.len() as u64;
+            progress(rows);
+        })?;
+    }
+    session.commit()?;
+    Ok(Reading {
+        records: gathered.records,
+        counts: gathered.counts,
+        skipped: gathered.skipped,
+        position,
+        team_ids: gathered.team_ids,
+    })
+}
+
+fn read_table(
+    session: &Session<'_>,
+    table: Table,
+    key: KeyType,
+    mut take: impl FnMut(&[tokio_postgres::Row]),
+) -> Result<(), Fault> {
+    let mut page = session.query(&table.first_page(PAGE), &[])?;
+    let next = table.next_page(key.sql(), PAGE);
+    loop {
+        take(&page);
+        let Some(last) = page.last().filter(|_| page.len() == PAGE) else {
+            return Ok(());
+        };
+        let last: String = last.try_get(0)?;
+        // Never two pages in memory.
+        drop(page);
+        page = session.query(&next, &[(&last, Type::TEXT)])?;
+    }
+}
