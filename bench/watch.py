@@ -117,9 +117,10 @@ def main() -> None:
     parser.add_argument("--changes", type=int, default=60, help="changes of each kind that are timed (60)")
     options = parser.parse_args()
     steps = Steps()
-    with Server() as server, database(server) as db:
+    with Server() as server, database(server, triggers=False) as db:
         with steps.step(f"filling PostgreSQL with {options.teams} teams and {options.keys} keys"):
             db.fill(options.teams, options.keys)
+            db.install_triggers()
         measure(db, options, steps)
     environment = {
         "command": "make bench-watch",

@@ -176,7 +176,9 @@ class Database:
 
     def add_membership(self, user_id: int, organization: str) -> None:
         self.execute(
-            "INSERT INTO posthog_organizationmembership (organization_id, user_id) VALUES (%s, %s)",
+            "INSERT INTO posthog_organizationmembership (id, level, organization_id, user_id)"
+            " VALUES (%s, 1, %s, %s)",
+            uuid.uuid4(),
             organization,
             user_id,
         )
@@ -208,8 +210,8 @@ class Database:
             f" {FILLED} + n, 'filled-' || n || '@example.com', true FROM generate_series(0, {users}) n"
         )
         self.execute(
-            "INSERT INTO posthog_organizationmembership (id, organization_id, user_id) SELECT"
-            f" gen_random_uuid(), {_ORGANIZATION.format(f'n % {organizations}')}, {FILLED} + n"
+            "INSERT INTO posthog_organizationmembership (id, level, organization_id, user_id) SELECT"
+            f" gen_random_uuid(), 1, {_ORGANIZATION.format(f'n % {organizations}')}, {FILLED} + n"
             f" FROM generate_series(0, {users}) n"
         )
         self.execute(

@@ -51,8 +51,9 @@ DIFF_INTERVAL = 2.0  # seconds, where there are no triggers
 
 @pytest.fixture(scope="module")
 def filled(postgres: Server) -> Iterator[Database]:
-    with database(postgres) as filled:
+    with database(postgres, triggers=False) as filled:
         filled.fill(TEAMS, KEYS)
+        filled.install_triggers()
         yield filled
 
 

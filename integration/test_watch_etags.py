@@ -37,8 +37,9 @@ QUOTA_INTERVAL = 1.0
 
 @pytest.fixture(scope="module")
 def teams(postgres: Server) -> Iterator[Database]:
-    with database(postgres) as teams:
+    with database(postgres, triggers=False) as teams:
         teams.fill(TEAMS, 0)
+        teams.install_triggers()
         yield teams
 
 

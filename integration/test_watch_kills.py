@@ -39,8 +39,9 @@ STEADY, STEADY_KEY = TEAMS[0], PersonalKey("phx_steady", (ORGANIZATION,))
 
 @pytest.fixture(scope="module")
 def restless(postgres: Server) -> Iterator[Database]:
-    with database(postgres) as restless:
+    with database(postgres, triggers=False) as restless:
         restless.fill(FILLED_TEAMS, FILLED_KEYS)
+        restless.install_triggers()
         for team in TEAMS:
             restless.add_team(team)
         restless.add_personal_key(STEADY_KEY)
