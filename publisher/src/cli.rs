@@ -3,11 +3,14 @@
 //! The Redis URL is checked where it is used, not by clap: clap's messages repeat a refused value, and the
 //! URL holds a password.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser};
+use flag_definitions_filter::config::parse_duration;
 
 use crate::error::BAD_USAGE;
 use crate::progress;
@@ -38,6 +41,15 @@ Examples:
 Filters take the new snapshot at their next poll. The pages of the one before expire after 10 minutes.
 When a publish fails or is interrupted, the snapshot before it stays.")]
     Publish(Publish),
+    /// Keep the snapshot in Redis up to date with PostHog's database and with its cache of flag definitions
+    #[command(after_help = "\
+Examples:
+  flag-definitions-publisher watch --postgres-url postgres://reader@db/posthog --redis-url redis://127.0.0.1:6379
+  DATABASE_URL=… REDIS_URL=… flag-definitions-publisher watch --snapshot-interval 5m
+
+Several instances may run: one writes, the others wait and take over within 5 seconds of its end.
+SIGTERM and SIGINT end it after the write under way.")]
+    Watch(Watch),
     /// Print the SHA-256 of a token, as source documents hold it
     #[command(after_help = "\
 Examples:
@@ -79,6 +91,106 @@ pub struct Publish {
     pub dry_run: bool,
 }
 
+/// Options of `watch`.
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// postgres://user:password@host:port/database
+    #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
+    pub postgres_url: String,
+    /// The same database without a pooler before it, for LISTEN [default: --postgres-url]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "LISTEN_DATABASE_URL",
+        hide_env_values = true
+    )]
+    pub listen_url: Option<String>,
+    /// redis://user:password@host:port/database, or unix:///path
+    #[arg(long, value_name = "URL", env = "REDIS_URL", hide_env_values = true)]
+    pub redis_url: String,
+    /// The Redis that holds PostHog's flag definitions [default: --redis-url]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "DEFINITIONS_REDIS_URL",
+        hide_env_values = true
+    )]
+    pub definitions_redis_url: Option<String>,
+    /// What the keys begin with: snapshot.prefix of the plugin configuration
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        env = "FLAG_DEFINITIONS_PREFIX",
+        default_value = "flag_definitions:",
+        value_parser = prefix
+    )]
+    pub prefix: String,
+    /// What PostHog's keys begin with: definitions.key_prefix of the plugin configuration
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        env = "FLAG_DEFINITIONS_KEY_PREFIX",
+        default_value = "posthog:",
+        value_parser = prefix
+    )]
+    pub key_prefix: String,
+    /// Version in PostHog's keys: definitions.cache_version of the plugin configuration
+    #[arg(
+        long,
+        value_name = "VERSION",
+        env = "FLAG_DEFINITIONS_CACHE_VERSION",
+        default_value = "1",
+        value_parser = prefix
+    )]
+    pub cache_version: String,
+    /// Time between two full reads of the database: 100ms to 24h
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "FLAG_DEFINITIONS_DIFF_INTERVAL",
+        default_value = "30s",
+        value_parser = duration
+    )]
+    pub diff_interval: Duration,
+    /// Time between two checks of all ETags: 100ms to 24h. A filter answers 304 by itself while the last check is
+    /// younger than its snapshot.etag_max_age
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "FLAG_DEFINITIONS_SWEEP_INTERVAL",
+        default_value = "1s",
+        value_parser = duration
+    )]
+    pub sweep_interval: Duration,
+    /// Time between two snapshots when something changed: 100ms to 24h
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "FLAG_DEFINITIONS_SNAPSHOT_INTERVAL",
+        default_value = "10m",
+        value_parser = duration
+    )]
+    pub snapshot_interval: Duration,
+    /// How long changes stay in the stream: 100ms to 24h. A filter that was away for longer loads the snapshot
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "FLAG_DEFINITIONS_RETENTION",
+        default_value = "1h",
+        value_parser = duration
+    )]
+    pub retention: Duration,
+    /// Largest part of teams and credentials that one full read may remove without being doubted; 100 trusts all
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        env = "FLAG_DEFINITIONS_MAX_REMOVAL_PERCENT",
+        default_value_t = 20,
+        value_parser = clap::value_parser!(u32).range(0..=100)
+    )]
+    pub max_removal_percent: u32,
+}
+
 impl Cli {
     /// Reads the command line. What is not a command to run (help, version, bad usage) has been shown, and
     /// is the exit code.
@@ -108,6 +220,18 @@ fn prefix(text: &str) -> Result<String, &'static str> {
             Err("must be at most 200 bytes, without control characters")
         }
         text => Ok(text.to_owned()),
+    }
+}
+
+/// A duration within what an interval may be.
+fn duration(text: &str) -> Result<Duration, String> {
+    const RANGE: RangeInclusive<Duration> =
+        Duration::from_millis(100)..=Duration::from_secs(24 * 3_600);
+    let duration = parse_duration(text)?;
+    if RANGE.contains(&duration) {
+        Ok(duration)
+    } else {
+        Err("is out of range, use 100ms to 24h".to_owned())
     }
 }
 

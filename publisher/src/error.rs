@@ -23,6 +23,8 @@ pub enum Error {
     Document(PathBuf, DocumentError),
     /// The Redis URL is refused.
     Url(UrlError),
+    /// Another option is refused.
+    Option(&'static str, String),
     /// Redis is not there, or does not let us in.
     Connect(Problem),
     /// Redis refused a command, or went away.
@@ -32,6 +34,17 @@ pub enum Error {
         /// What went wrong.
         problem: Problem,
     },
+    /// Another publisher holds the lock.
+    LockHeld,
+    /// Another publisher took the lock, because this one did not renew it in time.
+    LockLost,
+    /// Redis lost a page of a snapshot that was about to be published: flushed or evicted.
+    PageLost {
+        /// The generation that was not published.
+        generation: u64,
+    },
+    /// The system has no randomness.
+    Random(getrandom::Error),
     /// Redis has a manifest that this one would roll back.
     Overtaken {
         /// The generation that was not published.
@@ -73,6 +86,10 @@ impl Error {
         match self {
             Self::Connect(_)
             | Self::Redis { .. }
+            | Self::LockHeld
+            | Self::LockLost
+            | Self::PageLost { .. }
+            | Self::Random(_)
             | Self::Overtaken { .. }
             | Self::Uncertain { .. }
             | Self::Encode(_)
@@ -80,6 +97,7 @@ impl Error {
             Self::File(..)
             | Self::Document(..)
             | Self::Url(_)
+            | Self::Option(..)
             | Self::NoToken
             | Self::TokenTooLong
             | Self::Input(_) => BAD_USAGE,
@@ -97,6 +115,20 @@ impl fmt::Display for Error {
                 write!(f, "{}: {error} (nothing was written)", path.display())
             }
             Self::Url(error) => write!(f, "--redis-url: {error}"),
+            Self::Option(option, problem) => write!(f, "{option}: {problem}"),
+            Self::LockHeld => f.write_str(
+                "another publisher is at work (it holds the lock): stop the one that runs `watch`, or wait a few \
+                 seconds when it was a `publish` (nothing was written)",
+            ),
+            Self::LockLost => f.write_str(
+                "another publisher took over, because this one did not renew its lock in time",
+            ),
+            Self::PageLost { generation } => write!(
+                f,
+                "generation {generation} was not published: Redis lost a page of it meanwhile; check that it \
+                 evicts no keys without expiry (maxmemory-policy noeviction or volatile-*)"
+            ),
+            Self::Random(error) => write!(f, "the system has no randomness: {error}"),
             Self::Connect(problem) => write!(f, "{problem}"),
             Self::Redis { doing, problem } => {
                 write!(f, "{doing}: {problem}")

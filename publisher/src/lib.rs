@@ -6,6 +6,8 @@
 //! | [`publish`] | the order in which a document becomes the snapshot |
 //! | [`server`] | the Redis URL, the connection, and what Redis says when it refuses |
 //! | [`store`] | the commands sent to Redis |
+//! | [`lock`] | one publisher at a time |
+//! | [`watch`] | keeps the snapshot up to date with the database and with PostHog's ETags |
 //! | [`progress`] | what is shown while pages are written |
 //! | [`hash`] | a token's SHA-256, as source documents want it |
 //! | [`postgres`] | what PostHog's database holds, and what changes there |
@@ -15,10 +17,12 @@ pub mod cli;
 pub mod error;
 pub mod hash;
 pub mod postgres;
+pub mod lock;
 pub mod progress;
 pub mod publish;
 pub mod server;
 pub mod store;
+pub mod watch;
 
 use std::io::Write;
 use std::process::ExitCode;

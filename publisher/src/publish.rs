@@ -15,6 +15,7 @@ use flag_definitions_filter::snapshot::page::{self, Page};
 
 use crate::cli::Publish;
 use crate::error::Error;
+use crate::lock::{Taken, Token};
 use crate::progress::{Progress, say};
 use crate::server::Server;
 use crate::store::{Current, Reservation, Store};
@@ -30,8 +31,15 @@ pub fn run(options: &Publish) -> Result<String, Error> {
     match server {
         Some(server) if !options.dry_run => {
             say(&format!("connecting to Redis at {}", server.address()));
-            let mut store = Store::connect(&server, &options.prefix)?;
-            snapshot.publish(&mut store)
+            let token = Token::random()?;
+            let mut store = Store::connect(&server, &options.prefix, &token)?;
+            if store.take_lock(0)? == Taken::Held {
+                return Err(Error::LockHeld);
+            }
+            let result = snapshot.publish(&mut store);
+            // Otherwise it expires.
+            let _ = store.release_lock();
+            result
         }
         _ => Ok(snapshot.plan(&options.prefix)),
     }
@@ -98,7 +106,7 @@ impl Snapshot {
             store.write_page(manifest.generation, index, page)?;
             progress.wrote_page();
         }
-        store.replace_manifest(manifest, &json)
+        store.replace_manifest(manifest, &json, false)
     }
 
     fn manifest(&self, current: Current, reservation: Reservation) -> Manifest {

@@ -1,6 +1,8 @@
 -- Replaces the manifest unless that would roll back, and lets the pages of the replaced one expire.
--- KEYS: manifest. ARGV: new manifest, its generation, its stream id, seconds until the old pages expire.
--- Returns {'published', problem with the old pages or ''} or {'overtaken', generation, stream id}.
+-- KEYS: lock, manifest, changes. ARGV: token, milliseconds, new manifest, its generation, its stream id, its number
+-- of pages, seconds until the old pages expire, '1' when no earlier change may follow it.
+-- Returns {'published', problem with the old pages or ''}, {'overtaken', generation, stream id}, or {'torn'} when
+-- one of its pages is gone already.
 local function parse(text)
   local decoded, manifest = pcall(cjson.decode, text)
   if decoded and type(manifest) == 'table' and type(manifest.generation) == 'number' then
@@ -8,7 +10,7 @@ local function parse(text)
   end
 end
 
-local function is_at_least(id, other)
+local function is_after(id, other)
   local millis, sequence = string.match(tostring(id), '^(%d+)%-(%d+)$')
   if not millis then
     return false
@@ -18,22 +20,30 @@ local function is_at_least(id, other)
   if millis ~= other_millis then
     return millis > other_millis
   end
-  return tonumber(sequence) >= tonumber(other_sequence)
+  return tonumber(sequence) > tonumber(other_sequence)
 end
 
 -- A manifest that cannot be read has no place in the order: it is replaced.
-local current = parse(redis.call('GET', KEYS[1]) or '')
+local current = parse(redis.call('GET', KEYS[2]) or '')
 local generation = current and string.format('%.0f', current.generation)
-if current and (current.generation >= tonumber(ARGV[2]) or is_at_least(current.stream_id, ARGV[3])) then
+if current and (current.generation >= tonumber(ARGV[4]) or is_after(current.stream_id, ARGV[5])) then
   return {'overtaken', generation, tostring(current.stream_id)}
 end
 
-redis.call('SET', KEYS[1], ARGV[1])
+for page = 0, ARGV[6] - 1 do
+  if redis.call('EXISTS', KEYS[2] .. ':' .. ARGV[4] .. ':' .. string.format('%.0f', page)) == 0 then
+    return {'torn'}
+  end
+end
+if ARGV[8] == '1' then
+  redis.call('DEL', KEYS[3])
+end
+redis.call('SET', KEYS[2], ARGV[3])
 
 -- From here on nothing may fail the script: the snapshot is published.
 if current and type(current.pages) == 'table' then
   for page = 0, #current.pages - 1 do
-    local reply = redis.pcall('EXPIRE', KEYS[1] .. ':' .. generation .. ':' .. page, ARGV[4])
+    local reply = redis.pcall('EXPIRE', KEYS[2] .. ':' .. generation .. ':' .. page, ARGV[7])
     if type(reply) == 'table' and reply.err then
       return {'published', reply.err}
     end

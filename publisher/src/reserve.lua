@@ -1,11 +1,11 @@
 -- Takes the next generation and the time at once, so that a higher generation never has an earlier time.
--- KEYS: counter. ARGV: generation of the current manifest, below which the counter must not fall when it
--- was lost. Returns generation, seconds, microseconds.
-local counter = tonumber(redis.call('GET', KEYS[1]) or '0') or 0
-if counter < tonumber(ARGV[1]) then
-  redis.call('SET', KEYS[1], ARGV[1])
+-- KEYS: lock, counter. ARGV: token, milliseconds, generation of the current manifest, below which the counter must
+-- not fall when it was lost. Returns generation, seconds, microseconds.
+local counter = tonumber(redis.call('GET', KEYS[2]) or '0') or 0
+if counter < tonumber(ARGV[3]) then
+  redis.call('SET', KEYS[2], ARGV[3])
 end
-redis.call('INCR', KEYS[1])
+redis.call('INCR', KEYS[2])
 local time = redis.call('TIME')
 -- Read as text: a Lua number would round it.
-return {redis.call('GET', KEYS[1]), time[1], time[2]}
+return {redis.call('GET', KEYS[2]), time[1], time[2]}

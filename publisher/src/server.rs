@@ -94,6 +94,11 @@ impl Server {
         self.info.addr()
     }
 
+    /// Number of the database.
+    pub fn database(&self) -> i64 {
+        self.settings().db()
+    }
+
     /// What went wrong with a command.
     pub fn command_problem(&self, error: &RedisError) -> Problem {
         self.problem(error, RESPONSE_TIMEOUT)

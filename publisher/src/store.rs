@@ -3,10 +3,11 @@
 use flag_definitions_filter::snapshot::StreamId;
 use flag_definitions_filter::snapshot::manifest::{self, Manifest};
 use flag_definitions_filter::snapshot::page::Page;
-use redis::{Connection, ErrorKind, FromRedisValue, RedisError};
+use redis::{Connection, ErrorKind, FromRedisValue, RedisError, ToRedisArgs};
 use serde_json::Value;
 
 use crate::error::{Error, Standing};
+use crate::lock::{self, Taken, Token};
 use crate::server::Server;
 
 /// For how long the pages of a replaced snapshot stay, in seconds: a filter may be loading them.
@@ -19,8 +20,17 @@ const LOOK_BACK: u64 = 1_000;
 const KEYS_PER_COMMAND: usize = 1_000;
 
 // EVAL, not EVALSHA: the publisher's Redis user may not load scripts.
-const RESERVE: &str = include_str!("reserve.lua");
-const REPLACE_MANIFEST: &str = include_str!("replace_manifest.lua");
+const TAKE_LOCK: &str = include_str!("take_lock.lua");
+const RENEW_LOCK: &str = concat!(include_str!("guard.lua"), "return {'renewed'}");
+const RELEASE_LOCK: &str = concat!(include_str!("guard.lua"), include_str!("release_lock.lua"));
+const RESERVE: &str = concat!(include_str!("guard.lua"), include_str!("reserve.lua"));
+const WRITE_PAGE: &str = concat!(include_str!("guard.lua"), include_str!("write_page.lua"));
+const REMOVE_PAGES: &str = concat!(include_str!("guard.lua"), include_str!("remove_pages.lua"));
+const EXPIRE_PAGES: &str = concat!(include_str!("guard.lua"), include_str!("expire_pages.lua"));
+const REPLACE_MANIFEST: &str = concat!(
+    include_str!("guard.lua"),
+    include_str!("replace_manifest.lua")
+);
 
 /// The place in the order of snapshots that the current manifest takes, as far as it can be read. Lenient:
 /// one of another format must not be rolled back either.
@@ -33,7 +43,8 @@ pub struct Current {
 }
 
 impl Current {
-    fn read(manifest: &[u8]) -> Self {
+    /// Reads what it can.
+    pub fn read(manifest: &[u8]) -> Self {
         let manifest: Value = serde_json::from_slice(manifest).unwrap_or_default();
         let stream_id = manifest.get("stream_id").and_then(Value::as_str);
         Self {
@@ -55,10 +66,11 @@ pub struct Reservation {
     pub millis: u64,
 }
 
-/// The keys of one prefix in one Redis.
+/// The keys of one prefix in one Redis, as the holder of a token may write them.
 pub struct Store<'a> {
     server: &'a Server,
     prefix: &'a str,
+    token: Token,
     connection: Connection,
 }
 
@@ -67,15 +79,56 @@ impl<'a> Store<'a> {
     ///
     /// # Errors
     /// When Redis cannot be reached or refuses the login.
-    pub fn connect(server: &'a Server, prefix: &'a str) -> Result<Self, Error> {
+    pub fn connect(server: &'a Server, prefix: &'a str, token: &Token) -> Result<Self, Error> {
         Ok(Self {
             connection: server.connect()?,
             server,
             prefix,
+            token: token.clone(),
         })
     }
 
-    /// Reads the manifest's place in the order of snapshots; `None` when there is no manifest.
+    /// What all keys begin with.
+    pub fn prefix(&self) -> &'a str {
+        self.prefix
+    }
+
+    /// Takes the lock, with a fencing number higher than `floor`, unless another publisher holds it.
+    ///
+    /// # Errors
+    /// When Redis fails.
+    pub fn take_lock(&mut self, floor: u64) -> Result<Taken, Error> {
+        let mut eval = redis::cmd("EVAL");
+        eval.arg(TAKE_LOCK).arg(2);
+        eval.arg(lock::key(self.prefix))
+            .arg(lock::fence_key(self.prefix));
+        eval.arg(self.token.as_str()).arg(millis(lock::TTL));
+        eval.arg(floor);
+        let reply: Vec<String> = self.send(&eval, "taking the lock")?;
+        let fence = reply.get(1).and_then(|fence| fence.parse().ok());
+        Ok(fence.map_or(Taken::Held, Taken::Fence))
+    }
+
+    /// Keeps the lock for another [`lock::TTL`]. Every write does so too.
+    ///
+    /// # Errors
+    /// When Redis fails, or another publisher holds the lock.
+    pub fn renew_lock(&mut self) -> Result<(), Error> {
+        self.write(RENEW_LOCK, &[], &[], "renewing the lock")?;
+        Ok(())
+    }
+
+    /// Gives the lock back.
+    ///
+    /// # Errors
+    /// When Redis fails, or another publisher holds the lock.
+    pub fn release_lock(&mut self) -> Result<(), Error> {
+        self.write(RELEASE_LOCK, &[], &[], "releasing the lock")?;
+        Ok(())
+    }
+
+    /// Reads the place in the order of snapshots that the manifest takes, with the newest change if that is
+    /// later; `None` when there is no manifest.
     ///
     /// # Errors
     /// When Redis fails.
@@ -83,58 +136,96 @@ impl<'a> Store<'a> {
         let mut get = redis::cmd("GET");
         get.arg(manifest::key(self.prefix));
         let manifest: Option<Vec<u8>> = self.send(&get, "reading the current manifest")?;
-        Ok(manifest.as_deref().map(Current::read))
+        let newest = self.newest_change()?;
+        let current = manifest.as_deref().map(Current::read);
+        Ok(match (current, newest) {
+            (None, None) => None,
+            (current, newest) => {
+                let current = current.unwrap_or_default();
+                Some(Current {
+                    stream_id: current.stream_id.max(newest.unwrap_or_default()),
+                    ..current
+                })
+            }
+        })
+    }
+
+    /// The id of the newest change.
+    ///
+    /// # Errors
+    /// When Redis fails.
+    pub fn newest_change(&mut self) -> Result<Option<StreamId>, Error> {
+        let mut newest = redis::cmd("XREVRANGE");
+        newest.arg(manifest::changes_key(self.prefix));
+        newest.arg("+").arg("-").arg("COUNT").arg(1);
+        let entries: Vec<(String, redis::Value)> =
+            self.send(&newest, "reading the newest change")?;
+        Ok(entries.first().and_then(|(id, _)| id.parse().ok()))
     }
 
     /// Takes a generation higher than `floor`.
     ///
     /// # Errors
-    /// When Redis fails.
+    /// When Redis fails, or another publisher holds the lock.
     pub fn reserve(&mut self, floor: u64) -> Result<Reservation, Error> {
-        let mut eval = redis::cmd("EVAL");
-        eval.arg(RESERVE).arg(1);
-        eval.arg(format!("{}generation", self.prefix)).arg(floor);
-        let (generation, seconds, micros): (u64, u64, u64) =
-            self.send(&eval, "taking the next generation")?;
+        const DOING: &str = "taking the next generation";
+        let counter = format!("{}generation", self.prefix);
+        let floor = floor.to_string();
+        let reply = self.write(RESERVE, &[&counter], &[floor.as_bytes()], DOING)?;
+        let mut numbers = reply.iter().map(|text| text.parse::<u64>().unwrap_or(0));
+        let mut number = || numbers.next().unwrap_or(0);
         Ok(Reservation {
-            generation,
-            millis: seconds.saturating_mul(1_000).saturating_add(micros / 1_000),
+            generation: number(),
+            millis: number()
+                .saturating_mul(1_000)
+                .saturating_add(number() / 1_000),
         })
     }
 
     /// Writes one page.
     ///
     /// # Errors
-    /// When Redis fails.
+    /// When Redis fails, or another publisher holds the lock.
     pub fn write_page(&mut self, generation: u64, index: usize, page: &Page) -> Result<(), Error> {
-        let mut set = redis::cmd("SET");
-        set.arg(manifest::page_key(self.prefix, generation, index));
-        set.arg(page.bytes.as_slice());
-        self.send(&set, "writing a page")
+        let key = manifest::page_key(self.prefix, generation, index);
+        self.write(WRITE_PAGE, &[&key], &[&page.bytes], "writing a page")?;
+        Ok(())
     }
 
-    /// Makes a snapshot the current one. Returns what went wrong with the expiry of the old pages, if
-    /// anything did.
+    /// Makes a snapshot the current one. `fresh`: it begins a lineage, so earlier changes are removed in the same
+    /// step. Returns what went wrong with the expiry of the old pages, if anything did.
     ///
     /// # Errors
-    /// When Redis fails, or holds a newer manifest.
+    /// When Redis fails, holds a newer manifest, or has lost a page of this one; and when another publisher holds
+    /// the lock.
     pub fn replace_manifest(
         &mut self,
         new: &Manifest,
         json: &[u8],
+        fresh: bool,
     ) -> Result<Option<String>, Error> {
-        let mut eval = redis::cmd("EVAL");
-        eval.arg(REPLACE_MANIFEST).arg(1);
-        eval.arg(manifest::key(self.prefix)).arg(json);
-        eval.arg(new.generation).arg(new.stream_id.to_string());
-        eval.arg(OLD_PAGES_SECONDS);
+        let generation = new.generation;
+        let eval = self.script(
+            REPLACE_MANIFEST,
+            &[
+                &manifest::key(self.prefix),
+                &manifest::changes_key(self.prefix),
+            ],
+            &[
+                json,
+                generation.to_string().as_bytes(),
+                new.stream_id.to_string().as_bytes(),
+                new.pages.len().to_string().as_bytes(),
+                OLD_PAGES_SECONDS.to_string().as_bytes(),
+                if fresh { b"1" } else { b"0" },
+            ],
+        );
         let reply: Vec<String> = eval.query(&mut self.connection).map_err(|error| {
             let problem = self.server.command_problem(&error);
             if is_reply(&error) {
                 let doing = "writing the manifest";
                 Error::Redis { doing, problem }
             } else {
-                let generation = new.generation;
                 Error::Uncertain {
                     generation,
                     problem,
@@ -144,35 +235,46 @@ impl<'a> Store<'a> {
         let mut reply = reply.into_iter();
         let outcome = reply.next().unwrap_or_default();
         let mut text = || reply.next().unwrap_or_default();
-        if outcome == "published" {
-            return Ok(Some(text()).filter(|problem| !problem.is_empty()));
+        match outcome.as_str() {
+            "published" => Ok(Some(text()).filter(|problem| !problem.is_empty())),
+            "lost" => Err(Error::LockLost),
+            "torn" => Err(Error::PageLost { generation }),
+            _ => Err(Error::Overtaken {
+                generation,
+                current: Standing {
+                    generation: text(),
+                    stream_id: text(),
+                },
+            }),
         }
-        Err(Error::Overtaken {
-            generation: new.generation,
-            current: Standing {
-                generation: text(),
-                stream_id: text(),
-            },
-        })
     }
 
     /// Lets the pages expire that publishes between two generations left when they were interrupted.
-    /// Pages are written in order, so the first that is absent is the end.
     ///
     /// # Errors
-    /// When Redis fails.
+    /// When Redis fails, or another publisher holds the lock.
     pub fn expire_leftovers(&mut self, published: u64, replaced: u64) -> Result<(), Error> {
         let oldest = published
             .saturating_sub(LOOK_BACK)
             .max(replaced.saturating_add(1));
         for generation in oldest..published {
-            for page in 0.. {
-                let mut expire = redis::cmd("EXPIRE");
-                expire.arg(manifest::page_key(self.prefix, generation, page));
-                expire.arg(OLD_PAGES_SECONDS);
-                if !self.send::<bool>(&expire, "looking for pages of interrupted publishes")? {
-                    break;
-                }
+            self.expire_pages(generation)?;
+        }
+        Ok(())
+    }
+
+    fn expire_pages(&mut self, generation: u64) -> Result<(), Error> {
+        let pages = format!("{}:{generation}:", manifest::key(self.prefix));
+        let seconds = OLD_PAGES_SECONDS.to_string();
+        let at_once = KEYS_PER_COMMAND.to_string();
+        for first in (0..).step_by(KEYS_PER_COMMAND) {
+            let first: u64 = first;
+            let first = first.to_string();
+            let arguments = [first.as_bytes(), seconds.as_bytes(), at_once.as_bytes()];
+            let doing = "looking for pages of interrupted publishes";
+            let reply = self.write(EXPIRE_PAGES, &[&pages], &arguments, doing)?;
+            if reply.first().is_none_or(|outcome| outcome != "more") {
+                break;
             }
         }
         Ok(())
@@ -182,18 +284,60 @@ impl<'a> Store<'a> {
     /// old one may be what failed.
     ///
     /// # Errors
-    /// When Redis fails.
+    /// When Redis fails, or another publisher holds the lock.
     pub fn remove_pages(&mut self, generation: u64, pages: usize) -> Result<(), Error> {
         self.connection = self.server.connect()?;
         let keys: Vec<String> = (0..pages)
             .map(|page| manifest::page_key(self.prefix, generation, page))
             .collect();
         for keys in keys.chunks(KEYS_PER_COMMAND) {
-            let mut unlink = redis::cmd("UNLINK");
-            unlink.arg(keys);
-            self.send::<u64>(&unlink, "removing the pages again")?;
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            self.write(REMOVE_PAGES, &keys, &[], "removing the pages again")?;
         }
         Ok(())
+    }
+
+    /// Runs a script that begins with `guard.lua`. `keys` and `arguments` follow those of the guard.
+    ///
+    /// # Errors
+    /// When Redis fails, or another publisher holds the lock.
+    pub(crate) fn write(
+        &mut self,
+        script: &str,
+        keys: &[&str],
+        arguments: &[&[u8]],
+        doing: &'static str,
+    ) -> Result<Vec<String>, Error> {
+        let eval = self.script(script, keys, arguments);
+        let reply: Vec<String> = self.send(&eval, doing)?;
+        match reply.first().map(String::as_str) {
+            Some("lost") => Err(Error::LockLost),
+            _ => Ok(reply),
+        }
+    }
+
+    fn script(&self, script: &str, keys: &[&str], arguments: &[&[u8]]) -> redis::Cmd {
+        let mut eval = redis::cmd("EVAL");
+        eval.arg(script).arg(keys.len() + 1);
+        eval.arg(lock::key(self.prefix)).arg(keys);
+        eval.arg(self.token.as_str()).arg(millis(lock::TTL));
+        eval.arg(arguments);
+        eval
+    }
+
+    /// Sends a command that only reads.
+    ///
+    /// # Errors
+    /// When Redis fails.
+    pub(crate) fn read<T: FromRedisValue>(
+        &mut self,
+        name: &str,
+        arguments: impl ToRedisArgs,
+        doing: &'static str,
+    ) -> Result<T, Error> {
+        let mut command = redis::cmd(name);
+        command.arg(arguments);
+        self.send(&command, doing)
     }
 
     fn send<T: FromRedisValue>(
@@ -208,6 +352,10 @@ impl<'a> Store<'a> {
                 problem: self.server.command_problem(&error),
             })
     }
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Whether Redis itself said no. Otherwise nobody knows whether it carried the command out.

@@ -85,7 +85,10 @@ pub(super) fn optional_duration<'de, D: Deserializer<'de>>(
 }
 
 /// Reads `"250ms"`, `"2s"`, `"10m"` or `"24h"`.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, &'static str> {
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_duration(text: &str) -> Result<Duration, &'static str> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let unit = text.strip_prefix(digits).unwrap_or_default();
     let count: u64 = digits

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::json;
 use crate::limits::Limits;
 
-pub use check::ConfigError;
+pub use check::{ConfigError, parse_duration};
 pub use sections::{
     Definitions, HeadRequests, Metrics, ObjectStore, Quota, ReadThrough, Rebuild, Snapshot, Usage,
 };

@@ -19,15 +19,10 @@ pub fn split<'a>(records: impl IntoIterator<Item = (Sha256Hash, &'a [u8])>) -> V
     let mut pages = Vec::new();
     let mut page = Page::empty();
     for (hash, record) in records {
-        if page.records > 0 && page.bytes.len() + HEADER + record.len() > MAX_BYTES {
+        if !page.has_room_for(record) {
             pages.push(std::mem::replace(&mut page, Page::empty()));
         }
-        page.bytes.extend_from_slice(hash.as_bytes());
-        // Lossless: `Record::encode` bounds the length.
-        page.bytes
-            .extend_from_slice(&(record.len() as u16).to_le_bytes());
-        page.bytes.extend_from_slice(record);
-        page.records += 1;
+        page.push(hash, record);
     }
     pages.push(page);
     pages
@@ -43,11 +38,27 @@ pub struct Page {
 }
 
 impl Page {
-    fn empty() -> Self {
+    /// One without records.
+    pub fn empty() -> Self {
         Self {
             bytes: MAGIC.to_vec(),
             records: 0,
         }
+    }
+
+    /// Whether a record fits. The first always does.
+    pub fn has_room_for(&self, record: &[u8]) -> bool {
+        self.records == 0 || self.bytes.len() + HEADER + record.len() <= MAX_BYTES
+    }
+
+    /// Adds a record. Hashes come in order over all pages of a snapshot, each once.
+    pub fn push(&mut self, hash: Sha256Hash, record: &[u8]) {
+        self.bytes.extend_from_slice(hash.as_bytes());
+        // Lossless: `Record::encode` bounds the length.
+        self.bytes
+            .extend_from_slice(&(record.len() as u16).to_le_bytes());
+        self.bytes.extend_from_slice(record);
+        self.records += 1;
     }
 }
 

@@ -1,0 +1,233 @@
+//! What a full read of the database changes, and what of that is held back.
+
+use std::collections::BTreeMap;
+use std::iter::Peekable;
+
+use flag_definitions_filter::directory::Sha256Hash;
+
+use super::source::{Announcement, Lsn, Reading, Records};
+use super::state::{Change, State};
+
+/// As many removals as this are never held back, however small the whole is.
+const UNSUSPICIOUS: usize = 100;
+
+/// Walks two sorted maps at once: what makes the first into the second. Equal records cost a comparison.
+pub fn between(before: &Records, after: Records) -> impl Iterator<Item = Change> {
+    Walk {
+        before: before.iter().peekable(),
+        after: after.into_iter().peekable(),
+    }
+}
+
+struct Walk<'a, A: Iterator<Item = (Sha256Hash, Box<[u8]>)>> {
+    before: Peekable<std::collections::btree_map::Iter<'a, Sha256Hash, Box<[u8]>>>,
+    after: Peekable<A>,
+}
+
+impl<A: Iterator<Item = (Sha256Hash, Box<[u8]>)>> Iterator for Walk<'_, A> {
+    type Item = Change;
+
+    fn next(&mut self) -> Option<Change> {
+        loop {
+            let gone = match (self.before.peek(), self.after.peek()) {
+                (Some((old, _)), Some((new, _))) if *old < new => true,
+                (Some((old, _)), Some((new, _))) if **old == *new => {
+                    let (_, old) = self.before.next()?;
+                    let (hash, new) = self.after.next()?;
+                    if *old == new {
+                        continue;
+                    }
+                    return Some((hash, Some(new)));
+                }
+                (Some(_), None) => true,
+                _ => false,
+            };
+            if gone {
+                return self.before.next().map(|(hash, _)| (*hash, None));
+            }
+            return self.after.next().map(|(hash, record)| (hash, Some(record)));
+        }
+    }
+}
+
+/// What is to be published because of a full read.
+#[derive(Debug, Default)]
+pub struct Difference {
+    /// In hash order.
+    pub changes: Vec<Change>,
+    /// Removals that are not among them, because they are too many to be believed.
+    pub held_back: usize,
+}
+
+/// What the database announced, as far as no full read has caught up with it.
+#[derive(Debug, Default)]
+pub struct Announced {
+    by_hash: BTreeMap<Sha256Hash, Lsn>,
+    /// Position of the last reading that was taken over.
+    read: Lsn,
+}
+
+impl Announced {
+    /// The changes of an announcement that are news. Those from before the last full read are not: that saw
+    /// at least as much.
+    pub fn take(&mut self, announcement: Announcement, state: &State) -> Vec<Change> {
+        let position = announcement.position;
+        if position < self.read {
+            return Vec::new();
+        }
+        let mut changed: BTreeMap<_, _> = announcement.changed.into_iter().collect();
+        for hash in changed.keys() {
+            self.by_hash.insert(*hash, position);
+        }
+        changed.retain(|hash, record| state.get(hash) != record.as_deref());
+        changed.into_iter().collect()
+    }
+
+    /// What a full read changes. It must not undo what was announced when it had begun already.
+    /// `max_removal_percent` of the records may go without being held back; 100: all.
+    pub fn difference(
+        &mut self,
+        reading: Reading,
+        state: &State,
+        max_removal_percent: u32,
+    ) -> Difference {
+        self.read = self.read.max(reading.position);
+        self.by_hash
+            .retain(|_, announced| *announced >= reading.position);
+        let before = state.records();
+        let mut changes: Vec<Change> = between(before, reading.records)
+            .filter(|(hash, _)| !self.by_hash.contains_key(hash))
+            .collect();
+        let removals = changes
+            .iter()
+            .filter(|(_, record)| record.is_none())
+            .count();
+        let mut held_back = 0;
+        if is_suspicious(removals, before.len(), max_removal_percent) {
+            changes.retain(|(_, record)| record.is_some());
+            held_back = removals;
+        }
+        Difference { changes, held_back }
+    }
+}
+
+fn is_suspicious(removals: usize, records: usize, max_percent: u32) -> bool {
+    let removed = removals as u128 * 100;
+    removals > UNSUSPICIOUS
+        && max_percent < 100
+        && removed > records as u128 * u128::from(max_percent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flag_definitions_filter::directory::{Record, TeamId};
+
+    fn hash(n: u32) -> Sha256Hash {
+        Sha256Hash::of(&n.to_le_bytes())
+    }
+
+    fn secret(team: u32) -> Box<[u8]> {
+        Record::TeamSecret(TeamId(team)).encode().unwrap().into()
+    }
+
+    fn records(numbers: impl IntoIterator<Item = u32>) -> Records {
+        numbers.into_iter().map(|n| (hash(n), secret(1))).collect()
+    }
+
+    fn state(numbers: impl IntoIterator<Item = u32>) -> State {
+        let mut state = State::default();
+        for (hash, record) in records(numbers) {
+            state.put((hash, Some(record)));
+        }
+        state
+    }
+
+    fn reading(records: Records, position: u64) -> Reading {
+        Reading {
+            records,
+            position: Lsn(position),
+            ..Reading::default()
+        }
+    }
+
+    fn announcement(n: u32, record: Option<Box<[u8]>>, position: u64) -> Announcement {
+        Announcement {
+            changed: vec![(hash(n), record)],
+            position: Lsn(position),
+        }
+    }
+
+    #[test]
+    fn only_what_differs_is_changed() {
+        let before = records(0..500);
+        let mut after = records(100..600);
+        after.insert(hash(200), secret(2));
+        let mut copy = before.clone();
+        let changes: Vec<Change> = between(&before, after.clone()).collect();
+        assert_eq!(changes.len(), 100 + 100 + 1);
+        assert!(changes.is_sorted_by_key(|(hash, _)| *hash));
+        for (hash, record) in changes {
+            match record {
+                Some(record) => copy.insert(hash, record),
+                None => copy.remove(&hash),
+            };
+        }
+        assert_eq!(copy, after);
+        assert_eq!(between(&after, after.clone()).count(), 0);
+    }
+
+    #[test]
+    fn too_many_removals_are_held_back_alone() {
+        for (left, percent, held_back) in [
+            (800, 20, 0),
+            (799, 20, 201),
+            (0, 20, 1_000),
+            (0, 100, 0),
+            (899, 0, 101),
+            (900, 0, 0),
+        ] {
+            let state = state(0..1_000);
+            let mut after = records(0..left);
+            after.insert(hash(5_000), secret(1));
+            let mut announced = Announced::default();
+            let difference = announced.difference(reading(after, 1), &state, percent);
+            assert_eq!(difference.held_back, held_back, "{left} {percent}");
+            let expected = 1 + 1_000 - left as usize - held_back;
+            assert_eq!(difference.changes.len(), expected);
+        }
+    }
+
+    #[test]
+    fn an_older_reading_does_not_undo_an_announcement() {
+        let mut published = state([1, 2]);
+        let mut announced = Announced::default();
+        let changes = announced.take(announcement(1, None, 10), &published);
+        assert_eq!(changes, [(hash(1), None)]);
+        published.put((hash(1), None));
+
+        // Begun before: still has what is gone.
+        for position in [9, 10] {
+            let difference =
+                announced.difference(reading(records([1, 2]), position), &published, 20);
+            assert!(difference.changes.is_empty(), "{position}");
+        }
+        let difference = announced.difference(reading(records([1, 2]), 11), &published, 20);
+        assert_eq!(difference.changes, [(hash(1), Some(secret(1)))]);
+        // Looked up before the reading: old news.
+        assert!(
+            announced
+                .take(announcement(2, None, 10), &published)
+                .is_empty()
+        );
+        assert_eq!(
+            announced.take(announcement(2, None, 11), &published).len(),
+            1
+        );
+        assert!(
+            announced
+                .take(announcement(2, Some(secret(1)), 12), &published)
+                .is_empty()
+        );
+    }
+}

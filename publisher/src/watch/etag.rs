@@ -1,0 +1,102 @@
+//! The ETag of a team as clients see it, from what Redis holds: `tag.lua` and `pair.lua` of the filter, for all teams
+//! at once.
+
+use flag_definitions_filter::definitions::ETag;
+use flag_definitions_filter::definitions::latch::{Suffix, latched};
+
+/// Longest stored ETag; a longer one would leave no room for a suffix.
+const MAX_BYTES: usize = 50;
+
+/// The ETag that PostHog stored, pickled or plain; `None` for anything that the filter takes for absent.
+pub fn stored(value: &[u8]) -> Option<ETag> {
+    let text = match value {
+        [128, .., 46] => pickled(value)?,
+        [128, ..] => return None,
+        plain => plain,
+    };
+    ETag::new(text).filter(|_| text.len() <= MAX_BYTES)
+}
+
+fn pickled(value: &[u8]) -> Option<&[u8]> {
+    // Protocol, or protocol and frame.
+    let header = if value.get(2) == Some(&149) { 11 } else { 2 };
+    let (length, text) = match value.get(header..)? {
+        [140, length, rest @ ..] => (usize::from(*length), rest),
+        [88, a, b, c, d, rest @ ..] => (u32::from_le_bytes([*a, *b, *c, *d]) as usize, rest),
+        _ => return None,
+    };
+    // At least one byte follows the string: the end of the pickle.
+    (text.len() > length).then(|| text.get(..length))?
+}
+
+/// The ETag with the suffix that a quota period left, if that has ended by `now`, Unix milliseconds of the Redis
+/// that holds both. `None` when there must be no ETag.
+pub fn seen(value: &[u8], latch: &[u8], now: u64) -> Option<ETag> {
+    let etag = stored(value)?;
+    let Some((end, suffix, held)) = parse_latch(latch) else {
+        return Some(etag);
+    };
+    let holds = held.is_empty() || held == etag.as_bytes();
+    if !holds || end > now as f64 {
+        return Some(etag);
+    }
+    latched(&etag, Some(&Suffix::new(suffix)?))
+}
+
+/// End in milliseconds, digits of the suffix, ETag that is meant.
+fn parse_latch(latch: &[u8]) -> Option<(f64, &[u8], &[u8])> {
+    let mut parts = latch.splitn(3, |byte| *byte == b':');
+    let (end, suffix, held) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_plain = |part: &[u8], fits: fn(&u8) -> bool| !part.is_empty() && part.iter().all(fits);
+    if !is_plain(end, u8::is_ascii_digit) || !is_plain(suffix, u8::is_ascii_alphanumeric) {
+        return None;
+    }
+    Some((std::str::from_utf8(end).ok()?.parse().ok()?, suffix, held))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tag(text: &str) -> Option<ETag> {
+        Some(ETag::new(text.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn stored_etags_are_pickled_or_plain() {
+        let pickle4 = b"\x80\x04\x95\x14\0\0\0\0\0\0\0\x8c\x10ccbb299897f0a689\x94.";
+        let pickle3 = b"\x80\x03X\x03\0\0\0abcq\0.";
+        assert_eq!(stored(pickle4), tag("ccbb299897f0a689"));
+        assert_eq!(stored(pickle3), tag("abc"));
+        assert_eq!(stored(b"ccbb299897f0a689"), tag("ccbb299897f0a689"));
+        for bad in [
+            &b""[..],
+            b"a b",
+            b"\x80\x04.",
+            b"\x80\x03X\x09\0\0\0abc.",
+            &[b'a'; 51],
+            &pickle4[..20],
+        ] {
+            assert_eq!(stored(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_suffix_is_seen_after_the_end_and_for_its_etag_only() {
+        for (latch, now, expected) in [
+            ("", 9, tag("aa")),
+            ("1000:zz:aa", 999, tag("aa")),
+            ("1000:zz:aa", 1_000, tag("aa-zz")),
+            ("1000:zz:bb", 1_000, tag("aa")),
+            ("1000:zz:", 1_000, tag("aa-zz")),
+            ("1000:zz", 1_000, tag("aa")),
+            (":zz:aa", 1_000, tag("aa")),
+            ("x:zz:aa", 1_000, tag("aa")),
+            // No suffix of ours: better no ETag than a wrong one.
+            ("1000:ZZ:aa", 1_000, None),
+        ] {
+            assert_eq!(seen(b"aa", latch.as_bytes(), now), expected, "{latch}");
+        }
+        assert_eq!(seen(b"", b"1000:zz:", 1_000), None);
+    }
+}

@@ -1,0 +1,109 @@
+//! Keyspace notifications: Redis itself says that an ETag was written. They make a change known sooner; whether Redis
+//! sends them is its own setting (`notify-keyspace-events`), and none that is lost does harm.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use flag_definitions_filter::config::Definitions;
+use flag_definitions_filter::directory::TeamId;
+use tracing::{debug, info};
+
+use super::status::Status;
+use super::sweep::Order;
+use crate::server::Server;
+
+/// Between two attempts to subscribe.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// Listens until the sweeper is gone.
+pub fn listen(
+    server: &Server,
+    settings: &Definitions,
+    orders: &Sender<Order>,
+    status: &Arc<Status>,
+) {
+    let mut is_told = false;
+    loop {
+        match subscribe(server, settings, orders, status) {
+            Ok(()) => return,
+            Err(problem) if is_told => debug!(problem, "no keyspace notifications"),
+            Err(problem) => {
+                is_told = true;
+                info!(
+                    problem,
+                    "no keyspace notifications; new ETags are found by looking"
+                );
+            }
+        }
+        std::thread::sleep(RETRY);
+    }
+}
+
+/// What keys of ETags look like in the names of channels.
+fn pattern(settings: &Definitions, database: i64) -> String {
+    let prefix = format!("{}{}", settings.key_prefix, settings.cache_version);
+    let mut escaped = String::new();
+    for character in prefix.chars() {
+        if matches!(character, '*' | '?' | '[' | ']' | '\\') {
+            escaped.push('\\');
+        }
+        escaped.push(character);
+    }
+    format!("__keyspace@{database}__:{escaped}:cache/teams/*:etag")
+}
+
+fn team(channel: &str) -> Option<TeamId> {
+    let (_, rest) = channel.rsplit_once(":cache/teams/")?;
+    let (team, _) = rest.split_once('/')?;
+    team.parse().ok().map(TeamId)
+}
+
+fn subscribe(
+    server: &Server,
+    settings: &Definitions,
+    orders: &Sender<Order>,
+    status: &Arc<Status>,
+) -> Result<(), String> {
+    let mut connection = server.connect().map_err(|error| error.to_string())?;
+    let failed = |error| server.command_problem(&error).to_string();
+    // A subscription waits for as long as it takes.
+    connection.set_read_timeout(None).map_err(failed)?;
+    let mut subscription = connection.as_pubsub();
+    subscription
+        .psubscribe(pattern(settings, server.database()))
+        .map_err(failed)?;
+    loop {
+        let message = subscription.get_message().map_err(failed)?;
+        if let Some(team) = team(message.get_channel_name()) {
+            status.update(|figures| figures.hints += 1);
+            if orders.send(Order::Hint(team)).is_err() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_name_teams() {
+        let settings = Definitions::default();
+        assert_eq!(
+            pattern(&settings, 3),
+            "__keyspace@3__:posthog:1:cache/teams/*:etag"
+        );
+        let channel =
+            "__keyspace@0__:posthog:1:cache/teams/42/feature_flags/flags_with_cohorts.json:etag";
+        assert_eq!(team(channel), Some(TeamId(42)));
+        for other in [
+            "",
+            "__keyspace@0__:posthog:1:cache/teams/x/a:etag",
+            "cache/teams/4",
+        ] {
+            assert_eq!(team(other), None);
+        }
+    }
+}

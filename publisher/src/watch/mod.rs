@@ -1,0 +1,101 @@
+//! `watch`: keeps the snapshot in Redis up to date with the database and with PostHog's ETags.
+//!
+//! | room | job |
+//! |---|---|
+//! | [`source`] | the database, as seen from here |
+//! | [`events`] | what the threads around the writer tell it |
+//! | [`sweep`], [`etag`], [`keyspace`] | the ETags of all teams |
+//! | [`writer`] | holds the lock, and starts over when something broke |
+//! | [`session`] | what happens while it holds the lock |
+//! | [`state`], [`difference`] | what is published, and what has to be |
+//! | [`restore`] | what an earlier publisher left |
+//! | [`append`], [`snapshot`] | the stream, and the pages |
+//! | [`freshness`] | up to when everything is known |
+//! | [`status`] | figures for metrics and health |
+//!
+//! One thread writes; all others tell it what they saw. So the stream has one author, and the order of events is the
+//! order in which they were seen.
+
+pub mod append;
+pub mod difference;
+pub mod etag;
+pub mod events;
+pub mod freshness;
+pub mod keyspace;
+mod lineage;
+pub mod restore;
+pub mod session;
+pub mod snapshot;
+pub mod source;
+pub mod state;
+pub mod status;
+pub mod sweep;
+pub mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{channel, sync_channel};
+use std::time::Duration;
+
+use flag_definitions_filter::config::Definitions;
+
+use crate::error::Error;
+use crate::server::Server;
+use source::Source;
+use status::Status;
+use sweep::{Places, Sweeper};
+use writer::Writer;
+
+/// What is watched, and how often.
+pub struct Settings {
+    /// The Redis that holds the snapshot.
+    pub redis: Arc<Server>,
+    /// The Redis that holds PostHog's payloads and the ends of quota periods; `None`: the same.
+    pub definitions_redis: Option<Arc<Server>>,
+    /// What the filter's own keys begin with.
+    pub prefix: String,
+    /// Where PostHog keeps payloads.
+    pub definitions: Definitions,
+    /// Between two full reads of the database.
+    pub diff_interval: Duration,
+    /// Between the beginnings of two checks of all ETags.
+    pub sweep_interval: Duration,
+    /// Between two snapshots when something changed.
+    pub snapshot_interval: Duration,
+    /// For how long changes stay in the stream.
+    pub retention: Duration,
+    /// Share of the records that one full read may remove without being doubted, in percent. 100: all.
+    pub max_removal_percent: u32,
+}
+
+/// Watches until `stop` is set.
+///
+/// # Errors
+/// When the system has no randomness. Everything else is tried again.
+pub fn watch(
+    settings: &Settings,
+    source: Arc<impl Source + 'static>,
+    stop: &Arc<AtomicBool>,
+    status: &Arc<Status>,
+) -> Result<(), Error> {
+    let (events, inbox) = sync_channel(events::WAITING);
+    let (orders, ordered) = channel();
+    let ask = events::start_source(source, Arc::clone(stop), events.clone());
+
+    let definitions = settings.definitions_redis.as_ref();
+    let places = Places {
+        definitions: Arc::clone(definitions.unwrap_or(&settings.redis)),
+        clock: definitions.map(|_| Arc::clone(&settings.redis)),
+        settings: settings.definitions.clone(),
+        prefix: settings.prefix.clone(),
+    };
+    let (listening, hints, seen) = (places.clone(), orders.clone(), Arc::clone(status));
+    std::thread::spawn(move || {
+        keyspace::listen(&listening.definitions, &listening.settings, &hints, &seen);
+    });
+    let sweeper = Sweeper::new(places, settings.sweep_interval, ordered, events);
+    std::thread::spawn(move || sweeper.run());
+
+    Writer::new(settings, stop, status, inbox, ask, orders)?.run();
+    Ok(())
+}

@@ -1,0 +1,450 @@
+//! What happens while this publisher holds the lock: events come in, changes go out.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
+
+use flag_definitions_filter::definitions::ETag;
+use flag_definitions_filter::directory::{Record, TeamId, etag_hash};
+use flag_definitions_filter::snapshot::StreamId;
+use flag_definitions_filter::snapshot::change::{self, Watermark, Written};
+use tracing::{error, info, warn};
+
+use super::append::{AT_ONCE, Appended, End};
+use super::difference::{Announced, Difference};
+use super::events::{Event, Swept};
+use super::restore::Restored;
+use super::snapshot::Job;
+use super::source::{Heard, Reading};
+use super::state::{Change, State};
+use super::sweep::Order;
+use super::writer::Writer;
+use crate::error::Error;
+use crate::store::Store;
+
+/// The lock is renewed this often when nothing is written.
+const RENEW: Duration = Duration::from_secs(1);
+
+/// Longest time without a look whether to stop.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Between two removals of old changes.
+const TRIM: Duration = Duration::from_secs(60);
+
+/// The first snapshot waits this long for the ETags. Without them it is published all the same.
+const ETAGS_WAIT: Duration = Duration::from_secs(30);
+
+/// Before the first new attempt after the database failed; doubled each time, at most the interval of full reads.
+const READ_RETRY: Duration = Duration::from_secs(1);
+
+/// Changes that become entries together.
+const CHANGES_AT_ONCE: usize = 4_096;
+
+const TOMBSTONE: &[u8] = &[0];
+
+/// A lineage that is being continued.
+#[derive(Clone, Debug)]
+pub struct Following {
+    /// Number of the lineage.
+    pub lineage: u64,
+    /// The current snapshot.
+    pub generation: u64,
+    /// As of when that is true.
+    pub stream_id: StreamId,
+    /// Number of its pages.
+    pub pages: usize,
+    /// When it was written, or found.
+    pub since: Instant,
+    /// Where the next change goes.
+    pub end: End,
+}
+
+impl Following {
+    /// What was found in Redis.
+    pub fn restored(restored: &Restored) -> Self {
+        Self {
+            lineage: restored.manifest.lineage,
+            generation: restored.manifest.generation,
+            stream_id: restored.manifest.stream_id,
+            pages: restored.manifest.pages.len(),
+            since: Instant::now(),
+            end: restored.end.clone(),
+        }
+    }
+}
+
+/// Whether entries went out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Written,
+    /// The lineage cannot be continued.
+    Broken,
+}
+
+/// One time of holding the lock.
+pub struct Session<'w, 'a> {
+    pub(super) writer: &'w mut Writer<'a>,
+    pub(super) store: Store<'a>,
+    pub(super) fence: u64,
+    pub(super) state: State,
+    /// `None`: nothing is published yet, the state is being collected.
+    pub(super) following: Option<Following>,
+    /// A snapshot being written.
+    pub(super) job: Option<Job>,
+    /// Whether something changed since the snapshot.
+    pub(super) is_changed: bool,
+    /// Whether a snapshot is needed at once.
+    pub(super) is_incomplete: bool,
+    announced: Announced,
+    /// Since when a full read is there, and the ETags are waited for.
+    collected: Option<Instant>,
+    watched_revision: Option<u64>,
+    renewed: Instant,
+    trimmed: Instant,
+    next_read: Instant,
+    read_backoff: Duration,
+}
+
+impl<'w, 'a> Session<'w, 'a> {
+    /// Starts with what is published, or with what is to be.
+    pub fn new(
+        writer: &'w mut Writer<'a>,
+        store: Store<'a>,
+        fence: u64,
+        state: State,
+        following: Option<Following>,
+    ) -> Self {
+        let now = Instant::now();
+        let is_changed = following
+            .as_ref()
+            .is_some_and(|following| following.end.previous != following.stream_id);
+        let mut session = Self {
+            writer,
+            store,
+            fence,
+            state,
+            following,
+            job: None,
+            is_changed,
+            is_incomplete: false,
+            announced: Announced::default(),
+            collected: None,
+            watched_revision: None,
+            renewed: now,
+            trimmed: now,
+            next_read: now,
+            read_backoff: READ_RETRY,
+        };
+        session.show();
+        session
+    }
+
+    /// Ends the session: what was published, and the connection.
+    pub fn into_parts(self) -> (Option<State>, Store<'a>) {
+        (self.following.is_some().then_some(self.state), self.store)
+    }
+
+    /// Runs until it is to stop.
+    ///
+    /// # Errors
+    /// When Redis fails, or another publisher holds the lock.
+    pub fn run(&mut self) -> Result<(), Error> {
+        loop {
+            self.watch_teams();
+            if self.writer.must_stop() {
+                return Ok(());
+            }
+            // Pages are written whenever nothing else is to be done.
+            let wait = if self.job.is_some() {
+                Duration::ZERO
+            } else {
+                TICK
+            };
+            match self.writer.inbox.recv_timeout(wait) {
+                Ok(event) => self.handle(event)?,
+                Err(RecvTimeoutError::Timeout) => self.advance_snapshot()?,
+                // Cannot be while this runs: the threads end after the writer.
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            }
+            self.keep_up()?;
+        }
+    }
+
+    /// What is due by the clock.
+    fn keep_up(&mut self) -> Result<(), Error> {
+        let now = Instant::now();
+        if now.duration_since(self.renewed) >= RENEW {
+            self.store.renew_lock()?;
+            self.renewed = now;
+        }
+        if now >= self.next_read && self.writer.asked.is_none() {
+            self.writer.asked = Some(now);
+            let _ = self.writer.ask.send(());
+        }
+        if self.following.is_none()
+            && self
+                .collected
+                .is_some_and(|since| since.elapsed() >= ETAGS_WAIT)
+        {
+            warn!("the ETags cannot be read; publishing without them");
+            self.begin_lineage()?;
+        }
+        if now.duration_since(self.trimmed) >= TRIM {
+            self.trimmed = now;
+            self.trim()?;
+        }
+        self.start_snapshot_if_due()
+    }
+
+    fn handle(&mut self, event: Event) -> Result<(), Error> {
+        match event {
+            Event::Heard(Heard::Announced(announcement)) => {
+                let changes = self.announced.take(announcement, &self.state);
+                self.publish(changes)
+            }
+            Event::Heard(heard) => {
+                self.writer.note_listening(&heard);
+                if self.writer.freshness.needs_read() {
+                    self.next_read = Instant::now();
+                }
+                Ok(())
+            }
+            Event::Read { began, result } => {
+                self.writer.asked = None;
+                match result {
+                    Ok(reading) => self.take_over(began, reading),
+                    Err(problem) => {
+                        self.writer
+                            .status
+                            .update(|figures| figures.errors.postgres += 1);
+                        warn!(problem, "the database cannot be read");
+                        self.next_read = Instant::now() + self.read_backoff;
+                        let longest = self.writer.settings.diff_interval.max(READ_RETRY);
+                        self.read_backoff = (self.read_backoff * 2).min(longest);
+                        Ok(())
+                    }
+                }
+            }
+            Event::ETags { epoch, etags } if epoch == self.writer.epoch => {
+                let changes = self.etag_changes(etags);
+                self.publish(changes)
+            }
+            Event::Swept(swept) if swept.epoch == self.writer.epoch => self.swept(swept),
+            Event::ETags { .. } | Event::Swept(_) => Ok(()),
+            Event::SweepFailed(problem) => {
+                let status = &self.writer.status;
+                status.update(|figures| figures.errors.definitions_redis += 1);
+                warn!(problem, "the ETags cannot be read; no watermark");
+                Ok(())
+            }
+        }
+    }
+
+    /// A full read of the database.
+    fn take_over(&mut self, began: Instant, reading: Reading) -> Result<(), Error> {
+        let skipped = reading.skipped;
+        let percent = self.writer.settings.max_removal_percent;
+        let Difference { changes, held_back } =
+            self.announced.difference(reading, &self.state, percent);
+        self.read_backoff = READ_RETRY;
+        self.next_read = began + self.writer.settings.diff_interval;
+        if held_back > 0 {
+            error!(
+                removals = held_back,
+                "the database lacks so many records that their removal is held back; \
+                 if it is right, start with a higher --max-removal-percent"
+            );
+        }
+        self.writer.status.update(|figures| {
+            figures.skipped = skipped;
+            figures.held_back = held_back as u64;
+            figures.last_read = Some(began);
+        });
+        if !changes.is_empty() {
+            info!(changes = changes.len(), "the database changed");
+        }
+        self.publish(changes)?;
+        self.writer.freshness.read(began);
+        if self.writer.freshness.needs_read() {
+            self.next_read = Instant::now();
+        }
+        self.collected.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
+    fn etag_changes(&self, etags: Vec<(TeamId, Option<ETag>)>) -> Vec<Change> {
+        let mut changes = BTreeMap::new();
+        for (team, etag) in etags {
+            if !self.state.has_team(team) {
+                continue;
+            }
+            let hash = etag_hash(team);
+            let record = etag.and_then(|etag| Record::ETag(etag).encode());
+            if self.state.get(&hash) != record.as_deref() {
+                changes.insert(hash, record.map(Vec::into_boxed_slice));
+            }
+        }
+        changes.into_iter().collect()
+    }
+
+    /// Everything changed before the sweep stands in the stream now.
+    fn swept(&mut self, swept: Swept) -> Result<(), Error> {
+        self.writer.status.update(|figures| {
+            figures.sweep = Some(swept.took);
+            figures.etags_known = swept.etags;
+        });
+        if self.following.is_none() {
+            // A sweep of the teams that are known by now, not of an older list.
+            if self.collected.is_some_and(|since| since <= swept.began) {
+                self.begin_lineage()?;
+            }
+            return Ok(());
+        }
+        let records_at = self.writer.freshness.records_at(swept.began, swept.at);
+        let watermark = Watermark {
+            etags_at: swept.at,
+            records_at,
+        };
+        if self.append(&[watermark.written()])? == Outcome::Broken {
+            return self.begin_lineage();
+        }
+        self.writer
+            .status
+            .update(|figures| figures.watermark = Some(swept.began));
+        self.show();
+        self.look_after_pages()
+    }
+
+    /// Publishes changes, in hash order, each hash once.
+    fn publish(&mut self, changes: Vec<Change>) -> Result<(), Error> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let revision = self.state.teams_revision();
+        let mut outcome = self.publish_as_they_are(changes)?;
+        if self.state.teams_revision() != revision {
+            // Teams that went take their ETags along.
+            let mut orphans = self.state.orphaned_etags();
+            orphans.sort_unstable();
+            let orphans = orphans.into_iter().map(|hash| (hash, None)).collect();
+            if outcome == Outcome::Broken {
+                self.apply(orphans);
+            } else {
+                outcome = self.publish_as_they_are(orphans)?;
+            }
+        }
+        self.show();
+        match outcome {
+            Outcome::Written => Ok(()),
+            Outcome::Broken => self.begin_lineage(),
+        }
+    }
+
+    fn publish_as_they_are(&mut self, changes: Vec<Change>) -> Result<Outcome, Error> {
+        let mut outcome = Outcome::Written;
+        let mut changes = changes.into_iter();
+        loop {
+            let some: Vec<Change> = changes.by_ref().take(CHANGES_AT_ONCE).collect();
+            if some.is_empty() {
+                return Ok(outcome);
+            }
+            if self.following.is_some() && outcome == Outcome::Written {
+                let records = some.iter();
+                let entries = change::split(
+                    records.map(|(hash, record)| (*hash, record.as_deref().unwrap_or(TOMBSTONE))),
+                );
+                outcome = self.append(&entries)?;
+            }
+            self.apply(some);
+        }
+    }
+
+    /// What went out becomes the published state.
+    fn apply(&mut self, changes: Vec<Change>) {
+        let (mut upserts, mut removals, mut etag_changes) = (0, 0, 0);
+        for (hash, record) in changes {
+            self.is_changed = true;
+            let is_removal = record.is_none();
+            let is_etag = self.state.is_etag(&hash, record.as_deref());
+            let counter = match (is_etag, is_removal) {
+                (true, _) => &mut etag_changes,
+                (false, true) => &mut removals,
+                (false, false) => &mut upserts,
+            };
+            *counter += 1;
+            let before = self.state.put((hash, record));
+            if let Some(job) = &mut self.job {
+                job.note(hash, before);
+            }
+        }
+        if self.following.is_some() {
+            self.writer.status.update(|figures| {
+                figures.upserts += upserts;
+                figures.removals += removals;
+                figures.etag_changes += etag_changes;
+            });
+        }
+    }
+
+    fn append(&mut self, entries: &[Written]) -> Result<Outcome, Error> {
+        let Some(following) = &mut self.following else {
+            return Ok(Outcome::Broken);
+        };
+        for entries in entries.chunks(AT_ONCE) {
+            loop {
+                match following.end.append(&mut self.store, entries)? {
+                    Appended::Written(_) => break,
+                    Appended::Holes => {
+                        warn!(
+                            "changes were removed from the stream; the snapshot is written again"
+                        );
+                        self.is_incomplete = true;
+                    }
+                    Appended::Broken(reason) => {
+                        warn!(reason, "a new lineage begins");
+                        return Ok(Outcome::Broken);
+                    }
+                }
+            }
+            self.renewed = Instant::now();
+        }
+        Ok(Outcome::Written)
+    }
+
+    /// Old changes go, but none that the current snapshot needs.
+    fn trim(&mut self) -> Result<(), Error> {
+        let Some(following) = &mut self.following else {
+            return Ok(());
+        };
+        let retention =
+            u64::try_from(self.writer.settings.retention.as_millis()).unwrap_or(u64::MAX);
+        let oldest = following.end.previous.minus_millis(retention);
+        following
+            .end
+            .trim(&mut self.store, oldest.min(following.stream_id))
+    }
+
+    /// Tells the sweeper whom to look at.
+    fn watch_teams(&mut self) {
+        let revision = self.state.teams_revision();
+        if self.watched_revision != Some(revision) {
+            self.watched_revision = Some(revision);
+            let epoch = self.writer.epoch;
+            let teams = self.state.teams().collect();
+            let _ = self.writer.orders.send(Order::Watch { epoch, teams });
+        }
+    }
+
+    pub(super) fn show(&mut self) {
+        let records = self.state.counts();
+        let following = self.following.as_ref();
+        self.writer.status.update(|figures| {
+            figures.records = records;
+            if let Some(following) = following {
+                figures.generation = following.generation;
+                figures.lineage = following.lineage;
+                figures.last_id = Some(following.end.previous);
+            }
+        });
+    }
+}

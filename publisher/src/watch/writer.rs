@@ -1,0 +1,234 @@
+//! The writer between its sessions: takes the lock, and starts over when something broke.
+//!
+//! A session ([`Session`]) lasts as long as Redis answers and the lock is ours. What it published is kept for the
+//! next one, in case Redis comes back empty.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+use tracing::{error, info, warn};
+
+use super::Settings;
+use super::events::Event;
+use super::freshness::Freshness;
+use super::restore::{self, Found};
+use super::session::{Following, Session};
+use super::source::Heard;
+use super::state::State;
+use super::status::Status;
+use super::sweep::Order;
+use crate::error::Error;
+use crate::lock::{Taken, Token};
+use crate::store::{Current, Store};
+
+/// Between two attempts to take a lock that another publisher holds.
+const LOCK_RETRY: Duration = Duration::from_millis(250);
+
+/// Before the first attempt after Redis failed, and at most.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+
+/// What all sessions share.
+pub struct Writer<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) stop: &'a AtomicBool,
+    pub(super) status: &'a Arc<Status>,
+    pub(super) inbox: Receiver<Event>,
+    /// Asks for a full read.
+    pub(super) ask: Sender<()>,
+    /// Tells the sweeper whom to look at.
+    pub(super) orders: Sender<Order>,
+    pub(super) freshness: Freshness,
+    /// When a full read was asked for that has not come yet.
+    pub(super) asked: Option<Instant>,
+    /// What new generations and ids must lie above, whatever Redis still knows.
+    pub(super) floor: Current,
+    /// Number of the session, for the sweeper.
+    pub(super) epoch: u64,
+    token: Token,
+    fence: u64,
+    /// What the last session had published when Redis failed.
+    memory: Option<State>,
+    is_waiting: bool,
+}
+
+impl<'a> Writer<'a> {
+    /// One that has not begun.
+    ///
+    /// # Errors
+    /// When the system has no randomness.
+    pub fn new(
+        settings: &'a Settings,
+        stop: &'a AtomicBool,
+        status: &'a Arc<Status>,
+        inbox: Receiver<Event>,
+        ask: Sender<()>,
+        orders: Sender<Order>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            settings,
+            stop,
+            status,
+            inbox,
+            ask,
+            orders,
+            freshness: Freshness::new(settings.diff_interval),
+            asked: None,
+            floor: Current::default(),
+            epoch: 0,
+            token: Token::random()?,
+            fence: 0,
+            memory: None,
+            is_waiting: false,
+        })
+    }
+
+    /// Runs until it is to stop.
+    pub fn run(mut self) {
+        let mut backoff = BACKOFF.0;
+        while !self.must_stop() {
+            let started = Instant::now();
+            let result = self.attempt();
+            let was_active = self.status.figures().active;
+            self.status.update(|figures| figures.active = false);
+            let _ = self.orders.send(Order::Rest);
+            let problem = match result {
+                Ok(()) => continue,
+                Err(problem) => problem,
+            };
+            if matches!(problem, Error::LockLost) {
+                warn!("another publisher took over; waiting for it to end");
+                // What it publishes is not what we had.
+                self.memory = None;
+                continue;
+            }
+            self.status.update(|figures| figures.errors.redis += 1);
+            error!(%problem, "Redis failed; trying again");
+            if was_active && started.elapsed() > BACKOFF.1 {
+                backoff = BACKOFF.0;
+            }
+            self.idle(backoff);
+            backoff = (backoff * 2).min(BACKOFF.1);
+        }
+    }
+
+    pub(super) fn must_stop(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// One session, from the lock to its end. Without an error it ended because it was to stop.
+    fn attempt(&mut self) -> Result<(), Error> {
+        let settings = self.settings;
+        let mut store = Store::connect(&settings.redis, &settings.prefix, &self.token)?;
+        let fence = loop {
+            if self.must_stop() {
+                return Ok(());
+            }
+            match store.take_lock(self.fence)? {
+                Taken::Fence(fence) => break fence,
+                Taken::Held => {
+                    if !std::mem::replace(&mut self.is_waiting, true) {
+                        info!("another publisher holds the lock; waiting for it to end");
+                    }
+                    self.memory = None;
+                    self.idle(LOCK_RETRY);
+                }
+            }
+        };
+        self.is_waiting = false;
+        self.fence = fence;
+        self.epoch += 1;
+        self.freshness.forget_read();
+        self.status.update(|figures| figures.active = true);
+        info!(fence, "holding the lock");
+
+        let mut session = match restore::find(&mut store, fence)? {
+            Found::Lineage(restored) => {
+                info!(
+                    generation = restored.manifest.generation,
+                    lineage = restored.manifest.lineage,
+                    last_id = %restored.end.previous,
+                    "continuing what was published before"
+                );
+                self.memory = None;
+                let following = Following::restored(&restored);
+                Session::new(self, store, fence, restored.state, Some(following))
+            }
+            Found::Nothing { reason, above } => {
+                info!(reason, "a new lineage begins");
+                self.raise_floor(above);
+                let memory = self.memory.take();
+                let is_remembered = memory.is_some();
+                let mut session =
+                    Session::new(self, store, fence, memory.unwrap_or_default(), None);
+                if is_remembered {
+                    session.begin_lineage()?;
+                }
+                session
+            }
+        };
+        let result = session.run();
+        let is_stopped = result.is_ok();
+        let (state, mut store) = session.into_parts();
+        self.memory = state;
+        if is_stopped && store.release_lock().is_ok() {
+            info!("released the lock");
+        }
+        result
+    }
+
+    pub(super) fn raise_floor(&mut self, above: Current) {
+        self.floor.generation = self.floor.generation.max(above.generation);
+        self.floor.stream_id = self.floor.stream_id.max(above.stream_id);
+    }
+
+    /// Waits without the lock. What is said meanwhile counts for nothing but whether the database announces changes:
+    /// with the lock all of it is read again.
+    fn idle(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        while !self.must_stop() {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.inbox.recv_timeout(left.min(LOCK_RETRY)) {
+                Ok(Event::Heard(heard)) => {
+                    self.note_listening(&heard);
+                }
+                Ok(Event::Read { .. }) => self.asked = None,
+                Ok(_) => (),
+                Err(RecvTimeoutError::Timeout) if left.is_zero() => return,
+                Err(RecvTimeoutError::Timeout) => (),
+                Err(RecvTimeoutError::Disconnected) => {
+                    std::thread::sleep(left);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Remembers whether changes are announced.
+    pub(super) fn note_listening(&mut self, heard: &Heard<String>) {
+        let is_listening = match heard {
+            Heard::Listening => {
+                self.freshness.listening(Instant::now());
+                info!("the database announces its changes");
+                true
+            }
+            Heard::NotListening(problem) => {
+                self.freshness.not_listening();
+                self.status.update(|figures| figures.errors.postgres += 1);
+                warn!(
+                    problem,
+                    "the database does not announce its changes at present"
+                );
+                false
+            }
+            Heard::Overflow => {
+                self.freshness.overflowed(Instant::now());
+                return;
+            }
+            Heard::Announced(_) => return,
+        };
+        self.status
+            .update(|figures| figures.listening = is_listening);
+    }
+}
