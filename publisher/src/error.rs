@@ -45,6 +45,8 @@ pub enum Error {
     },
     /// The system has no randomness.
     Random(getrandom::Error),
+    /// Signals cannot be handled.
+    Signals(io::Error),
     /// Redis has a manifest that this one would roll back.
     Overtaken {
         /// The generation that was not published.
@@ -90,6 +92,7 @@ impl Error {
             | Self::LockLost
             | Self::PageLost { .. }
             | Self::Random(_)
+            | Self::Signals(_)
             | Self::Overtaken { .. }
             | Self::Uncertain { .. }
             | Self::Encode(_)
@@ -129,6 +132,7 @@ impl fmt::Display for Error {
                  evicts no keys without expiry (maxmemory-policy noeviction or volatile-*)"
             ),
             Self::Random(error) => write!(f, "the system has no randomness: {error}"),
+            Self::Signals(error) => write!(f, "signals cannot be handled: {error}"),
             Self::Connect(problem) => write!(f, "{problem}"),
             Self::Redis { doing, problem } => {
                 write!(f, "{doing}: {problem}")

@@ -16,8 +16,8 @@
 pub mod cli;
 pub mod error;
 pub mod hash;
-pub mod postgres;
 pub mod lock;
+pub mod postgres;
 pub mod progress;
 pub mod publish;
 pub mod server;
@@ -37,10 +37,11 @@ pub fn main() -> ExitCode {
         Err(shown) => return shown,
     };
     let result = match cli.subcommand {
-        Subcommand::Publish(options) => publish::run(&options),
-        Subcommand::Hash => hash::run(),
+        Subcommand::Publish(options) => publish::run(&options).map(Some),
+        Subcommand::Watch(options) => watch::run(&options).map(|()| None),
+        Subcommand::Hash => hash::run().map(Some),
     };
-    match result.and_then(|line| print(&line)) {
+    match result.and_then(|line| line.as_deref().map_or(Ok(()), print)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             progress::say(&format!("error: {error}"));

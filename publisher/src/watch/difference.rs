@@ -121,7 +121,9 @@ fn is_suspicious(removals: usize, records: usize, max_percent: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::postgres::Skipped;
     use flag_definitions_filter::directory::{Record, TeamId};
+    use flag_definitions_filter::snapshot::manifest::RecordCounts;
 
     fn hash(n: u32) -> Sha256Hash {
         Sha256Hash::of(&n.to_le_bytes())
@@ -146,8 +148,10 @@ mod tests {
     fn reading(records: Records, position: u64) -> Reading {
         Reading {
             records,
+            counts: RecordCounts::default(),
+            skipped: Skipped::default(),
             position: Lsn(position),
-            ..Reading::default()
+            team_ids: Vec::new(),
         }
     }
 

@@ -21,7 +21,7 @@ const TELL_EVERY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub enum Event {
     /// The database said something by itself.
-    Heard(Heard<String>),
+    Heard(Heard),
     /// A full read of the database ended.
     Read {
         /// When it began.
@@ -68,12 +68,6 @@ pub fn start_source(
     std::thread::spawn(move || read_when_asked(&*reading, &asked, &to_writer));
     std::thread::spawn(move || {
         source.listen(&stop, &mut |heard| {
-            let heard = match heard {
-                Heard::Listening => Heard::Listening,
-                Heard::NotListening(problem) => Heard::NotListening(problem.to_string()),
-                Heard::Announced(announcement) => Heard::Announced(announcement),
-                Heard::Overflow => Heard::Overflow,
-            };
             // Without a writer the program is about to end.
             if events.send(Event::Heard(heard)).is_err() {
                 stop.store(true, Ordering::Relaxed);
@@ -93,7 +87,6 @@ fn read_when_asked(source: &impl Source, asked: &Receiver<()>, events: &SyncSend
                 info!(rows, "reading the database");
             }
         });
-        let result = result.map_err(|problem| problem.to_string());
         if events.send(Event::Read { began, result }).is_err() {
             break;
         }

@@ -39,7 +39,12 @@ use std::time::Duration;
 
 use flag_definitions_filter::config::Definitions;
 
+use signal_hook::consts::{SIGINT, SIGTERM};
+use tracing::info;
+
+use crate::cli::Watch;
 use crate::error::Error;
+use crate::postgres::Database;
 use crate::server::Server;
 use source::Source;
 use status::Status;
@@ -66,6 +71,58 @@ pub struct Settings {
     pub retention: Duration,
     /// Share of the records that one full read may remove without being doubted, in percent. 100: all.
     pub max_removal_percent: u32,
+}
+
+/// Watches until a signal ends it.
+///
+/// # Errors
+/// When an option is refused, or the system has no randomness or signals.
+pub fn run(options: &Watch) -> Result<(), Error> {
+    let redis = Server::parse(&options.redis_url).map_err(Error::Url)?;
+    let definitions_redis = options.definitions_redis_url.as_deref().map(Server::parse);
+    let definitions_redis = definitions_redis
+        .transpose()
+        .map_err(|problem| Error::Option("--definitions-redis-url", problem.to_string()))?;
+    let listen_url = options.listen_url.as_deref();
+    let database = Database::parse(&options.postgres_url, listen_url, None).map_err(|error| {
+        let option = if error.listen {
+            "--listen-url"
+        } else {
+            "--postgres-url"
+        };
+        Error::Option(option, error.problem.to_string())
+    })?;
+    let settings = Settings {
+        redis: Arc::new(redis),
+        definitions_redis: definitions_redis.map(Arc::new),
+        prefix: options.prefix.clone(),
+        definitions: Definitions {
+            key_prefix: options.key_prefix.clone(),
+            cache_version: options.cache_version.clone(),
+            ..Definitions::default()
+        },
+        diff_interval: options.diff_interval,
+        sweep_interval: options.sweep_interval,
+        snapshot_interval: options.snapshot_interval,
+        retention: options.retention,
+        max_removal_percent: options.max_removal_percent,
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(Error::Signals)?;
+    }
+    info!(
+        postgres = database.address(),
+        redis = %settings.redis.address(),
+        prefix = settings.prefix,
+        "watching"
+    );
+    watch(
+        &settings,
+        Arc::new(database),
+        &stop,
+        &Arc::new(Status::default()),
+    )
 }
 
 /// Watches until `stop` is set.

@@ -206,7 +206,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Remembers whether changes are announced.
-    pub(super) fn note_listening(&mut self, heard: &Heard<String>) {
+    pub(super) fn note_listening(&mut self, heard: &Heard) {
         let is_listening = match heard {
             Heard::Listening => {
                 self.freshness.listening(Instant::now());
