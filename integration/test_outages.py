@@ -96,7 +96,9 @@ def test_a_slow_redis_does_not_hold_up_other_paths() -> None:
 
 def test_more_needs_than_callouts_are_answered_and_nothing_traps() -> None:
     """Each team needs a callout of its own: the circuit breaker opens."""
-    with Stack(Settings.on_free_ports(concurrency=1)) as stack:
+    # A slow client, too, has them all under way at once.
+    config = {"redis": {"default": {"timeout": "3s"}}}
+    with Stack(Settings.on_free_ports(concurrency=1, config=config)) as stack:
         teams = [team(n, f"phc_{n}", f"phs_{n}") for n in range(1, 501)]
         publish(stack, document(*teams))
         stack.pause("redis")

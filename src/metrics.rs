@@ -9,7 +9,7 @@ use crate::directory::TeamId;
 use crate::limits::{self, Budget};
 use crate::redis::Failure;
 use crate::reply::{Answer, Why};
-use crate::snapshot::loader::Event;
+use crate::snapshot::event::Event;
 use crate::usage;
 
 pub use crate::directory::access::Method as AuthMethod;

@@ -203,6 +203,11 @@ impl Keys {
         format!("{}attempt", self.scope)
     }
 
+    /// Which change the loader was about to apply.
+    pub fn change_attempt(&self) -> String {
+        format!("{}change_attempt", self.scope)
+    }
+
     /// Number of directory buckets, and of ETag slots.
     pub fn buckets(&self) -> u32 {
         self.buckets

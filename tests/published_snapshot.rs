@@ -96,8 +96,17 @@ fn load(
         *now += 10;
         let at = Monotonic::from_millis(*now);
         if let Some(Command(words)) = loader.tick(store, at, false, &mut events) {
-            let reply = words.get(1).and_then(|key| redis.get(key));
-            let reply = reply.map_or(Reply::Nil, |value| Reply::Bytes(value.into()));
+            let value = |word: usize| words.get(word).and_then(|key| redis.get(key));
+            let reply = match words.first().map(Vec::as_slice) {
+                // What the script of the poll answers.
+                Some(b"EVAL_RO") => {
+                    let manifest = value(3).map_or(&b""[..], Vec::as_slice);
+                    let digest = Sha256Hash::of(manifest).to_hex();
+                    let parts = [b"poll", &b"1"[..], b"0", digest.as_bytes(), manifest, b""];
+                    Reply::Array(parts.iter().map(|part| part.to_vec().into()).collect())
+                }
+                _ => value(1).map_or(Reply::Nil, |value| Reply::Bytes(value.into())),
+            };
             loader.reply(store, Ok(reply), &mut events);
         }
     }
@@ -139,6 +148,7 @@ proptest! {
                     keys: &keys,
                     store: &store,
                     freshness: Freshness::Current,
+                    confirmation: None,
                     now: Monotonic::from_millis(now),
                     limiter: &mut Limiter::default(),
                     quota: &QuotaSet::default(),

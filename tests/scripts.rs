@@ -8,8 +8,8 @@
 )]
 #![cfg(not(target_arch = "wasm32"))]
 
-use std::net::TcpListener;
-use std::process::{Child, Stdio};
+mod real_redis;
+
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -21,10 +21,10 @@ use flag_definitions_filter::definitions::pair::{Stored, etag_key, payload_key};
 use flag_definitions_filter::directory::{Sha256Hash, TeamId};
 use flag_definitions_filter::limits::quota::reader::{Event, QuotaReader, Target};
 use flag_definitions_filter::limits::quota::{QuotaCopy, QuotaEnd};
-use flag_definitions_filter::redis::{Command, Failure, Reply, Tag};
+use flag_definitions_filter::redis::{Command, Failure, Reply};
 use flag_definitions_filter::shared::MemoryStore;
 use flag_definitions_filter::time::Monotonic;
-use redis::{Connection, Value};
+use real_redis::Redis;
 
 const PREFIX: &str = "flag_definitions:";
 const LIST: &str = "@posthog/quota-limits/feature_flag_requests";
@@ -33,110 +33,7 @@ const TOKEN: &str = "phc_seven";
 const X: &str = "ccbb299897f0a689";
 const Y: &str = "f3268f0150b30bf3";
 
-/// A real `redis-server`, killed on drop.
-struct Redis {
-    process: Child,
-    connection: Connection,
-    _directory: tempfile::TempDir,
-}
-
 impl Redis {
-    fn start() -> Self {
-        // Another process may take the port between asking for a free one and using it.
-        (0..5)
-            .find_map(|_| Self::try_start())
-            .expect("redis-server did not start on five free ports")
-    }
-
-    fn try_start() -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
-        let mut process = std::process::Command::new("redis-server")
-            .current_dir(directory.path())
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-            .args(["--save", "", "--appendonly", "no"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|error| {
-                panic!("these tests need redis-server (apt-get install redis-server): {error}")
-            });
-        let client = redis::Client::open(("127.0.0.1", port)).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while Instant::now() < deadline && process.try_wait().unwrap().is_none() {
-            if let Ok(mut connection) = client.get_connection() {
-                let info: String = redis::cmd("INFO").query(&mut connection).unwrap();
-                // Not a stranger on the same port.
-                if info.contains(&format!("process_id:{}\r", process.id())) {
-                    return Some(Self {
-                        process,
-                        connection,
-                        _directory: directory,
-                    });
-                }
-            }
-            sleep(Duration::from_millis(20));
-        }
-        let _ = process.kill();
-        let _ = process.wait();
-        None
-    }
-
-    /// As the filter sends it: with a tag that comes back.
-    fn send(&mut self, command: &Command) -> Result<Vec<Vec<u8>>, String> {
-        let tag = Tag::new(7);
-        let Command(parts) = tag.put_on(command).unwrap();
-        let name = String::from_utf8(parts[0].clone()).unwrap();
-        let reply = redis::cmd(&name)
-            .arg(&parts[1..])
-            .query::<Value>(&mut self.connection);
-        let Value::Array(parts) = reply.map_err(|error| error.to_string())? else {
-            panic!("not an array");
-        };
-        let text = |part| match part {
-            Value::BulkString(bytes) => bytes,
-            other => panic!("not a string, webdis would leave it out: {other:?}"),
-        };
-        let strings: Vec<Vec<u8>> = parts.into_iter().map(text).collect();
-        let reply = Reply::array(strings.iter().map(Vec::as_slice));
-        let own = tag.take_off(reply).unwrap();
-        Ok(own
-            .strings()
-            .unwrap()
-            .into_iter()
-            .map(<[u8]>::to_vec)
-            .collect())
-    }
-
-    fn set(&mut self, key: &str, value: &[u8]) {
-        redis::cmd("SET")
-            .arg(key)
-            .arg(value)
-            .exec(&mut self.connection)
-            .unwrap();
-    }
-
-    fn get(&mut self, key: &str) -> Option<String> {
-        redis::cmd("GET")
-            .arg(key)
-            .query(&mut self.connection)
-            .unwrap()
-    }
-
-    /// Redis' clock in milliseconds.
-    fn now(&mut self) -> u64 {
-        let (seconds, micros): (u64, u64) = redis::cmd("TIME").query(&mut self.connection).unwrap();
-        seconds * 1_000 + micros / 1_000
-    }
-
-    fn wait_until(&mut self, millis: u64) {
-        while self.now() < millis {
-            sleep(Duration::from_millis(5));
-        }
-    }
-
     fn put_payload(&mut self, etag: &[u8]) {
         self.set(&payload_key(&Definitions::default(), TEAM), b"{}");
         self.set(&etag_key(&Definitions::default(), TEAM), etag);
@@ -184,13 +81,6 @@ impl Redis {
         let mut parts = latch.split(':');
         let end = parts.next().unwrap().parse().unwrap();
         Some((end, parts.nth(1).unwrap().to_owned()))
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

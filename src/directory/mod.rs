@@ -14,6 +14,7 @@ pub(crate) use record::Reader;
 pub use record::{CorruptRecord, OrganizationId, PersonalKey, Record, Team, TeamId, etag_hash};
 
 use crate::shared::{Keys, Store, StoreError};
+use crate::snapshot::StreamId;
 use bucket::Bucket;
 
 /// Finds a record in shared data: one read and a binary search.
@@ -25,11 +26,24 @@ pub fn find(
     keys: &Keys,
     hash: &Sha256Hash,
 ) -> Result<Option<Record>, LookupError> {
+    find_as_of(store, keys, hash, StreamId::default())
+}
+
+/// The same, for a record that is true as of `since` or later.
+///
+/// # Errors
+/// As [`find`].
+pub fn find_as_of(
+    store: &impl Store,
+    keys: &Keys,
+    hash: &Sha256Hash,
+    since: StreamId,
+) -> Result<Option<Record>, LookupError> {
     let bytes = store.read(&keys.bucket(keys.bucket_of(hash)))?.value;
-    let Some(entry) = Bucket::parse(&bytes)?.find(hash)? else {
-        return Ok(None);
-    };
-    Ok(Some(Record::decode(entry.record)?))
+    match Bucket::parse(&bytes)?.find(hash)? {
+        Some(entry) if entry.id >= since => Ok(Some(Record::decode(entry.record)?)),
+        _ => Ok(None),
+    }
 }
 
 /// A look-up that came to no answer.

@@ -55,13 +55,16 @@ fn describe(plugin: &Plugin, status: &Status, now: Monotonic) -> Health {
     let millis = |age: std::time::Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
     let applying = status.applying.as_ref();
     let loading = applying.is_some_and(|next| next.complete)
-        || Attempt::is_in_progress(&plugin.store, &plugin.keys).unwrap_or(false);
+        || Attempt::is_in_progress(&plugin.store, &plugin.keys.attempt()).unwrap_or(false);
     Health {
         generation: live.map(|live| live.generation),
         stream_id: live.map(|live| live.stream_id.to_string()),
         snapshot_age_ms: live.map(|live| millis(live.age(now))),
-        // No publisher writes watermarks yet.
-        watermark_age_ms: None,
+        watermark_age_ms: status
+            .follow
+            .as_ref()
+            .and_then(|follow| follow.watermark_age(now))
+            .map(millis),
         records: live.map(|live| live.records).unwrap_or_default(),
         loader: LoaderHealth {
             state: match (&status.bad, applying) {

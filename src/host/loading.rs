@@ -7,7 +7,8 @@ use super::recorder::Recorder;
 use super::store::SharedData;
 use crate::config::Settings;
 use crate::metrics::{Metric, Purpose};
-use crate::snapshot::loader::{Event, Loader};
+use crate::snapshot::event::Event;
+use crate::snapshot::loader::Loader;
 use crate::time::Monotonic;
 
 /// Largest reply to the loader: a manifest of the most pages that one may have is about 5 MB.
@@ -33,6 +34,11 @@ impl Loading {
     /// Whether there is work that should not wait.
     pub fn is_busy(&self) -> bool {
         self.loader.is_busy()
+    }
+
+    /// How long until Redis is to be asked again; `None` when this VM does not ask.
+    pub fn due_in(&self, now: Monotonic) -> Option<std::time::Duration> {
+        self.loader.due_in(now)
     }
 
     /// Whether this is the reply that the loader waits for.
@@ -98,7 +104,7 @@ impl Loading {
     fn report(&mut self, events: &[Event], recorder: &mut Recorder) -> bool {
         for event in events {
             recorder.count(Metric::Loader(*event));
-            if *event == Event::Loaded {
+            if matches!(event, Event::Loaded | Event::Adopted) {
                 self.last_problem = None;
             } else if event.is_problem() && self.last_problem != Some(*event) {
                 // Once per problem, not once per second.

@@ -47,6 +47,9 @@ const ABSENT_TEAMS: usize = 4_096;
 /// How long what is known of the snapshot may be old before a tick reads it again.
 const STATUS_AGE: Duration = Duration::from_millis(200);
 
+/// How often shared data is asked for a watermark that did not come.
+const CONFIRMATION_RETRY: Duration = Duration::from_millis(50);
+
 /// How often Envoy's counters are brought up to date.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -179,11 +182,24 @@ impl Plugin {
     /// is, shared data is asked again.
     fn freshness(&mut self, now: Monotonic) -> Freshness {
         let known = self.status.freshness(now, &self.settings.snapshot);
-        if known == Freshness::Current {
+        let reread_at = self.status_read_at.unwrap_or_default();
+        // Without a publisher no look brings a watermark: not each request shall look.
+        let confirmed = self.is_confirmed(now) || now.since(reread_at) < CONFIRMATION_RETRY;
+        if known == Freshness::Current && confirmed {
             return known;
         }
         self.read_status(now);
         self.status.freshness(now, &self.settings.snapshot)
+    }
+
+    /// Whether the published ETags, if any, are known to be current.
+    fn is_confirmed(&self, now: Monotonic) -> bool {
+        let max_age = self.settings.snapshot.etag_max_age;
+        self.status.follow.is_none()
+            || self
+                .status
+                .confirmation()
+                .is_some_and(|confirmation| now.since(confirmation.at) < max_age)
     }
 
     fn read_status(&mut self, now: Monotonic) {
@@ -224,9 +240,11 @@ impl Plugin {
             START_TICK
         } else {
             let usage = self.settings.usage.flush_interval;
-            SLOW_TICK
+            let slow = SLOW_TICK
                 .min(self.settings.snapshot.poll_interval)
-                .min(usage)
+                .min(usage);
+            let poll = self.loading.due_in(now).unwrap_or(slow);
+            slow.min(poll.max(FAST_TICK))
         });
         self.answer_due(Turn::Oldest);
         let _ = abi::set_effective_context(self.id);
@@ -276,7 +294,10 @@ impl Plugin {
         let since_start = now.since(*self.started_at.get_or_insert(now));
         let live = self.status.live.as_ref();
         let age = live.map_or(since_start, |live| live.age(now));
-        self.recorder.flush(age.as_secs(), since_start.as_secs());
+        let watermark = self.status.follow.as_ref();
+        let watermark = watermark.and_then(|follow| follow.watermark_age(now));
+        let watermark = watermark.unwrap_or(since_start);
+        self.recorder.flush(age.as_secs(), watermark.as_secs());
     }
 
     fn set_tick(&mut self, period: Duration) {

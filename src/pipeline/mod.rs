@@ -10,9 +10,9 @@
 mod authentication;
 
 use crate::config::{HeadRequests, Settings, Upstream};
-use crate::definitions::confirmed::{self, Confirmed};
-use crate::definitions::{Absent, Need, Object, Outcome};
-use crate::directory::{Sha256Hash, TeamId};
+use crate::definitions::confirmed;
+use crate::definitions::{Absent, ETag, Need, Object, Outcome};
+use crate::directory::{self, LookupError, Record, Sha256Hash, TeamId};
 use crate::identity::{self, Found, Misses};
 use crate::limits::quota::QuotaSet;
 use crate::limits::{Budget, Limiter, Mode, RetryAfter};
@@ -21,7 +21,8 @@ use crate::recent::Recent;
 use crate::redis::Failure;
 use crate::reply::{Answer, Reply, Why};
 use crate::request::{Method, Request};
-use crate::shared::{Keys, Store};
+use crate::shared::{Keys, Store, StoreError};
+use crate::snapshot::follow::Confirmation;
 use crate::snapshot::status::Freshness;
 use crate::time::Monotonic;
 
@@ -87,6 +88,8 @@ pub struct Context<'a, S> {
     pub store: &'a S,
     /// What the snapshot may be used for.
     pub freshness: Freshness,
+    /// As of when the published ETags are known to be current, where a publisher watches them.
+    pub confirmation: Option<Confirmation>,
     /// The time.
     pub now: Monotonic,
     /// This worker's share of the rate limits.
@@ -110,7 +113,7 @@ pub fn start<'a, S: Store>(
     match decide(request, context, observed) {
         Decision::Answer(answer) => reply(request, Reply::fixed(answer)),
         Decision::Limited(retry_after) => limited(request, Answer::RateLimited, retry_after),
-        Decision::NotModified(confirmed) => reply(request, Reply::not_modified(&confirmed.etag)),
+        Decision::NotModified(etag) => reply(request, Reply::not_modified(&etag)),
         Decision::Undecided(why) => undecided(request, context.settings, why),
         Decision::Absent(absent) => without_payload(request, context.settings, absent, observed),
         Decision::Fetch(fetch) => Step::Fetch(fetch),
@@ -232,7 +235,7 @@ fn limited(request: &Request, answer: Answer, retry_after: RetryAfter) -> Step<'
 enum Decision {
     Answer(Answer),
     Limited(RetryAfter),
-    NotModified(Confirmed),
+    NotModified(ETag),
     Undecided(Why),
     Absent(Absent),
     Fetch(Fetch),
@@ -306,17 +309,13 @@ fn revalidate<S: Store>(
 ) -> Decision {
     let mut held = None;
     if request.if_none_match.is_present() {
-        let known = match confirmed::read(context.store, context.keys, team) {
-            Ok(known) => known,
+        match current_etag(request, team, context) {
+            Ok(Some(etag)) => {
+                observed.etag = Some(ETagResult::Hit);
+                return Decision::NotModified(etag);
+            }
+            Ok(None) => {}
             Err(_) => return Decision::Undecided(Why::SharedData),
-        };
-        // A callout that asked for the ETag confirms it for a while.
-        if let Some(confirmed) = known
-            && confirmed.is_current(context.now, context.settings.snapshot.etag_max_age)
-            && request.if_none_match.matches(&confirmed.etag)
-        {
-            observed.etag = Some(ETagResult::Hit);
-            return Decision::NotModified(confirmed);
         }
         held = request.if_none_match.candidate();
     }
@@ -324,6 +323,48 @@ fn revalidate<S: Store>(
     match context.absent.get(&team, context.now) {
         Some(absent) => Decision::Absent(*absent),
         None => Decision::Fetch(Fetch::Definitions(Need { team, held })),
+    }
+}
+
+/// The ETag that the client holds, if it is known to be current. A watermark confirms what was published; a
+/// callout confirms what it brought, for a while. Of the two the one that is as of later counts.
+fn current_etag<S: Store>(
+    request: &Request,
+    team: TeamId,
+    context: &Context<'_, S>,
+) -> Result<Option<ETag>, StoreError> {
+    let max_age = context.settings.snapshot.etag_max_age;
+    let watched = context
+        .confirmation
+        .filter(|confirmation| context.now.since(confirmation.at) < max_age);
+    let mut published = None;
+    if let Some(confirmation) = watched {
+        published = published_etag(team, confirmation, context)?;
+        if let Some(etag) = &published
+            && request.if_none_match.matches(etag)
+        {
+            return Ok(published);
+        }
+    }
+    let Some(asked) = confirmed::read(context.store, context.keys, team)? else {
+        return Ok(None);
+    };
+    let outdated = published.is_some() && watched.is_some_and(|watched| asked.at < watched.at);
+    let current = asked.is_current(context.now, max_age) && !outdated;
+    Ok((current && request.if_none_match.matches(&asked.etag)).then_some(asked.etag))
+}
+
+fn published_etag<S: Store>(
+    team: TeamId,
+    confirmation: Confirmation,
+    context: &Context<'_, S>,
+) -> Result<Option<ETag>, StoreError> {
+    let hash = directory::etag_hash(team);
+    match directory::find_as_of(context.store, context.keys, &hash, confirmation.since) {
+        Ok(Some(Record::ETag(etag))) => Ok(Some(etag)),
+        // Then a callout tells.
+        Ok(_) | Err(LookupError::Corrupt(_)) => Ok(None),
+        Err(LookupError::Store(error)) => Err(error),
     }
 }
 

@@ -2,6 +2,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use super::*;
+use crate::definitions::confirmed::Confirmed;
 use crate::definitions::encoding::{DecodeError, Malformed};
 use crate::definitions::{ETag, Full};
 use crate::directory::bucket::{self, Entry};
@@ -22,6 +23,7 @@ struct World {
     keys: Keys,
     store: MemoryStore,
     freshness: Freshness,
+    confirmation: Option<Confirmation>,
     limiter: RefCell<Limiter>,
     quota: QuotaSet,
     absent: Recent<TeamId, Absent>,
@@ -35,6 +37,7 @@ fn world(config: &str) -> World {
     let world = World {
         store: MemoryStore::default(),
         freshness: Freshness::Current,
+        confirmation: None,
         limiter: RefCell::default(),
         quota: QuotaSet::default(),
         absent: Recent::new(16, Duration::from_secs(1)),
@@ -73,20 +76,29 @@ fn world(config: &str) -> World {
 
 impl World {
     fn put(&self, token: &str, record: &Record) {
-        let hash = Sha256Hash::of(token.as_bytes());
+        self.put_as_of(Sha256Hash::of(token.as_bytes()), 1, record);
+    }
+
+    fn put_as_of(&self, hash: Sha256Hash, millis: u64, record: &Record) {
         let key = self.keys.bucket(self.keys.bucket_of(&hash));
         let current = self.store.read(&key).unwrap();
         let record = record.encode().unwrap();
         let entry = Entry {
             hash,
             id: StreamId {
-                millis: 1,
+                millis,
                 sequence: 0,
             },
             record: &record,
         };
         let next = bucket::merge(&current.value, &[entry]).unwrap();
         assert!(self.store.replace(&key, &next, current.cas).unwrap());
+    }
+
+    /// The publisher says at a time of the stream that this is the ETag.
+    fn publish(&self, tag: &str, millis: u64) {
+        let etag = ETag::new(tag.as_bytes()).unwrap();
+        self.put_as_of(directory::etag_hash(TeamId(1)), millis, &Record::ETag(etag));
     }
 
     fn confirm(&self, tag: &str, at: Monotonic) {
@@ -113,6 +125,7 @@ impl World {
             keys: &self.keys,
             store,
             freshness: self.freshness,
+            confirmation: self.confirmation,
             now: NOW,
             limiter: &mut self.limiter.borrow_mut(),
             quota: &self.quota,
@@ -723,5 +736,62 @@ fn rejecting_what_is_found_nowhere_needs_a_fresh_snapshot() {
     ] {
         world.freshness = freshness;
         assert_eq!(world.outcome(&request), Ok(Answer::Unavailable(why)));
+    }
+}
+
+fn watermark(since: u64, age: u64) -> Option<Confirmation> {
+    Some(Confirmation {
+        since: StreamId {
+            millis: since,
+            sequence: 0,
+        },
+        at: Monotonic::from_millis(NOW.as_millis() - age),
+    })
+}
+
+#[test]
+fn a_watermark_confirms_what_was_published_and_nothing_else_does() {
+    let request = get("?token=phc_one", "phs_one", "W/\"e1\"");
+    let asks = |world: &World| matches!(world.step(&request).0, Step::Fetch(_));
+    let mut world = world("{}");
+    world.publish("e1", 10);
+    assert!(asks(&world), "silence confirms nothing");
+    world.confirmation = watermark(10, 1_999);
+    assert_eq!(world.outcome(&request), Ok(Answer::NotModified));
+    world.confirmation = watermark(10, 2_000);
+    assert!(asks(&world), "the publisher is dead");
+    world.confirmation = watermark(11, 0);
+    assert!(asks(&world), "it was not renewed since a change was missed");
+    world.confirmation = watermark(10, 0);
+    world.publish("e2", 11);
+    assert!(asks(&world), "another one is published");
+    world.put_as_of(directory::etag_hash(TeamId(1)), 12, &Record::Tombstone);
+    assert!(asks(&world), "there is none any more");
+}
+
+#[test]
+fn of_a_watermark_and_a_callout_the_later_one_counts() {
+    let request = get("?token=phc_one", "phs_one", "W/\"asked\"");
+    for (published, watermark_age, callout_age, answered) in [
+        (Some("published"), 500, 400, true),
+        (Some("published"), 500, 600, false),
+        (Some("published"), 2_000, 600, true),
+        (None, 500, 600, true),
+        (None, 500, 2_000, false),
+    ] {
+        let mut world = world("{}");
+        if let Some(tag) = published {
+            world.publish(tag, 10);
+        }
+        world.confirmation = watermark(10, watermark_age);
+        world.confirm(
+            "asked",
+            Monotonic::from_millis(NOW.as_millis() - callout_age),
+        );
+        let outcome = world.outcome(&request) == Ok(Answer::NotModified);
+        assert_eq!(
+            outcome, answered,
+            "{published:?} {watermark_age} {callout_age}"
+        );
     }
 }

@@ -1,8 +1,10 @@
 //! What a loader was doing when it vanished.
+//!
+//! There is a note for loads and one for changes; `entry` names it in shared data.
 
 use serde::{Deserialize, Serialize};
 
-use crate::shared::{Keys, Store, StoreError, update};
+use crate::shared::{Store, StoreError, update};
 
 /// A place in a load: page, and offset in the page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,8 +34,8 @@ impl Attempt {
     ///
     /// # Errors
     /// When shared data fails.
-    pub fn is_in_progress(store: &impl Store, keys: &Keys) -> Result<bool, StoreError> {
-        let note = store.read(&keys.attempt())?.value;
+    pub fn is_in_progress(store: &impl Store, entry: &str) -> Result<bool, StoreError> {
+        let note = store.read(entry)?.value;
         Ok(serde_json::from_slice(&note).is_ok_and(|attempt: Self| attempt.in_progress))
     }
 
@@ -43,11 +45,11 @@ impl Attempt {
     /// When shared data fails.
     pub fn begin(
         store: &impl Store,
-        keys: &Keys,
+        entry: &str,
         owner: u64,
         manifest: &str,
     ) -> Result<Self, StoreError> {
-        let note = store.read(&keys.attempt())?.value;
+        let note = store.read(entry)?.value;
         let left: Self = serde_json::from_slice(&note).unwrap_or_default();
         let mut attempt = Self {
             owner,
@@ -64,7 +66,7 @@ impl Attempt {
             (attempt.suspect, attempt.vanished) = (left.suspect, left.vanished);
         }
         // From here on an owner that was counted can withdraw from this note.
-        update(store, &keys.attempt(), |_| encode(&attempt))?;
+        update(store, entry, |_| encode(&attempt))?;
         Ok(attempt)
     }
 
@@ -77,31 +79,31 @@ impl Attempt {
     ///
     /// # Errors
     /// When shared data fails: then the step must not be taken.
-    pub fn note(&mut self, store: &impl Store, keys: &Keys, at: Place) -> Result<(), StoreError> {
+    pub fn note(&mut self, store: &impl Store, entry: &str, at: Place) -> Result<(), StoreError> {
         self.at = at;
         self.in_progress = true;
-        self.write(store, keys)
+        self.write(store, entry)
     }
 
     /// Notes that the load ended, well or not, without harm to the VM.
     ///
     /// # Errors
     /// When shared data fails.
-    pub fn end(&mut self, store: &impl Store, keys: &Keys) -> Result<(), StoreError> {
+    pub fn end(&mut self, store: &impl Store, entry: &str) -> Result<(), StoreError> {
         self.in_progress = false;
         if self.is_bad() {
             // They were counted; a later try starts anew.
             self.vanished.clear();
         }
-        self.write(store, keys)
+        self.write(store, entry)
     }
 
     /// Says that this owner is alive, although it lost its lease: whoever counted it as vanished must not.
     ///
     /// # Errors
     /// When shared data fails.
-    pub fn withdraw(store: &impl Store, keys: &Keys, owner: u64) -> Result<(), StoreError> {
-        update(store, &keys.attempt(), |current| {
+    pub fn withdraw(store: &impl Store, entry: &str, owner: u64) -> Result<(), StoreError> {
+        update(store, entry, |current| {
             let mut attempt: Self = serde_json::from_slice(current).ok()?;
             let before = (attempt.in_progress, attempt.vanished.len());
             attempt.vanished.retain(|vanished| *vanished != owner);
@@ -112,8 +114,8 @@ impl Attempt {
         .map(drop)
     }
 
-    fn write(&self, store: &impl Store, keys: &Keys) -> Result<(), StoreError> {
-        update(store, &keys.attempt(), |current| {
+    fn write(&self, store: &impl Store, entry: &str) -> Result<(), StoreError> {
+        update(store, entry, |current| {
             let mut next = self.clone();
             // An owner that was counted may have withdrawn meanwhile.
             if let Ok(stored) = serde_json::from_slice::<Self>(current)
@@ -137,58 +139,61 @@ fn encode(value: &impl Serialize) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::config::Settings;
-    use crate::shared::MemoryStore;
+    use crate::shared::{Keys, MemoryStore};
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    fn setup() -> (MemoryStore, Keys) {
-        (MemoryStore::default(), Keys::new(&Settings::default()))
+    fn setup() -> (MemoryStore, String) {
+        (
+            MemoryStore::default(),
+            Keys::new(&Settings::default()).attempt(),
+        )
     }
 
     #[test]
     fn two_owners_that_vanish_at_the_same_place_mark_the_snapshot_bad() {
-        let (store, keys) = setup();
+        let (store, entry) = setup();
         let place = Place { page: 1, offset: 9 };
         for (owner, bad) in [(1, false), (2, false), (3, true)] {
-            let mut attempt = Attempt::begin(&store, &keys, owner, "m").unwrap();
+            let mut attempt = Attempt::begin(&store, &entry, owner, "m").unwrap();
             assert_eq!(attempt.is_bad(), bad, "owner {owner}");
-            attempt.note(&store, &keys, Place::default()).unwrap();
-            attempt.note(&store, &keys, place).unwrap();
+            attempt.note(&store, &entry, Place::default()).unwrap();
+            attempt.note(&store, &entry, place).unwrap();
         }
         // Another snapshot starts with a clean sheet.
-        assert!(!Attempt::begin(&store, &keys, 4, "n").unwrap().is_bad());
+        assert!(!Attempt::begin(&store, &entry, 4, "n").unwrap().is_bad());
     }
 
     #[test]
     fn an_owner_that_was_only_held_up_is_not_counted() {
-        let (store, keys) = setup();
+        let (store, entry) = setup();
         let place = Place { page: 1, offset: 9 };
-        let mut first = Attempt::begin(&store, &keys, 1, "m").unwrap();
-        first.note(&store, &keys, place).unwrap();
-        let mut second = Attempt::begin(&store, &keys, 2, "m").unwrap();
-        second.note(&store, &keys, Place::default()).unwrap();
-        Attempt::withdraw(&store, &keys, 1).unwrap();
-        second.note(&store, &keys, place).unwrap();
-        assert!(!Attempt::begin(&store, &keys, 3, "m").unwrap().is_bad());
+        let mut first = Attempt::begin(&store, &entry, 1, "m").unwrap();
+        first.note(&store, &entry, place).unwrap();
+        let mut second = Attempt::begin(&store, &entry, 2, "m").unwrap();
+        second.note(&store, &entry, Place::default()).unwrap();
+        Attempt::withdraw(&store, &entry, 1).unwrap();
+        second.note(&store, &entry, place).unwrap();
+        assert!(!Attempt::begin(&store, &entry, 3, "m").unwrap().is_bad());
     }
 
     #[test]
     fn owners_that_end_or_vanish_elsewhere_are_not_counted_together() {
-        let (store, keys) = setup();
-        let mut first = Attempt::begin(&store, &keys, 1, "m").unwrap();
+        let (store, entry) = setup();
+        let mut first = Attempt::begin(&store, &entry, 1, "m").unwrap();
         first
-            .note(&store, &keys, Place { page: 0, offset: 4 })
+            .note(&store, &entry, Place { page: 0, offset: 4 })
             .unwrap();
-        let mut second = Attempt::begin(&store, &keys, 2, "m").unwrap();
+        let mut second = Attempt::begin(&store, &entry, 2, "m").unwrap();
         second
-            .note(&store, &keys, Place { page: 0, offset: 8 })
+            .note(&store, &entry, Place { page: 0, offset: 8 })
             .unwrap();
-        let mut third = Attempt::begin(&store, &keys, 3, "m").unwrap();
+        let mut third = Attempt::begin(&store, &entry, 3, "m").unwrap();
         assert!(!third.is_bad());
         third
-            .note(&store, &keys, Place { page: 0, offset: 8 })
+            .note(&store, &entry, Place { page: 0, offset: 8 })
             .unwrap();
-        third.end(&store, &keys).unwrap();
-        assert!(!Attempt::begin(&store, &keys, 4, "m").unwrap().is_bad());
+        third.end(&store, &entry).unwrap();
+        assert!(!Attempt::begin(&store, &entry, 4, "m").unwrap().is_bad());
     }
 }

@@ -1,138 +1,61 @@
-//! Brings the published snapshot into shared data: a state machine that is told the time, asks for Redis
-//! commands and is handed their replies.
+//! Keeps shared data as published: a state machine that is told the time, asks for Redis commands and is handed
+//! their replies.
 //!
-//! One VM of the process loads ([`crate::lease`]). Each call does a bounded slice of work, so that a worker which has
-//! to load keeps serving. Pages are read twice: first all of them are checked and nothing is written, then
-//! they are applied. While records of two snapshots lie side by side nobody is refused ([`Status::applying`]),
-//! and what is no longer there is dropped when a load is complete.
+//! One VM of the process does it ([`crate::lease`]). Once per `poll_interval` it asks for the manifest and the changes
+//! ([`super::poll`]). Changes are applied as they come ([`super::incoming`]); another manifest is loaded
+//! ([`super::load`]), unless it only describes what the changes have brought already. Each call does a bounded slice
+//! of work, so that a worker which has to load keeps serving.
 
 use std::time::Duration;
 
-use super::StreamId;
-use super::attempt::{Attempt, Place};
-use super::manifest::{self, Manifest};
-use super::page::Cursor;
-use super::status::{Applying, Bad, Live, Status};
+use super::attempt::Attempt;
+use super::event::Event;
+use super::follow::Follow;
+use super::incoming::Incoming;
+use super::load::{Load, Step};
+use super::manifest::Manifest;
+use super::pace::Pace;
+use super::poll::{self, Poll};
+use super::status::{Bad, Live, Status};
 use crate::config::Settings;
-use crate::directory::bucket::{self, Entry};
-use crate::directory::{CorruptRecord, Record, Sha256Hash};
 use crate::lease::{self, Hold};
 use crate::redis::{Command, Failure, Reply};
-use crate::shared::{Keys, Store, StoreError, Update, update};
+use crate::shared::{Keys, Store, Update};
 use crate::time::Monotonic;
-
-/// Most records put into shared data in one slice.
-const SLICE_RECORDS: usize = 256;
-
-/// Most buckets looked at for dropped records in one slice.
-const SLICE_BUCKETS: u32 = 1_024;
-
-/// For how long a removal is remembered, in milliseconds: longer than any other source may bring it back.
-const TOMBSTONE_MILLIS: u64 = 24 * 3_600 * 1_000;
 
 /// A reply that never comes must not stop loading for good; the longest callout timeout is 30 s.
 const REPLY_DEADLINE: Duration = Duration::from_secs(35);
 
-/// What the loader did. The label of `flag_definitions_loader_total`.
+/// When all Envoys have to load the same snapshot again, they begin within this time.
+const RELOAD_SPREAD: Duration = Duration::from_secs(3);
+
+/// What a reply is expected for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A load began.
-    Started,
-    /// A load ended well.
-    Loaded,
-    /// There is no manifest.
-    ManifestMissing,
-    /// The manifest cannot be used.
-    ManifestInvalid,
-    /// The manifest is older than what is live.
-    ManifestOlder,
-    /// The manifest is the live one again, after a newer snapshot was partly applied.
-    RolledBack,
-    /// A page is not there.
-    PageMissing,
-    /// A page is not the one that the manifest names.
-    PageMismatch,
-    /// A page cannot be read; its snapshot is not tried again.
-    PageCorrupt,
-    /// Redis did not answer.
-    ReadFailed,
-    /// Shared data failed.
-    StoreFailed,
-    /// Another VM has the lease now.
-    LeaseLost,
-    /// Two owners vanished at the same place; the snapshot is not tried again.
-    MarkedBad,
+enum Asked {
+    Poll,
+    Page,
 }
 
-impl Event {
-    /// All events.
-    pub const ALL: [Self; 13] = [
-        Self::Started,
-        Self::Loaded,
-        Self::ManifestMissing,
-        Self::ManifestInvalid,
-        Self::ManifestOlder,
-        Self::RolledBack,
-        Self::PageMissing,
-        Self::PageMismatch,
-        Self::PageCorrupt,
-        Self::ReadFailed,
-        Self::StoreFailed,
-        Self::LeaseLost,
-        Self::MarkedBad,
-    ];
-
-    /// Name in metrics and logs.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Started => "started",
-            Self::Loaded => "loaded",
-            Self::ManifestMissing => "manifest_missing",
-            Self::ManifestInvalid => "manifest_invalid",
-            Self::ManifestOlder => "manifest_older",
-            Self::RolledBack => "rolled_back",
-            Self::PageMissing => "page_missing",
-            Self::PageMismatch => "page_mismatch",
-            Self::PageCorrupt => "page_corrupt",
-            Self::ReadFailed => "read_failed",
-            Self::StoreFailed => "store_failed",
-            Self::LeaseLost => "lease_lost",
-            Self::MarkedBad => "marked_bad",
-        }
-    }
-
-    /// Whether an operator should look.
-    pub const fn is_problem(self) -> bool {
-        !matches!(self, Self::Started | Self::Loaded)
-    }
-}
-
-/// A load under way.
+/// What a poll said of the manifest.
 #[derive(Debug)]
-struct Load {
+struct Shown {
     digest: String,
-    manifest: Manifest,
-    asked_at: Monotonic,
-    attempt: Attempt,
-    pass: Pass,
+    /// Its text, unless it is known.
+    json: Option<Vec<u8>>,
 }
 
-/// What is done with the pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pass {
-    Check,
-    Apply,
-}
-
-#[derive(Debug)]
-enum State {
-    Idle,
-    AwaitingManifest,
-    NextPage(Box<Load>, usize),
-    AwaitingPage(Box<Load>, usize),
-    Checking(Box<Load>, usize, Cursor),
-    Applying(Box<Load>, usize, Cursor),
-    Sweeping(Box<Load>, u32),
+/// What is to be done about a manifest.
+enum Verdict {
+    /// It is the live one.
+    Verified,
+    /// It describes what is here already.
+    Adopt(Manifest),
+    /// It is to be loaded now.
+    Load(Manifest),
+    /// Nothing, for now.
+    Wait,
+    /// Nothing, and an operator may want to know.
+    Problem(Event),
 }
 
 /// The loader of one root context.
@@ -142,38 +65,17 @@ pub struct Loader {
     prefix: String,
     poll_interval: Duration,
     keys: Keys,
-    state: State,
+    awaiting: Option<Asked>,
+    incoming: Option<(Incoming, Option<Shown>)>,
+    load: Option<Box<Load>>,
     next_poll: Monotonic,
     asked_at: Monotonic,
+    /// When the last poll was sent.
+    polled_at: Monotonic,
+    pace: Pace,
+    reload_at: Option<Monotonic>,
     stepped_aside: bool,
     longest_slice: Duration,
-}
-
-/// What stops a slice.
-enum Stop {
-    Store,
-    Corrupt,
-}
-
-impl From<Stop> for Event {
-    fn from(stop: Stop) -> Self {
-        match stop {
-            Stop::Store => Self::StoreFailed,
-            Stop::Corrupt => Self::PageCorrupt,
-        }
-    }
-}
-
-impl From<StoreError> for Stop {
-    fn from(_: StoreError) -> Self {
-        Self::Store
-    }
-}
-
-impl From<CorruptRecord> for Stop {
-    fn from(_: CorruptRecord) -> Self {
-        Self::Corrupt
-    }
 }
 
 impl Loader {
@@ -184,9 +86,14 @@ impl Loader {
             prefix: settings.snapshot.prefix.clone(),
             poll_interval: settings.snapshot.poll_interval,
             keys: Keys::new(settings),
-            state: State::Idle,
+            awaiting: None,
+            incoming: None,
+            load: None,
             next_poll: Monotonic::default(),
             asked_at: Monotonic::default(),
+            polled_at: Monotonic::default(),
+            pace: Pace::new(settings.snapshot.poll_interval),
+            reload_at: None,
             stepped_aside: false,
             longest_slice: Duration::ZERO,
         }
@@ -194,10 +101,14 @@ impl Loader {
 
     /// Whether there is work that should not wait for the next poll.
     pub fn is_busy(&self) -> bool {
-        matches!(
-            self.state,
-            State::NextPage(..) | State::Checking(..) | State::Applying(..) | State::Sweeping(..)
-        )
+        let loads = self.load.as_ref().is_some_and(|load| load.is_busy());
+        self.incoming.is_some() || (loads && self.awaiting.is_none())
+    }
+
+    /// How long until the next poll; `None` when this loader does not wait for one.
+    pub fn due_in(&self, now: Monotonic) -> Option<Duration> {
+        let wait = self.next_poll.since(now);
+        (self.awaiting.is_none() && !wait.is_zero()).then_some(wait)
     }
 
     /// Tells how long the last slice held the VM.
@@ -214,77 +125,70 @@ impl Loader {
         serves_requests: bool,
         events: &mut Vec<Event>,
     ) -> Option<Command> {
-        if let State::AwaitingManifest | State::AwaitingPage(..) = self.state
-            && now.since(self.asked_at) > REPLY_DEADLINE
-        {
-            self.abandon(store, Event::ReadFailed, events);
+        if self.awaiting.is_some() && now.since(self.asked_at) > REPLY_DEADLINE {
+            self.give_up(store, Event::ReadFailed, events);
         }
         match lease::acquire(store, &self.keys.lease(), self.owner, serves_requests, now) {
             // It let the others go first before it took the lease.
             Ok(Hold::Taken) => self.stepped_aside |= serves_requests,
             Ok(Hold::Renewed) => {}
             Ok(Hold::Denied) => {
-                if !matches!(self.state, State::Idle) {
-                    self.state = State::Idle;
-                    events.push(Event::LeaseLost);
-                    // It was held up, not gone.
-                    if Attempt::withdraw(store, &self.keys, self.owner).is_err() {
-                        events.push(Event::StoreFailed);
-                    }
-                }
+                self.lose(store, events);
                 return None;
             }
             Err(_) => {
-                self.abandon(store, Event::StoreFailed, events);
+                self.give_up(store, Event::StoreFailed, events);
                 return None;
             }
         }
-        match std::mem::replace(&mut self.state, State::Idle) {
-            State::Idle if serves_requests && !self.stepped_aside => {
-                self.stepped_aside = true;
-                // If it cannot be released, this VM goes on loading.
-                let _ = lease::release(store, &self.keys.lease(), self.owner, now);
-                None
-            }
-            State::Idle if now >= self.next_poll => {
-                self.next_poll = now.plus(self.poll_interval);
-                self.asked_at = now;
-                self.state = State::AwaitingManifest;
-                Some(Command::get(&manifest::key(&self.prefix)))
-            }
-            State::NextPage(load, page) => {
-                let generation = load.manifest.generation;
-                self.asked_at = now;
-                self.state = State::AwaitingPage(load, page);
-                Some(Command::get(&manifest::page_key(
-                    &self.prefix,
-                    generation,
-                    page,
-                )))
-            }
-            State::Checking(load, page, cursor) => {
-                self.check(store, load, page, cursor, events);
-                None
-            }
-            State::Applying(load, page, cursor) => {
-                self.apply(store, load, page, cursor, events);
-                None
-            }
-            State::Sweeping(load, bucket) => {
-                self.sweep(store, load, bucket, now, events);
-                None
-            }
-            waiting => {
-                self.state = waiting;
-                None
-            }
+        let idle = self.awaiting.is_none() && self.incoming.is_none() && self.load.is_none();
+        if idle && serves_requests && !self.stepped_aside {
+            self.stepped_aside = true;
+            // If it cannot be released, this VM goes on loading.
+            let _ = lease::release(store, &self.keys.lease(), self.owner, now);
+            return None;
         }
+        if self.incoming.is_some() {
+            self.apply_changes(store, events);
+        } else {
+            self.go_on_loading(store, now, events);
+        }
+        self.ask(store, now)
+    }
+
+    /// What is to be asked now: at most one question is under way.
+    fn ask(&mut self, store: &impl Store, now: Monotonic) -> Option<Command> {
+        if self.awaiting.is_some() || self.incoming.is_some() {
+            return None;
+        }
+        let (asked, command) = if now >= self.next_poll {
+            self.next_poll = now.plus(self.poll_interval);
+            self.polled_at = now;
+            (Asked::Poll, self.poll(store, now))
+        } else {
+            (Asked::Page, self.load.as_mut()?.ask(&self.prefix)?)
+        };
+        self.asked_at = now;
+        self.awaiting = Some(asked);
+        Some(command)
+    }
+
+    fn poll(&self, store: &impl Store, now: Monotonic) -> Command {
+        // What cannot be read is asked for in full.
+        let status = Status::read(store, &self.keys).unwrap_or_default();
+        let bad = status.bad.as_ref().map(|bad| &bad.manifest);
+        let bad = bad.filter(|digest| status.shuns(digest, now));
+        let loading = self.load.as_ref().map(|load| &load.digest);
+        let live = status.live.as_ref().map(|live| &live.manifest);
+        let known = loading.or(bad).or(live).map_or("", String::as_str);
+        let position = status.follow.as_ref().map(|follow| follow.position);
+        poll::command(&self.prefix, known, position)
     }
 
     /// Stops without harm: ends the load, if there is one, and lets another VM load at once.
     pub fn stop(&mut self, store: &impl Store, now: Monotonic, events: &mut Vec<Event>) {
-        if !matches!(self.state, State::Idle) {
-            self.abandon(store, Event::LeaseLost, events);
+        if self.load.is_some() || self.awaiting.is_some() || self.incoming.is_some() {
+            self.give_up(store, Event::LeaseLost, events);
         }
         // If it cannot be released, it runs out.
         let _ = lease::release(store, &self.keys.lease(), self.owner, now);
@@ -297,42 +201,26 @@ impl Loader {
         reply: Result<Reply<'_>, Failure>,
         events: &mut Vec<Event>,
     ) {
-        match std::mem::replace(&mut self.state, State::Idle) {
-            State::AwaitingManifest => match reply {
-                Ok(Reply::Bytes(json)) => self.manifest(store, &json, events),
-                Ok(_) => {
-                    self.saw_manifest(store, false);
-                    events.push(Event::ManifestMissing);
-                }
-                Err(_) => events.push(Event::ReadFailed),
+        match self.awaiting.take() {
+            // A late reply to what was given up.
+            None => {}
+            Some(Asked::Poll) => match reply.as_ref().ok().and_then(Poll::of) {
+                Some(poll) => self.polled(store, poll, events),
+                None => events.push(Event::ReadFailed),
             },
-            State::AwaitingPage(mut load, page) => {
-                let digest = load.manifest.pages.get(page);
-                let outcome = match reply {
-                    Ok(Reply::Bytes(bytes)) if digest.is_some_and(|d| d.matches(&bytes)) => {
-                        Cursor::new(bytes.into_owned()).map_err(|_| Event::PageCorrupt)
-                    }
-                    Ok(Reply::Bytes(_)) => Err(Event::PageMismatch),
-                    Ok(_) => Err(Event::PageMissing),
-                    Err(_) => Err(Event::ReadFailed),
+            Some(Asked::Page) => {
+                let Some(load) = &mut self.load else {
+                    return;
                 };
-                if outcome.is_ok() {
-                    self.saw_redis(store);
-                }
-                match outcome {
-                    Ok(cursor) if load.pass == Pass::Check => {
-                        self.state = State::Checking(load, page, cursor);
-                    }
-                    Ok(cursor) => self.state = State::Applying(load, page, cursor),
-                    Err(event) => self.end(store, &mut load, event, events),
+                match load.take(reply) {
+                    Ok(()) => self.saw_redis(store),
+                    Err(event) => self.end(store, event, events),
                 }
             }
-            // A late reply of a load that was given up.
-            other => self.state = other,
         }
     }
 
-    /// During a long load no manifest is read, and the live snapshot must not expire of that.
+    /// The live snapshot must not expire while a newer one is loaded.
     fn saw_redis(&self, store: &impl Store) {
         let at = self.asked_at.as_millis();
         // If it cannot be stored, the next page tries again.
@@ -343,214 +231,228 @@ impl Loader {
         });
     }
 
-    /// Notes whether there is a manifest at all.
-    fn saw_manifest(&self, store: &impl Store, there: bool) {
-        let known = Status::read(store, &self.keys).unwrap_or_default();
-        if known.unpublished == there {
-            // If it cannot be stored, the next poll tries again.
-            let _ = Status::change(store, &self.keys, |status| status.unpublished = !there);
-        }
-    }
-
-    fn manifest(&mut self, store: &impl Store, json: &[u8], events: &mut Vec<Event>) {
-        self.saw_manifest(store, true);
-        let digest = Sha256Hash::of(json).to_hex();
-        let at = self.asked_at;
+    fn polled(&mut self, store: &impl Store, poll: Poll<'_>, events: &mut Vec<Event>) {
         let Ok(status) = Status::read(store, &self.keys) else {
             events.push(Event::StoreFailed);
             return;
         };
-        let live = status.live.as_ref();
-        let current = live.is_some_and(|live| live.manifest == digest);
-        // With newer records already in shared data the live snapshot is not the current one again.
-        let verified = current && status.applying.is_none();
-        // Whatever the manifest says, Redis was there and showed one.
-        let seen = Status::change(store, &self.keys, |status| {
-            if let Some(live) = &mut status.live {
-                live.contact_at = live.contact_at.max(at.as_millis());
-                if live.manifest == digest && verified {
-                    live.verified_at = live.verified_at.max(at.as_millis());
+        let shown = poll.digest.map(|digest| Shown {
+            digest: digest.to_owned(),
+            json: poll.manifest.map(<[u8]>::to_vec),
+        });
+        match status.follow {
+            Some(follow) => {
+                let incoming = Incoming::new(self.owner, follow, poll, self.polled_at);
+                self.incoming = Some((incoming, shown));
+                self.apply_changes(store, events);
+            }
+            None => self.settle(store, None, shown, events),
+        }
+    }
+
+    /// Applies a slice of the changes; when they are all in, looks at the manifest that came with them.
+    fn apply_changes(&mut self, store: &impl Store, events: &mut Vec<Event>) {
+        let Some((mut incoming, shown)) = self.incoming.take() else {
+            return;
+        };
+        match incoming.slice(store, &self.keys, events) {
+            Ok(false) => self.incoming = Some((incoming, shown)),
+            Ok(true) => {
+                self.schedule(&incoming);
+                self.settle(store, Some(&incoming), shown, events);
+            }
+            // They are read again.
+            Err(event) => events.push(event),
+        }
+    }
+
+    /// Asks again at once when there are more changes.
+    fn schedule(&mut self, incoming: &Incoming) {
+        let wait = if incoming.more {
+            Duration::ZERO
+        } else {
+            self.pace.wait(incoming.redis_now, incoming.marked_at())
+        };
+        self.next_poll = self.polled_at.plus(wait);
+    }
+
+    /// Tells all workers what a poll proved, and begins to load what is new.
+    fn settle(
+        &mut self,
+        store: &impl Store,
+        incoming: Option<&Incoming>,
+        shown: Option<Shown>,
+        events: &mut Vec<Event>,
+    ) {
+        let Ok(status) = Status::read(store, &self.keys) else {
+            events.push(Event::StoreFailed);
+            return;
+        };
+        let verdict = match &shown {
+            None => Verdict::Problem(Event::ManifestMissing),
+            Some(shown) => self.judge(&status, incoming, shown),
+        };
+        let at = self.polled_at.as_millis();
+        let told = Status::change(store, &self.keys, |status| {
+            status.unpublished = shown.is_none();
+            if let Some(incoming) = incoming {
+                status.advance(&incoming.follow);
+            }
+            let (Some(live), Some(shown)) = (&mut status.live, &shown) else {
+                return;
+            };
+            // Whatever the manifest says, Redis was there and showed one.
+            live.contact_at = live.contact_at.max(at);
+            match &verdict {
+                Verdict::Verified if live.manifest == shown.digest => {
+                    live.verified_at = live.verified_at.max(at);
                 }
+                Verdict::Adopt(manifest) => live.adopt(&shown.digest, manifest, at),
+                _ => {}
             }
         });
-        if seen.is_err() {
+        if told != Ok(Update::Written) {
             events.push(Event::StoreFailed);
             return;
         }
-        if verified || status.shuns(&digest, at) {
-            return;
+        match verdict {
+            Verdict::Verified | Verdict::Wait => {}
+            Verdict::Problem(event) => events.push(event),
+            Verdict::Adopt(_) => events.push(Event::Adopted),
+            Verdict::Load(manifest) => {
+                let digest = shown.map(|shown| shown.digest).unwrap_or_default();
+                self.begin(store, digest, manifest, events);
+            }
+        }
+    }
+
+    /// What is to be done about the manifest.
+    fn judge(&mut self, status: &Status, incoming: Option<&Incoming>, shown: &Shown) -> Verdict {
+        let live = status.live.as_ref();
+        if live.is_some_and(|live| live.manifest == shown.digest) {
+            // With newer records already in shared data the live snapshot is not the current one again.
+            return match status.applying {
+                None => Verdict::Verified,
+                Some(_) if self.load.is_some() => Verdict::Wait,
+                Some(_) => Verdict::Problem(Event::RolledBack),
+            };
+        }
+        let Some(json) = &shown.json else {
+            return Verdict::Wait;
+        };
+        if self.load.is_some() || status.shuns(&shown.digest, self.polled_at) {
+            return Verdict::Wait;
         }
         let Ok(manifest) = Manifest::parse(json) else {
-            events.push(Event::ManifestInvalid);
-            return;
+            return Verdict::Problem(Event::ManifestInvalid);
         };
-        if current {
-            events.push(Event::RolledBack);
-            return;
-        }
         let applying = status.applying.as_ref();
         let older = live.is_some_and(|live| manifest.stream_id <= live.stream_id)
             || applying.is_some_and(|next| manifest.stream_id < next.stream_id);
         if older {
-            events.push(Event::ManifestOlder);
+            return Verdict::Problem(Event::ManifestOlder);
+        }
+        if let (Some(live), Some(incoming)) = (live, incoming)
+            && incoming.follow.lineage == manifest.lineage
+            && incoming.follow.leads_from(live)
+        {
+            return self.judge_own_lineage(incoming, manifest);
+        }
+        self.load_soon(live, manifest)
+    }
+
+    /// The manifest is one of the chain that is followed, from a snapshot that is complete.
+    fn judge_own_lineage(&mut self, incoming: &Incoming, manifest: Manifest) -> Verdict {
+        let follow = &incoming.follow;
+        match follow.gap {
+            None if follow.position >= manifest.stream_id => Verdict::Adopt(manifest),
+            None if incoming.more => Verdict::Wait,
+            Some(gap) if manifest.stream_id < gap => Verdict::Wait,
+            _ => self.load_later(manifest),
+        }
+    }
+
+    fn load_soon(&mut self, live: Option<&Live>, manifest: Manifest) -> Verdict {
+        if live.is_some_and(|live| live.lineage != 0) && manifest.lineage != 0 {
+            self.load_later(manifest)
+        } else {
+            Verdict::Load(manifest)
+        }
+    }
+
+    /// All Envoys have to load it: each begins at a moment of its own.
+    fn load_later(&mut self, manifest: Manifest) -> Verdict {
+        let spread = u64::try_from(RELOAD_SPREAD.as_millis()).unwrap_or(u64::MAX);
+        let own = Duration::from_millis(self.owner.checked_rem(spread).unwrap_or(0));
+        let at = *self.reload_at.get_or_insert(self.polled_at.plus(own));
+        if self.polled_at < at {
+            return Verdict::Wait;
+        }
+        Verdict::Load(manifest)
+    }
+
+    fn begin(
+        &mut self,
+        store: &impl Store,
+        digest: String,
+        manifest: Manifest,
+        events: &mut Vec<Event>,
+    ) {
+        self.reload_at = None;
+        let Ok(attempt) = Attempt::begin(store, &self.keys.attempt(), self.owner, &digest) else {
+            events.push(Event::StoreFailed);
+            return;
+        };
+        let bad = attempt.is_bad();
+        let follow = Follow::begin(&manifest);
+        self.load = Some(Box::new(Load::new(
+            digest,
+            manifest,
+            attempt,
+            self.polled_at,
+        )));
+        if bad {
+            self.end(store, Event::MarkedBad, events);
             return;
         }
-        match Attempt::begin(store, &self.keys, self.owner, &digest) {
-            Ok(attempt) => {
-                let mut load = Box::new(Load {
-                    digest,
-                    manifest,
-                    asked_at: at,
-                    attempt,
-                    pass: Pass::Check,
-                });
-                if load.attempt.is_bad() {
-                    self.end(store, &mut load, Event::MarkedBad, events);
-                } else {
-                    events.push(Event::Started);
-                    self.longest_slice = Duration::ZERO;
-                    self.state = State::NextPage(load, 0);
-                }
-            }
-            Err(_) => events.push(Event::StoreFailed),
-        }
-    }
-
-    /// Looks at all records of a page. It is a quick walk without host calls, so a page is one slice.
-    fn check(
-        &mut self,
-        store: &impl Store,
-        mut load: Box<Load>,
-        page: usize,
-        cursor: Cursor,
-        events: &mut Vec<Event>,
-    ) {
-        let place = Place { page, offset: 0 };
-        let checked = load
-            .attempt
-            .note(store, &self.keys, place)
-            .map_err(Stop::from)
-            .and_then(|()| check_page(&cursor).map_err(Stop::from));
-        match checked {
-            Err(stop) => self.end(store, &mut load, stop.into(), events),
-            Ok(()) if page + 1 < load.manifest.pages.len() => {
-                self.state = State::NextPage(load, page + 1);
-            }
-            Ok(()) => {
-                if !self.announce(store, &load, false) {
-                    self.end(store, &mut load, Event::LeaseLost, events);
-                    return;
-                }
-                load.pass = Pass::Apply;
-                // The only page need not be read again.
-                self.state = if page == 0 {
-                    State::Applying(load, 0, cursor)
-                } else {
-                    State::NextPage(load, 0)
-                };
-            }
-        }
-    }
-
-    fn apply(
-        &mut self,
-        store: &impl Store,
-        mut load: Box<Load>,
-        page: usize,
-        mut cursor: Cursor,
-        events: &mut Vec<Event>,
-    ) {
-        let place = Place {
-            page,
-            offset: cursor.position().offset,
-        };
-        let slice = load
-            .attempt
-            .note(store, &self.keys, place)
-            .map_err(Stop::from)
-            .and_then(|()| apply_slice(store, &self.keys, load.manifest.stream_id, &mut cursor));
-        match slice {
-            Err(stop) => self.end(store, &mut load, stop.into(), events),
-            Ok(true) => self.state = State::Applying(load, page, cursor),
-            Ok(false) if page + 1 < load.manifest.pages.len() => {
-                self.state = State::NextPage(load, page + 1);
-            }
-            Ok(false) if self.announce(store, &load, true) => {
-                // The records did no harm; whatever happens to this VM now is not their doing.
-                match load.attempt.end(store, &self.keys) {
-                    Ok(()) => self.state = State::Sweeping(load, 0),
-                    Err(_) => self.end(store, &mut load, Event::StoreFailed, events),
-                }
-            }
-            Ok(false) => self.end(store, &mut load, Event::LeaseLost, events),
-        }
-    }
-
-    /// Tells all workers how far the records are. `false` when they could not be told, or know of a newer
-    /// snapshot: this owner was held up for longer than its lease.
-    fn announce(&self, store: &impl Store, load: &Load, complete: bool) -> bool {
-        let id = load.manifest.stream_id;
-        let mut newest = false;
-        let told = Status::change(store, &self.keys, |status| {
-            let live = status.live.as_ref().map(|live| live.stream_id);
-            let applying = status.applying.as_ref().map(|next| next.stream_id);
-            newest = live < Some(id) && applying <= Some(id);
-            if newest {
-                status.applying = Some(Applying {
-                    manifest: load.digest.clone(),
-                    stream_id: id,
-                    complete,
-                });
-            }
-        });
-        newest && told == Ok(Update::Written)
-    }
-
-    fn sweep(
-        &mut self,
-        store: &impl Store,
-        mut load: Box<Load>,
-        from: u32,
-        now: Monotonic,
-        events: &mut Vec<Event>,
-    ) {
-        let to = from.saturating_add(SLICE_BUCKETS).min(self.keys.buckets());
-        let loaded = load.manifest.stream_id;
-        let graves = loaded.minus_millis(TOMBSTONE_MILLIS);
-        for index in from..to {
-            let swept = update(store, &self.keys.bucket(index), |current| {
-                bucket::sweep(current, loaded, graves)
-            });
-            if !matches!(swept, Ok(Update::Written | Update::Unchanged)) {
-                self.end(store, &mut load, Event::StoreFailed, events);
-                return;
-            }
-        }
-        if to < self.keys.buckets() {
-            self.state = State::Sweeping(load, to);
+        // Changes are applied while it loads: what is revoked meanwhile stays revoked, since its id is newer.
+        let told = Status::change(store, &self.keys, |status| status.follow = follow.clone());
+        if told != Ok(Update::Written) {
+            self.end(store, Event::StoreFailed, events);
             return;
         }
-        let live = Live {
-            manifest: load.digest.clone(),
-            generation: load.manifest.generation,
-            stream_id: loaded,
-            etags_watched: load.manifest.etags_watched,
-            records: load.manifest.records,
-            loaded_at: now.as_millis(),
-            verified_at: load.asked_at.as_millis(),
-            contact_at: load.asked_at.as_millis(),
-            longest_slice_micros: u64::try_from(self.longest_slice.as_micros()).unwrap_or(u64::MAX),
+        events.push(Event::Started);
+        self.longest_slice = Duration::ZERO;
+    }
+
+    fn go_on_loading(&mut self, store: &impl Store, now: Monotonic, events: &mut Vec<Event>) {
+        let Some(load) = &mut self.load else {
+            return;
         };
+        let outcome = load.slice(store, &self.keys);
+        if let Err(event) = outcome {
+            self.end(store, event, events);
+        } else if matches!(load.step, Step::Complete) {
+            self.complete(store, now, events);
+        }
+    }
+
+    fn complete(&mut self, store: &impl Store, now: Monotonic, events: &mut Vec<Event>) {
+        let Some(load) = &self.load else {
+            return;
+        };
+        let longest = u64::try_from(self.longest_slice.as_micros()).unwrap_or(u64::MAX);
+        let live = load.live(now, longest);
         let written = Status::change(store, &self.keys, |status| {
             // An owner that was held up for longer than its lease must not bring an older snapshot back.
             let newest = status.live.as_ref().map(|known| known.stream_id);
-            if newest.is_none_or(|newest| newest < loaded) {
+            if newest.is_none_or(|newest| newest < live.stream_id) {
                 status.live = Some(live.clone());
                 status.bad = None;
             }
             status
                 .applying
-                .take_if(|applying| applying.manifest == load.digest);
+                .take_if(|applying| applying.manifest == live.manifest);
         });
         let event = match written {
             Ok(Update::Written) => Event::Loaded,
@@ -558,14 +460,16 @@ impl Loader {
         };
         // What was verified when the load began may have aged meanwhile: ask again at once.
         self.next_poll = now;
-        self.end(store, &mut load, event, events);
+        self.end(store, event, events);
     }
 
     /// Ends a load; the VM came to no harm.
-    fn end(&mut self, store: &impl Store, load: &mut Load, event: Event, events: &mut Vec<Event>) {
-        self.state = State::Idle;
+    fn end(&mut self, store: &impl Store, event: Event, events: &mut Vec<Event>) {
         events.push(event);
-        let mut stored = load.attempt.end(store, &self.keys);
+        let Some(mut load) = self.load.take() else {
+            return;
+        };
+        let mut stored = load.attempt.end(store, &self.keys.attempt());
         if matches!(event, Event::PageCorrupt | Event::MarkedBad) {
             stored = stored.and_then(|()| {
                 Status::change(store, &self.keys, |status| {
@@ -582,66 +486,30 @@ impl Loader {
         }
     }
 
-    fn abandon(&mut self, store: &impl Store, event: Event, events: &mut Vec<Event>) {
-        match std::mem::replace(&mut self.state, State::Idle) {
-            State::Idle | State::AwaitingManifest => events.push(event),
-            State::NextPage(mut load, _)
-            | State::AwaitingPage(mut load, _)
-            | State::Checking(mut load, ..)
-            | State::Applying(mut load, ..)
-            | State::Sweeping(mut load, _) => self.end(store, &mut load, event, events),
-        }
+    /// Gives up whatever is under way.
+    fn give_up(&mut self, store: &impl Store, event: Event, events: &mut Vec<Event>) {
+        self.awaiting = None;
+        self.incoming = None;
+        self.end(store, event, events);
     }
-}
 
-/// Puts the next records of a page into their buckets; whether the page goes on.
-fn apply_slice(
-    store: &impl Store,
-    keys: &Keys,
-    id: StreamId,
-    cursor: &mut Cursor,
-) -> Result<bool, Stop> {
-    let mut position = cursor.position();
-    let mut left = SLICE_RECORDS;
-    while left > 0 {
-        let mut entries = Vec::new();
-        let mut index = None;
-        while left > 0 {
-            let Some((hash, record, next)) = cursor.record_at(position)? else {
-                break;
-            };
-            let bucket = keys.bucket_of(&hash);
-            if *index.get_or_insert(bucket) != bucket {
-                break;
+    /// Another VM has the lease. This one was held up, not gone.
+    fn lose(&mut self, store: &impl Store, events: &mut Vec<Event>) {
+        let busy = self.awaiting.is_some() || self.incoming.is_some() || self.load.is_some();
+        if !busy {
+            return;
+        }
+        (self.awaiting, self.incoming, self.load) = (None, None, None);
+        events.push(Event::LeaseLost);
+        for entry in [self.keys.attempt(), self.keys.change_attempt()] {
+            if Attempt::withdraw(store, &entry, self.owner).is_err() {
+                events.push(Event::StoreFailed);
             }
-            entries.push(Entry { hash, id, record });
-            position = next;
-            left -= 1;
-        }
-        let Some(index) = index else {
-            return Ok(false);
-        };
-        let merged = update(store, &keys.bucket(index), |current| {
-            bucket::merge(current, &entries)
-        })?;
-        if merged == Update::Contended {
-            return Err(Stop::Store);
         }
     }
-    cursor.seek(position);
-    Ok(true)
 }
 
-/// A record that cannot be decoded must not reach shared data.
-fn check_page(cursor: &Cursor) -> Result<(), CorruptRecord> {
-    let mut position = cursor.position();
-    while let Some((hash, record, next)) = cursor.record_at(position)? {
-        crate::faults::on_record(&hash);
-        Record::decode(record)?;
-        position = next;
-    }
-    Ok(())
-}
-
+#[cfg(test)]
+mod following;
 #[cfg(test)]
 mod tests;

@@ -1,14 +1,20 @@
 //! The snapshot: who may read, as published to Redis and loaded into shared data.
 //!
-//! [`document`] is what a person writes; [`page`] and [`manifest`] are what the publisher writes to Redis;
-//! [`loader`] brings them into shared data, one loader per Envoy process ([`crate::lease`]); [`status`] is what
-//! every worker then knows of it.
+//! [`document`] is what a person writes; [`page`], [`manifest`] and [`change`] are what the publisher writes to
+//! Redis; [`loader`] brings them into shared data, one loader per Envoy process ([`crate::lease`]): it asks with
+//! [`poll`], loads whole snapshots, and keeps its place in the stream of changes ([`follow`]). [`status`] is what every
+//! worker then knows.
 
 pub mod attempt;
 pub mod change;
 pub mod document;
+pub mod event;
+pub mod follow;
+mod incoming;
+mod load;
 pub mod loader;
 pub mod manifest;
+mod pace;
 pub mod page;
 pub mod poll;
 pub mod status;

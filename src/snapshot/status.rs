@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::StreamId;
-use super::manifest::RecordCounts;
+use super::follow::{Confirmation, Follow};
+use super::manifest::{Manifest, RecordCounts};
 use crate::config;
 use crate::shared::{Keys, Store, StoreError, Update, update};
 use crate::time::Monotonic;
@@ -23,6 +24,9 @@ pub struct Status {
     /// Whether Redis said that nothing is published.
     #[serde(default)]
     pub unpublished: bool,
+    /// How far the stream of changes was followed, where one follows the snapshot.
+    #[serde(default)]
+    pub follow: Option<Follow>,
 }
 
 /// A snapshot on its way into shared data.
@@ -60,6 +64,9 @@ pub struct Live {
     pub stream_id: StreamId,
     /// Whether a publisher watches ETags.
     pub etags_watched: bool,
+    /// Its chain of changes, see [`Manifest::lineage`].
+    #[serde(default)]
+    pub lineage: u64,
     /// What it holds.
     pub records: RecordCounts,
     /// When it was loaded, in [`Monotonic`] milliseconds.
@@ -77,6 +84,16 @@ impl Live {
     /// How long ago Redis last said that this is the current snapshot.
     pub fn age(&self, now: Monotonic) -> Duration {
         now.since(Monotonic::from_millis(self.verified_at))
+    }
+
+    /// Takes over a newer description of the records that are here already.
+    pub fn adopt(&mut self, digest: &str, manifest: &Manifest, now: u64) {
+        digest.clone_into(&mut self.manifest);
+        self.generation = manifest.generation;
+        self.stream_id = manifest.stream_id;
+        self.etags_watched = manifest.etags_watched;
+        self.records = manifest.records;
+        self.verified_at = self.verified_at.max(now);
     }
 }
 
@@ -124,12 +141,36 @@ impl Status {
         live(self) == live(other) && self.applying == other.applying
     }
 
+    /// Moves on in the stream, unless somebody else began anew or is further.
+    pub fn advance(&mut self, to: &Follow) {
+        if let Some(follow) = &mut self.follow
+            && (follow.lineage, follow.since) == (to.lineage, to.since)
+            && follow.position <= to.position
+        {
+            follow.clone_from(to);
+        }
+    }
+
+    /// As of when published ETags are confirmed, if a publisher confirms them.
+    pub fn confirmation(&self) -> Option<Confirmation> {
+        self.follow.as_ref().and_then(Follow::confirmation)
+    }
+
     /// Whether a manifest is to be left alone. With a good snapshot that is for good.
     pub fn shuns(&self, manifest: &str, now: Monotonic) -> bool {
         self.bad.as_ref().is_some_and(|bad| {
             let recent = now.since(Monotonic::from_millis(bad.at)) < BAD_RETRY;
             bad.manifest == manifest && (recent || self.live.is_some())
         })
+    }
+
+    /// How long ago it was known that everybody who may read is known here. `None`: that is not known.
+    fn refusal_age(&self, live: &Live, now: Monotonic) -> Option<Duration> {
+        if live.lineage == 0 {
+            return Some(live.age(now));
+        }
+        let follow = self.follow.as_ref()?;
+        follow.leads_from(live).then(|| follow.records_age(now))?
     }
 
     fn parse(bytes: &[u8]) -> Self {
@@ -144,7 +185,9 @@ impl Status {
         if now.since(Monotonic::from_millis(live.contact_at)) > settings.max_age {
             Freshness::Expired
         } else if self.applying.as_ref().is_some_and(|next| !next.complete)
-            || live.age(now) > settings.refuse_max_age
+            || self
+                .refusal_age(live, now)
+                .is_none_or(|age| age > settings.refuse_max_age)
         {
             Freshness::Aging
         } else {
@@ -170,6 +213,7 @@ mod tests {
             generation: 1,
             stream_id: StreamId::default(),
             etags_watched: false,
+            lineage: 0,
             records: RecordCounts::default(),
             loaded_at: 0,
             verified_at: 1_000,

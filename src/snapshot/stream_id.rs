@@ -16,6 +16,14 @@ pub struct StreamId {
 }
 
 impl StreamId {
+    /// The next one that there can be; saturates.
+    pub const fn next(self) -> Self {
+        Self {
+            millis: self.millis,
+            sequence: self.sequence.saturating_add(1),
+        }
+    }
+
     /// The id that is `millis` older; saturates at zero.
     pub const fn minus_millis(self, millis: u64) -> Self {
         Self {

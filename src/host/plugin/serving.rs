@@ -109,6 +109,7 @@ impl Plugin {
             keys: &self.keys,
             store: &self.store,
             freshness,
+            confirmation: self.status.confirmation(),
             now,
             limiter: &mut self.limiter,
             quota: self.chores.quota(),

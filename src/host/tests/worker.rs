@@ -242,6 +242,8 @@ impl Worker {
         let has = |what: &str| body.contains(what);
         if path.starts_with("/bucket/") {
             PAYLOAD.as_bytes().to_vec()
+        } else if has("%3Achanges") {
+            self.poll()
         } else if has("quota-limits") {
             resp(&[b"quota", b"1700000000", b"0", b"5:phc_d1800000000\n"])
         } else if has("team_metadata") {
@@ -263,11 +265,26 @@ impl Worker {
             b":1\r\n".to_vec()
         } else if has(&page) {
             bulk(&self.page)
-        } else if self.manifest.is_empty() {
-            b"$-1\r\n".to_vec()
         } else {
-            bulk(&self.manifest)
+            panic!("an unknown command: {body}")
         }
+    }
+
+    /// As the script of `snapshot::poll` does it, but for the digest, where any will do.
+    fn poll(&self) -> Vec<u8> {
+        let digest = match self.manifest.as_slice() {
+            b"" => String::new(),
+            manifest => Sha256Hash::of(manifest).to_hex(),
+        };
+        let parts: [&[u8]; 6] = [
+            b"poll",
+            b"1700000000",
+            b"0",
+            digest.as_bytes(),
+            &self.manifest,
+            b"",
+        ];
+        resp(&parts)
     }
 
     /// As the script of `usage::batch` does it.

@@ -2,10 +2,12 @@ use std::cell::Cell;
 use std::collections::HashMap;
 
 use super::*;
-use crate::directory;
-use crate::shared::{Cas, MemoryStore, Versioned};
+use crate::directory::{self, Sha256Hash};
+use crate::shared::{Cas, MemoryStore, StoreError, Versioned};
+use crate::snapshot::StreamId;
+use crate::snapshot::attempt::Place;
 use crate::snapshot::document;
-use crate::snapshot::manifest::PageDigest;
+use crate::snapshot::manifest::{self, PageDigest};
 use crate::snapshot::page;
 use crate::snapshot::status::Freshness;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
@@ -51,11 +53,33 @@ impl FakeRedis {
     }
 
     fn get(&self, command: &Command) -> Reply<'_> {
+        let text = |part: usize| String::from_utf8(command.0[part].clone()).unwrap();
+        if command.0[0] == b"EVAL_RO" {
+            return self.poll(&text(3), &text(5));
+        }
         assert_eq!(command.0[0], b"GET");
-        let key = String::from_utf8(command.0[1].clone()).unwrap();
         self.0
-            .get(&key)
+            .get(&text(1))
             .map_or(Reply::Nil, |value| Reply::Bytes(value.into()))
+    }
+
+    /// What the script answers; any digest will do.
+    fn poll(&self, key: &str, known: &str) -> Reply<'_> {
+        let manifest = self.0.get(key).map_or(&b""[..], Vec::as_slice);
+        let digest = match manifest {
+            b"" => String::new(),
+            manifest => Sha256Hash::of(manifest).to_hex(),
+        };
+        let manifest = if digest == known { b"" } else { manifest };
+        let parts = [
+            b"poll",
+            &b"1700000000"[..],
+            b"1000",
+            digest.as_bytes(),
+            manifest,
+            b"",
+        ];
+        Reply::Array(parts.map(|part| part.to_vec().into()).to_vec())
     }
 }
 
@@ -306,10 +330,10 @@ fn run_to(
     loader: &mut Loader,
     redis: &FakeRedis,
     events: &mut Vec<Event>,
-    there: impl Fn(&State) -> bool,
+    there: impl Fn(&Step) -> bool,
 ) {
     for _ in 0..2_000 {
-        if there(&loader.state) {
+        if loader.load.as_ref().is_some_and(|load| there(&load.step)) {
             return;
         }
         let now = process.now();
@@ -327,16 +351,12 @@ fn an_owner_that_was_held_up_does_not_announce_what_is_live_already() {
     redis.publish(1, 100, &["phc_a"]);
     let (mut slow, mut other) = (process.loader(1), process.loader(2));
     run_to(&mut process, &mut slow, &redis, &mut Vec::new(), |state| {
-        matches!(state, State::Checking(..))
+        matches!(state, Step::Checking(..))
     });
-    let State::Checking(load, page, cursor) = std::mem::replace(&mut slow.state, State::Idle)
-    else {
-        panic!("not checking")
-    };
     process.now += 3_000;
     process.run(&mut other, &redis);
     let mut events = Vec::new();
-    slow.check(&process.store, load, page, cursor, &mut events);
+    slow.go_on_loading(&process.store, process.now(), &mut events);
     assert_eq!(events, [Event::LeaseLost]);
     assert_eq!(process.status().applying, None);
 }
@@ -354,7 +374,7 @@ fn a_manifest_that_falls_back_while_a_newer_one_is_half_applied_makes_nothing_cu
         &mut loader,
         &newer,
         &mut Vec::new(),
-        |state| matches!(state, State::Applying(_, 1, _)),
+        |state| matches!(state, Step::Applying(1, _)),
     );
     loader.stop(&process.store, process.now(), &mut Vec::new());
     let freshness = |process: &Process| {
@@ -423,7 +443,7 @@ fn a_loader_that_is_stopped_or_held_up_is_not_taken_for_one_that_trapped() {
         let mut loader = process.loader(owner);
         let mut events = Vec::new();
         run_to(&mut process, &mut loader, &redis, &mut events, |state| {
-            matches!(state, State::Applying(..))
+            matches!(state, Step::Applying(..))
         });
         // The next slice leaves its note.
         loader.tick(&process.store, process.now(), false, &mut events);
@@ -494,9 +514,10 @@ fn owners_that_vanish_at_the_same_record_mark_the_snapshot_bad() {
         let mut events = Vec::new();
         // It traps inside its first slice: what it noted stays, what it did afterwards is not.
         run_to(&mut process, &mut loader, &redis, &mut events, |state| {
-            matches!(state, State::Applying(..))
+            matches!(state, Step::Applying(..))
         });
-        let State::Applying(load, page, cursor) = &mut loader.state else {
+        let load = loader.load.as_mut().unwrap();
+        let Step::Applying(page, cursor) = &load.step else {
             panic!("not applying")
         };
         let place = Place {
@@ -504,7 +525,7 @@ fn owners_that_vanish_at_the_same_record_mark_the_snapshot_bad() {
             offset: cursor.position().offset,
         };
         load.attempt
-            .note(&process.store, &loader.keys, place)
+            .note(&process.store, &loader.keys.attempt(), place)
             .unwrap();
         assert_eq!(events, [Event::Started], "owner {owner}");
     }
@@ -528,18 +549,14 @@ fn an_owner_that_was_held_up_does_not_bring_an_older_snapshot_back() {
     let mut slow = process.loader(1);
     let mut events = Vec::new();
     run_to(&mut process, &mut slow, &old, &mut events, |state| {
-        matches!(state, State::Sweeping(..))
+        matches!(state, Step::Sweeping(..))
     });
     // Its lease runs out inside its last slice; another VM loads what is newer.
-    let held_up = std::mem::replace(&mut slow.state, State::Idle);
     process.now += 3_000;
     let (mut other, mut new) = (process.loader(2), FakeRedis::default());
     new.publish(2, 200, &["phc_new"]);
     process.run(&mut other, &new);
-    let State::Sweeping(load, bucket) = held_up else {
-        panic!("not sweeping")
-    };
-    slow.sweep(&process.store, load, bucket, process.now(), &mut events);
+    slow.go_on_loading(&process.store, process.now(), &mut events);
     assert_eq!(process.generation(), Some(2));
     assert!(process.knows("phc_new"));
 }

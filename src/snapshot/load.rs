@@ -1,0 +1,313 @@
+//! One snapshot on its way into shared data.
+//!
+//! Pages are read twice: first all of them are checked and nothing is written, then they are applied. While
+//! records of two snapshots lie side by side nobody is refused ([`Status::applying`]), and what is no longer there is
+//! dropped when a load is complete.
+
+use super::StreamId;
+use super::attempt::{Attempt, Place};
+use super::event::Event;
+use super::manifest::{self, Manifest};
+use super::page::Cursor;
+use super::status::{Applying, Live, Status};
+use crate::directory::bucket::{self, Entry};
+use crate::directory::{CorruptRecord, Record};
+use crate::redis::{Command, Failure, Reply};
+use crate::shared::{Keys, Store, StoreError, Update, update};
+use crate::time::Monotonic;
+
+/// Most records put into shared data in one slice.
+const SLICE_RECORDS: usize = 256;
+
+/// Most buckets looked at for dropped records in one slice.
+const SLICE_BUCKETS: u32 = 1_024;
+
+/// For how long a removal is remembered, in milliseconds: longer than any other source may bring it back.
+const TOMBSTONE_MILLIS: u64 = 24 * 3_600 * 1_000;
+
+/// What is done with the pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    Check,
+    Apply,
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub(super) enum Step {
+    NextPage(usize),
+    AwaitingPage(usize),
+    Checking(usize, Cursor),
+    Applying(usize, Cursor),
+    Sweeping(u32),
+    /// All of it is in; only [`Load::live`] is left.
+    Complete,
+}
+
+/// A load under way.
+#[derive(Debug)]
+pub(super) struct Load {
+    pub(super) digest: String,
+    pub(super) manifest: Manifest,
+    pub(super) attempt: Attempt,
+    pub(super) step: Step,
+    asked_at: Monotonic,
+    pass: Pass,
+}
+
+impl Load {
+    /// A load of the snapshot that was asked for at `asked_at`.
+    pub(super) fn new(
+        digest: String,
+        manifest: Manifest,
+        attempt: Attempt,
+        asked_at: Monotonic,
+    ) -> Self {
+        Self {
+            digest,
+            manifest,
+            attempt,
+            step: Step::NextPage(0),
+            asked_at,
+            pass: Pass::Check,
+        }
+    }
+
+    /// The page that is to be read now, if one is.
+    pub(super) fn ask(&mut self, prefix: &str) -> Option<Command> {
+        let Step::NextPage(page) = self.step else {
+            return None;
+        };
+        self.step = Step::AwaitingPage(page);
+        let generation = self.manifest.generation;
+        Some(Command::get(&manifest::page_key(prefix, generation, page)))
+    }
+
+    /// Whether it waits for a page.
+    pub(super) fn awaits_page(&self) -> bool {
+        matches!(self.step, Step::AwaitingPage(_))
+    }
+
+    /// Takes the page that was asked for.
+    pub(super) fn take(&mut self, reply: Result<Reply<'_>, Failure>) -> Result<(), Event> {
+        let Step::AwaitingPage(page) = self.step else {
+            return Ok(());
+        };
+        let digest = self.manifest.pages.get(page);
+        let cursor = match reply {
+            Ok(Reply::Bytes(bytes)) if digest.is_some_and(|digest| digest.matches(&bytes)) => {
+                Cursor::new(bytes.into_owned()).map_err(|_| Event::PageCorrupt)?
+            }
+            Ok(Reply::Bytes(_)) => return Err(Event::PageMismatch),
+            Ok(_) => return Err(Event::PageMissing),
+            Err(_) => return Err(Event::ReadFailed),
+        };
+        self.step = match self.pass {
+            Pass::Check => Step::Checking(page, cursor),
+            Pass::Apply => Step::Applying(page, cursor),
+        };
+        Ok(())
+    }
+
+    /// Whether there is work that waits for nobody.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.awaits_page()
+    }
+
+    /// Does a slice of work.
+    ///
+    /// # Errors
+    /// Why the load ends.
+    pub(super) fn slice(&mut self, store: &impl Store, keys: &Keys) -> Result<(), Event> {
+        match std::mem::replace(&mut self.step, Step::Complete) {
+            Step::Checking(page, cursor) => self.check(store, keys, page, cursor),
+            Step::Applying(page, cursor) => self.apply(store, keys, page, cursor),
+            Step::Sweeping(bucket) => self.sweep(store, keys, bucket),
+            other => {
+                self.step = other;
+                Ok(())
+            }
+        }
+    }
+
+    /// What every worker is to know of it when it is complete.
+    pub(super) fn live(&self, now: Monotonic, longest_slice_micros: u64) -> Live {
+        Live {
+            manifest: self.digest.clone(),
+            generation: self.manifest.generation,
+            stream_id: self.manifest.stream_id,
+            etags_watched: self.manifest.etags_watched,
+            lineage: self.manifest.lineage,
+            records: self.manifest.records,
+            loaded_at: now.as_millis(),
+            verified_at: self.asked_at.as_millis(),
+            contact_at: self.asked_at.as_millis(),
+            longest_slice_micros,
+        }
+    }
+
+    /// Looks at all records of a page. It is a quick walk without host calls, so a page is one slice.
+    fn check(
+        &mut self,
+        store: &impl Store,
+        keys: &Keys,
+        page: usize,
+        cursor: Cursor,
+    ) -> Result<(), Event> {
+        let place = Place { page, offset: 0 };
+        self.attempt.note(store, &keys.attempt(), place)?;
+        check_page(&cursor)?;
+        if self.is_followed_by_page(page) {
+            self.step = Step::NextPage(page + 1);
+            return Ok(());
+        }
+        self.announce(store, keys, false)?;
+        self.pass = Pass::Apply;
+        // The only page need not be read again.
+        self.step = if page == 0 {
+            Step::Applying(0, cursor)
+        } else {
+            Step::NextPage(0)
+        };
+        Ok(())
+    }
+
+    fn apply(
+        &mut self,
+        store: &impl Store,
+        keys: &Keys,
+        page: usize,
+        mut cursor: Cursor,
+    ) -> Result<(), Event> {
+        let place = Place {
+            page,
+            offset: cursor.position().offset,
+        };
+        self.attempt.note(store, &keys.attempt(), place)?;
+        let id = self.manifest.stream_id;
+        let mut left = SLICE_RECORDS;
+        if apply_slice(store, keys, id, &mut cursor, &mut left)? {
+            self.step = Step::Applying(page, cursor);
+        } else if self.is_followed_by_page(page) {
+            self.step = Step::NextPage(page + 1);
+        } else {
+            self.announce(store, keys, true)?;
+            // The records did no harm; whatever happens to this VM now is not their doing.
+            self.attempt.end(store, &keys.attempt())?;
+            self.step = Step::Sweeping(0);
+        }
+        Ok(())
+    }
+
+    fn is_followed_by_page(&self, page: usize) -> bool {
+        page + 1 < self.manifest.pages.len()
+    }
+
+    /// Tells all workers how far the records are. Fails when they could not be told, or know of a newer
+    /// snapshot: this owner was held up for longer than its lease.
+    fn announce(&self, store: &impl Store, keys: &Keys, complete: bool) -> Result<(), Event> {
+        let id = self.manifest.stream_id;
+        let mut newest = false;
+        let told = Status::change(store, keys, |status| {
+            let live = status.live.as_ref().map(|live| live.stream_id);
+            let applying = status.applying.as_ref().map(|next| next.stream_id);
+            newest = live < Some(id) && applying <= Some(id);
+            if newest {
+                status.applying = Some(Applying {
+                    manifest: self.digest.clone(),
+                    stream_id: id,
+                    complete,
+                });
+            }
+        });
+        if newest && told == Ok(Update::Written) {
+            Ok(())
+        } else {
+            Err(Event::LeaseLost)
+        }
+    }
+
+    /// Drops what the snapshot did not renew.
+    fn sweep(&mut self, store: &impl Store, keys: &Keys, from: u32) -> Result<(), Event> {
+        let to = from.saturating_add(SLICE_BUCKETS).min(keys.buckets());
+        let loaded = self.manifest.stream_id;
+        let graves = loaded.minus_millis(TOMBSTONE_MILLIS);
+        for index in from..to {
+            let swept = update(store, &keys.bucket(index), |current| {
+                bucket::sweep(current, loaded, graves)
+            })?;
+            if swept == Update::Contended {
+                return Err(Event::StoreFailed);
+            }
+        }
+        if to < keys.buckets() {
+            self.step = Step::Sweeping(to);
+        }
+        Ok(())
+    }
+}
+
+/// Puts the next records of a page into their buckets, as many as are `left` of a slice; whether the page goes
+/// on.
+///
+/// # Errors
+/// When shared data fails, or what follows is no record.
+pub(super) fn apply_slice(
+    store: &impl Store,
+    keys: &Keys,
+    id: StreamId,
+    cursor: &mut Cursor,
+    left: &mut usize,
+) -> Result<bool, Event> {
+    let mut position = cursor.position();
+    while *left > 0 {
+        let mut entries = Vec::new();
+        let mut index = None;
+        while *left > 0 {
+            let Some((hash, record, next)) = cursor.record_at(position)? else {
+                break;
+            };
+            let bucket = keys.bucket_of(&hash);
+            if *index.get_or_insert(bucket) != bucket {
+                break;
+            }
+            entries.push(Entry { hash, id, record });
+            position = next;
+            *left = left.saturating_sub(1);
+        }
+        let Some(index) = index else {
+            return Ok(false);
+        };
+        let merged = update(store, &keys.bucket(index), |current| {
+            bucket::merge(current, &entries)
+        })?;
+        if merged == Update::Contended {
+            return Err(Event::StoreFailed);
+        }
+    }
+    cursor.seek(position);
+    Ok(true)
+}
+
+/// A record that cannot be decoded must not reach shared data.
+fn check_page(cursor: &Cursor) -> Result<(), CorruptRecord> {
+    let mut position = cursor.position();
+    while let Some((hash, record, next)) = cursor.record_at(position)? {
+        crate::faults::on_record(&hash);
+        Record::decode(record)?;
+        position = next;
+    }
+    Ok(())
+}
+
+impl From<StoreError> for Event {
+    fn from(_: StoreError) -> Self {
+        Self::StoreFailed
+    }
+}
+
+impl From<CorruptRecord> for Event {
+    fn from(_: CorruptRecord) -> Self {
+        Self::PageCorrupt
+    }
+}

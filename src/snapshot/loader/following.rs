@@ -1,0 +1,475 @@
+//! The loader and a publisher that watches: snapshot, changes, watermarks.
+
+use super::super::StreamId;
+use super::super::change::{self, Watermark, Written};
+use super::super::follow::Confirmation;
+use super::super::manifest::{FORMAT, PageDigest, RecordCounts, page_key};
+use super::super::page;
+use super::super::status::Freshness;
+use super::*;
+use crate::directory::{self, Record, Sha256Hash, TeamId};
+use crate::shared::MemoryStore;
+use std::collections::BTreeMap;
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
+
+/// A Redis that a publisher writes to. Its clock is the stream's.
+#[derive(Default)]
+struct Publisher {
+    now: u64,
+    manifest: Vec<u8>,
+    pages: BTreeMap<String, Vec<u8>>,
+    stream: Vec<(StreamId, StreamId, u64, Written)>,
+    records: BTreeMap<Sha256Hash, Vec<u8>>,
+    generation: u64,
+    last: StreamId,
+    fence: u64,
+}
+
+fn hash(token: &str) -> Sha256Hash {
+    Sha256Hash::of(token.as_bytes())
+}
+
+fn secret(team: u32) -> Vec<u8> {
+    Record::TeamSecret(TeamId(team)).encode().unwrap()
+}
+
+impl Publisher {
+    fn new(tokens: &[&str]) -> Self {
+        let mut publisher = Self {
+            now: 1_000_000,
+            fence: 1,
+            ..Self::default()
+        };
+        publisher.records = tokens
+            .iter()
+            .map(|token| (hash(token), secret(1)))
+            .collect();
+        publisher.begin();
+        publisher
+    }
+
+    /// A new lineage.
+    fn begin(&mut self) {
+        self.last = StreamId {
+            millis: self.now.max(self.last.millis + 1),
+            sequence: 0,
+        };
+        self.rewrite(self.generation + 1);
+    }
+
+    /// The same records again, as of the last change.
+    fn rewrite(&mut self, lineage: u64) {
+        self.generation += 1;
+        let records = self.records.iter();
+        let pages = page::split(records.map(|(hash, record)| (*hash, record.as_slice())));
+        let manifest = Manifest {
+            format: FORMAT,
+            generation: self.generation,
+            stream_id: self.last,
+            pages: pages.iter().map(PageDigest::of).collect(),
+            etags_watched: true,
+            lineage,
+            records: RecordCounts::default(),
+        };
+        for (index, page) in pages.into_iter().enumerate() {
+            let key = page_key("flag_definitions:", self.generation, index);
+            self.pages.insert(key, page.bytes);
+        }
+        self.manifest = serde_json::to_vec(&manifest).unwrap();
+    }
+
+    fn append(&mut self, written: Written) {
+        let sequence = if self.last.millis >= self.now {
+            self.last.sequence + 1
+        } else {
+            0
+        };
+        let id = StreamId {
+            millis: self.now.max(self.last.millis),
+            sequence,
+        };
+        self.stream.push((id, self.last, self.fence, written));
+        self.last = id;
+    }
+
+    fn change(&mut self, token: &str, record: Option<Vec<u8>>) {
+        let hash = hash(token);
+        let grave = Record::Tombstone.encode().unwrap();
+        let written = record.as_deref().unwrap_or(&grave);
+        for entry in change::split([(hash, written)]) {
+            self.append(entry);
+        }
+        match record {
+            Some(record) => drop(self.records.insert(hash, record)),
+            None => drop(self.records.remove(&hash)),
+        }
+    }
+
+    fn watermark(&mut self) {
+        let mark = Watermark {
+            etags_at: self.now,
+            records_at: Some(self.now),
+        };
+        self.append(mark.written());
+    }
+
+    fn get(&self, command: &Command) -> Reply<'_> {
+        let text = |part: usize| String::from_utf8(command.0[part].clone()).unwrap();
+        if command.0[0] == b"GET" {
+            let page = self.pages.get(&text(1));
+            return page.map_or(Reply::Nil, |page| Reply::Bytes(page.into()));
+        }
+        let digest = match self.manifest.as_slice() {
+            b"" => String::new(),
+            manifest => Sha256Hash::of(manifest).to_hex(),
+        };
+        let manifest = if digest == text(5) {
+            &[]
+        } else {
+            self.manifest.as_slice()
+        };
+        let mut parts: Vec<Vec<u8>> = vec![
+            b"poll".to_vec(),
+            (self.now / 1_000).to_string().into_bytes(),
+            (self.now % 1_000 * 1_000).to_string().into_bytes(),
+            digest.into_bytes(),
+            manifest.to_vec(),
+            vec![],
+        ];
+        if let Ok(position) = text(6).parse::<StreamId>() {
+            if let Some((newest, ..)) = self.stream.last() {
+                parts[5] = newest.to_string().into_bytes();
+            }
+            for (id, previous, fence, written) in self
+                .stream
+                .iter()
+                .filter(|(id, ..)| *id > position)
+                .take(64)
+            {
+                parts.push(id.to_string().into_bytes());
+                parts.push(previous.to_string().into_bytes());
+                parts.push(fence.to_string().into_bytes());
+                parts.push(written.kind.as_bytes().to_vec());
+                parts.push(written.value.clone());
+            }
+        }
+        Reply::Array(parts.into_iter().map(Into::into).collect())
+    }
+}
+
+struct Envoy {
+    store: MemoryStore,
+    settings: Settings,
+    loader: Loader,
+    now: u64,
+    polls: usize,
+}
+
+impl Envoy {
+    fn new() -> Self {
+        let settings = Settings::from_json(br#"{"snapshot":{"buckets":64}}"#).unwrap();
+        Self {
+            store: MemoryStore::default(),
+            loader: Loader::new(&settings, 1),
+            settings,
+            now: 5_000_000,
+            polls: 0,
+        }
+    }
+
+    fn now(&self) -> Monotonic {
+        Monotonic::from_millis(self.now)
+    }
+
+    /// Lets time pass in both; returns what the loader told.
+    fn run(&mut self, publisher: &mut Publisher, millis: u64) -> Vec<Event> {
+        let mut events = Vec::new();
+        for _ in 0..millis / 10 {
+            let command = self
+                .loader
+                .tick(&self.store, self.now(), false, &mut events);
+            if let Some(command) = command {
+                self.polls += usize::from(command.0[0] == b"EVAL_RO");
+                let reply = publisher.get(&command);
+                self.loader.reply(&self.store, Ok(reply), &mut events);
+            }
+            self.now += 10;
+            publisher.now += 10;
+        }
+        events
+    }
+
+    /// The same, with a watermark each second.
+    fn run_watched(&mut self, publisher: &mut Publisher, seconds: u64) -> Vec<Event> {
+        let mut events = Vec::new();
+        for _ in 0..seconds {
+            publisher.watermark();
+            events.extend(self.run(publisher, 1_000));
+        }
+        events
+    }
+
+    fn record(&self, token: &str) -> Option<Record> {
+        let keys = Keys::new(&self.settings);
+        directory::find(&self.store, &keys, &hash(token)).unwrap()
+    }
+
+    fn status(&self) -> Status {
+        Status::read(&self.store, &Keys::new(&self.settings)).unwrap()
+    }
+
+    fn freshness(&self) -> Freshness {
+        self.status().freshness(self.now(), &self.settings.snapshot)
+    }
+
+    /// How old the newest watermark is.
+    fn confirmed(&self) -> Option<u64> {
+        let Confirmation { at, .. } = self.status().confirmation()?;
+        Some(self.now - at.as_millis())
+    }
+}
+
+#[test]
+fn changes_follow_the_snapshot_and_watermarks_confirm() {
+    let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&["a", "b"]));
+    let events = envoy.run_watched(&mut publisher, 3);
+    assert_eq!(events, [Event::Started, Event::Loaded]);
+    assert_eq!(envoy.freshness(), Freshness::Current);
+    publisher.change("a", None);
+    publisher.change("c", Some(secret(3)));
+    assert_eq!(envoy.run_watched(&mut publisher, 2), []);
+    assert_eq!(envoy.record("a"), Some(Record::Tombstone));
+    assert_eq!(envoy.record("c"), Some(Record::TeamSecret(TeamId(3))));
+    assert!(envoy.confirmed().is_some_and(|age| age < 1_200));
+}
+
+#[test]
+fn a_watermark_is_read_soon_after_it_was_written_and_polls_stay_few() {
+    for period in [990, 1_000, 1_010, 1_300] {
+        let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&["a"]));
+        envoy.run_watched(&mut publisher, 10);
+        let polls = envoy.polls;
+        let mut oldest = 0;
+        for _ in 0..30 {
+            publisher.watermark();
+            for _ in 0..period / 10 {
+                envoy.run(&mut publisher, 10);
+                oldest = oldest.max(envoy.confirmed().unwrap());
+            }
+        }
+        let polls = (envoy.polls - polls) as f64 / (30.0 * period as f64 / 1_000.0);
+        assert!(polls <= 1.7, "{period}: {polls} a second");
+        assert!(oldest <= period + 400, "{period}: {oldest} ms old");
+    }
+}
+
+#[test]
+fn a_dead_publisher_confirms_nothing_and_refuses_nobody() {
+    let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&["a"]));
+    envoy.run_watched(&mut publisher, 3);
+    envoy.run(&mut publisher, 7_000);
+    assert!(envoy.confirmed().is_some_and(|age| age > 6_000));
+    assert_eq!(envoy.freshness(), Freshness::Aging);
+    envoy.run(&mut publisher, 700_000);
+    assert_eq!(
+        envoy.freshness(),
+        Freshness::Aging,
+        "Redis still shows the manifest"
+    );
+    assert!(envoy.record("a").is_some());
+}
+
+#[test]
+fn a_newer_manifest_of_the_same_lineage_is_adopted_without_a_load() {
+    let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&["a"]));
+    envoy.run_watched(&mut publisher, 3);
+    publisher.change("b", Some(secret(2)));
+    publisher.rewrite(1);
+    assert_eq!(envoy.run_watched(&mut publisher, 3), [Event::Adopted]);
+    assert_eq!(envoy.status().live.unwrap().generation, 2);
+    assert!(envoy.record("a").is_some() && envoy.record("b").is_some());
+    assert_eq!(envoy.freshness(), Freshness::Current);
+}
+
+#[test]
+fn after_a_missing_change_a_newer_snapshot_is_loaded() {
+    let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&["a", "b"]));
+    envoy.run_watched(&mut publisher, 3);
+    publisher.change("a", None);
+    publisher.stream.pop();
+    publisher.change("c", Some(secret(3)));
+    let events = envoy.run_watched(&mut publisher, 3);
+    assert_eq!(events, [Event::ChangeMissing]);
+    assert!(envoy.record("a").is_some(), "the change is lost");
+    assert!(envoy.record("c").is_some(), "the next one is applied");
+    assert_eq!(
+        (envoy.confirmed(), envoy.freshness()),
+        (None, Freshness::Aging)
+    );
+    publisher.rewrite(1);
+    let events = envoy.run_watched(&mut publisher, 8);
+    assert_eq!(events, [Event::Started, Event::Loaded]);
+    assert_eq!(envoy.record("a"), None);
+    assert_eq!(envoy.freshness(), Freshness::Current);
+    assert!(envoy.confirmed().is_some());
+}
+
+#[test]
+fn a_stream_that_was_trimmed_too_far_is_seen() {
+    let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&["a"]));
+    envoy.run_watched(&mut publisher, 3);
+    let status = envoy.status().follow.unwrap();
+    publisher.change("b", Some(secret(2)));
+    publisher.watermark();
+    publisher.rewrite(1);
+    let last = publisher.last;
+    publisher.watermark();
+    publisher.stream.retain(|(id, ..)| *id > last);
+    assert!(status.position < last);
+    let events = envoy.run_watched(&mut publisher, 8);
+    assert!(events.contains(&Event::ChangeMissing) && events.contains(&Event::Loaded));
+    assert!(envoy.record("b").is_some());
+    assert_eq!(envoy.freshness(), Freshness::Current);
+}
+
+#[test]
+fn a_flushed_redis_leaves_the_last_good_snapshot_until_it_is_filled_again() {
+    let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&["a", "b"]));
+    envoy.run_watched(&mut publisher, 3);
+    let records = std::mem::take(&mut publisher.records);
+    (publisher.manifest, publisher.stream) = (vec![], vec![]);
+    publisher.pages.clear();
+    let events = envoy.run(&mut publisher, 3_000);
+    assert!(events.contains(&Event::ManifestMissing) && events.contains(&Event::ChangeMissing));
+    assert!(envoy.record("a").is_some());
+    assert_eq!(
+        (envoy.confirmed(), envoy.freshness()),
+        (None, Freshness::Aging)
+    );
+    publisher.records = records;
+    publisher.records.remove(&hash("b"));
+    publisher.begin();
+    let events = envoy.run_watched(&mut publisher, 8);
+    assert!(events.contains(&Event::Loaded), "{events:?}");
+    assert!(envoy.record("a").is_some() && envoy.record("b").is_none());
+    assert_eq!(envoy.freshness(), Freshness::Current);
+}
+
+#[test]
+fn a_key_that_is_revoked_while_a_load_is_under_way_stays_revoked() {
+    let tokens: Vec<String> = (0..12_000).map(|n| format!("phs_{n}")).collect();
+    let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+    let mut last: Vec<&str> = tokens.clone();
+    last.sort_by_key(|token| hash(token));
+    let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&tokens));
+    envoy.run(&mut publisher, 100);
+    assert!(envoy.loader.load.is_some(), "the load is under way");
+    for token in [last[0], last[11_999]] {
+        publisher.change(token, None);
+    }
+    publisher.watermark();
+    envoy.run_watched(&mut publisher, 3);
+    assert!(envoy.status().live.is_some());
+    for token in [last[0], last[11_999]] {
+        assert_eq!(envoy.record(token), Some(Record::Tombstone), "{token}");
+    }
+    assert!(envoy.record(last[1]).is_some());
+    assert_eq!(envoy.freshness(), Freshness::Current);
+}
+
+#[test]
+fn what_a_writer_without_lock_says_is_not_applied() {
+    let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&["a"]));
+    publisher.fence = 2;
+    envoy.run_watched(&mut publisher, 3);
+    publisher.fence = 1;
+    publisher.change("a", None);
+    publisher.fence = 2;
+    let events = envoy.run_watched(&mut publisher, 2);
+    assert_eq!(events, [Event::ChangeFenced]);
+    assert_eq!(envoy.record("a"), Some(Record::TeamSecret(TeamId(1))));
+    assert_eq!(envoy.freshness(), Freshness::Aging);
+}
+
+#[test]
+fn a_change_that_cannot_be_read_is_skipped_and_seen() {
+    for broken in ["FDP1x", "nonsense"] {
+        let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&["a"]));
+        envoy.run_watched(&mut publisher, 3);
+        publisher.append(Written {
+            kind: "r",
+            value: broken.as_bytes().to_vec(),
+        });
+        publisher.change("b", Some(secret(2)));
+        let events = envoy.run_watched(&mut publisher, 2);
+        assert_eq!(events, [Event::ChangeCorrupt]);
+        assert!(envoy.record("b").is_some());
+        assert_eq!(envoy.confirmed(), None);
+        publisher.rewrite(1);
+        envoy.run_watched(&mut publisher, 8);
+        assert!(envoy.confirmed().is_some());
+    }
+}
+
+#[test]
+fn a_change_at_which_two_owners_vanish_is_skipped() {
+    let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&["a"]));
+    envoy.run_watched(&mut publisher, 3);
+    publisher.change("b", Some(secret(2)));
+    for owner in 2..4 {
+        envoy.now += 3_000;
+        let mut loader = Loader::new(&envoy.settings, owner);
+        let mut events = Vec::new();
+        let command = loader.tick(&envoy.store, envoy.now(), false, &mut events);
+        // It traps inside of the reply: what it noted stays, nothing else does.
+        let follow = envoy.status().follow.unwrap();
+        let entry = loader.keys.change_attempt();
+        let id = publisher.stream.last().unwrap().0;
+        assert!(command.is_some() && follow.position < id);
+        let mut attempt = Attempt::begin(&envoy.store, &entry, owner, &id.to_string()).unwrap();
+        attempt
+            .note(&envoy.store, &entry, Default::default())
+            .unwrap();
+    }
+    envoy.now += 3_000;
+    envoy.loader = Loader::new(&envoy.settings, 4);
+    let events = envoy.run_watched(&mut publisher, 2);
+    assert_eq!(events, [Event::ChangeCorrupt]);
+    assert_eq!(envoy.record("b"), None);
+    assert_eq!(envoy.freshness(), Freshness::Aging);
+}
+
+#[test]
+fn many_changes_are_applied_in_order_in_bounded_slices() {
+    let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&["a"]));
+    envoy.run_watched(&mut publisher, 3);
+    for round in 1..=3 {
+        for n in 0..300 {
+            publisher.change(&format!("key {n}"), Some(secret(round * 1_000 + n)));
+        }
+    }
+    envoy.run_watched(&mut publisher, 5);
+    for n in 0..300 {
+        let record = Some(Record::TeamSecret(TeamId(3_000 + n)));
+        assert_eq!(envoy.record(&format!("key {n}")), record);
+    }
+    assert!(envoy.confirmed().is_some_and(|age| age < 1_200));
+}
+
+#[test]
+fn a_file_snapshot_ends_the_chain() {
+    let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&["a"]));
+    envoy.run_watched(&mut publisher, 3);
+    publisher.now += 10;
+    publisher.records = [(hash("b"), secret(2))].into();
+    publisher.last = StreamId {
+        millis: publisher.now + 1,
+        sequence: 0,
+    };
+    publisher.rewrite(0);
+    envoy.run(&mut publisher, 3_000);
+    assert!(envoy.record("a").is_none() && envoy.record("b").is_some());
+    assert_eq!(envoy.status().follow, None);
+    assert_eq!(envoy.freshness(), Freshness::Current);
+}
