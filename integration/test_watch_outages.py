@@ -161,13 +161,14 @@ def test_of_two_publishers_one_writes_and_a_frozen_one_cannot_come_back(
     first = lock_holder(stack)
     time.sleep(1.5)
     assert lock_holder(stack) == first, "two publishers changed places without need"
+    let_happen = some_changes(stack, people)
     stack.pause("publisher")
     began = time.monotonic()
     before = look(stack)
     stack.wait_until(lambda: lock_holder(stack) not in (None, first), LOCK_TTL + 5)
     second = lock_holder(stack)
     print(f"\ntaken over after {time.monotonic() - began:.2f} s")
-    took = delays(stack, some_changes(people), limit=10)
+    took = let_happen()
     print(f"changes after that: at most {max(took):.2f} s")
     meanwhile = look(stack, before)
     assert meanwhile.fence > before.fence
@@ -188,14 +189,19 @@ def test_of_two_publishers_one_writes_and_a_frozen_one_cannot_come_back(
     assert wait_until_published(stack, people).fence > meanwhile.fence
 
 
-def some_changes(people: Database) -> list[Change]:
-    new = PersonalKey(f"phx_{time.time_ns()}", (ORGANIZATION,))
-    secret = f"phs_rotated_{time.time_ns()}"
-    return [
+def some_changes(stack: Stack, people: Database) -> Callable[[], list[float]]:
+    """Prepares changes of each kind; called, it lets them happen and tells how soon the edge knew each."""
+    name = time.time_ns()
+    old, new = (PersonalKey(f"phx_{kind}_{name}", (ORGANIZATION,)) for kind in ("old", "new"))
+    people.add_personal_key(old)
+    all_say(stack, {with_key(TEAMS[3], old): 200}, HEALED_WITHIN)
+    secret = f"phs_rotated_{name}"
+    changes = [
         Change(lambda: people.add_personal_key(new), with_key(TEAMS[3], new), 200, "add"),
         Change(lambda: people.rotate_secret(TEAMS[4].id, secret), Ask(TEAMS[4], secret), 200, "rotate"),
-        Change(lambda: people.delete_personal_key(new.key), with_key(TEAMS[3], new), 401, "revoke"),
+        Change(lambda: people.delete_personal_key(old.key), with_key(TEAMS[3], old), 401, "revoke"),
     ]
+    return lambda: delays(stack, changes, limit=HEALED_WITHIN)
 
 
 # === The database ===
@@ -225,7 +231,7 @@ def test_a_database_that_hangs_or_ends_leaves_what_is_known(stack: Stack, people
     stack.wait_until(lambda: health(stack)["stale"] is False, HEALED_WITHIN)
     all_say(stack, HEALTHY, HEALED_WITHIN)
     print(f"\nright again {time.monotonic() - began:.1f} s after the database")
-    took = delays(stack, some_changes(people), limit=10)
+    took = some_changes(stack, people)()
     print(f"changes after a restart of the database: {', '.join(f'{seconds:.2f}' for seconds in took)} s")
 
 
@@ -313,6 +319,7 @@ def test_changes_lost_before_any_envoy_read_them(stack: Stack, people: Database)
 
 def test_a_redis_that_hangs_for_a_while(stack: Stack, people: Database) -> None:
     """Longer than the lock lives, and than anybody may be refused."""
+    let_happen = some_changes(stack, people)
     stack.pause("redis")
     try:
         seen = watch_answers(stack, [KNOWN[1], *UNKNOWN], LOCK_TTL + 3)
@@ -321,7 +328,7 @@ def test_a_redis_that_hangs_for_a_while(stack: Stack, people: Database) -> None:
             assert set(seen[ask]) <= {401, 503}
     finally:
         stack.resume("redis")
-    took = delays(stack, some_changes(people), limit=HEALED_WITHIN)
+    took = let_happen()
     print(f"\nchanges after Redis hung: {', '.join(f'{seconds:.2f}' for seconds in took)} s")
 
 

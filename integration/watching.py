@@ -206,15 +206,17 @@ def expire_lock(stack: Stack) -> None:
 
 
 def wait_until_published(stack: Stack, database: Database, timeout: float = 15.0) -> Published:
-    """Until the published teams and credentials are those of the database."""
+    """Until what is published is whole, and teams and credentials are those of the database."""
     deadline = time.monotonic() + timeout
     while True:
-        published, expected = whole.look(stack, may_be_missing=True), whole.records_of(database)
-        if published and published.credentials == expected:
-            return published
-        if time.monotonic() > deadline:
-            records = published.credentials if published else {}
-            differing = dict(records.items() ^ expected.items())
+        try:
+            published = whole.look(stack)
+            expected = whole.records_of(database)
+            differing = dict(published.credentials.items() ^ expected.items())
             kinds = Counter(record[0] for record in differing.values())
-            raise AssertionError(f"hashes that differ after {timeout} s, by kind: {kinds}")
+            assert not differing, f"hashes that differ after {timeout} s, by kind: {kinds}"
+            return published
+        except AssertionError:
+            if time.monotonic() > deadline:
+                raise
         time.sleep(0.1)
