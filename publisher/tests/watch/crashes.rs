@@ -105,7 +105,7 @@ fn killed_at_any_moment_the_snapshot_is_whole() {
         // From before the first page to the middle of some later snapshot.
         let until = Instant::now() + Duration::from_millis(40 + u64::from(round * 7919 % 900));
         while Instant::now() < until {
-            let from = if Instant::now().elapsed().as_nanos() % 2 == 0 {
+            let from = if Instant::now().elapsed().as_nanos().is_multiple_of(2) {
                 one
             } else {
                 other

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use flag_definitions_filter::directory::{Record, Sha256Hash};
 use flag_definitions_filter::snapshot::StreamId;
-use flag_definitions_filter::snapshot::change::{Change, Content, Watermark};
+use flag_definitions_filter::snapshot::change::{self, Change, Content, Watermark};
 use flag_definitions_filter::snapshot::manifest::Manifest;
 
 use crate::instance::Instance;
@@ -80,8 +80,8 @@ impl Published {
     /// Records that came as changes.
     pub fn changed(&self) -> usize {
         let count = |change: &Change| match &change.content {
-            Content::Records(cursor) => {
-                let (mut count, mut cursor) = (0, cursor.clone());
+            Content::Records(bytes) => {
+                let (mut count, mut cursor) = (0, change::records(bytes.clone()).unwrap());
                 while let Some((_, _, next)) = cursor.record_at(cursor.position()).unwrap() {
                     count += 1;
                     cursor.seek(next);
@@ -110,9 +110,10 @@ fn follow(since: &StreamId, changes: &[Change], records: &mut BTreeMap<Sha256Has
         assert_eq!(change.previous, last, "a gap before {}", change.id);
         assert!(change.id > last && change.fence >= fence);
         (last, fence) = (change.id, change.fence);
-        let Content::Records(mut cursor) = change.content.clone() else {
+        let Content::Records(bytes) = change.content.clone() else {
             continue;
         };
+        let mut cursor = change::records(bytes).unwrap();
         while let Some((hash, record, next)) = cursor.record_at(cursor.position()).unwrap() {
             match Record::decode(record).unwrap() {
                 Record::Tombstone => records.remove(&hash),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use flag_definitions_filter::directory::{
     OrganizationId, PersonalKey, Record, Sha256Hash, Team, TeamId,
 };
-use flag_definitions_filter::snapshot::change::{Change, Content};
+use flag_definitions_filter::snapshot::change::{self, Change, Content};
 use flag_definitions_publisher::postgres::{Lsn, Reading, Records};
 use flag_definitions_publisher::watch::source::{Heard, Source};
 
@@ -167,9 +167,10 @@ fn a_hundred_thousand_teams() {
                 let change =
                     Change::parse(&id, &fields[1], &fields[3], &fields[5], &fields[7]).unwrap();
                 last = String::from_utf8(id).unwrap();
-                let Content::Records(mut cursor) = change.content else {
+                let Content::Records(bytes) = change.content else {
                     continue;
                 };
+                let mut cursor = change::records(bytes).unwrap();
                 while let Some((_, record, next)) = cursor.record_at(cursor.position()).unwrap() {
                     if let Record::ETag(etag) = Record::decode(record).unwrap() {
                         seen.send((etag.as_bytes().to_vec(), now)).unwrap();
