@@ -15,7 +15,7 @@ export PATH := $(PATH):$(CURDIR)/.tools/bin
 
 # Read by the launcher; `make up EDGE_PORT=11000` and `EDGE_PORT=11000 make up` are the same.
 export EDGE_PORT ADMIN_PORT HEALTH_PORT REDIS_PORT WEBDIS_PORT
-export SNAPSHOT CONFIG UPSTREAM CONCURRENCY
+export SNAPSHOT CONFIG UPSTREAM CONCURRENCY WATCH DATABASE_URL
 
 # Stamps: a finished installation is not looked at again until its pin changes.
 VENV := .venv/installed
@@ -35,6 +35,8 @@ help: ## Show this list
 	@echo '  CONFIG            plugin configuration: a JSON file, or JSON (filter-config/examples/local.json)'
 	@echo '  UPSTREAM          host:port behind the filter (none: other paths answer 404)'
 	@echo '  CONCURRENCY       Envoy workers (2)'
+	@echo '  WATCH=1           the publisher watches the PostgreSQL of DATABASE_URL instead of publishing SNAPSHOT'
+	@echo '  DATABASE_URL      postgresql://user:password@host:port/database, for WATCH=1'
 
 # === Parts ===
 
@@ -135,6 +137,10 @@ lint: $(RUST) $(VENV) ## Check formatting and lints
 bench: build $(VENV) stack-packages ## Measure against Envoy's own limit; writes bench/results.json
 	@$(SETUP) packages wrk
 	$(PYTHON) bench/run.py
+
+.PHONY: bench-watch
+bench-watch: build $(VENV) test-packages ## Measure the watching publisher with a million credentials; adds to bench/results.json
+	$(PYTHON) bench/watch.py
 
 FUZZ_TARGETS := value resp request snapshot
 FUZZ_SECONDS ?= 60

@@ -1,7 +1,7 @@
 """How close the filter comes to Envoy's own limit: one run, one machine, one Envoy worker.
 
 Subjects take turns for several rounds, so that a noisy machine disturbs all of them alike; what counts are
-ratios of medians. Writes bench/results.json.
+ratios of medians. Writes into bench/results.json.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from random import Random
 from typing import Any
 
 import yaml
+from results import write
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "integration"))
@@ -32,7 +33,6 @@ from settings import Settings, free_port  # noqa: E402
 from stack import Stack, definitions_key  # noqa: E402
 from writers import put_definitions_django  # noqa: E402
 
-RESULTS = ROOT / "bench/results.json"
 # Above any load here, so that each request spends and none is refused.
 ALL_ON = {"rate_limit": {"full": "1000000/second", "conditional": "60000/second"}}
 ALL_OFF = {"rate_limit": {"enabled": False}, "quota": {"enabled": False}, "usage": {"enabled": False}}
@@ -183,9 +183,8 @@ def main() -> None:
         },
         "milliseconds": {"decode_1500_kb": round(usual, 2), "decode_1500_kb_first_of_vm": round(first, 2)},
     }
-    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results["ratios"] | results["milliseconds"], indent=2))
-    print(f"written to {RESULTS.relative_to(ROOT)}")
+    write(results)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import postgres as postgres_server
 from edge import trap_count
 from settings import FAULTS_WASM, Settings
 from stack import Stack
@@ -36,3 +37,10 @@ def faults() -> Iterator[Stack]:
     config = {"redis": {"default": {"timeout": "20s"}}}
     with Stack(Settings.on_free_ports(wasm=FAULTS_WASM, config=config)) as stack:
         yield stack
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgres_server.Server]:
+    """An empty PostgreSQL."""
+    with postgres_server.Server() as server:
+        yield server

@@ -39,16 +39,17 @@ def unchanged_posthog(
 
 
 @contextmanager
-def another_envoy(stack: Stack) -> Iterator[Stack]:
-    """A second Envoy with the same settings, on the same webdis and Redis."""
+def another_envoy(stack: Stack, wait_ready: bool = True, **settings: Any) -> Iterator[Stack]:
+    """A second Envoy with the same plugin configuration, on the same webdis and Redis."""
     own = stack.settings
-    ports = {"redis_port": own.redis_port, "webdis_port": own.webdis_port}
-    with kept_for_a_look(Stack(Settings.on_free_ports(snapshot=None, config=own.config, **ports))) as other:
+    settings = {"redis_port": own.redis_port, "webdis_port": own.webdis_port} | settings
+    other = Stack(Settings.on_free_ports(snapshot=None, config=own.config, **settings))
+    with kept_for_a_look(other):
         other.settings.run_dir.mkdir(parents=True)
         theirs = {name: process for name, process in stack.processes.items() if name != "envoy"}
         other.processes |= theirs
         try:
-            other.start_envoy()
+            other.start_envoy(wait_ready)
             yield other
         finally:
             for name in theirs:

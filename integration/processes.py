@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+TERMINATE = signal.SIGTERM  # `Process` has a method of the name `signal`
+
 
 class StackError(Exception):
     """What went wrong, in words for the person at the terminal."""
@@ -33,10 +35,10 @@ class Process:
         if self.alive():
             os.kill(self.pid, number)
 
-    def stop(self, timeout: float = 10.0) -> None:
-        """SIGTERM, then SIGKILL when it is still there after `timeout` seconds. Idempotent."""
-        self.signal(signal.SIGTERM)
-        self.signal(signal.SIGCONT)  # a stopped process does not see SIGTERM
+    def stop(self, timeout: float = 10.0, first: int = TERMINATE) -> None:
+        """The `first` signal, then SIGKILL when it is still there after `timeout` seconds. Idempotent."""
+        self.signal(first)
+        self.signal(signal.SIGCONT)  # a stopped process sees no other signal
         if not self._gone_within(timeout):
             self.signal(signal.SIGKILL)
             self._gone_within(5.0)

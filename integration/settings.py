@@ -19,6 +19,8 @@ LOCAL_CONFIG = ROOT / "filter-config/examples/local.json"
 WASM = ROOT / "target/wasm32-wasip1/release/flag_definitions_filter.wasm"
 FAULTS_WASM = ROOT / "target/faults/wasm32-wasip1/release/flag_definitions_filter.wasm"
 PUBLISHER = ROOT / "target/release/flag-definitions-publisher"
+# With these the publisher hears of a new ETag at once: strings that were set, removed, expired or evicted.
+KEYSPACE_EVENTS = "K$gxe"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Settings:
     log_level: str = "info"  # of the filter; Envoy itself logs warnings
     durable: bool = False  # Redis keeps what it acknowledged when it is restarted or killed
     drain_seconds: int = 600  # how long Envoy lets go on what a new listener or a drain replaces
+    watch: bool = False  # the publisher watches the database; `snapshot` is not published then
+    database_url: str = ""  # holds a password: never shown
+    watch_options: tuple[str, ...] = ()  # further ones of `flag-definitions-publisher watch`
+    notify_keyspace_events: str = ""  # of Redis: what it tells of changed keys, in its own letters
+    clocks: dict[str, int] = field(default_factory=dict)  # process → seconds that its wall clock is ahead
 
     PORTS = ("edge_port", "admin_port", "health_port", "redis_port", "webdis_port")
 
@@ -62,7 +69,9 @@ class Settings:
         for name in (*cls.PORTS, "concurrency"):
             if text := env.get(name.upper()):
                 settings[name] = whole_number(name.upper(), text)
-        if snapshot := env.get("SNAPSHOT"):
+        if read_switch("WATCH", env.get("WATCH")):
+            settings |= watched(env)
+        elif snapshot := env.get("SNAPSHOT"):
             settings["snapshot"] = SAMPLE_SNAPSHOT if snapshot == "samples" else Path(snapshot).resolve()
         if config := env.get("CONFIG"):
             settings["config"] = config if config.lstrip().startswith("{") else read_config(config)
@@ -93,6 +102,29 @@ def free_port() -> int:
             continue
         return port
     raise StackError(f"no free port below {end}")
+
+
+def read_switch(name: str, text: str | None) -> bool:
+    if text not in (None, "", "0", "1"):
+        raise StackError(f"{name}={text}: expected 1, or 0")
+    return text == "1"
+
+
+def watched(env: dict[str, str]) -> dict[str, Any]:
+    """The settings of a stack whose publisher watches a database."""
+    url = env.get("DATABASE_URL")
+    if not url:
+        raise StackError(
+            "WATCH=1 watches PostHog's database: set DATABASE_URL=postgresql://user:password@host:port/database"
+        )
+    if env.get("SNAPSHOT"):
+        raise StackError("WATCH=1 publishes what is in DATABASE_URL: leave SNAPSHOT out")
+    return {
+        "watch": True,
+        "database_url": url,
+        "snapshot": None,
+        "notify_keyspace_events": KEYSPACE_EVENTS,
+    }
 
 
 def split_host_port(upstream: str) -> tuple[str, int]:

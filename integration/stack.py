@@ -42,7 +42,7 @@ UPSTASH_TOKEN = "upstash-development"
 
 READY_TIMEOUT = 30.0  # seconds
 # Stopped in this order: those that ask before those that answer.
-STOP_ORDER = ["envoy", "webdis", "upstash", "redis-login", "redis"]
+STOP_ORDER = ["envoy", "publisher", "publisher-2", "webdis", "upstash", "redis-login", "redis"]
 
 
 @dataclass
@@ -69,7 +69,9 @@ class Stack:
         with self.all_or_nothing():
             self.start_redis()
             self.start_gateway()
-            if self.settings.snapshot:
+            if self.settings.watch:
+                self.start_publisher()
+            elif self.settings.snapshot:
                 self.publish(self.settings.snapshot)
             if self.settings.snapshot == SAMPLE_SNAPSHOT:
                 self.seed_samples()
@@ -107,7 +109,8 @@ class Stack:
             "redis",
             [tool("redis-server"), "--port", self.settings.redis_port, "--bind", "127.0.0.1"]
             + ["--save", "", "--appendonly", "yes" if self.settings.durable else "no"]
-            + ["--appendfsync", "always", "--aclfile", "users.acl"],
+            + ["--appendfsync", "always", "--aclfile", "users.acl"]
+            + ["--notify-keyspace-events", self.settings.notify_keyspace_events],
         )
         self._wait_for("redis", lambda: bool(self.redis.ping()))
 
@@ -153,6 +156,20 @@ class Stack:
         token_file = self._write_secret("upstash.token", token)
         self._write("upstash-secret.yaml", render.upstash_secret(self.settings, token_file))
 
+    def start_publisher(self, name: str = "publisher", wait: bool = True) -> None:
+        """Starts a publisher that watches the database; with `wait` returns when there is a snapshot. One of
+        another name is a second one beside it."""
+        self._prepare()
+        settings = self.settings
+        self._start(
+            name,
+            [require(settings.publisher), "watch", *settings.watch_options],
+            # Not among the arguments, which every local user can read: both hold a password.
+            environment={"DATABASE_URL": settings.database_url, "REDIS_URL": self.publisher_url},
+        )
+        if wait:
+            self._wait_for(name, lambda: bool(self.redis.exists("flag_definitions:snapshot")))
+
     def start_envoy(self, wait_ready: bool = True) -> None:
         """Starts Envoy; with `wait_ready` returns when the filter has its first snapshot."""
         self._prepare()
@@ -184,10 +201,11 @@ class Stack:
             self.processes.pop(name).stop()
         starts = {"redis": self.start_redis, "envoy": self.start_envoy}
         starts |= {"webdis": self.start_webdis, "upstash": self.start_upstash}
+        starts |= {"publisher": self.start_publisher}
         starts[name]()
 
     def stop_part(self, name: str) -> None:
-        """Stops one of `redis`, `webdis`, `upstash`, `envoy`; `restart` brings it back."""
+        """Stops one of `redis`, `webdis`, `upstash`, `publisher`, `envoy`; `restart` brings it back."""
         self.processes.pop(name).stop()
 
     def pause(self, name: str) -> None:
@@ -357,6 +375,8 @@ class Stack:
         environment: dict[str, str] | None = None,
     ) -> None:
         run_dir = self.settings.run_dir
+        if ahead := self.settings.clocks.get(name, 0):
+            environment = (environment or {}) | clock_ahead(ahead, run_dir)
         self.processes[name] = processes.start(name, command, run_dir, pass_fds, environment)
         # At once: `down` must find it even when this launcher is killed in the next moment.
         processes.save(self._pids, list(self.processes.values()))
@@ -395,6 +415,15 @@ def accepts_connections(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def clock_ahead(seconds: int, directory: Path) -> dict[str, str]:
+    """The environment in which a program's wall clock is so many seconds ahead, or behind when negative."""
+    library = directory / "clock.so"
+    if not library.exists():
+        command = [tool("cc"), "-shared", "-fPIC", "-O2", "-o", library, ROOT / "integration/clock.c"]
+        subprocess.run(command, check=True)
+    return {"LD_PRELOAD": str(library), "CLOCK_AHEAD": str(seconds)}
 
 
 def tool(name: str) -> str:
@@ -485,7 +514,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="The local stack: Redis, webdis and Envoy with the filter, on loopback.",
         epilog="Settings come from the environment: EDGE_PORT ADMIN_PORT HEALTH_PORT REDIS_PORT "
-        "WEBDIS_PORT SNAPSHOT CONFIG UPSTREAM CONCURRENCY.",
+        "WEBDIS_PORT SNAPSHOT CONFIG UPSTREAM CONCURRENCY WATCH DATABASE_URL.",
     )
     parser.add_argument("command", choices=commands)
     command = parser.parse_args().command

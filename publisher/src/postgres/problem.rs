@@ -51,6 +51,10 @@ impl Problem {
                     "a connection pooler in transaction mode does not pass them on: listen at the server itself",
                 ),
             ),
+            Fault::Behind(bytes) => (
+                format!("this replica stays {bytes} bytes behind the server that is listened to"),
+                Some("check its replication, and that both URLs are of one cluster"),
+            ),
             Fault::Stopped => ("stopped".to_owned(), None),
             Fault::Runtime(error) => (format!("cannot begin: {error}"), None),
         };
@@ -62,14 +66,18 @@ impl Problem {
     }
 }
 
+/// The library's text and its cause: "error connecting to server: Connection refused".
+fn library_text(error: &tokio_postgres::Error) -> String {
+    let text = error.to_string();
+    match error.source().map(ToString::to_string) {
+        Some(cause) if !text.contains(&cause) => format!("{text}: {cause}"),
+        _ => text,
+    }
+}
+
 fn postgres_text(error: &tokio_postgres::Error) -> String {
     let Some(refusal) = error.as_db_error() else {
-        // The library's text and its cause: "error connecting to server: Connection refused".
-        let text = error.to_string();
-        return match error.source().map(ToString::to_string) {
-            Some(cause) if !text.contains(&cause) => format!("{text}: {cause}"),
-            _ => text,
-        };
+        return library_text(error);
     };
     match *refusal.code() {
         SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
@@ -83,7 +91,7 @@ fn postgres_text(error: &tokio_postgres::Error) -> String {
 fn postgres_advice(error: &tokio_postgres::Error) -> Option<&'static str> {
     let Some(code) = error.code() else {
         // The library does not tell its own errors apart but by their text.
-        let text = error.to_string();
+        let text = library_text(error);
         let advice = if text.contains("TLS") {
             "check sslmode, the host name and the CA file"
         } else if text.contains("password missing") {

@@ -2,11 +2,13 @@
 
 use std::net::TcpListener;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flag_definitions_publisher::postgres::{Database, Heard};
 
-use crate::support::{Ear, PASSWORD, Postgres, free_port, hash, own};
+use crate::ear::Ear;
+use crate::support::{PASSWORD, Postgres, free_port, hash, own};
 
 #[track_caller]
 fn problem(url: &str) -> String {
@@ -25,12 +27,7 @@ fn a_refused_login_names_the_server_and_no_password() {
         "{text}"
     );
 
-    let text = problem(
-        &postgres
-            .url()
-            .replace("/postgres", "/nowhere")
-            .replace("nowhere://", "postgres://"),
-    );
+    let text = problem(&format!("{}x", postgres.url()));
     assert!(
         text.contains("database \"postgresx\" does not exist")
             && text.contains("check the database name"),
@@ -183,6 +180,23 @@ fn a_replica_is_read_while_its_primary_is_listened_to() {
         assert!(Instant::now() < deadline);
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+#[test]
+fn a_full_read_waits_for_a_replica_that_lacks_what_went_unheard() {
+    let mut primary = Postgres::with_triggers();
+    let mut replica = primary.replica();
+    replica.sql("SELECT pg_wal_replay_pause()");
+    primary.sql("INSERT INTO posthog_team (id, api_token) VALUES (7, 'phc_a')");
+    let ear = Ear::new(Database::parse(&replica.url(), Some(&primary.url()), None).unwrap());
+    ear.expect_listening();
+    let database = Arc::clone(&ear.database);
+    let reading = std::thread::spawn(move || database.read_all(&mut |_| ()).unwrap());
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(!reading.is_finished());
+    replica.sql("SELECT pg_wal_replay_resume()");
+    let reading = reading.join().unwrap();
+    assert!(reading.records.contains_key(&hash("phc_a")));
 }
 
 /// Writes a certificate authority, and a certificate of it for the host.

@@ -9,6 +9,7 @@
 
 mod announcements;
 mod connections;
+mod ear;
 mod notifications;
 mod reading;
 mod support;

@@ -1,9 +1,14 @@
 //! Anybody with access to the database can notify. Whatever they say, only what rows hold is announced.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use flag_definitions_filter::directory::{Record, TeamId};
 
+use crate::ear::Ear;
 use crate::reading::people;
-use crate::support::{Ear, Postgres, hash, secure};
+use crate::support::{Postgres, hash, secure};
 
 #[test]
 fn foreign_notifications_remove_nothing() {
@@ -71,4 +76,28 @@ fn what_is_not_the_triggers_is_ignored() {
     assert_eq!(ear.database.ignored_notifications(), payloads.len() as u64);
     postgres.sql("INSERT INTO posthog_team (id, api_token) VALUES (7, 'phc_a')");
     assert!(ear.changes()[&hash("phc_a")].is_some());
+}
+
+#[test]
+fn a_flood_keeps_nobody_from_stopping() {
+    let mut postgres = Postgres::with_triggers();
+    let ear = Ear::listening(&postgres);
+    let done = Arc::new(AtomicBool::new(false));
+    let flood = std::thread::spawn({
+        let done = Arc::clone(&done);
+        move || {
+            let mut sent = 0;
+            while !done.load(Ordering::Relaxed) {
+                postgres.sql(&format!(
+                    r#"NOTIFY flag_definitions, '{{"read":"team","id":"{sent}"}}'"#
+                ));
+                sent += 1;
+            }
+        }
+    });
+    std::thread::sleep(Duration::from_millis(1_500));
+    let took = ear.stop();
+    done.store(true, Ordering::Relaxed);
+    flood.join().unwrap();
+    assert!(took < Duration::from_millis(200), "{took:?}");
 }

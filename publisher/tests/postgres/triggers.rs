@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crate::ear::Ear;
 use crate::reading::people;
-use crate::support::{DROP_TRIGGERS, Ear, Postgres, TRIGGERS, hash, secure};
+use crate::support::{DROP_TRIGGERS, Postgres, TRIGGERS, hash, secure};
 
 #[test]
 fn they_may_be_installed_again_and_taken_away() {
