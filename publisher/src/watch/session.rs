@@ -159,6 +159,10 @@ impl<'w, 'a> Session<'w, 'a> {
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
             self.keep_up()?;
+            let now = Instant::now();
+            self.writer
+                .status
+                .update(|figures| figures.turned = Some(now));
         }
     }
 
