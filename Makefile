@@ -41,13 +41,16 @@ help: ## Show this list
 # === Parts ===
 
 .PHONY: setup
-setup: $(VENV) $(NODE_PACKAGES) $(RUST) $(NEXTEST) $(WASM_BINDGEN) $(CARGO_FUZZ) stack-packages ## Install everything the other targets need
+setup: $(VENV) $(NODE_PACKAGES) $(RUST) $(NEXTEST) $(WASM_BINDGEN) $(CARGO_FUZZ) test-packages ## Install everything the other targets need
 	@$(SETUP) packages node wrk g++
-	@$(SETUP) packages postgres
 
 .PHONY: stack-packages
 stack-packages:
 	@$(SETUP) packages redis-server webdis
+
+.PHONY: test-packages
+test-packages: stack-packages
+	@$(SETUP) packages postgresql
 
 $(VENV): integration/requirements.txt $(SETUP)
 	$(SETUP) python
@@ -106,7 +109,7 @@ down: $(VENV) ## Stop the stack of this EDGE_PORT
 test: test-rust test-node test-integration ## Run all tests; needs nothing started
 
 .PHONY: test-rust
-test-rust: $(RUST) $(NEXTEST)
+test-rust: $(RUST) $(NEXTEST) test-packages
 	cargo nextest run --workspace --locked
 	cargo test --doc --workspace --locked
 
@@ -119,8 +122,7 @@ test-node: $(RUST) $(WASM_BINDGEN)
 
 # Real Envoy, Redis, webdis and SDKs.
 .PHONY: test-integration
-test-integration: build build-faults $(VENV) $(NODE_PACKAGES) stack-packages
-	@$(SETUP) packages postgres
+test-integration: build build-faults $(VENV) $(NODE_PACKAGES) test-packages
 	.venv/bin/pytest integration
 
 .PHONY: lint
@@ -137,8 +139,7 @@ bench: build $(VENV) stack-packages ## Measure against Envoy's own limit; writes
 	$(PYTHON) bench/run.py
 
 .PHONY: bench-watch
-bench-watch: build $(VENV) stack-packages ## Measure the watching publisher with a million credentials; adds to bench/results.json
-	@$(SETUP) packages postgres
+bench-watch: build $(VENV) test-packages ## Measure the watching publisher with a million credentials; adds to bench/results.json
 	$(PYTHON) bench/watch.py
 
 FUZZ_TARGETS := value resp request snapshot

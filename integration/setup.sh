@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the pinned tools and the real parts that the Makefile's targets need, each only when missing.
 #
-#   integration/setup.sh packages redis-server webdis   Debian packages, by the command they bring
+#   integration/setup.sh packages redis-server webdis   Debian packages, by the command they bring; postgresql by its name
 #   integration/setup.sh python                         .venv/ from integration/requirements.txt
 #   integration/setup.sh node-packages                 integration/node/node_modules/ from its package-lock.json
 #   integration/setup.sh rust                           the wasm targets of the pinned toolchain
@@ -22,12 +22,8 @@ fail() {
 packages() {
   local missing=()
   for command in "$@"; do
-    # The package is named like its command, but for Node and PostgreSQL, whose server is not in the PATH.
-    case $command in
-      postgres) compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql) ;;
-      node) command -v node >/dev/null || missing+=(nodejs) ;;
-      *) command -v "$command" >/dev/null || missing+=("$command") ;;
-    esac
+    # The package is named like its command, but for Node and Postgres.
+    there "$command" || missing+=("${command/#node/nodejs}")
   done
   ((${#missing[@]})) || return 0
 
@@ -37,8 +33,23 @@ packages() {
     as_root=(sudo)
   fi
   command -v apt-get >/dev/null || fail "${missing[*]} is missing, and this is not Debian or Ubuntu: install it and call make again"
+  local install=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends)
   "${as_root[@]}" apt-get update -q
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}"
+  if [[ " ${missing[*]} " == *" postgresql "* ]]; then
+    # The package would start a server on port 5432; the tests start their own.
+    "${install[@]}" postgresql-common
+    "${as_root[@]}" sed -i '$a create_main_cluster = false' /etc/postgresql-common/createcluster.conf
+  fi
+  "${install[@]}" "${missing[@]}"
+}
+
+there() {
+  # Debian keeps the server's programs off the PATH, one directory for each version.
+  if [[ "$1" == postgresql ]]; then
+    compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || command -v postgres >/dev/null
+  else
+    command -v "$1" >/dev/null
+  fi
 }
 
 python() {

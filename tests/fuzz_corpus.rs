@@ -58,6 +58,7 @@ fn snapshots() {
             ("page", properties::page),
             ("bucket", properties::bucket),
             ("record", properties::record),
+            ("change", properties::change),
         ],
     );
 }

@@ -19,6 +19,7 @@ use flag_definitions_filter::directory::{Record, Sha256Hash};
 use flag_definitions_filter::redis::{Reply, resp};
 use flag_definitions_filter::request::{self, BearerKind, ProjectToken, Request, Token};
 use flag_definitions_filter::snapshot::StreamId;
+use flag_definitions_filter::snapshot::change::{self, Change, Content};
 use flag_definitions_filter::snapshot::manifest::Manifest;
 use flag_definitions_filter::snapshot::page::{self, Cursor};
 
@@ -316,4 +317,35 @@ fn update_from(bytes: &[u8]) -> (Sha256Hash, StreamId) {
 fn split_once(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     let at = bytes.iter().position(|byte| *byte == separator)?;
     Some((&bytes[..at], &bytes[at + 1..]))
+}
+
+/// An entry of the stream of changes: its kind, then its content. What is read of it comes back when it is written.
+pub fn change(bytes: &[u8]) -> bool {
+    let Some((kind, value)) = bytes.split_first() else {
+        return false;
+    };
+    let read = |value: &[u8]| Change::parse(b"7-1", b"6-0", b"3", &[*kind], value);
+    match read(value).map(|change| change.content) {
+        Err(_) => false,
+        Ok(Content::Watermark(mark)) => {
+            let again = read(&mark.written().value).map(|change| change.content);
+            assert!(matches!(again, Ok(Content::Watermark(again)) if again == mark));
+            true
+        }
+        Ok(Content::Records(bytes)) => {
+            let Ok(mut cursor) = change::records(bytes) else {
+                return false;
+            };
+            let mut records = Vec::new();
+            while let Some((hash, record, next)) = cursor.record_at(cursor.position()).unwrap() {
+                records.push((hash, record.to_vec()));
+                cursor.seek(next);
+            }
+            assert!(records.len() <= change::MAX_RECORDS);
+            let written = change::split(records.iter().map(|(hash, r)| (*hash, r.as_slice())));
+            let count = |value: &[u8]| change::records(value.to_vec()).map(|_| ());
+            assert!(written.iter().all(|entry| count(&entry.value).is_ok()));
+            true
+        }
+    }
 }

@@ -10,17 +10,25 @@ use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser};
+use clap_complete::Shell;
 use flag_definitions_filter::config::parse_duration;
 
-use crate::error::BAD_USAGE;
+use crate::diff::Diff;
+use crate::error::{BAD_USAGE, Error};
+use crate::inspect::Inspect;
+use crate::logging::Logging;
+use crate::monitor::Listen;
 use crate::progress;
+use crate::server::Server;
+use crate::watch::difference::MAX_REMOVAL_PERCENT;
 
 /// Publishes the snapshot that flag-definitions-filter decides from.
 #[derive(Debug, Parser)]
 #[command(
     version,
     after_help = "\
-Exit codes: 0 done, 1 failed, 2 bad usage or bad document (nothing written)."
+Exit codes: 0 done, 1 failed, 2 bad usage or bad document (nothing written), 3 different (`diff`), not found or \
+refused (`inspect`)."
 )]
 pub struct Cli {
     /// What to do.
@@ -41,6 +49,20 @@ Examples:
 Filters take the new snapshot at their next poll. The pages of the one before expire after 10 minutes.
 When a publish fails or is interrupted, the snapshot before it stays.")]
     Publish(Publish),
+    /// Show what a publish, or `watch`, would change; writes nothing
+    #[command(after_help = "\
+Examples:
+  flag-definitions-publisher diff --file snapshot.json --redis-url redis://127.0.0.1:6379
+  flag-definitions-publisher diff --file - --examples 0 < snapshot.json
+  DATABASE_URL=postgres://… REDIS_URL=rediss://… flag-definitions-publisher diff
+
+Compares with what filters have that are up to date: the current snapshot and all changes after it. ETags are
+left out. Tokens are shown by the first digits of their SHA-256.
+Exit codes: 0 no difference, 1 failed, 2 bad usage or bad document, 3 there are differences.")]
+    Diff(Diff),
+    /// Show what filters would decide from what is published, and why
+    #[command(subcommand)]
+    Inspect(Inspect),
     /// Keep the snapshot in Redis up to date with PostHog's database and with its cache of flag definitions
     #[command(after_help = "\
 Examples:
@@ -59,6 +81,23 @@ Examples:
 The token is read from standard input, not from an argument that other users see in the process list.
 One newline at its end is not part of it.")]
     Hash,
+    /// Print the completions of a shell
+    #[command(after_help = "\
+Examples:
+  flag-definitions-publisher completions bash > /etc/bash_completion.d/flag-definitions-publisher
+  flag-definitions-publisher completions zsh > \"${fpath[1]}/_flag-definitions-publisher\"")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// The completions of a shell.
+pub fn completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    let name = env!("CARGO_PKG_NAME");
+    clap_complete::generate(shell, &mut Cli::command(), name, &mut script);
+    String::from_utf8_lossy(&script).trim_end().to_owned()
 }
 
 /// Options of `publish`.
@@ -67,7 +106,7 @@ pub struct Publish {
     /// Source document (JSON); - reads standard input
     #[arg(long, value_name = "FILE", env = "FLAG_DEFINITIONS_FILE")]
     pub file: PathBuf,
-    /// redis://user:password@host:port/database, or unix:///path
+    /// redis://user:password@host:port/database, rediss://… for TLS, or unix:///path
     // The value stays hidden: --help would show the password that is in the environment.
     #[arg(
         long,
@@ -77,6 +116,20 @@ pub struct Publish {
         required_unless_present = "dry_run"
     )]
     pub redis_url: Option<String>,
+    /// What there is to know of Redis besides its URL.
+    #[command(flatten)]
+    pub redis: Redis,
+    /// Check the document and show what would be written; with a Redis URL also what would change
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// What there is to know of Redis besides its URL.
+#[derive(Debug, Args)]
+pub struct Redis {
+    /// CA of Redis' certificate (PEM), with rediss:// [default: those that browsers accept]
+    #[arg(long, value_name = "FILE", env = "REDIS_CA_FILE")]
+    pub redis_ca_file: Option<PathBuf>,
     /// What the keys begin with: snapshot.prefix of the plugin configuration
     #[arg(
         long,
@@ -86,9 +139,22 @@ pub struct Publish {
         value_parser = prefix
     )]
     pub prefix: String,
-    /// Check the document and show what would be written, without Redis
-    #[arg(long)]
-    pub dry_run: bool,
+}
+
+impl Redis {
+    /// The server of this URL.
+    ///
+    /// # Errors
+    /// When the URL or the CA file is refused.
+    pub fn server(&self, url: &str) -> Result<Server, Error> {
+        let server = Server::parse(url).map_err(Error::Url)?;
+        match &self.redis_ca_file {
+            None => Ok(server),
+            Some(file) => server
+                .trusting(file)
+                .map_err(|error| Error::Ca(file.clone(), error)),
+        }
+    }
 }
 
 /// Options of `watch`.
@@ -105,7 +171,10 @@ pub struct Watch {
         hide_env_values = true
     )]
     pub listen_url: Option<String>,
-    /// redis://user:password@host:port/database, or unix:///path
+    /// CA of Postgres' certificate (PEM) [default: those that browsers accept]
+    #[arg(long, value_name = "FILE", env = "POSTGRES_CA_FILE")]
+    pub postgres_ca_file: Option<PathBuf>,
+    /// redis://user:password@host:port/database, rediss://… for TLS, or unix:///path
     #[arg(long, value_name = "URL", env = "REDIS_URL", hide_env_values = true)]
     pub redis_url: String,
     /// The Redis that holds PostHog's flag definitions [default: --redis-url]
@@ -116,15 +185,12 @@ pub struct Watch {
         hide_env_values = true
     )]
     pub definitions_redis_url: Option<String>,
-    /// What the keys begin with: snapshot.prefix of the plugin configuration
-    #[arg(
-        long,
-        value_name = "PREFIX",
-        env = "FLAG_DEFINITIONS_PREFIX",
-        default_value = "flag_definitions:",
-        value_parser = prefix
-    )]
-    pub prefix: String,
+    /// CA of that Redis' certificate (PEM) [default: --redis-ca-file]
+    #[arg(long, value_name = "FILE", env = "DEFINITIONS_REDIS_CA_FILE")]
+    pub definitions_redis_ca_file: Option<PathBuf>,
+    /// What there is to know of Redis besides its URL.
+    #[command(flatten)]
+    pub redis: Redis,
     /// What PostHog's keys begin with: definitions.key_prefix of the plugin configuration
     #[arg(
         long,
@@ -185,10 +251,21 @@ pub struct Watch {
         long,
         value_name = "PERCENT",
         env = "FLAG_DEFINITIONS_MAX_REMOVAL_PERCENT",
-        default_value_t = 20,
+        default_value_t = MAX_REMOVAL_PERCENT,
         value_parser = clap::value_parser!(u32).range(0..=100)
     )]
     pub max_removal_percent: u32,
+    /// Address and port of /metrics and /healthz, or off
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "FLAG_DEFINITIONS_LISTEN",
+        default_value = "127.0.0.1:9105"
+    )]
+    pub listen: Listen,
+    /// How logs are written.
+    #[command(flatten)]
+    pub logging: Logging,
 }
 
 impl Cli {
@@ -236,7 +313,15 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// Takes a misplaced value out of clap's message: it may be a token or a URL with a password.
-fn without_value(error: clap::Error) -> clap::Error {
+fn without_value(mut error: clap::Error) -> clap::Error {
+    if matches!(
+        error.kind(),
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation
+    ) {
+        let hidden = ContextValue::String("…".to_owned());
+        error.insert(ContextKind::InvalidValue, hidden);
+        return error;
+    }
     let value = match error.kind() {
         ErrorKind::UnknownArgument => error.get(ContextKind::InvalidArg),
         ErrorKind::InvalidSubcommand => error.get(ContextKind::InvalidSubcommand),

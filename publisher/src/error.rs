@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use flag_definitions_filter::snapshot::document::DocumentError;
 
-use crate::server::{Problem, UrlError};
+use crate::postgres;
+use crate::server::{CaError, Problem, UrlError};
 
 /// Exit code when Redis, or writing the result, failed.
 pub const FAILED: u8 = 1;
@@ -23,6 +25,14 @@ pub enum Error {
     Document(PathBuf, DocumentError),
     /// The Redis URL is refused.
     Url(UrlError),
+    /// The file with the CA of Redis' certificate is refused.
+    Ca(PathBuf, CaError),
+    /// It is not clear what to compare.
+    TwoSources,
+    /// The database's URL is refused.
+    DatabaseUrl(postgres::UrlError),
+    /// The database cannot be read.
+    Database(postgres::Problem),
     /// Another option is refused.
     Option(&'static str, String),
     /// Redis is not there, or does not let us in.
@@ -61,10 +71,16 @@ pub enum Error {
         /// What went wrong.
         problem: Problem,
     },
-    /// The manifest has no JSON.
+    /// The address for metrics and health cannot be listened on.
+    Listen(SocketAddr, String),
+    /// What is to be written has no JSON.
     Encode(serde_json::Error),
     /// Standard input holds no token.
     NoToken,
+    /// Standard input holds no second line, and a credential was asked for.
+    NoCredential,
+    /// Standard input holds more lines than asked for.
+    TooManyLines,
     /// Standard input is too long to be a token.
     TokenTooLong,
     /// Standard input cannot be read.
@@ -86,7 +102,8 @@ impl Error {
     /// The program's exit code.
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::Connect(_)
+            Self::Database(_)
+            | Self::Connect(_)
             | Self::Redis { .. }
             | Self::LockHeld
             | Self::LockLost
@@ -95,13 +112,19 @@ impl Error {
             | Self::Signals(_)
             | Self::Overtaken { .. }
             | Self::Uncertain { .. }
+            | Self::Listen(..)
             | Self::Encode(_)
             | Self::Output(_) => FAILED,
             Self::File(..)
             | Self::Document(..)
             | Self::Url(_)
+            | Self::Ca(..)
+            | Self::TwoSources
+            | Self::DatabaseUrl(_)
             | Self::Option(..)
             | Self::NoToken
+            | Self::NoCredential
+            | Self::TooManyLines
             | Self::TokenTooLong
             | Self::Input(_) => BAD_USAGE,
         }
@@ -118,6 +141,12 @@ impl fmt::Display for Error {
                 write!(f, "{}: {error} (nothing was written)", path.display())
             }
             Self::Url(error) => write!(f, "--redis-url: {error}"),
+            Self::Ca(path, error) => write!(f, "--redis-ca-file: {} {error}", path.display()),
+            Self::TwoSources => f.write_str(
+                "both --file (FLAG_DEFINITIONS_FILE) and --postgres-url (DATABASE_URL) are given; unset one",
+            ),
+            Self::DatabaseUrl(error) => write!(f, "--postgres-url: {error}"),
+            Self::Database(problem) => write!(f, "{problem}"),
             Self::Option(option, problem) => write!(f, "{option}: {problem}"),
             Self::LockHeld => f.write_str(
                 "another publisher is at work (it holds the lock): stop the one that runs `watch`, or wait a few \
@@ -154,9 +183,20 @@ impl fmt::Display for Error {
                 "writing the manifest: {problem}. Generation {generation} may or may not be published: \
                  publish again, which settles it"
             ),
-            Self::Encode(error) => write!(f, "a fault of this program: encoding the manifest: {error}"),
+            Self::Listen(address, problem) => write!(
+                f,
+                "cannot listen on {address}: {problem}; choose another address with --listen, or off"
+            ),
+            Self::Encode(error) => write!(f, "a fault of this program: encoding JSON: {error}"),
             Self::NoToken => f.write_str(
-                "standard input holds no token: printf %s \"$TOKEN\" | flag-definitions-publisher hash",
+                "standard input holds no token: printf %s \"$TOKEN\" | flag-definitions-publisher …",
+            ),
+            Self::NoCredential => f.write_str(
+                "standard input holds no credential in its second line: \
+                 printf '%s\\n%s\\n' \"$PROJECT_TOKEN\" \"$PERSONAL_KEY\" | flag-definitions-publisher …",
+            ),
+            Self::TooManyLines => f.write_str(
+                "standard input holds another line than the token; --credential reads two",
             ),
             Self::TokenTooLong => f.write_str("standard input is longer than 64 KiB, not a token"),
             Self::Input(error) => write!(f, "cannot read standard input: {error}"),

@@ -14,11 +14,16 @@ use flag_definitions_filter::snapshot::manifest::{self, Manifest, PageDigest, Re
 use flag_definitions_filter::snapshot::page::{self, Page};
 
 use crate::cli::Publish;
+use crate::diff;
 use crate::error::Error;
 use crate::lock::{Taken, Token};
 use crate::progress::{Progress, say};
-use crate::server::Server;
+use crate::published::{self, Records};
 use crate::store::{Current, Reservation, Store};
+use crate::watch::difference::MAX_REMOVAL_PERCENT;
+
+/// How many differences a dry run shows one by one.
+const EXAMPLES: usize = 20;
 
 /// Publishes, and returns the line that says what was published.
 ///
@@ -26,23 +31,55 @@ use crate::store::{Current, Reservation, Store};
 /// When an option or the document is refused, or Redis fails.
 pub fn run(options: &Publish) -> Result<String, Error> {
     let url = options.redis_url.as_deref();
-    let server = url.map(Server::parse).transpose().map_err(Error::Url)?;
-    let snapshot = Snapshot::read(&options.file)?;
-    match server {
-        Some(server) if !options.dry_run => {
-            say(&format!("connecting to Redis at {}", server.address()));
-            let token = Token::random()?;
-            let mut store = Store::connect(&server, &options.prefix, &token)?;
-            if store.take_lock(0)? == Taken::Held {
-                return Err(Error::LockHeld);
-            }
-            let result = snapshot.publish(&mut store);
-            // Otherwise it expires.
-            let _ = store.release_lock();
-            result
-        }
-        _ => Ok(snapshot.plan(&options.prefix)),
+    let server = url.map(|url| options.redis.server(url)).transpose()?;
+    let document = read_document(&options.file)?;
+    let snapshot = Snapshot::of(&document);
+    let prefix = &options.redis.prefix;
+    let Some(server) = server else {
+        return Ok(snapshot.plan(prefix));
+    };
+    say(&format!("connecting to Redis at {}", server.address()));
+    let token = Token::random()?;
+    let mut store = Store::connect(&server, prefix, &token)?;
+    if options.dry_run {
+        let published = published::read(&mut store)?;
+        let difference = diff::compare(
+            &published,
+            &records(document),
+            EXAMPLES,
+            MAX_REMOVAL_PERCENT,
+        );
+        return Ok(format!("{}\n{}", difference.text, snapshot.plan(prefix)));
     }
+    if store.take_lock(0)? == Taken::Held {
+        return Err(Error::LockHeld);
+    }
+    let result = snapshot.publish(&mut store);
+    // Otherwise it expires.
+    let _ = store.release_lock();
+    result
+}
+
+/// Reads and checks a document.
+///
+/// # Errors
+/// When it cannot be read or is refused.
+pub fn read_document(file: &Path) -> Result<document::Records, Error> {
+    let json = read(file).map_err(|error| Error::File(file.to_owned(), error))?;
+    let records =
+        document::parse(&json).map_err(|error| Error::Document(file.to_owned(), error))?;
+    if records.counts.teams == 0 {
+        say("warning: the document has no teams, so filters will refuse every token");
+    }
+    Ok(records)
+}
+
+/// The records of a document, as others keep them.
+pub fn records(document: document::Records) -> Records {
+    let by_hash = document.by_hash.into_iter();
+    by_hash
+        .map(|(hash, record)| (hash, record.into_boxed_slice()))
+        .collect()
 }
 
 /// A checked document, ready to be written.
@@ -52,18 +89,12 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    fn read(file: &Path) -> Result<Self, Error> {
-        let json = read(file).map_err(|error| Error::File(file.to_owned(), error))?;
-        let records =
-            document::parse(&json).map_err(|error| Error::Document(file.to_owned(), error))?;
-        if records.counts.teams == 0 {
-            say("warning: the document has no teams, so filters will refuse every token");
-        }
+    fn of(records: &document::Records) -> Self {
         let by_hash = records.by_hash.iter();
-        Ok(Self {
+        Self {
             pages: page::split(by_hash.map(|(hash, record)| (*hash, record.as_slice()))),
             counts: records.counts,
-        })
+        }
     }
 
     fn publish(&self, store: &mut Store<'_>) -> Result<String, Error> {

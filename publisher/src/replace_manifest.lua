@@ -1,5 +1,5 @@
 -- Replaces the manifest unless that would roll back, and lets the pages of the replaced one expire.
--- KEYS: lock, manifest, changes. ARGV: token, milliseconds, new manifest, its generation, its stream id, its number
+-- KEYS: lock, manifest, changes. ARGV: token, new manifest, its generation, its stream id, its number
 -- of pages, seconds until the old pages expire, '1' when no earlier change may follow it.
 -- Returns {'published', problem with the old pages or ''}, {'overtaken', generation, stream id}, or {'torn'} when
 -- one of its pages is gone already.
@@ -26,24 +26,24 @@ end
 -- A manifest that cannot be read has no place in the order: it is replaced.
 local current = parse(redis.call('GET', KEYS[2]) or '')
 local generation = current and string.format('%.0f', current.generation)
-if current and (current.generation >= tonumber(ARGV[4]) or is_after(current.stream_id, ARGV[5])) then
+if current and (current.generation >= tonumber(ARGV[3]) or is_after(current.stream_id, ARGV[4])) then
   return {'overtaken', generation, tostring(current.stream_id)}
 end
 
-for page = 0, ARGV[6] - 1 do
-  if redis.call('EXISTS', KEYS[2] .. ':' .. ARGV[4] .. ':' .. string.format('%.0f', page)) == 0 then
+for page = 0, ARGV[5] - 1 do
+  if redis.call('EXISTS', KEYS[2] .. ':' .. ARGV[3] .. ':' .. string.format('%.0f', page)) == 0 then
     return {'torn'}
   end
 end
-if ARGV[8] == '1' then
+if ARGV[7] == '1' then
   redis.call('DEL', KEYS[3])
 end
-redis.call('SET', KEYS[2], ARGV[3])
+redis.call('SET', KEYS[2], ARGV[2])
 
 -- From here on nothing may fail the script: the snapshot is published.
 if current and type(current.pages) == 'table' then
   for page = 0, #current.pages - 1 do
-    local reply = redis.pcall('EXPIRE', KEYS[2] .. ':' .. generation .. ':' .. page, ARGV[7])
+    local reply = redis.pcall('EXPIRE', KEYS[2] .. ':' .. generation .. ':' .. page, ARGV[6])
     if type(reply) == 'table' and reply.err then
       return {'published', reply.err}
     end

@@ -3,10 +3,13 @@
 //! The URL holds a password. It is taken apart here and never shown; errors name the address alone.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use redis::{Client, Connection, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo};
-use redis::{RedisConnectionInfo, RedisError};
+use redis::{RedisConnectionInfo, RedisError, TlsCertificates};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use crate::error::Error;
 
@@ -21,8 +24,8 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 pub enum UrlError {
     /// It is not a URL of Redis.
     Malformed,
-    /// It asks for TLS.
-    Tls,
+    /// It asks for TLS that checks nothing.
+    Insecure,
     /// A `/`, `?`, `#` or `@` in the password makes it mean another server.
     Ambiguous,
 }
@@ -31,11 +34,12 @@ impl fmt::Display for UrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Malformed => {
-                "not a Redis URL, use redis://[user:password@]host[:port][/database] or unix:///path; \
-                 percent-encode special characters of the password"
+                "not a Redis URL, use redis://[user:password@]host[:port][/database], rediss://… for TLS, \
+                 or unix:///path; percent-encode special characters of the password"
             }
-            Self::Tls => {
-                "this program speaks no TLS; use redis:// to a TLS proxy beside it, such as stunnel"
+            Self::Insecure => {
+                "#insecure would send the password to whoever answers; name the CA of the server's \
+                 certificate with --redis-ca-file instead"
             }
             Self::Ambiguous => {
                 "cannot tell where the password ends; percent-encode its special characters \
@@ -47,9 +51,38 @@ impl fmt::Display for UrlError {
 
 impl std::error::Error for UrlError {}
 
+/// A CA file that is not used.
+#[derive(Debug)]
+pub enum CaError {
+    /// It cannot be read.
+    Unreadable(std::io::Error),
+    /// It has no certificate in PEM, or one that cannot be a CA's.
+    NoCertificate,
+    /// The URL asks for no TLS.
+    Plain,
+}
+
+impl fmt::Display for CaError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(error) => write!(f, "cannot be read: {error}"),
+            Self::NoCertificate => f.write_str(
+                "holds no certificate of a CA: -----BEGIN CERTIFICATE----- (PEM) is expected",
+            ),
+            Self::Plain => f.write_str(
+                "is for TLS, which the URL does not ask for: use rediss:// instead of redis://",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for CaError {}
+
 /// Where Redis is and how to log in.
 pub struct Server {
     info: ConnectionInfo,
+    /// PEM; `None`: the CAs that browsers accept.
+    ca: Option<Vec<u8>>,
 }
 
 impl Server {
@@ -60,7 +93,16 @@ impl Server {
     pub fn parse(url: &str) -> Result<Self, UrlError> {
         let (scheme, rest) = url.split_once(':').ok_or(UrlError::Malformed)?;
         match scheme {
-            "rediss" | "valkeys" => return Err(UrlError::Tls),
+            "rediss" | "valkeys" => {
+                let (rest, insecure) = match rest.strip_suffix("#insecure") {
+                    Some(rest) => (rest, true),
+                    None => (rest, false),
+                };
+                unambiguous(rest)?;
+                if insecure {
+                    return Err(UrlError::Insecure);
+                }
+            }
             "redis" | "valkey" => unambiguous(rest)?,
             _ => (),
         }
@@ -71,7 +113,47 @@ impl Server {
         let settings = info.redis_settings().clone().set_skip_set_lib_name();
         Ok(Self {
             info: info.set_redis_settings(settings),
+            ca: None,
         })
+    }
+
+    /// Takes the server's certificate only from a CA in this file, instead of those that browsers accept.
+    ///
+    /// # Errors
+    /// When the file has no CA's certificate, or the URL asks for no TLS.
+    pub fn trusting(mut self, ca_file: &Path) -> Result<Self, CaError> {
+        if !self.is_tls() {
+            return Err(CaError::Plain);
+        }
+        let pem = std::fs::read(ca_file).map_err(CaError::Unreadable)?;
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(&pem) {
+            let certificate = certificate.map_err(|_| CaError::NoCertificate)?;
+            roots.add(certificate).map_err(|_| CaError::NoCertificate)?;
+        }
+        if roots.is_empty() {
+            return Err(CaError::NoCertificate);
+        }
+        self.ca = Some(pem);
+        Ok(self)
+    }
+
+    /// Whether the URL asks for TLS.
+    pub fn is_tls(&self) -> bool {
+        matches!(self.address(), ConnectionAddr::TcpTls { .. })
+    }
+
+    fn client(&self) -> Result<Client, RedisError> {
+        if !self.is_tls() {
+            return Client::open(self.info.clone());
+        }
+        // An error says that one is installed already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let certificates = TlsCertificates {
+            client_tls: None,
+            root_cert: self.ca.clone(),
+        };
+        Client::build_with_tls(self.info.clone(), certificates)
     }
 
     /// Connects and logs in.
@@ -80,13 +162,20 @@ impl Server {
     /// When Redis cannot be reached or refuses the login.
     pub fn connect(&self) -> Result<Connection, Error> {
         let connect = || {
-            let client = Client::open(self.info.clone())?;
+            let client = self.client()?;
             let connection = client.get_connection_with_timeout(CONNECT_TIMEOUT)?;
             connection.set_read_timeout(Some(RESPONSE_TIMEOUT))?;
             connection.set_write_timeout(Some(RESPONSE_TIMEOUT))?;
             Ok(connection)
         };
-        connect().map_err(|error: RedisError| Error::Connect(self.problem(&error, CONNECT_TIMEOUT)))
+        connect().map_err(|error: RedisError| {
+            let mut problem = self.problem(&error, CONNECT_TIMEOUT);
+            if !self.is_tls() && error.is_connection_dropped() {
+                let advice = "if this port expects TLS, use rediss:// instead of redis://";
+                problem.advice.get_or_insert(advice);
+            }
+            Error::Connect(problem)
+        })
     }
 
     /// The address, without user and password.
@@ -121,8 +210,34 @@ impl Server {
         Problem {
             address: self.address().to_string(),
             text,
-            advice: advice(error),
+            advice: self.tls_advice(error).or_else(|| advice(error)),
         }
+    }
+
+    fn tls_advice(&self, error: &RedisError) -> Option<&'static str> {
+        if !self.is_tls() {
+            return None;
+        }
+        let text = error.to_string();
+        let has = |part: &str| text.contains(part);
+        if has("UnknownIssuer") || has("BadSignature") {
+            return Some(
+                "name the CA that signed its certificate with --redis-ca-file or REDIS_CA_FILE",
+            );
+        }
+        if has("NotValidForName") || has("not valid for name") {
+            return Some("use a host name that its certificate has");
+        }
+        if has("invalid peer certificate") {
+            return Some("renew or replace its certificate");
+        }
+        if error.is_timeout() {
+            // Redis without TLS waits for the end of what it takes for a command.
+            return Some(
+                "check that it runs, that the address is right, and that this port speaks TLS",
+            );
+        }
+        has("InvalidContentType").then_some("check that this port speaks TLS; redis:// is without")
     }
 
     fn settings(&self) -> &RedisConnectionInfo {
@@ -197,7 +312,15 @@ mod tests {
             ("redis:127.0.0.1", Err(UrlError::Malformed)),
             ("http://127.0.0.1", Err(UrlError::Malformed)),
             ("redis://127.0.0.1/not-a-number", Err(UrlError::Malformed)),
-            ("rediss://127.0.0.1", Err(UrlError::Tls)),
+            ("rediss://127.0.0.1", Ok("127.0.0.1:6379")),
+            ("rediss://user:p%40ss@host:7000/3", Ok("host:7000")),
+            ("rediss://host#insecure", Err(UrlError::Insecure)),
+            ("rediss://user:12#34@host", Err(UrlError::Ambiguous)),
+            (
+                "rediss://user:12#34@host#insecure",
+                Err(UrlError::Ambiguous),
+            ),
+            ("rediss://host#other", Err(UrlError::Malformed)),
             ("redis://user:12#34@host", Err(UrlError::Ambiguous)),
             ("redis://user:12/34@host", Err(UrlError::Ambiguous)),
             ("redis://user:12?34@host", Err(UrlError::Ambiguous)),

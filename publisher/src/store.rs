@@ -1,5 +1,7 @@
 //! The commands sent to Redis. All of them are within the permissions of the Redis user `publisher`.
 
+use std::time::{Duration, Instant};
+
 use flag_definitions_filter::snapshot::StreamId;
 use flag_definitions_filter::snapshot::manifest::{self, Manifest};
 use flag_definitions_filter::snapshot::page::Page;
@@ -13,6 +15,9 @@ use crate::server::Server;
 /// For how long the pages of a replaced snapshot stay, in seconds: a filter may be loading them.
 const OLD_PAGES_SECONDS: u32 = 600;
 
+/// How old the lock may become before it is renewed.
+const RENEW_LOCK_AFTER: Duration = Duration::from_secs(1);
+
 /// How many generations back to look for pages that an interrupted publish left.
 const LOOK_BACK: u64 = 1_000;
 
@@ -21,7 +26,7 @@ const KEYS_PER_COMMAND: usize = 1_000;
 
 // EVAL, not EVALSHA: the publisher's Redis user may not load scripts.
 const TAKE_LOCK: &str = include_str!("take_lock.lua");
-const RENEW_LOCK: &str = concat!(include_str!("guard.lua"), "return {'renewed'}");
+const RENEW_LOCK: &str = concat!(include_str!("guard.lua"), include_str!("renew_lock.lua"));
 const RELEASE_LOCK: &str = concat!(include_str!("guard.lua"), include_str!("release_lock.lua"));
 const RESERVE: &str = concat!(include_str!("guard.lua"), include_str!("reserve.lua"));
 const WRITE_PAGE: &str = concat!(include_str!("guard.lua"), include_str!("write_page.lua"));
@@ -71,6 +76,7 @@ pub struct Store<'a> {
     server: &'a Server,
     prefix: &'a str,
     token: Token,
+    renewed: Instant,
     connection: Connection,
 }
 
@@ -85,6 +91,7 @@ impl<'a> Store<'a> {
             server,
             prefix,
             token: token.clone(),
+            renewed: Instant::now(),
         })
     }
 
@@ -104,17 +111,26 @@ impl<'a> Store<'a> {
             .arg(lock::fence_key(self.prefix));
         eval.arg(self.token.as_str()).arg(millis(lock::TTL));
         eval.arg(floor);
+        self.renewed = Instant::now();
         let reply: Vec<String> = self.send(&eval, "taking the lock")?;
         let fence = reply.get(1).and_then(|fence| fence.parse().ok());
         Ok(fence.map_or(Taken::Held, Taken::Fence))
     }
 
-    /// Keeps the lock for another [`lock::TTL`]. Every write does so too.
+    /// Renews the lock if that is due. Every write does so too.
     ///
     /// # Errors
     /// When Redis fails, or another publisher holds the lock.
-    pub fn renew_lock(&mut self) -> Result<(), Error> {
-        self.write(RENEW_LOCK, &[], &[], "renewing the lock")?;
+    pub fn keep_lock(&mut self) -> Result<(), Error> {
+        if self.renewed.elapsed() >= RENEW_LOCK_AFTER {
+            let ttl = millis(lock::TTL).to_string();
+            let eval = self.script(RENEW_LOCK, &[], &[ttl.as_bytes()]);
+            let reply: Vec<String> = self.send(&eval, "renewing the lock")?;
+            if reply.first().is_some_and(|outcome| outcome == "lost") {
+                return Err(Error::LockLost);
+            }
+            self.renewed = Instant::now();
+        }
         Ok(())
     }
 
@@ -308,6 +324,7 @@ impl<'a> Store<'a> {
         arguments: &[&[u8]],
         doing: &'static str,
     ) -> Result<Vec<String>, Error> {
+        self.keep_lock()?;
         let eval = self.script(script, keys, arguments);
         let reply: Vec<String> = self.send(&eval, doing)?;
         match reply.first().map(String::as_str) {
@@ -320,8 +337,7 @@ impl<'a> Store<'a> {
         let mut eval = redis::cmd("EVAL");
         eval.arg(script).arg(keys.len() + 1);
         eval.arg(lock::key(self.prefix)).arg(keys);
-        eval.arg(self.token.as_str()).arg(millis(lock::TTL));
-        eval.arg(arguments);
+        eval.arg(self.token.as_str()).arg(arguments);
         eval
     }
 
@@ -354,7 +370,7 @@ impl<'a> Store<'a> {
     }
 }
 
-fn millis(duration: std::time::Duration) -> u64 {
+fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

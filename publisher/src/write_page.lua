@@ -1,3 +1,3 @@
--- After the guard. KEYS: lock, page. ARGV: token, milliseconds, content.
-redis.call('SET', KEYS[2], ARGV[3])
+-- After the guard. KEYS: lock, page. ARGV: token, content.
+redis.call('SET', KEYS[2], ARGV[2])
 return {'written'}

@@ -7,7 +7,10 @@ use std::time::Duration;
 use super::fake::host;
 use super::root::{Root, Shared};
 use super::stream::{Next, Stream};
-use worker::{PAYLOAD, READ_THROUGH, ROOT, Redis, loaded, loaded_with, sent, statuses, worker};
+use worker::{
+    PAYLOAD, READ_THROUGH, ROOT, Redis, Worker, loaded, loaded_with, sent, statuses,
+    watched_worker, worker,
+};
 
 mod life;
 mod worker;
@@ -311,6 +314,67 @@ fn a_confirmed_304_costs_few_host_calls() {
     ];
     assert_eq!(last, expected);
     assert_eq!(sent().last().map(|sent| sent.status), Some(304));
+}
+
+#[test]
+fn while_a_publisher_watches_a_304_costs_no_callout_and_a_dead_one_confirms_nothing() {
+    let mut worker = watched_worker(r#"{"snapshot":{"buckets":16}}"#);
+    assert!(worker.configure());
+    worker.run(Duration::from_secs(3));
+    let mut ids = 100..;
+    let mut asks = |worker: &Worker, team: &str, etag: Option<&str>| {
+        let id = ids.next().unwrap();
+        let (_stream, next) = worker.get_as(team, id, etag);
+        let last = sent().into_iter().rfind(|sent| sent.stream == id);
+        (next, last.map(|sent| sent.status))
+    };
+    // Once it serves requests, it lets others have the lease first.
+    asks(&worker, "a", None);
+    worker.run(Duration::from_secs(4));
+    for _ in 0..20 {
+        worker.run(Duration::from_millis(370));
+        let answer = asks(&worker, "a", Some("W/\"e1\""));
+        assert_eq!(answer, (Next::Pause, Some(304)), "without a callout");
+    }
+    assert_eq!(
+        asks(&worker, "a", Some("W/\"e0\"")).1,
+        None,
+        "a stale one asks"
+    );
+    worker.answer_callouts();
+    assert_eq!(asks(&worker, "c", None).1, Some(401), "revoked");
+    worker.publisher = false;
+    worker.run(Duration::from_millis(2_500));
+    assert_eq!(
+        asks(&worker, "a", Some("W/\"e1\"")).1,
+        None,
+        "it asks again"
+    );
+    worker.answer_callouts();
+    worker.run(Duration::from_secs(4));
+    assert_eq!(asks(&worker, "c", None).1, Some(503), "nobody is refused");
+}
+
+#[test]
+fn a_304_by_watermark_costs_few_host_calls() {
+    let mut worker = watched_worker(r#"{"snapshot":{"buckets":16}}"#);
+    assert!(worker.configure());
+    worker.run(Duration::from_secs(3));
+    let mut last = Vec::new();
+    for id in 11..14 {
+        host(|host| host.calls.clear());
+        let (_stream, _) = worker.get(id, Some("W/\"e1\""));
+        last = host(|host| host.calls.clone()).into_iter().collect();
+    }
+    let expected = [
+        ("clock_time_get", 1),
+        ("proxy_get_header_map_pairs", 1),
+        ("proxy_get_header_map_value", 1),
+        // Token, credential, ETag.
+        ("proxy_get_shared_data", 3),
+        ("proxy_send_local_response", 1),
+    ];
+    assert_eq!(last, expected);
 }
 
 /// As many requests of team `a` as wait for one callout.

@@ -26,6 +26,9 @@ struct Document {
     project_secret_keys: Vec<SourceProjectSecret>,
     #[serde(default)]
     personal_keys: Vec<SourcePersonalKey>,
+    /// Tells editors of `filter-config/snapshot.schema.json`.
+    #[serde(default, rename = "$schema")]
+    _schema: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -141,6 +144,9 @@ fn data_problem(error: &serde_json::Error) -> String {
 fn safe_path(path: String) -> String {
     let (parent, last) = path.rsplit_once('.').unwrap_or(("document", &path));
     let a_name = |c: char| c.is_ascii_lowercase() || matches!(c, '_' | '[' | ']' | '0'..='9');
+    if last == "$schema" {
+        return path;
+    }
     if last.chars().all(a_name) && !last.starts_with("ph") && last.len() <= 40 {
         return path;
     }
@@ -340,6 +346,10 @@ mod tests {
             ("", "document: EOF"),
             ("{}", "document: missing field `format`"),
             (r#"{"format":2}"#, "format: 2 is not supported, use 1"),
+            (
+                r#"{"format":1,"$schema":1}"#,
+                "$schema: wrong type or range, expected a string",
+            ),
             (
                 r#"{"format":1,"team":[]}"#,
                 "team: unknown field, expected one of `format`, `teams`",

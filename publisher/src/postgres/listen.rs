@@ -1,12 +1,14 @@
 //! The connection that hears of changes.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio_postgres::types::Type;
 
+use super::Counters;
 use super::notice::{Burst, echo};
+use super::position::Lsn;
 use super::problem::Problem;
 use super::reread::{Announcement, reread};
 use super::schema::Schema;
@@ -53,14 +55,14 @@ pub enum Heard {
 
 pub(super) fn listen(
     endpoint: &Endpoint,
-    ignored: &AtomicU64,
+    counters: &Counters,
     stop: &AtomicBool,
     tell: &mut dyn FnMut(Heard),
 ) {
     let mut pause = FIRST_PAUSE;
     while !stop.load(Ordering::Relaxed) {
         let began = Instant::now();
-        let fault = match hear(endpoint, ignored, stop, tell) {
+        let fault = match hear(endpoint, counters, stop, tell) {
             Ok(never) => match never {},
             Err(Fault::Stopped) => return,
             Err(fault) => fault,
@@ -84,7 +86,7 @@ fn wait(pause: Duration, stop: &AtomicBool) {
 /// Ends only with a fault.
 fn hear(
     endpoint: &Endpoint,
-    ignored: &AtomicU64,
+    counters: &Counters,
     stop: &AtomicBool,
     tell: &mut dyn FnMut(Heard),
 ) -> Result<std::convert::Infallible, Fault> {
@@ -95,14 +97,14 @@ fn hear(
     hear_oneself(&mut ear, &reader)?;
     let mut schema = checked_schema(&reader)?;
     tell(Heard::Listening);
-    tell(Heard::Overflow);
+    overflow(&reader, counters, tell)?;
     let mut pinged = Instant::now();
     let mut checked = Instant::now();
     loop {
         let burst = next_burst(&mut ear, schema)?;
-        ignored.fetch_add(burst.ignored, Ordering::Relaxed);
+        counters.ignored.fetch_add(burst.ignored, Ordering::Relaxed);
         if burst.overflow {
-            tell(Heard::Overflow);
+            overflow(&reader, counters, tell)?;
         } else if !burst.is_empty() {
             let announcement = reread(&reader, schema, &burst)?;
             if !announcement.changed.is_empty() {
@@ -119,6 +121,18 @@ fn hear(
             checked = Instant::now();
         }
     }
+}
+
+/// Asks for a full read that sees all that happened until now.
+fn overflow(
+    reader: &Session<'_>,
+    counters: &Counters,
+    tell: &mut dyn FnMut(Heard),
+) -> Result<(), Fault> {
+    let Lsn(position) = Lsn::read(reader)?;
+    counters.read_from.store(position, Ordering::Relaxed);
+    tell(Heard::Overflow);
+    Ok(())
 }
 
 fn checked_schema(reader: &Session<'_>) -> Result<Schema, Fault> {

@@ -46,7 +46,17 @@ use url::Endpoint;
 pub struct Database {
     read: Endpoint,
     listen: Endpoint,
+    heard: Counters,
+}
+
+/// What listening leaves for others.
+#[derive(Default)]
+struct Counters {
+    /// Notifications that were ignored.
     ignored: AtomicU64,
+    /// Where the WAL of the server that is listened to ended when a full read was asked for. A replica that is
+    /// behind this would not show what went unheard.
+    read_from: AtomicU64,
 }
 
 impl fmt::Debug for Database {
@@ -65,7 +75,8 @@ impl Database {
     ///
     /// `sslmode` in a URL: `disable` no TLS; `prefer` (the default) TLS if the server has it, and `require` always,
     /// both without proof of who the server is unless there is a CA file, then as `verify-ca`; `verify-ca` an
-    /// accepted authority signed its certificate; `verify-full` that, and it names the host.
+    /// accepted authority signed its certificate; `verify-full` that, and it names the host. Where TLS fails nothing
+    /// falls back to none.
     ///
     /// # Errors
     /// When a URL or the CA file cannot be used. The error does not repeat the URL.
@@ -80,7 +91,7 @@ impl Database {
         Ok(Self {
             read: parse(url, false)?,
             listen: parse(listen_url.unwrap_or(url), listen_url.is_some())?,
-            ignored: AtomicU64::new(0),
+            heard: Counters::default(),
         })
     }
 
@@ -92,22 +103,27 @@ impl Database {
     /// Reads everything, as of one moment. `progress` is told the number of rows read so far, after each page of at
     /// most 10 000.
     ///
+    /// After [`Heard::Overflow`] waits up to 30 s for a replica that has not yet seen what went unheard.
+    ///
     /// # Errors
-    /// When the database cannot be reached, refuses, lacks a table or column, or takes more than 60 s for a page.
+    /// When the database cannot be reached, refuses, lacks a table or column, takes more than 60 s for a page, or is
+    /// a replica that stays behind.
     pub fn read_all(&self, progress: &mut dyn FnMut(u64)) -> Result<Reading, Problem> {
-        read::read_all(&self.read, progress).map_err(|fault| Problem::new(&self.read, &fault))
+        let from = Lsn(self.heard.read_from.load(Ordering::Relaxed));
+        read::read_all(&self.read, from, progress).map_err(|fault| Problem::new(&self.read, &fault))
     }
 
     /// Listens and tells what it hears until `stop` is set, which takes at most 200 ms unless `tell` takes longer.
     /// Connects again after failures, with pauses of at most 30 s. Each time it listens anew it tells
-    /// [`Heard::Listening`] and then [`Heard::Overflow`]: what happened before is not known.
+    /// [`Heard::Listening`] and then [`Heard::Overflow`]: what happened before is not known. `tell` should be quick:
+    /// while it runs nothing is heard, and the server keeps what was not.
     pub fn listen(&self, stop: &AtomicBool, tell: &mut dyn FnMut(Heard)) {
-        listen::listen(&self.listen, &self.ignored, stop, tell);
+        listen::listen(&self.listen, &self.heard, stop, tell);
     }
 
     /// How many notifications were not as the triggers send them, and were ignored. Anybody with access to the
     /// database can send one.
     pub fn ignored_notifications(&self) -> u64 {
-        self.ignored.load(Ordering::Relaxed)
+        self.heard.ignored.load(Ordering::Relaxed)
     }
 }

@@ -1,5 +1,6 @@
 //! What went wrong between this program and Postgres, as an operator should read it.
 
+use std::error::Error;
 use std::fmt;
 
 use tokio_postgres::error::SqlState;
@@ -26,7 +27,7 @@ impl fmt::Display for Problem {
     }
 }
 
-impl std::error::Error for Problem {}
+impl Error for Problem {}
 
 const UNREACHABLE: &str = "check that it runs and that the address is right";
 const TRIGGERS: &str = "let the owner of PostHog's tables run publisher/sql/triggers.sql; until then changes are found by full reads";
@@ -50,6 +51,10 @@ impl Problem {
                     "a connection pooler in transaction mode does not pass them on: listen at the server itself",
                 ),
             ),
+            Fault::Behind(bytes) => (
+                format!("this replica stays {bytes} bytes behind the server that is listened to"),
+                Some("check its replication, and that both URLs are of one cluster"),
+            ),
             Fault::Stopped => ("stopped".to_owned(), None),
             Fault::Runtime(error) => (format!("cannot begin: {error}"), None),
         };
@@ -61,10 +66,18 @@ impl Problem {
     }
 }
 
+/// The library's text and its cause: "error connecting to server: Connection refused".
+fn library_text(error: &tokio_postgres::Error) -> String {
+    let text = error.to_string();
+    match error.source().map(ToString::to_string) {
+        Some(cause) if !text.contains(&cause) => format!("{text}: {cause}"),
+        _ => text,
+    }
+}
+
 fn postgres_text(error: &tokio_postgres::Error) -> String {
     let Some(refusal) = error.as_db_error() else {
-        // What the library says, and what its cause says: "error connecting to server: Connection refused".
-        return error.to_string_with_cause();
+        return library_text(error);
     };
     match *refusal.code() {
         SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
@@ -75,23 +88,18 @@ fn postgres_text(error: &tokio_postgres::Error) -> String {
     }
 }
 
-trait Cause {
-    fn to_string_with_cause(&self) -> String;
-}
-
-impl Cause for tokio_postgres::Error {
-    fn to_string_with_cause(&self) -> String {
-        let text = self.to_string();
-        match std::error::Error::source(self).map(ToString::to_string) {
-            Some(cause) if !text.contains(&cause) => format!("{text}: {cause}"),
-            _ => text,
-        }
-    }
-}
-
 fn postgres_advice(error: &tokio_postgres::Error) -> Option<&'static str> {
     let Some(code) = error.code() else {
-        return Some(UNREACHABLE);
+        // The library does not tell its own errors apart but by their text.
+        let text = library_text(error);
+        let advice = if text.contains("TLS") {
+            "check sslmode, the host name and the CA file"
+        } else if text.contains("password missing") {
+            "put user and password into the URL"
+        } else {
+            UNREACHABLE
+        };
+        return Some(advice);
     };
     Some(match *code {
         SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {

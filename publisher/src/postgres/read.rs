@@ -1,6 +1,8 @@
 //! The full read: every team and credential, as of one moment.
 
 use std::sync::atomic::AtomicBool;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use flag_definitions_filter::directory::TeamId;
 use flag_definitions_filter::snapshot::manifest::RecordCounts;
@@ -15,6 +17,12 @@ use super::url::Endpoint;
 
 /// Rows asked for at once.
 const PAGE: usize = 10_000;
+
+/// How long a replica may take to see what its primary had written.
+const CATCH_UP: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether it has.
+const CATCH_UP_CHECK: Duration = Duration::from_millis(100);
 
 /// A full read comes to its end: nobody asks it to stop.
 static GO_ON: AtomicBool = AtomicBool::new(false);
@@ -36,12 +44,13 @@ pub struct Reading {
 
 pub(super) fn read_all(
     endpoint: &Endpoint,
+    from: Lsn,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Reading, Fault> {
     let runner = Runner::new(&GO_ON)?;
     let session = Session::open(&runner, endpoint)?;
     let schema = Schema::read(&session)?;
-    let position = Lsn::read(&session)?;
+    let position = position_from(&session, from)?;
     session.begin()?;
     let mut gathered = Gathered::default();
     let mut rows = 0;
@@ -67,6 +76,21 @@ pub(super) fn read_all(
         position,
         team_ids: gathered.team_ids,
     })
+}
+
+/// The position of the server, once it is at least `from`.
+fn position_from(session: &Session<'_>, from: Lsn) -> Result<Lsn, Fault> {
+    let deadline = Instant::now() + CATCH_UP;
+    loop {
+        let position = Lsn::read(session)?;
+        if position >= from {
+            return Ok(position);
+        }
+        if Instant::now() >= deadline {
+            return Err(Fault::Behind(from.0.saturating_sub(position.0)));
+        }
+        sleep(CATCH_UP_CHECK);
+    }
 }
 
 fn read_table(

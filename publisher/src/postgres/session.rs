@@ -43,6 +43,8 @@ pub(super) enum Fault {
     Schema(SchemaProblem),
     /// Notifications do not arrive.
     Deaf,
+    /// This replica lacks so many bytes of WAL that the primary had.
+    Behind(u64),
     /// `stop` was set.
     Stopped,
     /// The system gives no event loop.
@@ -80,13 +82,14 @@ impl<'a> Runner<'a> {
         self.runtime()?.block_on(async {
             let mut future = pin!(future);
             loop {
+                // First of all: a server that always answers at once must not keep this going.
+                if self.stop.load(Ordering::Relaxed) {
+                    return Err(Fault::Stopped);
+                }
                 let left = deadline.saturating_duration_since(Instant::now());
                 if let Ok(value) = tokio::time::timeout(left.min(STOP_CHECK), future.as_mut()).await
                 {
                     return Ok(value);
-                }
-                if self.stop.load(Ordering::Relaxed) {
-                    return Err(Fault::Stopped);
                 }
                 if Instant::now() >= deadline {
                     return Err(Fault::Timeout(limit));
@@ -164,10 +167,12 @@ impl<'a> Session<'a> {
     /// or by closing the connection.
     pub fn begin(&self) -> Result<(), Fault> {
         // Rows hidden by a row security policy would look as if they had been removed: then rather an error.
+        // Compiling a statement takes longer than a page of it.
         self.execute(&format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
              SET LOCAL statement_timeout = {}; \
-             SET LOCAL row_security = off",
+             SET LOCAL row_security = off; \
+             SET LOCAL jit = off",
             STATEMENT_TIMEOUT.as_millis()
         ))
     }

@@ -33,12 +33,14 @@ pub enum Verify {
 pub fn connector(verify: Verify, ca_file: Option<&Path>) -> Result<MakeRustlsConnect, UrlProblem> {
     let provider = Arc::new(crypto::ring::default_provider());
     let verifier = verifier(verify, ca_file, &provider)?;
-    let config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|_| UrlProblem::Tls)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
+    // Servers that begin with TLS (sslnegotiation=direct) insist on it.
+    config.alpn_protocols = vec![b"postgresql".to_vec()];
     Ok(MakeRustlsConnect::new(config))
 }
 

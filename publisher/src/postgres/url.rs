@@ -91,6 +91,8 @@ pub(super) struct Endpoint {
 impl Endpoint {
     /// Takes a URL apart. `ca_file` goes before the URL's own `sslrootcert`.
     pub fn parse(url: &str, ca_file: Option<&Path>) -> Result<Self, UrlProblem> {
+        // A secret often ends in a newline.
+        let url = url.trim();
         let rest = url
             .strip_prefix("postgres://")
             .or_else(|| url.strip_prefix("postgresql://"))
@@ -229,6 +231,7 @@ mod tests {
         for (url, expected) in [
             ("postgres://u:p@127.0.0.1/db", Ok("127.0.0.1:5432/db")),
             ("postgresql://u:p%40ss@h:7000/db", Ok("h:7000/db")),
+            ("postgres://u:p@h/db\n", Ok("h:5432/db")),
             ("postgres://u@h,g:7000/db", Ok("h:5432,g:7000/db")),
             ("postgres://u@[::1]:7000", Ok("[::1]:7000/u")),
             ("postgres://u@%2Frun%2Fpg/db", Ok("/run/pg:5432/db")),

@@ -8,6 +8,10 @@ use flag_definitions_filter::directory::Sha256Hash;
 use super::source::{Announcement, Lsn, Reading, Records};
 use super::state::{Change, State};
 
+/// Share of the records that one full read may remove without being doubted, in percent, unless an option says
+/// otherwise.
+pub const MAX_REMOVAL_PERCENT: u32 = 20;
+
 /// As many removals as this are never held back, however small the whole is.
 const UNSUSPICIOUS: usize = 100;
 
@@ -111,7 +115,8 @@ impl Announced {
     }
 }
 
-fn is_suspicious(removals: usize, records: usize, max_percent: u32) -> bool {
+/// Whether one full read would remove too much of `records` to be believed.
+pub fn is_suspicious(removals: usize, records: usize, max_percent: u32) -> bool {
     let removed = removals as u128 * 100;
     removals > UNSUSPICIOUS
         && max_percent < 100

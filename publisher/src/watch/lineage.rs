@@ -3,14 +3,13 @@
 use std::time::Instant;
 
 use flag_definitions_filter::snapshot::StreamId;
-use flag_definitions_filter::snapshot::{manifest, page};
+use flag_definitions_filter::snapshot::manifest;
 use tracing::{info, warn};
 
 use super::append::End;
 use super::session::{Following, Session};
 use super::snapshot::{Job, Published};
 use crate::error::Error;
-use crate::progress::Progress;
 
 /// Keys looked at by one command.
 const KEYS_PER_COMMAND: usize = 1_000;
@@ -33,12 +32,7 @@ impl Session<'_, '_> {
             sequence: 0,
         };
         let mut job = Job::new(&self.state, reservation, None, stream_id);
-        let expected = self.state.bytes().div_ceil(page::MAX_BYTES).max(1);
-        let mut progress = Progress::new(expected);
-        while job.write_page(&mut self.store, &self.state)? {
-            progress.wrote_page();
-        }
-        drop(progress);
+        while job.write_page(&mut self.store, &self.state)? {}
         let published = job.publish(&mut self.store)?;
         self.writer.status.update(|figures| figures.lineages += 1);
         let end = End {

@@ -44,12 +44,16 @@ use tracing::info;
 
 use crate::cli::Watch;
 use crate::error::Error;
+use crate::monitor::Monitor;
 use crate::postgres::Database;
 use crate::server::Server;
 use source::Source;
 use status::Status;
 use sweep::{Places, Sweeper};
 use writer::Writer;
+
+/// Between two removals of old changes.
+const TRIM_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What is watched, and how often.
 pub struct Settings {
@@ -69,6 +73,8 @@ pub struct Settings {
     pub snapshot_interval: Duration,
     /// For how long changes stay in the stream.
     pub retention: Duration,
+    /// Between two removals of older changes.
+    pub trim_interval: Duration,
     /// Share of the records that one full read may remove without being doubted, in percent. 100: all.
     pub max_removal_percent: u32,
 }
@@ -78,24 +84,24 @@ pub struct Settings {
 /// # Errors
 /// When an option is refused, or the system has no randomness or signals.
 pub fn run(options: &Watch) -> Result<(), Error> {
-    let redis = Server::parse(&options.redis_url).map_err(Error::Url)?;
-    let definitions_redis = options.definitions_redis_url.as_deref().map(Server::parse);
-    let definitions_redis = definitions_redis
-        .transpose()
-        .map_err(|problem| Error::Option("--definitions-redis-url", problem.to_string()))?;
+    options.logging.start();
+    let redis = options.redis.server(&options.redis_url)?;
+    let definitions_redis = definitions_redis(options)?;
     let listen_url = options.listen_url.as_deref();
-    let database = Database::parse(&options.postgres_url, listen_url, None).map_err(|error| {
-        let option = if error.listen {
-            "--listen-url"
-        } else {
-            "--postgres-url"
-        };
-        Error::Option(option, error.problem.to_string())
-    })?;
+    let ca_file = options.postgres_ca_file.as_deref();
+    let database =
+        Database::parse(&options.postgres_url, listen_url, ca_file).map_err(|error| {
+            let option = if error.listen {
+                "--listen-url"
+            } else {
+                "--postgres-url"
+            };
+            Error::Option(option, error.problem.to_string())
+        })?;
     let settings = Settings {
         redis: Arc::new(redis),
         definitions_redis: definitions_redis.map(Arc::new),
-        prefix: options.prefix.clone(),
+        prefix: options.redis.prefix.clone(),
         definitions: Definitions {
             key_prefix: options.key_prefix.clone(),
             cache_version: options.cache_version.clone(),
@@ -105,6 +111,7 @@ pub fn run(options: &Watch) -> Result<(), Error> {
         sweep_interval: options.sweep_interval,
         snapshot_interval: options.snapshot_interval,
         retention: options.retention,
+        trim_interval: TRIM_INTERVAL,
         max_removal_percent: options.max_removal_percent,
     };
     let stop = Arc::new(AtomicBool::new(false));
@@ -117,12 +124,27 @@ pub fn run(options: &Watch) -> Result<(), Error> {
         prefix = settings.prefix,
         "watching"
     );
-    watch(
-        &settings,
-        Arc::new(database),
-        &stop,
-        &Arc::new(Status::default()),
-    )
+    let status = Arc::new(Status::default());
+    // It answers as long as this lives.
+    let _monitor = Monitor::start(options.listen, Arc::clone(&status))?;
+    watch(&settings, Arc::new(database), &stop, &status)
+}
+
+fn definitions_redis(options: &Watch) -> Result<Option<Server>, Error> {
+    let Some(url) = &options.definitions_redis_url else {
+        return Ok(None);
+    };
+    let server = Server::parse(url)
+        .map_err(|problem| Error::Option("--definitions-redis-url", problem.to_string()))?;
+    let inherited = options.redis.redis_ca_file.as_ref();
+    let ca_file = options.definitions_redis_ca_file.as_ref();
+    match ca_file.or(inherited.filter(|_| server.is_tls())) {
+        None => Ok(Some(server)),
+        Some(file) => server.trusting(file).map(Some).map_err(|error| {
+            let problem = format!("{} {error}", file.display());
+            Error::Option("--definitions-redis-ca-file", problem)
+        }),
+    }
 }
 
 /// Watches until `stop` is set.

@@ -3,7 +3,7 @@
 
 use flag_definitions_filter::directory::{CorruptRecord, Record};
 use flag_definitions_filter::snapshot::StreamId;
-use flag_definitions_filter::snapshot::change::{Change, Content};
+use flag_definitions_filter::snapshot::change::{self, Change, Content};
 use flag_definitions_filter::snapshot::manifest::{self, Manifest};
 use flag_definitions_filter::snapshot::page::Cursor;
 
@@ -129,7 +129,7 @@ fn pages(store: &mut Store<'_>, manifest: &Manifest) -> Result<State, Broken> {
             state.put((hash, Some(record.into())));
             cursor.seek(next);
         }
-        store.renew_lock()?;
+        store.keep_lock()?;
     }
     Ok(state)
 }
@@ -161,11 +161,11 @@ fn changes(store: &mut Store<'_>, state: &mut State, since: StreamId) -> Result<
                 return because(format!("changes after {last} are missing"));
             }
             last = change.id;
-            if let Content::Records(cursor) = change.content {
-                apply(state, cursor)?;
+            if let Content::Records(bytes) = change.content {
+                apply(state, change::records(bytes)?)?;
             }
         }
-        store.renew_lock()?;
+        store.keep_lock()?;
         if entries.len() < CHANGES_AT_ONCE {
             return Ok(last);
         }

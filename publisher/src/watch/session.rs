@@ -22,14 +22,8 @@ use super::writer::Writer;
 use crate::error::Error;
 use crate::store::Store;
 
-/// The lock is renewed this often when nothing is written.
-const RENEW: Duration = Duration::from_secs(1);
-
 /// Longest time without a look whether to stop.
 const TICK: Duration = Duration::from_millis(100);
-
-/// Between two removals of old changes.
-const TRIM: Duration = Duration::from_secs(60);
 
 /// The first snapshot waits this long for the ETags. Without them it is published all the same.
 const ETAGS_WAIT: Duration = Duration::from_secs(30);
@@ -99,7 +93,6 @@ pub struct Session<'w, 'a> {
     /// Since when a full read is there, and the ETags are waited for.
     collected: Option<Instant>,
     watched_revision: Option<u64>,
-    renewed: Instant,
     trimmed: Instant,
     next_read: Instant,
     read_backoff: Duration,
@@ -130,7 +123,6 @@ impl<'w, 'a> Session<'w, 'a> {
             announced: Announced::default(),
             collected: None,
             watched_revision: None,
-            renewed: now,
             trimmed: now,
             next_read: now,
             read_backoff: READ_RETRY,
@@ -173,10 +165,7 @@ impl<'w, 'a> Session<'w, 'a> {
     /// What is due by the clock.
     fn keep_up(&mut self) -> Result<(), Error> {
         let now = Instant::now();
-        if now.duration_since(self.renewed) >= RENEW {
-            self.store.renew_lock()?;
-            self.renewed = now;
-        }
+        self.store.keep_lock()?;
         if now >= self.next_read && self.writer.asked.is_none() {
             self.writer.asked = Some(now);
             let _ = self.writer.ask.send(());
@@ -189,7 +178,7 @@ impl<'w, 'a> Session<'w, 'a> {
             warn!("the ETags cannot be read; publishing without them");
             self.begin_lineage()?;
         }
-        if now.duration_since(self.trimmed) >= TRIM {
+        if now.duration_since(self.trimmed) >= self.writer.settings.trim_interval {
             self.trimmed = now;
             self.trim()?;
         }
@@ -294,11 +283,11 @@ impl<'w, 'a> Session<'w, 'a> {
             figures.etags_known = swept.etags;
         });
         if self.following.is_none() {
-            // A sweep of the teams that are known by now, not of an older list.
-            if self.collected.is_some_and(|since| since <= swept.began) {
-                self.begin_lineage()?;
+            // Not one from before there were teams.
+            if self.collected.is_none_or(|since| since > swept.began) {
+                return Ok(());
             }
-            return Ok(());
+            self.begin_lineage()?;
         }
         let records_at = self.writer.freshness.records_at(swept.began, swept.at);
         let watermark = Watermark {
@@ -406,7 +395,6 @@ impl<'w, 'a> Session<'w, 'a> {
                     }
                 }
             }
-            self.renewed = Instant::now();
         }
         Ok(Outcome::Written)
     }
@@ -426,8 +414,9 @@ impl<'w, 'a> Session<'w, 'a> {
 
     /// Tells the sweeper whom to look at.
     fn watch_teams(&mut self) {
+        let is_known = self.following.is_some() || self.collected.is_some();
         let revision = self.state.teams_revision();
-        if self.watched_revision != Some(revision) {
+        if is_known && self.watched_revision != Some(revision) {
             self.watched_revision = Some(revision);
             let epoch = self.writer.epoch;
             let teams = self.state.teams().collect();

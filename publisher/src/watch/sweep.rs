@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use flag_definitions_filter::config::Definitions;
 use flag_definitions_filter::definitions::{ETag, latch, pair};
 use flag_definitions_filter::directory::TeamId;
-use redis::{Connection, ConnectionLike, FromRedisValue, RedisError};
+use redis::{Connection, FromRedisValue, RedisError};
 
 use super::etag;
 use super::events::{Event, Swept};
@@ -180,7 +180,7 @@ impl Sweeper {
         }
     }
 
-    /// Begins to watch other teams; whether it is another epoch.
+    /// Begins to watch other teams; whether all of them are new. A few new ones are looked at like hints.
     fn take_over(&mut self) -> bool {
         let (epoch, teams) = match self.next.take() {
             None => return false,
@@ -194,6 +194,10 @@ impl Sweeper {
         }
         let is_new = epoch != self.epoch;
         self.epoch = epoch;
+        if !is_new {
+            let unknown = teams.iter().filter(|team| !told.contains_key(team));
+            self.hints.extend(unknown);
+        }
         self.batches = teams
             .chunks(BATCH)
             .map(|ids| {
@@ -360,9 +364,9 @@ impl Places {
 
 /// The ETags of a batch, in its order.
 fn read(connection: &mut Connection, command: &[u8]) -> Result<Vec<Option<ETag>>, RedisError> {
-    let replies = connection.req_packed_commands(command, 0, 3)?;
-    let mut replies = replies.into_iter();
-    let mut reply = || replies.next().unwrap_or(redis::Value::Nil).extract_error();
+    // One after the other: a pipeline of the library waits for each reply as long as for all.
+    connection.send_packed_command(command)?;
+    let mut reply = || connection.recv_response()?.extract_error();
     let etags: Vec<Option<Vec<u8>>> = FromRedisValue::from_redis_value(reply()?)?;
     let latches: Vec<Option<Vec<u8>>> = FromRedisValue::from_redis_value(reply()?)?;
     let (seconds, micros): (u64, u64) = FromRedisValue::from_redis_value(reply()?)?;

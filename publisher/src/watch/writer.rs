@@ -98,9 +98,7 @@ impl<'a> Writer<'a> {
                 Err(problem) => problem,
             };
             if matches!(problem, Error::LockLost) {
-                warn!("another publisher took over; waiting for it to end");
-                // What it publishes is not what we had.
-                self.memory = None;
+                warn!("the lock is lost; another publisher took over, or Redis was flushed");
                 continue;
             }
             self.status.update(|figures| figures.errors.redis += 1);
@@ -131,12 +129,17 @@ impl<'a> Writer<'a> {
                     if !std::mem::replace(&mut self.is_waiting, true) {
                         info!("another publisher holds the lock; waiting for it to end");
                     }
+                    // What it publishes is not what we had.
                     self.memory = None;
                     self.idle(LOCK_RETRY);
                 }
             }
         };
         self.is_waiting = false;
+        if fence != self.fence + 1 {
+            // Somebody held it meanwhile.
+            self.memory = None;
+        }
         self.fence = fence;
         self.epoch += 1;
         self.freshness.forget_read();

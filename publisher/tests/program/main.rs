@@ -7,8 +7,17 @@
     clippy::indexing_slicing
 )]
 
+mod certificates;
+mod diff;
 mod failures;
 mod hash;
+mod inspect;
+mod monitor;
 mod publish;
+mod published;
+mod secrets;
+// Some of it is for other tests alone.
+#[allow(dead_code)]
 mod support;
+mod tls;
 mod usage;

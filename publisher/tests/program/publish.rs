@@ -189,6 +189,32 @@ fn the_publisher_needs_no_more_than_its_permissions() {
 }
 
 #[test]
+fn ids_lie_above_all_changes_of_a_watcher() {
+    let mut redis = Redis::start();
+    let arguments = ["flag_definitions:changes", "9000000000000-3", "a", "b"];
+    let () = redis.command("XADD", &arguments);
+    publish(&redis.url(), &small_document()).expect(0);
+    assert_eq!(redis.manifest().stream_id.to_string(), "9000000000001-0");
+}
+
+#[test]
+fn another_publisher_at_work_is_not_disturbed() {
+    let mut redis = Redis::start();
+    let () = redis.command("SET", &["flag_definitions:lock", "somebody"]);
+    let outcome = publish(&redis.url(), &small_document()).expect(1);
+    assert!(
+        outcome.stderr.contains("another publisher is at work"),
+        "{}",
+        outcome.stderr
+    );
+    assert_eq!(redis.keys(), ["flag_definitions:lock"]);
+    let () = redis.command("DEL", &["flag_definitions:lock"]);
+    publish(&redis.url(), &small_document()).expect(0);
+    // Given back at the end.
+    assert!(!redis.keys().contains(&"flag_definitions:lock".to_owned()));
+}
+
+#[test]
 fn options_come_from_the_environment() {
     let mut redis = Redis::start();
     let directory = tempfile::tempdir().unwrap();
@@ -202,7 +228,12 @@ fn options_come_from_the_environment() {
     run_with_environment(&["publish"], b"", &variables).expect(0);
     assert_eq!(
         redis.keys(),
-        ["other:generation", "other:snapshot", "other:snapshot:1:0"]
+        [
+            "other:fence",
+            "other:generation",
+            "other:snapshot",
+            "other:snapshot:1:0"
+        ]
     );
 }
 

@@ -9,6 +9,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use flag_definitions_filter::directory::{Record, Sha256Hash};
+use flag_definitions_filter::snapshot::StreamId;
+use flag_definitions_filter::snapshot::change::{self, Written};
 use flag_definitions_filter::snapshot::manifest::Manifest;
 use flag_definitions_filter::snapshot::page::Cursor;
 use redis::{Connection, FromRedisValue, ToRedisArgs};
@@ -84,6 +86,17 @@ pub fn hash(token: &str) -> String {
     Sha256Hash::of(token.as_bytes()).to_hex()
 }
 
+/// How a token's hash is shown.
+pub fn short(token: &str) -> String {
+    format!("{:?}", Sha256Hash::of(token.as_bytes()))
+}
+
+/// A change of one record.
+pub fn change(hash: Sha256Hash, record: &Record) -> Written {
+    let bytes = record.encode().unwrap();
+    change::split([(hash, bytes.as_slice())]).remove(0)
+}
+
 /// A real `redis-server` in a directory of its own, killed on drop.
 pub struct Redis {
     process: Child,
@@ -112,16 +125,42 @@ impl Redis {
         Self::start_with(&["--aclfile", file.to_str().unwrap()])
     }
 
-    fn start_with(options: &[&str]) -> Self {
+    /// At a port that another one had.
+    pub fn start_at(port: u16) -> Self {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(redis) = Self::try_start(port, &[]) {
+                return redis;
+            }
+            assert!(Instant::now() < deadline);
+        }
+    }
+
+    /// It answers nobody any more.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// It answers again.
+    pub fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let process = self.process.id().to_string();
+        let status = Command::new("kill").args([name, &process]).status();
+        assert!(status.unwrap().success());
+    }
+
+    pub fn start_with(options: &[&str]) -> Self {
         // Another process may take the port between asking for a free one and using it.
         (0..5)
-            .find_map(|_| Self::try_start(options))
+            .find_map(|_| Self::try_start(free_port(), options))
             .expect("redis-server did not start on five free ports")
     }
 
-    fn try_start(options: &[&str]) -> Option<Self> {
+    fn try_start(port: u16, options: &[&str]) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
-        let port = free_port();
         let mut process = Command::new("redis-server")
             .current_dir(directory.path())
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
@@ -175,6 +214,39 @@ impl Redis {
     pub fn manifest(&mut self) -> Manifest {
         let json: Vec<u8> = self.command("GET", &["flag_definitions:snapshot"]);
         Manifest::parse(&json).unwrap()
+    }
+
+    pub fn set_manifest(&mut self, manifest: &Manifest) {
+        let json = serde_json::to_string(manifest).unwrap();
+        let () = self.command("SET", &["flag_definitions:snapshot", &json]);
+    }
+
+    /// Makes changes follow the current snapshot; returns the id that they begin after.
+    pub fn begin_lineage(&mut self) -> StreamId {
+        let mut manifest = self.manifest();
+        manifest.lineage = manifest.generation;
+        manifest.etags_watched = true;
+        self.set_manifest(&manifest);
+        manifest.stream_id
+    }
+
+    /// Writes changes, as a watcher would after `previous`; returns the id of the last.
+    pub fn add_changes(&mut self, mut previous: StreamId, changes: &[Written]) -> StreamId {
+        for change in changes {
+            let id = StreamId {
+                sequence: previous.sequence + 1,
+                ..previous
+            };
+            let () = redis::cmd("XADD")
+                .arg("flag_definitions:changes")
+                .arg(id.to_string())
+                .arg(&[("p", previous.to_string()), ("f", "1".to_owned())])
+                .arg(&[("k", change.kind.as_bytes()), ("v", &change.value)])
+                .query(&mut self.connection)
+                .unwrap();
+            previous = id;
+        }
+        previous
     }
 
     /// Reads the current snapshot as a filter does.

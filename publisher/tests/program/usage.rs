@@ -4,16 +4,38 @@ use crate::support::{run, run_with_environment, small_document};
 
 #[test]
 fn help_and_version() {
-    for arguments in [&["--help"][..], &["publish", "--help"], &["hash", "--help"]] {
-        let outcome = run(arguments, b"").expect(0);
-        assert!(outcome.stdout.contains("Usage: flag-definitions-publisher"));
-    }
-    for command in ["publish", "hash"] {
-        let outcome = run(&[command, "--help"], b"").expect(0);
+    let usage = "Usage: flag-definitions-publisher";
+    let outcome = run(&["--help"], b"").expect(0);
+    assert!(outcome.stdout.contains(usage));
+    for command in [
+        &["publish"][..],
+        &["diff"],
+        &["inspect", "team"],
+        &["inspect", "token"],
+        &["hash"],
+        &["completions"],
+    ] {
+        let outcome = run(&[command, &["--help"]].concat(), b"").expect(0);
+        assert!(outcome.stdout.contains(usage), "{}", outcome.stdout);
         assert!(outcome.stdout.contains("Examples:\n"), "{}", outcome.stdout);
     }
     let outcome = run(&["--version"], b"").expect(0);
     assert!(outcome.stdout.starts_with("flag-definitions-publisher "));
+}
+
+#[test]
+fn completions_of_every_shell() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let outcome = run(&["completions", shell], b"").expect(0);
+        assert!(outcome.stdout.contains("redis-ca-file"), "{shell}");
+    }
+    // A shell can read it.
+    let script = run(&["completions", "bash"], b"").stdout;
+    let bash = assert_cmd::Command::new("bash")
+        .arg("-n")
+        .write_stdin(script)
+        .unwrap();
+    assert!(bash.stderr.is_empty());
 }
 
 #[test]
@@ -41,7 +63,7 @@ fn bad_usage() {
             "--file",
             "-",
             "--redis-url",
-            "rediss://127.0.0.1",
+            "rediss://127.0.0.1#insecure",
         ],
         &["publish", "--file", "-", "--dry-run", "--prefix", ""],
         &["publish", "--file", "-", "--dry-run", "--prefix", "a\nb"],
@@ -88,7 +110,7 @@ fn a_password_is_never_shown() {
             "--file",
             "-",
             "--redis-url",
-            "rediss://a:hunter2@127.0.0.1",
+            "rediss://a:hunter2@127.0.0.1#insecure",
         ],
     ] {
         let outcome = run(arguments, document.as_bytes()).expect(2);

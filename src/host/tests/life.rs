@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::worker::{Redis, Worker, sent, worker};
+use super::worker::{Redis, Worker, sent, watched_worker, worker};
 use crate::host::fake::{Sent, host};
 use crate::host::logger;
 use crate::host::stream::{Next, Stream};
@@ -130,9 +130,13 @@ const STAGES: [Stage; 9] = [
 ];
 
 /// Lives a whole life; `break_it` is called before each stage.
-fn live(config: &str, mut break_it: impl FnMut(usize)) -> Life {
+fn live(config: &str, break_it: impl FnMut(usize)) -> Life {
+    live_as(worker(config), break_it)
+}
+
+fn live_as(worker: Worker, mut break_it: impl FnMut(usize)) -> Life {
     let mut life = Life {
-        worker: worker(config),
+        worker,
         streams: Vec::new(),
         paused: Vec::new(),
     };
@@ -174,6 +178,33 @@ fn no_status_of_any_host_function_makes_the_filter_panic_or_refuse() {
                         );
                     }
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_status_of_any_host_function_stops_what_follows_a_publisher() {
+    for function in FUNCTIONS {
+        for status in [1, u32::MAX] {
+            for from in 1..STAGES.len() {
+                let case = format!("{function} {status} from stage {from}");
+                let mut life = live_as(watched_worker(FORWARD), |stage| {
+                    if stage == from {
+                        host(|host| host.broken.extend([(function, status)]));
+                    }
+                });
+                // Team `c` had its secret revoked: whoever asks with it may be refused, or not be decided.
+                for Sent { stream, status, .. } in sent() {
+                    let known = matches!(status, 200 | 304 | 401 | 402 | 503);
+                    assert!(known, "{case}: {stream} got {status}");
+                }
+                recover(&mut life);
+                life.worker.root.borrow_mut().tick();
+                host(|host| host.sent.clear());
+                life.ask("a", 900, Some("W/\"e1\""));
+                let last = sent().into_iter().rfind(|sent| sent.stream == 900);
+                assert_eq!(last.map(|sent| sent.status), Some(304), "{case}");
             }
         }
     }

@@ -5,15 +5,18 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::directory::Sha256Hash;
+use crate::definitions::ETag;
+use crate::directory::{Record, Sha256Hash, TeamId, etag_hash};
 use crate::host::fake::{Callout, Host, Sent, host};
 use crate::host::registry;
 use crate::host::root::{Root, Shared};
 use crate::host::stream::{self, Next, Stream};
 use crate::snapshot::StreamId;
+use crate::snapshot::change::{self, Watermark, Written};
 use crate::snapshot::document;
 use crate::snapshot::manifest::{FORMAT, Manifest, PageDigest, RecordCounts, page_key};
 use crate::snapshot::page;
+use crate::snapshot::poll::MAX_CHANGES;
 
 pub const ROOT: u32 = 1;
 pub const PAYLOAD: &str = r#"{"flags":[{"key":"checkout"}]}"#;
@@ -45,6 +48,10 @@ pub struct Worker {
     page: Vec<u8>,
     /// What Redis holds as the manifest; empty: nothing.
     pub manifest: Vec<u8>,
+    /// The stream of changes: id, the id before it, kind and content. Empty: nobody watches.
+    changes: Vec<(StreamId, StreamId, Written)>,
+    /// Whether a publisher adds a watermark before each poll.
+    pub publisher: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -94,6 +101,8 @@ pub fn worker(config: &str) -> Worker {
         gone: HashSet::new(),
         page: page.bytes,
         manifest: serde_json::to_vec(&manifest).unwrap(),
+        changes: Vec::new(),
+        publisher: false,
     };
     let config = if config.is_empty() {
         r#"{"snapshot":{"buckets":16}}"#
@@ -106,6 +115,25 @@ pub fn worker(config: &str) -> Worker {
         host.unix = Duration::from_secs(1_700_000_000);
         call_back(host, ROOT);
     });
+    worker
+}
+
+/// The same, before a snapshot that a publisher watches: the ETag of team `a` is published, the secret of `c`
+/// revoked.
+pub fn watched_worker(config: &str) -> Worker {
+    let mut worker = worker(config);
+    let mut manifest = Manifest::parse(&worker.manifest).unwrap();
+    (manifest.lineage, manifest.etags_watched) = (1, true);
+    worker.manifest = serde_json::to_vec(&manifest).unwrap();
+    worker.publisher = true;
+    let etag = Record::ETag(ETag::new(b"e1").unwrap()).encode().unwrap();
+    let grave = Record::Tombstone.encode().unwrap();
+    for (hash, record) in [
+        (etag_hash(TeamId(1)), etag),
+        (Sha256Hash::of(b"phs_c"), grave),
+    ] {
+        worker.append(change::split([(hash, record.as_slice())]).remove(0));
+    }
     worker
 }
 
@@ -243,7 +271,7 @@ impl Worker {
         if path.starts_with("/bucket/") {
             PAYLOAD.as_bytes().to_vec()
         } else if has("%3Achanges") {
-            self.poll()
+            self.poll(body)
         } else if has("quota-limits") {
             resp(&[b"quota", b"1700000000", b"0", b"5:phc_d1800000000\n"])
         } else if has("team_metadata") {
@@ -270,21 +298,53 @@ impl Worker {
         }
     }
 
+    fn append(&mut self, written: Written) {
+        let first = StreamId {
+            millis: 100,
+            sequence: 0,
+        };
+        let last = self.changes.last().map_or(first, |(id, ..)| *id);
+        self.changes.push((last.next(), last, written));
+    }
+
     /// As the script of `snapshot::poll` does it, but for the digest, where any will do.
-    fn poll(&self) -> Vec<u8> {
+    fn poll(&mut self, body: &str) -> Vec<u8> {
+        let now = host(|host| host.unix);
+        if self.publisher {
+            let at = u64::try_from(now.as_millis()).unwrap();
+            let mark = Watermark {
+                etags_at: at,
+                records_at: Some(at),
+            };
+            self.append(mark.written());
+        }
+        let position = body.rsplit('/').nth(1).unwrap();
+        let position: Option<StreamId> = position.parse().ok();
         let digest = match self.manifest.as_slice() {
             b"" => String::new(),
             manifest => Sha256Hash::of(manifest).to_hex(),
         };
-        let parts: [&[u8]; 6] = [
-            b"poll",
-            b"1700000000",
-            b"0",
-            digest.as_bytes(),
-            &self.manifest,
-            b"",
+        let newest = self.changes.last().filter(|_| position.is_some());
+        let newest = newest.map_or(String::new(), |(id, ..)| id.to_string());
+        let mut parts: Vec<Vec<u8>> = vec![
+            b"poll".to_vec(),
+            now.as_secs().to_string().into_bytes(),
+            now.subsec_micros().to_string().into_bytes(),
+            digest.into_bytes(),
+            self.manifest.clone(),
+            newest.into_bytes(),
         ];
-        resp(&parts)
+        let next = self
+            .changes
+            .iter()
+            .filter(|(id, ..)| position.is_some_and(|position| *id > position));
+        for (id, previous, written) in next.take(MAX_CHANGES) {
+            for text in [&id.to_string(), &previous.to_string(), "1", written.kind] {
+                parts.push(text.as_bytes().to_vec());
+            }
+            parts.push(written.value.clone());
+        }
+        resp(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>())
     }
 
     /// As the script of `usage::batch` does it.

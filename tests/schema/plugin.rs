@@ -1,18 +1,12 @@
-//! The JSON Schema in `filter-config/` and the filter agree on what a plugin configuration is.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
-#![cfg(not(target_arch = "wasm32"))]
-
-use std::path::Path;
+//! The plugin configuration.
 
 use flag_definitions_filter::config::Settings;
 use serde_json::{Value, json};
 
-fn folder() -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("filter-config")
-}
+use crate::{read, root};
 
-fn read(path: &Path) -> Value {
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+fn folder() -> std::path::PathBuf {
+    root().join("filter-config")
 }
 
 fn schema() -> jsonschema::Validator {

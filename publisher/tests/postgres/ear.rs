@@ -1,0 +1,114 @@
+//! Somebody who listens to a Postgres.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use flag_definitions_filter::directory::{Record, Sha256Hash};
+use flag_definitions_publisher::postgres::{Announcement, Database, Heard};
+
+use crate::support::Postgres;
+
+/// A thread that listens.
+pub struct Ear {
+    heard: Receiver<Heard>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+    pub database: Arc<Database>,
+}
+
+impl Ear {
+    pub fn new(database: Database) -> Self {
+        let (tell, heard) = channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let database = Arc::new(database);
+        let thread = std::thread::spawn({
+            let (stop, database) = (Arc::clone(&stop), Arc::clone(&database));
+            move || database.listen(&stop, &mut |heard| drop(tell.send(heard)))
+        });
+        Self {
+            heard,
+            stop,
+            thread: Some(thread),
+            database,
+        }
+    }
+
+    /// One that listens already.
+    #[track_caller]
+    pub fn listening(postgres: &Postgres) -> Self {
+        let ear = Self::new(postgres.database());
+        ear.expect_listening();
+        ear
+    }
+
+    /// That it listens, and does not know what happened before.
+    #[track_caller]
+    pub fn expect_listening(&self) {
+        assert_eq!(self.next(), Heard::Listening);
+        assert_eq!(self.next(), Heard::Overflow);
+    }
+
+    #[track_caller]
+    pub fn next(&self) -> Heard {
+        self.heard.recv_timeout(Duration::from_secs(20)).unwrap()
+    }
+
+    /// What is said within a second.
+    pub fn wait_a_moment(&self) -> Result<Heard, std::sync::mpsc::RecvTimeoutError> {
+        self.heard.recv_timeout(Duration::from_secs(1))
+    }
+
+    /// The next problem.
+    #[track_caller]
+    pub fn problem(&self) -> String {
+        match self.next() {
+            Heard::NotListening(problem) => problem.to_string(),
+            heard => panic!("{heard:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn announcement(&self) -> Announcement {
+        match self.next() {
+            Heard::Announced(announcement) => announcement,
+            heard => panic!("{heard:?}"),
+        }
+    }
+
+    /// What is announced next, by hash.
+    #[track_caller]
+    pub fn changes(&self) -> BTreeMap<Sha256Hash, Option<Record>> {
+        let changed = self.announcement().changed.into_iter();
+        changed
+            .map(|(hash, record)| (hash, record.map(|bytes| Record::decode(&bytes).unwrap())))
+            .collect()
+    }
+
+    /// That nothing is said for a while.
+    #[track_caller]
+    pub fn expect_silence(&self) {
+        let heard = self.heard.recv_timeout(Duration::from_millis(600));
+        assert!(heard.is_err(), "{heard:?}");
+    }
+
+    /// Stops, and says how long that took.
+    pub fn stop(mut self) -> Duration {
+        let began = Instant::now();
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap();
+        began.elapsed()
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

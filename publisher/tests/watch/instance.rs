@@ -1,0 +1,295 @@
+//! Watchers under test: in a thread with a database in memory, or in a process of their own that can be killed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{JoinHandle, sleep};
+use std::time::{Duration, Instant};
+
+use flag_definitions_filter::config::Definitions;
+use flag_definitions_filter::directory::{Record, Sha256Hash, Team, TeamId};
+use flag_definitions_filter::snapshot::document;
+use flag_definitions_filter::snapshot::manifest::RecordCounts;
+use flag_definitions_publisher::postgres::{Announcement, Lsn, Reading, Records, Skipped};
+use flag_definitions_publisher::server::Server;
+use flag_definitions_publisher::watch::source::{Heard, Source};
+use flag_definitions_publisher::watch::status::{Figures, Status};
+use flag_definitions_publisher::watch::{Settings, watch};
+use serde_json::{Value, json};
+
+use crate::support::hash;
+
+/// A database in memory.
+#[derive(Default)]
+pub struct Memory {
+    pub records: Mutex<Records>,
+    /// What it says by itself, oldest first.
+    pub heard: Mutex<Vec<Heard>>,
+    pub position: AtomicU64,
+    pub is_away: AtomicBool,
+    /// Full reads wait, with what they have read.
+    pub holds: AtomicBool,
+    pub reads: AtomicU64,
+}
+
+impl Memory {
+    /// With teams 1 to `teams`, each with one secret.
+    pub fn with_teams(teams: u32) -> Arc<Self> {
+        let memory = Self::default();
+        for team in 1..=teams {
+            memory.put(&format!("phc_{team}"), Some(&a_team(team)));
+            memory.put(
+                &format!("phs_{team}"),
+                Some(&Record::TeamSecret(TeamId(team))),
+            );
+        }
+        Arc::new(memory)
+    }
+
+    pub fn put(&self, token: &str, record: Option<&Record>) {
+        let hash = Sha256Hash::of(token.as_bytes());
+        self.position.fetch_add(10, Ordering::SeqCst);
+        let mut records = self.records.lock().unwrap();
+        match record {
+            Some(record) => records.insert(hash, record.encode().unwrap().into()),
+            None => records.remove(&hash),
+        };
+    }
+
+    /// Says that a token stands for something else now.
+    pub fn announce(&self, token: &str) {
+        let hash = Sha256Hash::of(token.as_bytes());
+        let record = self.records.lock().unwrap().get(&hash).cloned();
+        let announcement = Announcement {
+            changed: vec![(hash, record)],
+            position: Lsn(self.position.load(Ordering::SeqCst)),
+        };
+        self.say(Heard::Announced(announcement));
+    }
+
+    pub fn say(&self, heard: Heard) {
+        self.heard.lock().unwrap().push(heard);
+    }
+}
+
+impl Source for Memory {
+    fn read_all(&self, _: &mut dyn FnMut(u64)) -> Result<Reading, String> {
+        if self.is_away.load(Ordering::SeqCst) {
+            return Err("away".to_owned());
+        }
+        let position = Lsn(self.position.load(Ordering::SeqCst));
+        let records = self.records.lock().unwrap().clone();
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        while self.holds.load(Ordering::SeqCst) {
+            sleep(Duration::from_millis(5));
+        }
+        Ok(reading(records, position))
+    }
+
+    fn listen(&self, stop: &AtomicBool, tell: &mut dyn FnMut(Heard)) {
+        while !stop.load(Ordering::SeqCst) {
+            let heard = std::mem::take(&mut *self.heard.lock().unwrap());
+            heard.into_iter().for_each(&mut *tell);
+            sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+pub fn reading(records: Records, position: Lsn) -> Reading {
+    Reading {
+        records,
+        counts: RecordCounts::default(),
+        skipped: Skipped::default(),
+        position,
+        team_ids: Vec::new(),
+    }
+}
+
+pub fn a_team(id: u32) -> Record {
+    Record::Team(Team {
+        id: TeamId(id),
+        organization: None,
+    })
+}
+
+/// Everything often, so that tests are short. Changed by the test where it matters.
+pub fn settings(url: &str) -> Settings {
+    Settings {
+        redis: Arc::new(Server::parse(url).unwrap()),
+        definitions_redis: None,
+        prefix: "flag_definitions:".to_owned(),
+        definitions: Definitions::default(),
+        diff_interval: Duration::from_millis(100),
+        sweep_interval: Duration::from_millis(100),
+        snapshot_interval: Duration::from_secs(600),
+        retention: Duration::from_secs(3_600),
+        trim_interval: Duration::from_secs(60),
+        max_removal_percent: 20,
+    }
+}
+
+/// A watcher in a thread. Stops when dropped.
+pub struct Instance {
+    pub status: Arc<Status>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Instance {
+    pub fn start(settings: Settings, source: &Arc<impl Source + 'static>) -> Self {
+        let status = Arc::new(Status::default());
+        let stop = Arc::new(AtomicBool::new(false));
+        let (source, stopped, seen) = (Arc::clone(source), Arc::clone(&stop), Arc::clone(&status));
+        let run = move || watch(&settings, source, &stopped, &seen).unwrap();
+        Self {
+            status,
+            stop,
+            thread: Some(std::thread::spawn(run)),
+        }
+    }
+
+    /// Waits until the figures are as they should be.
+    #[track_caller]
+    pub fn wait(&self, what: &str, is_so: impl Fn(&Figures) -> bool) -> Figures {
+        let mut figures = self.status.figures();
+        eventually(what, || {
+            figures = self.status.figures();
+            is_so(&figures)
+        });
+        figures
+    }
+
+    /// Waits for the first watermark.
+    #[track_caller]
+    pub fn wait_until_live(&self) -> Figures {
+        self.wait("a watermark", |figures| figures.watermark.is_some())
+    }
+
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            let result = thread.join();
+            assert!(result.is_ok() || std::thread::panicking());
+        }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+#[track_caller]
+pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        sleep(Duration::from_millis(10));
+    }
+}
+
+/// A database that is a file: a source document, read anew each time.
+struct DocumentFile(PathBuf);
+
+impl Source for DocumentFile {
+    fn read_all(&self, _: &mut dyn FnMut(u64)) -> Result<Reading, String> {
+        let text = std::fs::read(&self.0).map_err(|error| error.to_string())?;
+        let parsed = document::parse(&text).map_err(|error| error.to_string())?;
+        let records = parsed.by_hash.into_iter();
+        let records = records
+            .map(|(hash, record)| (hash, record.into()))
+            .collect();
+        Ok(reading(records, Lsn(0)))
+    }
+
+    fn listen(&self, stop: &AtomicBool, _: &mut dyn FnMut(Heard)) {
+        while !stop.load(Ordering::SeqCst) {
+            sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Replaces the document at once, so that nobody reads half of it.
+pub fn write_document(file: &Path, secrets: impl Iterator<Item = u32>) {
+    let secrets: Vec<String> = secrets.map(|n| hash(&format!("phs_{n}"))).collect();
+    let document: Value = json!({
+        "format": 1,
+        "teams": [{"id": 7, "api_token": "phc_a", "secret_token_sha256": secrets}],
+    });
+    let new = file.with_extension("new");
+    std::fs::write(&new, document.to_string()).unwrap();
+    std::fs::rename(new, file).unwrap();
+}
+
+/// A watcher in a process of its own. Killed when dropped.
+pub struct Process(Child);
+
+impl Process {
+    /// This test binary again, as a watcher of a document.
+    pub fn start(url: &str, file: &Path) -> Self {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "instance::a_process", "--ignored", "--nocapture"])
+            .env("WATCHED_REDIS", url)
+            .env("WATCHED_FILE", file)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+
+    pub fn signal(&self, name: &str) {
+        let process = self.0.id().to_string();
+        let status = Command::new("kill")
+            .args([name, &process])
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    pub fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Not a test: what [`Process`] runs.
+#[test]
+#[ignore = "runs until it is killed"]
+fn a_process() {
+    let (Ok(url), Some(file)) = (
+        std::env::var("WATCHED_REDIS"),
+        std::env::var_os("WATCHED_FILE"),
+    ) else {
+        return;
+    };
+    let mut settings = settings(&url);
+    settings.snapshot_interval = Duration::from_millis(100);
+    settings.max_removal_percent = 100;
+    let source = Arc::new(DocumentFile(file.into()));
+    let stop = Arc::new(AtomicBool::new(false));
+    watch(&settings, source, &stop, &Arc::new(Status::default())).unwrap();
+}
+
+/// The records of a database, decoded.
+pub fn decoded(records: &Records) -> BTreeMap<Sha256Hash, Record> {
+    let decode = |record: &[u8]| Record::decode(record).unwrap();
+    records
+        .iter()
+        .map(|(hash, record)| (*hash, decode(record)))
+        .collect()
+}

@@ -1,0 +1,19 @@
+//! `watch` against a real Redis, with a database in memory.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod changes;
+mod crashes;
+mod etags;
+mod failures;
+mod instance;
+mod published;
+mod scale;
+#[allow(dead_code)]
+#[path = "../program/support.rs"]
+mod support;
