@@ -69,7 +69,6 @@ class Server:
         self.directory = Path(tempfile.mkdtemp(prefix="flag-definitions-postgres-"))
         try:
             self._initialize()
-            self.start()
         except BaseException:
             self.__exit__()
             raise
@@ -90,11 +89,13 @@ class Server:
         while True:
             try:
                 self.connect("postgres").close()
-                return
+                break
             except psycopg.OperationalError:
                 if not self.process.alive() or time.monotonic() > deadline:
                     raise StackError(f"PostgreSQL did not start:\n{self.process.last_lines()}") from None
                 time.sleep(0.05)
+        if not self.process.alive():  # somebody else answered
+            raise StackError(f"PostgreSQL did not start:\n{self.process.last_lines()}")
 
     def stop(self) -> None:
         """Ends all connections: PostgreSQL's fast shutdown."""
