@@ -9,7 +9,7 @@ use flag_definitions_filter::config::Settings;
 use flag_definitions_filter::directory::Sha256Hash;
 use flag_definitions_filter::identity::Misses;
 use flag_definitions_filter::limits::Limiter;
-use flag_definitions_filter::limits::quota::QuotaSet;
+use flag_definitions_filter::limits::quota::QuotaCopy;
 use flag_definitions_filter::pipeline::{self, Context, Observed, Step};
 use flag_definitions_filter::recent::Recent;
 use flag_definitions_filter::redis::{Command, Reply};
@@ -151,7 +151,7 @@ proptest! {
                     confirmation: None,
                     now: Monotonic::from_millis(now),
                     limiter: &mut Limiter::default(),
-                    quota: &QuotaSet::default(),
+                    quota: &QuotaCopy::default(),
                     absent: &Recent::new(1, Duration::ZERO),
                     misses: &Misses::new(Duration::ZERO, Duration::ZERO),
                     found: None,

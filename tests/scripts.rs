@@ -434,7 +434,7 @@ impl Envoy {
     }
 
     fn limited(&mut self) -> bool {
-        self.copy.refresh(&self.store, "q").unwrap();
+        self.copy.refresh(&self.store, "q", self.now()).unwrap();
         self.copy.set().ends(TEAM, None, self.now()).is_some()
     }
 }

@@ -3,8 +3,6 @@
 //! One slot of shared data holds the teams that fall into it, each with its full id. Layout of an entry,
 //! little-endian: `u32` team, `u64` when it was confirmed ([`Monotonic`] milliseconds), `u8` length, the tag.
 
-use std::time::Duration;
-
 use super::etag::ETag;
 use crate::directory::{CorruptRecord, Reader, TeamId};
 use crate::shared::{Keys, Store, StoreError, Update, update};
@@ -21,13 +19,6 @@ pub struct Confirmed {
     pub etag: ETag,
     /// When the question was sent: the tag was current then or later.
     pub at: Monotonic,
-}
-
-impl Confirmed {
-    /// Whether it may answer 304 now.
-    pub fn is_current(&self, now: Monotonic, max_age: Duration) -> bool {
-        now.since(self.at) < max_age
-    }
 }
 
 /// Reads what is known of a team's ETag.
@@ -159,15 +150,6 @@ mod tests {
             assert_eq!(found, confirmed(&format!("t{team}"), u64::from(team)));
         }
         assert_eq!(store.len(), 1);
-    }
-
-    #[test]
-    fn a_tag_is_current_for_its_age_only() {
-        let entry = confirmed("a", 1_000);
-        let age = Duration::from_secs(2);
-        assert!(entry.is_current(Monotonic::from_millis(2_999), age));
-        assert!(!entry.is_current(Monotonic::from_millis(3_000), age));
-        assert!(!entry.is_current(Monotonic::from_millis(1_000), Duration::ZERO));
     }
 
     #[test]

@@ -11,13 +11,16 @@
 //! payloads may be in two Redis with two clocks; then the one that is ahead counts, because after an end by the
 //! payloads' clock the team's ETag has its suffix (`definitions::latch`), and no 402 may follow that.
 
+mod copy;
 pub mod reader;
 mod scores;
 
 pub use crate::definitions::latch::QuotaEnd;
+use std::time::Duration;
+
+pub use copy::QuotaCopy;
 
 use crate::directory::{CorruptRecord, Reader as Input, Sha256Hash, TeamId};
-use crate::shared::{Cas, Store, StoreError};
 use crate::time::Monotonic;
 
 /// Most members that are known; of more, those that end last are left out.
@@ -25,6 +28,9 @@ pub const MAX_MEMBERS: usize = 10_000;
 
 /// What a time of Redis and the instant at which it is asked for lose, when each is rounded down to a millisecond.
 const ROUNDED_OFF: u64 = 2;
+
+/// What a read of a clock may take, in milliseconds: Redis may have looked that long after it was asked.
+const READ_TAKES: u64 = 500;
 
 /// One Redis' time at one instant of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +48,13 @@ impl Clock {
         self.millis
             .saturating_add(since)
             .saturating_add(ROUNDED_OFF)
+    }
+
+    /// When Redis' clock shows an end, or a little later: never before.
+    fn when(self, end: QuotaEnd) -> Monotonic {
+        let wait = end.as_millis().saturating_sub(self.millis);
+        self.asked_at
+            .plus(Duration::from_millis(wait.saturating_add(READ_TAKES)))
     }
 }
 
@@ -129,6 +142,14 @@ impl QuotaSet {
     /// How old the set is: `None` before the first read.
     pub fn read_at(&self) -> Option<Monotonic> {
         self.clock.map(|clock| clock.asked_at)
+    }
+
+    /// When a limit is over for sure, whichever clock counts; `None` for a team without one.
+    fn over_at(&self, team: TeamId, token: Option<&Sha256Hash>) -> Option<Monotonic> {
+        let by_token = token.and_then(|hash| self.member(hash).map(|member| member.end));
+        let end = by_token.max(self.team_ends(team))?;
+        let clocks = self.clock.into_iter().chain(self.definitions_clock);
+        clocks.map(|clock| clock.when(end)).max()
     }
 
     fn member(&self, token: &Sha256Hash) -> Option<&Member> {
@@ -223,58 +244,27 @@ fn read_count(input: &mut Input<'_>) -> Result<usize, CorruptRecord> {
     (count <= MAX_MEMBERS).then_some(count).ok_or(CorruptRecord)
 }
 
-/// A worker's own copy of the set.
-#[derive(Debug, Default)]
-pub struct QuotaCopy {
-    cas: Option<Cas>,
-    set: QuotaSet,
-}
-
-impl QuotaCopy {
-    /// Copies the set if it changed; to be called on the tick, once a second or more often. Unreadable bytes
-    /// leave the copy as it is.
-    ///
-    /// # Errors
-    /// When shared data fails; the copy stays.
-    pub fn refresh(&mut self, store: &impl Store, entry: &str) -> Result<(), StoreError> {
-        let stored = store.read(entry)?;
-        if self.cas != Some(stored.cas) {
-            self.cas = Some(stored.cas);
-            if let Ok(set) = QuotaSet::decode(&stored.value) {
-                self.set = set;
-            }
-        }
-        Ok(())
-    }
-
-    /// The set.
-    pub fn set(&self) -> &QuotaSet {
-        &self.set
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shared::MemoryStore;
     use proptest::prelude::*;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     const TEAM: TeamId = TeamId(7);
 
-    fn at(millis: u64) -> Monotonic {
+    pub(super) fn at(millis: u64) -> Monotonic {
         Monotonic::from_millis(millis)
     }
 
-    fn clock(asked_at: u64, millis: u64) -> Clock {
+    pub(super) fn clock(asked_at: u64, millis: u64) -> Clock {
         Clock {
             asked_at: at(asked_at),
             millis,
         }
     }
 
-    fn member(token: &str, team: u32, end: u64) -> Member {
+    pub(super) fn member(token: &str, team: u32, end: u64) -> Member {
         Member {
             hash: Sha256Hash::of(token.as_bytes()),
             team: (team != 0).then_some(TeamId(team)),
@@ -334,22 +324,6 @@ mod tests {
         let ends = |token: &[u8]| set.ends(TEAM, Some(&Sha256Hash::of(token)), at(0));
         assert_eq!(ends(b"a"), Some(QuotaEnd::from_millis(6_000)));
         assert_eq!(ends(b"other"), Some(QuotaEnd::from_millis(6_000)));
-    }
-
-    #[test]
-    fn a_copy_follows_the_entry_and_survives_unreadable_bytes() {
-        let store = MemoryStore::default();
-        let mut copy = QuotaCopy::default();
-        copy.refresh(&store, "q").unwrap();
-        assert!(copy.set().is_empty());
-        let set = QuotaSet::new(clock(1, 2), vec![member("a", 7, 5_000)]);
-        store.replace("q", &set.encode(), Cas::ABSENT).unwrap();
-        copy.refresh(&store, "q").unwrap();
-        assert_eq!(copy.set(), &set);
-        let cas = store.read("q").unwrap().cas;
-        store.replace("q", b"nonsense", cas).unwrap();
-        copy.refresh(&store, "q").unwrap();
-        assert_eq!(copy.set(), &set);
     }
 
     #[test]

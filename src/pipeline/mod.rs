@@ -14,7 +14,7 @@ use crate::definitions::confirmed;
 use crate::definitions::{Absent, ETag, Need, Object, Outcome};
 use crate::directory::{self, LookupError, Record, Sha256Hash, TeamId};
 use crate::identity::{self, Found, Misses};
-use crate::limits::quota::QuotaSet;
+use crate::limits::quota::QuotaCopy;
 use crate::limits::{Budget, Limiter, Mode, RetryAfter};
 use crate::metrics::{AuthMethod, CacheResult, ETagResult};
 use crate::recent::Recent;
@@ -95,7 +95,7 @@ pub struct Context<'a, S> {
     /// This worker's share of the rate limits.
     pub limiter: &'a mut Limiter,
     /// Whose quota is used up.
-    pub quota: &'a QuotaSet,
+    pub quota: &'a QuotaCopy,
     /// Payloads that were not there a moment ago.
     pub absent: &'a Recent<TeamId, Absent>,
     /// Tokens and credentials that were not found a moment ago.
@@ -279,7 +279,7 @@ fn decide<S: Store>(
     if enforced && limited.is_some() {
         return Decision::Answer(Answer::QuotaLimited);
     }
-    revalidate(request, reader.team, context, observed)
+    revalidate(request, &reader, context, observed)
 }
 
 fn spend<S: Store>(
@@ -303,13 +303,14 @@ fn spend<S: Store>(
 
 fn revalidate<S: Store>(
     request: &Request,
-    team: TeamId,
+    reader: &Reader,
     context: &Context<'_, S>,
     observed: &mut Observed,
 ) -> Decision {
+    let team = reader.team;
     let mut held = None;
     if request.if_none_match.is_present() {
-        match current_etag(request, team, context) {
+        match current_etag(request, reader, context) {
             Ok(Some(etag)) => {
                 observed.etag = Some(ETagResult::Hit);
                 return Decision::NotModified(etag);
@@ -328,15 +329,21 @@ fn revalidate<S: Store>(
 
 /// The ETag that the client holds, if it is known to be current. A watermark confirms what was published; a
 /// callout confirms what it brought, for a while. Of the two the one that is as of later counts.
+///
+/// What was confirmed before a quota period ended counts no more: some clients have no flags then, and a 304 would
+/// leave them without.
 fn current_etag<S: Store>(
     request: &Request,
-    team: TeamId,
+    reader: &Reader,
     context: &Context<'_, S>,
 ) -> Result<Option<ETag>, StoreError> {
+    let team = reader.team;
     let max_age = context.settings.snapshot.etag_max_age;
+    let settled = context.quota.settled_since(team, reader.token.as_ref());
+    let counts = |at: Monotonic| context.now.since(at) < max_age && Some(at) >= settled;
     let watched = context
         .confirmation
-        .filter(|confirmation| context.now.since(confirmation.at) < max_age);
+        .filter(|confirmation| counts(confirmation.at));
     let mut published = None;
     if let Some(confirmation) = watched {
         published = published_etag(team, confirmation, context)?;
@@ -350,7 +357,7 @@ fn current_etag<S: Store>(
         return Ok(None);
     };
     let outdated = published.is_some() && watched.is_some_and(|watched| asked.at < watched.at);
-    let current = asked.is_current(context.now, max_age) && !outdated;
+    let current = counts(asked.at) && !outdated;
     Ok((current && request.if_none_match.matches(&asked.etag)).then_some(asked.etag))
 }
 

@@ -10,7 +10,7 @@ use super::recorder::Recorder;
 use super::registry;
 use crate::config::Settings;
 use crate::directory::TeamId;
-use crate::limits::quota::QuotaSet;
+use crate::limits::quota::QuotaCopy;
 use crate::request::Request;
 use crate::shared::Keys;
 use crate::time::Monotonic;
@@ -113,7 +113,7 @@ impl Chores {
     }
 
     /// Whose quota is used up.
-    pub fn quota(&self) -> &QuotaSet {
-        self.quota.set()
+    pub fn quota(&self) -> &QuotaCopy {
+        self.quota.copy()
     }
 }

@@ -11,8 +11,8 @@ use crate::host::registry;
 use crate::host::store::SharedData;
 use crate::identity::table;
 use crate::lease::{self, Hold};
+use crate::limits::quota::QuotaCopy;
 use crate::limits::quota::reader::{Event, LARGEST_REPLY, QuotaReader, Target};
-use crate::limits::quota::{QuotaCopy, QuotaSet};
 use crate::metrics::{Metric, Purpose};
 use crate::shared::Keys;
 use crate::time::Monotonic;
@@ -50,8 +50,8 @@ impl Reading {
         }
     }
 
-    pub(super) fn set(&self) -> &QuotaSet {
-        self.copy.set()
+    pub(super) fn copy(&self) -> &QuotaCopy {
+        &self.copy
     }
 
     /// A snapshot became live: it may know the teams of more tokens.
@@ -74,7 +74,7 @@ impl Reading {
         if self.refreshed_at.is_none_or(due) {
             self.refreshed_at = Some(duty.now);
             // If shared data fails, the last set stays.
-            let _ = self.copy.refresh(&SharedData, &duty.keys.quota());
+            let _ = self.copy.refresh(&SharedData, &duty.keys.quota(), duty.now);
         }
     }
 

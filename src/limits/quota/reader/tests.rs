@@ -86,8 +86,8 @@ impl World {
     }
 
     fn limited(&mut self, team: u32) -> bool {
-        self.copy.refresh(&self.store, ENTRY).unwrap();
         let now = Monotonic::from_millis(self.now);
+        self.copy.refresh(&self.store, ENTRY, now).unwrap();
         self.copy.set().ends(TeamId(team), None, now).is_some()
     }
 

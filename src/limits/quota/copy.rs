@@ -1,0 +1,155 @@
+//! A worker's own copy of the set, so that a request costs no host call.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{MAX_MEMBERS, QuotaEnd, QuotaSet};
+use crate::directory::{Sha256Hash, TeamId};
+use crate::shared::{Cas, Store, StoreError};
+use crate::time::Monotonic;
+
+/// For how long a team that left the set is remembered: longer than an ETag may count as confirmed, so that
+/// what was confirmed before the end of its limit is not used after it.
+const LEFT_TTL: Duration = Duration::from_secs(62);
+
+/// Most of those that are remembered.
+const MOST_LEFT: usize = 2 * MAX_MEMBERS;
+
+/// The set as a worker knows it, and who left it a short time ago.
+#[derive(Debug, Default)]
+pub struct QuotaCopy {
+    cas: Option<Cas>,
+    set: QuotaSet,
+    left_tokens: BTreeMap<Sha256Hash, Monotonic>,
+    left_teams: BTreeMap<TeamId, Monotonic>,
+}
+
+impl QuotaCopy {
+    /// Copies the set if it changed; to be called on the tick, once a second or more often. Unreadable bytes
+    /// leave the copy as it is.
+    ///
+    /// # Errors
+    /// When shared data fails; the copy stays.
+    pub fn refresh(
+        &mut self,
+        store: &impl Store,
+        entry: &str,
+        now: Monotonic,
+    ) -> Result<(), StoreError> {
+        let remembered = |at: &Monotonic| now.since(*at) < LEFT_TTL;
+        self.left_tokens.retain(|_, at| remembered(at));
+        self.left_teams.retain(|_, at| remembered(at));
+        let stored = store.read(entry)?;
+        if self.cas != Some(stored.cas) {
+            self.cas = Some(stored.cas);
+            if let Ok(set) = QuotaSet::decode(&stored.value) {
+                self.replace(set, now);
+            }
+        }
+        Ok(())
+    }
+
+    fn replace(&mut self, set: QuotaSet, now: Monotonic) {
+        let before = std::mem::replace(&mut self.set, set);
+        for member in before.members {
+            let has_room = self.left_tokens.len() < MOST_LEFT;
+            if has_room && self.set.member(&member.hash).is_none() {
+                self.left_tokens.insert(member.hash, now);
+                if let Some(team) = member.team {
+                    self.left_teams.insert(team, now);
+                }
+            }
+        }
+    }
+
+    /// The set.
+    pub fn set(&self) -> &QuotaSet {
+        &self.set
+    }
+
+    /// Until when a team is limited, see [`QuotaSet::ends`].
+    pub fn ends(
+        &self,
+        team: TeamId,
+        token: Option<&Sha256Hash>,
+        now: Monotonic,
+    ) -> Option<QuotaEnd> {
+        self.set.ends(team, token, now)
+    }
+
+    /// Since when what was confirmed about a team's ETag counts: since the end of its limit, where that lies only a
+    /// short time back, because its ETag got a suffix then. Later than any time while it is limited.
+    pub fn settled_since(&self, team: TeamId, token: Option<&Sha256Hash>) -> Option<Monotonic> {
+        if self.set.is_empty() && self.left_tokens.is_empty() {
+            return None;
+        }
+        let left = self.left_teams.get(&team).copied();
+        let by_token = token.and_then(|token| self.left_tokens.get(token).copied());
+        left.max(by_token).max(self.set.over_at(team, token))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{at, clock, member};
+    use super::*;
+    use crate::shared::{Cas, MemoryStore};
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn who_left_the_set_is_remembered_for_a_while() {
+        let store = MemoryStore::default();
+        let mut copy = QuotaCopy::default();
+        let put = |copy: &mut QuotaCopy, members, now| {
+            let set = QuotaSet::new(clock(0, 1_000), members);
+            let cas = store.read("q").unwrap().cas;
+            assert!(store.replace("q", &set.encode(), cas).unwrap());
+            copy.refresh(&store, "q", at(now)).unwrap();
+        };
+        let team = TeamId(7);
+        let token = Sha256Hash::of(b"a");
+        assert_eq!(copy.settled_since(team, Some(&token)), None);
+        put(
+            &mut copy,
+            vec![member("a", 7, 5_000), member("b", 0, 6_000)],
+            1_000,
+        );
+        // Ends 4 s after the read at 0, and a margin later.
+        let ended = Some(at(4_500));
+        assert_eq!(copy.settled_since(team, None), ended);
+        assert_eq!(copy.settled_since(TeamId(8), Some(&token)), ended);
+        put(&mut copy, vec![], 7_000);
+        for (team, token, expected) in [
+            (7, None, Some(7_000)),
+            (8, Some(&b"a"[..]), Some(7_000)),
+            (8, Some(b"b"), Some(7_000)),
+            (8, Some(b"c"), None),
+            (8, None, None),
+        ] {
+            let token = token.map(Sha256Hash::of);
+            let since = copy.settled_since(TeamId(team), token.as_ref());
+            assert_eq!(since, expected.map(at));
+        }
+        put(&mut copy, vec![], 7_000 + 61_999);
+        assert!(copy.settled_since(team, None).is_some());
+        put(&mut copy, vec![], 7_000 + 62_000);
+        assert_eq!(copy.settled_since(team, Some(&token)), None);
+    }
+
+    #[test]
+    fn a_copy_follows_the_entry_and_survives_unreadable_bytes() {
+        let store = MemoryStore::default();
+        let mut copy = QuotaCopy::default();
+        copy.refresh(&store, "q", at(0)).unwrap();
+        assert!(copy.set().is_empty());
+        let set = QuotaSet::new(clock(1, 2), vec![member("a", 7, 5_000)]);
+        store.replace("q", &set.encode(), Cas::ABSENT).unwrap();
+        copy.refresh(&store, "q", at(0)).unwrap();
+        assert_eq!(copy.set(), &set);
+        let cas = store.read("q").unwrap().cas;
+        store.replace("q", b"nonsense", cas).unwrap();
+        copy.refresh(&store, "q", at(0)).unwrap();
+        assert_eq!(copy.set(), &set);
+    }
+}
