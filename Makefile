@@ -15,7 +15,7 @@ export PATH := $(PATH):$(CURDIR)/.tools/bin
 
 # Read by the launcher; `make up EDGE_PORT=11000` and `EDGE_PORT=11000 make up` are the same.
 export EDGE_PORT ADMIN_PORT HEALTH_PORT REDIS_PORT WEBDIS_PORT
-export SNAPSHOT CONFIG UPSTREAM CONCURRENCY WATCH DATABASE_URL
+export SNAPSHOT CONFIG UPSTREAM CONCURRENCY WATCH DATABASE_URL PUBLISHER_PORT
 
 # Stamps: a finished installation is not looked at again until its pin changes.
 VENV := .venv/installed
@@ -37,6 +37,7 @@ help: ## Show this list
 	@echo '  CONCURRENCY       Envoy workers (2)'
 	@echo '  WATCH=1           the publisher watches the PostgreSQL of DATABASE_URL instead of publishing SNAPSHOT'
 	@echo '  DATABASE_URL      postgresql://user:password@host:port/database, for WATCH=1'
+	@echo '  PUBLISHER_PORT    its /metrics and /healthz (9105)'
 
 # === Parts ===
 

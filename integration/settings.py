@@ -51,6 +51,8 @@ class Settings:
     notify_keyspace_events: str = ""  # of Redis: what it tells of changed keys, in its own letters
     clocks: dict[str, int] = field(default_factory=dict)  # process → seconds that its wall clock is ahead
 
+    publisher_port: int = 9105  # /metrics and /healthz of a publisher that watches
+
     PORTS = ("edge_port", "admin_port", "health_port", "redis_port", "webdis_port")
 
     @property
@@ -60,13 +62,14 @@ class Settings:
     @classmethod
     def on_free_ports(cls, **settings: Any) -> Settings:
         """Settings with ports that nobody listened on a moment ago."""
-        return cls(**({name: free_port() for name in cls.PORTS} | settings))
+        ports = {name: free_port() for name in (*cls.PORTS, "publisher_port")}
+        return cls(**(ports | settings))
 
     @classmethod
     def from_environment(cls, env: dict[str, str]) -> Settings:
         """Reads the variables that `make help` lists. An empty variable counts as not set."""
         settings: dict[str, Any] = {}
-        for name in (*cls.PORTS, "concurrency"):
+        for name in (*cls.PORTS, "publisher_port", "concurrency"):
             if text := env.get(name.upper()):
                 settings[name] = whole_number(name.upper(), text)
         if read_switch("WATCH", env.get("WATCH")):

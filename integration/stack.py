@@ -161,9 +161,10 @@ class Stack:
         another name is a second one beside it."""
         self._prepare()
         settings = self.settings
+        monitor = f"127.0.0.1:{settings.publisher_port}" if name == "publisher" else "off"
         self._start(
             name,
-            [require(settings.publisher), "watch", *settings.watch_options],
+            [require(settings.publisher), "watch", "--listen", monitor, *settings.watch_options],
             # Not among the arguments, which every local user can read: both hold a password.
             environment={"DATABASE_URL": settings.database_url, "REDIS_URL": self.publisher_url},
         )

@@ -16,7 +16,8 @@ use tiny_http::{Header, Method, Request, Response, Server};
 use crate::error::Error;
 use crate::watch::status::{Figures, Status};
 
-/// An active watcher whose last complete check of all ETags began longer ago than this is not healthy.
+/// An active watcher whose loop did not come round for this long is stuck. That a database or Redis is away is no
+/// reason: starting it again would not help.
 pub const MAX_LOOP_AGE: Duration = Duration::from_secs(30);
 
 /// Where to listen.
@@ -156,11 +157,11 @@ struct Health {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Condition {
-    /// It holds the lock and its checks come to an end.
+    /// It holds the lock, and its loop turns.
     Active,
     /// Another instance holds the lock, or Redis is away.
     Waiting,
-    /// It holds the lock, and no check came to an end for too long.
+    /// It holds the lock, and its loop is stuck.
     Stalled,
 }
 
@@ -182,7 +183,7 @@ impl Watcher {
         let status = if figures.active {
             // What it did before it lost the lock says nothing of how it does now.
             let since = *self.active_since.get_or_insert(now);
-            let last = figures.watermark.map_or(since, |at| at.max(since));
+            let last = figures.turned.map_or(since, |at| at.max(since));
             if age(last) < MAX_LOOP_AGE {
                 Condition::Active
             } else {
@@ -216,13 +217,13 @@ mod tests {
     fn an_active_watcher_is_healthy_while_its_loop_turns() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let figures = |active, watermark: Option<u64>| Figures {
+        let figures = |active, turned: Option<u64>| Figures {
             active,
-            watermark: watermark.map(at),
+            turned: turned.map(at),
             ..Figures::default()
         };
         let mut watcher = Watcher::default();
-        for (now, active, watermark, expected) in [
+        for (now, active, turned, expected) in [
             (0, false, None, Condition::Waiting),
             (100, false, None, Condition::Waiting),
             (101, true, None, Condition::Active),
@@ -236,7 +237,7 @@ mod tests {
             (200, true, Some(131), Condition::Active),
             (230, true, Some(131), Condition::Stalled),
         ] {
-            let health = watcher.health(&figures(active, watermark), at(now));
+            let health = watcher.health(&figures(active, turned), at(now));
             assert_eq!(health.status, expected, "{now}");
         }
     }

@@ -23,14 +23,20 @@ pub struct Progress {
 impl Progress {
     /// Starts with nothing written.
     pub fn new(pages: usize) -> Self {
-        let bar = io::stderr()
-            .is_terminal()
-            .then(|| ProgressBar::new(pages as u64).with_style(style()));
-        Self {
-            bar,
+        Self::on_terminal(pages).unwrap_or(Self {
+            bar: None,
             pages,
             written: 0,
-        }
+        })
+    }
+
+    /// The same, where there is a terminal. A log takes no lines of ours.
+    pub fn on_terminal(pages: usize) -> Option<Self> {
+        io::stderr().is_terminal().then(|| Self {
+            bar: Some(ProgressBar::new(pages as u64).with_style(style())),
+            pages,
+            written: 0,
+        })
     }
 
     /// One more page is in Redis.

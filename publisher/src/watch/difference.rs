@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::iter::Peekable;
+use std::time::{Duration, Instant};
 
 use flag_definitions_filter::directory::Sha256Hash;
 
@@ -63,28 +64,39 @@ pub struct Difference {
     pub held_back: usize,
 }
 
+/// No replica lags by more. A database whose positions stay lower for longer began its log anew (it was restored from
+/// a backup), and what was known of positions counts no more.
+const MAX_LAG: Duration = Duration::from_secs(600);
+
 /// What the database announced, as far as no full read has caught up with it.
 #[derive(Debug, Default)]
 pub struct Announced {
-    by_hash: BTreeMap<Sha256Hash, Lsn>,
-    /// Position of the last reading that was taken over.
-    read: Lsn,
+    by_hash: BTreeMap<Sha256Hash, (Lsn, Instant)>,
+    /// Position of the last reading that was taken over, and when.
+    read: Option<(Lsn, Instant)>,
 }
 
 impl Announced {
     /// The changes of an announcement that are news. Those from before the last full read are not: that saw
     /// at least as much.
-    pub fn take(&mut self, announcement: Announcement, state: &State) -> Vec<Change> {
+    pub fn take(&mut self, announcement: Announcement, state: &State, now: Instant) -> Vec<Change> {
         let position = announcement.position;
-        if position < self.read {
+        if self.is_outdated(position, now) {
             return Vec::new();
         }
         let mut changed: BTreeMap<_, _> = announcement.changed.into_iter().collect();
         for hash in changed.keys() {
-            self.by_hash.insert(*hash, position);
+            self.by_hash.insert(*hash, (position, now));
         }
         changed.retain(|hash, record| state.get(hash) != record.as_deref());
         changed.into_iter().collect()
+    }
+
+    /// Whether the last full read saw at least as much: of several replicas one may be behind another.
+    pub fn is_outdated(&self, position: Lsn, now: Instant) -> bool {
+        self.read.is_some_and(|(read, taken)| {
+            position < read && now.saturating_duration_since(taken) < MAX_LAG
+        })
     }
 
     /// What a full read changes. It must not undo what was announced when it had begun already.
@@ -94,10 +106,12 @@ impl Announced {
         reading: Reading,
         state: &State,
         max_removal_percent: u32,
+        now: Instant,
     ) -> Difference {
-        self.read = self.read.max(reading.position);
-        self.by_hash
-            .retain(|_, announced| *announced >= reading.position);
+        self.read = Some((reading.position, now));
+        self.by_hash.retain(|_, (announced, since)| {
+            *announced >= reading.position && now.saturating_duration_since(*since) < MAX_LAG
+        });
         let before = state.records();
         let mut changes: Vec<Change> = between(before, reading.records)
             .filter(|(hash, _)| !self.by_hash.contains_key(hash))
@@ -200,7 +214,8 @@ mod tests {
             let mut after = records(0..left);
             after.insert(hash(5_000), secret(1));
             let mut announced = Announced::default();
-            let difference = announced.difference(reading(after, 1), &state, percent);
+            let difference =
+                announced.difference(reading(after, 1), &state, percent, Instant::now());
             assert_eq!(difference.held_back, held_back, "{left} {percent}");
             let expected = 1 + 1_000 - left as usize - held_back;
             assert_eq!(difference.changes.len(), expected);
@@ -210,33 +225,42 @@ mod tests {
     #[test]
     fn an_older_reading_does_not_undo_an_announcement() {
         let mut published = state([1, 2]);
-        let mut announced = Announced::default();
-        let changes = announced.take(announcement(1, None, 10), &published);
+        let (mut announced, now) = (Announced::default(), Instant::now());
+        let changes = announced.take(announcement(1, None, 10), &published, now);
         assert_eq!(changes, [(hash(1), None)]);
         published.put((hash(1), None));
 
         // Begun before: still has what is gone.
         for position in [9, 10] {
             let difference =
-                announced.difference(reading(records([1, 2]), position), &published, 20);
+                announced.difference(reading(records([1, 2]), position), &published, 20, now);
             assert!(difference.changes.is_empty(), "{position}");
         }
-        let difference = announced.difference(reading(records([1, 2]), 11), &published, 20);
+        let difference = announced.difference(reading(records([1, 2]), 11), &published, 20, now);
         assert_eq!(difference.changes, [(hash(1), Some(secret(1)))]);
         // Looked up before the reading: old news.
         assert!(
             announced
-                .take(announcement(2, None, 10), &published)
+                .take(announcement(2, None, 10), &published, now)
                 .is_empty()
         );
         assert_eq!(
-            announced.take(announcement(2, None, 11), &published).len(),
+            announced
+                .take(announcement(2, None, 11), &published, now)
+                .len(),
             1
         );
         assert!(
             announced
-                .take(announcement(2, Some(secret(1)), 12), &published)
+                .take(announcement(2, Some(secret(1)), 12), &published, now)
                 .is_empty()
         );
+
+        // A replica that is behind, and a log that began anew.
+        assert!(announced.is_outdated(Lsn(10), now));
+        assert!(!announced.is_outdated(Lsn(10), now + MAX_LAG));
+        let later = now + MAX_LAG;
+        let difference = announced.difference(reading(records([1]), 5), &published, 20, later);
+        assert_eq!(difference.changes.len(), 2);
     }
 }

@@ -16,6 +16,16 @@ use crate::server::Server;
 /// Between two attempts to subscribe.
 const RETRY: Duration = Duration::from_secs(10);
 
+/// After this long without a word it is subscribed anew: a connection that broke silently says nothing either.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// Why a subscription ended.
+enum Ended {
+    Quiet,
+    /// The sweeper is gone.
+    Gone,
+}
+
 /// Listens until the sweeper is gone.
 pub fn listen(
     server: &Server,
@@ -26,7 +36,8 @@ pub fn listen(
     let mut is_told = false;
     loop {
         match subscribe(server, settings, orders, status) {
-            Ok(()) => return,
+            Ok(Ended::Gone) => return,
+            Ok(Ended::Quiet) => continue,
             Err(problem) if is_told => debug!(problem, "no keyspace notifications"),
             Err(problem) => {
                 is_told = true;
@@ -64,21 +75,23 @@ fn subscribe(
     settings: &Definitions,
     orders: &Sender<Order>,
     status: &Arc<Status>,
-) -> Result<(), String> {
+) -> Result<Ended, String> {
     let mut connection = server.connect().map_err(|error| error.to_string())?;
     let failed = |error| server.command_problem(&error).to_string();
-    // A subscription waits for as long as it takes.
-    connection.set_read_timeout(None).map_err(failed)?;
+    connection.set_read_timeout(Some(QUIET)).map_err(failed)?;
     let mut subscription = connection.as_pubsub();
     subscription
         .psubscribe(pattern(settings, server.database()))
         .map_err(failed)?;
     loop {
-        let message = subscription.get_message().map_err(failed)?;
+        let message = match subscription.get_message() {
+            Err(error) if error.is_timeout() => return Ok(Ended::Quiet),
+            message => message.map_err(failed)?,
+        };
         if let Some(team) = team(message.get_channel_name()) {
             status.update(|figures| figures.hints += 1);
             if orders.send(Order::Hint(team)).is_err() {
-                return Ok(());
+                return Ok(Ended::Gone);
             }
         }
     }

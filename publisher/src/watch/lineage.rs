@@ -3,13 +3,17 @@
 use std::time::Instant;
 
 use flag_definitions_filter::snapshot::StreamId;
-use flag_definitions_filter::snapshot::manifest;
+use flag_definitions_filter::snapshot::{manifest, page};
 use tracing::{info, warn};
 
 use super::append::End;
 use super::session::{Following, Session};
 use super::snapshot::{Job, Published};
 use crate::error::Error;
+use crate::progress::Progress;
+
+/// Where there is no terminal, this many pages are worth a line.
+const PAGES_PER_LINE: usize = 100;
 
 /// Keys looked at by one command.
 const KEYS_PER_COMMAND: usize = 1_000;
@@ -32,7 +36,18 @@ impl Session<'_, '_> {
             sequence: 0,
         };
         let mut job = Job::new(&self.state, reservation, None, stream_id);
-        while job.write_page(&mut self.store, &self.state)? {}
+        let expected = self.state.bytes().div_ceil(page::MAX_BYTES).max(1);
+        let mut bar = Progress::on_terminal(expected);
+        while job.write_page(&mut self.store, &self.state)? {
+            match &mut bar {
+                Some(bar) => bar.wrote_page(),
+                None if job.pages().is_multiple_of(PAGES_PER_LINE) => {
+                    info!(pages = job.pages(), expected, "writing the snapshot");
+                }
+                None => (),
+            }
+        }
+        drop(bar);
         let published = job.publish(&mut self.store)?;
         self.writer.status.update(|figures| figures.lineages += 1);
         let end = End {
@@ -107,6 +122,7 @@ impl Session<'_, '_> {
         if let Some(problem) = published.unexpired {
             warn!(problem, "the pages of the snapshot before do not expire");
         }
+        self.is_whole = true;
         self.following = Some(Following {
             lineage,
             generation,

@@ -1,6 +1,6 @@
 //! What happens while this publisher holds the lock: events come in, changes go out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
@@ -83,6 +83,8 @@ pub struct Session<'w, 'a> {
     pub(super) state: State,
     /// `None`: nothing is published yet, the state is being collected.
     pub(super) following: Option<Following>,
+    /// Whether the state is one that was published.
+    pub(super) is_whole: bool,
     /// A snapshot being written.
     pub(super) job: Option<Job>,
     /// Whether something changed since the snapshot.
@@ -94,6 +96,8 @@ pub struct Session<'w, 'a> {
     collected: Option<Instant>,
     watched_revision: Option<u64>,
     trimmed: Instant,
+    /// Which id was the last at which time, oldest first, for as long as changes are kept.
+    trail: VecDeque<(Instant, StreamId)>,
     next_read: Instant,
     read_backoff: Duration,
 }
@@ -116,6 +120,7 @@ impl<'w, 'a> Session<'w, 'a> {
             store,
             fence,
             state,
+            is_whole: following.is_some(),
             following,
             job: None,
             is_changed,
@@ -124,6 +129,7 @@ impl<'w, 'a> Session<'w, 'a> {
             collected: None,
             watched_revision: None,
             trimmed: now,
+            trail: VecDeque::new(),
             next_read: now,
             read_backoff: READ_RETRY,
         };
@@ -133,7 +139,7 @@ impl<'w, 'a> Session<'w, 'a> {
 
     /// Ends the session: what was published, and the connection.
     pub fn into_parts(self) -> (Option<State>, Store<'a>) {
-        (self.following.is_some().then_some(self.state), self.store)
+        (self.is_whole.then_some(self.state), self.store)
     }
 
     /// Runs until it is to stop.
@@ -141,6 +147,10 @@ impl<'w, 'a> Session<'w, 'a> {
     /// # Errors
     /// When Redis fails, or another publisher holds the lock.
     pub fn run(&mut self) -> Result<(), Error> {
+        if self.is_whole && self.following.is_none() {
+            // Redis lost what the last session published.
+            self.begin_lineage()?;
+        }
         loop {
             self.watch_teams();
             if self.writer.must_stop() {
@@ -159,6 +169,10 @@ impl<'w, 'a> Session<'w, 'a> {
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
             }
             self.keep_up()?;
+            let now = Instant::now();
+            self.writer
+                .status
+                .update(|figures| figures.turned = Some(now));
         }
     }
 
@@ -188,7 +202,9 @@ impl<'w, 'a> Session<'w, 'a> {
     fn handle(&mut self, event: Event) -> Result<(), Error> {
         match event {
             Event::Heard(Heard::Announced(announcement)) => {
-                let changes = self.announced.take(announcement, &self.state);
+                let changes = self
+                    .announced
+                    .take(announcement, &self.state, Instant::now());
                 self.publish(changes)
             }
             Event::Heard(heard) => {
@@ -231,12 +247,18 @@ impl<'w, 'a> Session<'w, 'a> {
 
     /// A full read of the database.
     fn take_over(&mut self, began: Instant, reading: Reading) -> Result<(), Error> {
+        let now = Instant::now();
+        self.next_read = began + self.writer.settings.diff_interval;
+        if self.announced.is_outdated(reading.position, now) {
+            warn!("the database was read from a replica that is behind; this reading is ignored");
+            return Ok(());
+        }
         let skipped = reading.skipped;
         let percent = self.writer.settings.max_removal_percent;
         let Difference { changes, held_back } =
-            self.announced.difference(reading, &self.state, percent);
+            self.announced
+                .difference(reading, &self.state, percent, now);
         self.read_backoff = READ_RETRY;
-        self.next_read = began + self.writer.settings.diff_interval;
         if held_back > 0 {
             error!(
                 removals = held_back,
@@ -404,12 +426,20 @@ impl<'w, 'a> Session<'w, 'a> {
         let Some(following) = &mut self.following else {
             return Ok(());
         };
-        let retention =
-            u64::try_from(self.writer.settings.retention.as_millis()).unwrap_or(u64::MAX);
-        let oldest = following.end.previous.minus_millis(retention);
-        following
-            .end
-            .trim(&mut self.store, oldest.min(following.stream_id))
+        let retention = self.writer.settings.retention;
+        let millis = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
+        let mut oldest = following.end.previous.minus_millis(millis);
+        // Ids stand still while the clock of Redis is behind them. Then our own clock tells their age.
+        let now = Instant::now();
+        self.trail.push_back((now, following.end.previous));
+        while let Some((_, id)) = self
+            .trail
+            .pop_front_if(|(then, _)| now.duration_since(*then) >= retention)
+        {
+            oldest = oldest.max(id);
+        }
+        let oldest = oldest.min(following.stream_id);
+        following.end.trim(&mut self.store, oldest)
     }
 
     /// Tells the sweeper whom to look at.

@@ -18,6 +18,8 @@ pub struct Status(Mutex<Figures>);
 pub struct Figures {
     /// Whether this instance holds the lock; otherwise it waits for the one that does, or for Redis.
     pub active: bool,
+    /// When the loop of the one that holds the lock last came round.
+    pub turned: Option<Instant>,
     /// Generation of the current snapshot; 0 before it is known.
     pub generation: u64,
     /// The lineage that is being continued; 0 before there is one.

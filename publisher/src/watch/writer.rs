@@ -165,9 +165,7 @@ impl<'a> Writer<'a> {
                 let is_remembered = memory.is_some();
                 let mut session =
                     Session::new(self, store, fence, memory.unwrap_or_default(), None);
-                if is_remembered {
-                    session.begin_lineage()?;
-                }
+                session.is_whole = is_remembered;
                 session
             }
         };
