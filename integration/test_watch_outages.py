@@ -113,7 +113,7 @@ def never_wrong(seen: dict[Ask, Counter[int]], payloads_are_there: bool = True) 
 def test_a_dead_publisher_pins_nobody_to_old_flags_and_refuses_nobody(stack: Stack, people: Database) -> None:
     kill(stack)
     died = time.monotonic()
-    seen = watch_answers(stack, [*KNOWN, *UNKNOWN, REVOKED], ETAG_MAX_AGE + 1.0)
+    seen = watch_answers(stack, [*KNOWN, *UNKNOWN, REVOKED], ETAG_MAX_AGE + 0.5)
     never_wrong(seen)
     # Nothing confirms ETags any more: they are asked, and a callout confirms for as long as a watermark.
     time.sleep(1.2)
@@ -297,7 +297,7 @@ def test_what_redis_lost_is_published_again(stack: Stack, people: Database, loss
     people.delete_personal_key(key.key)
     LOSSES[loss](stack)
     lost = time.monotonic()
-    seen = watch_answers(stack, [*KNOWN, *UNKNOWN, REVOKED], 2.0)
+    seen = watch_answers(stack, [*KNOWN, *UNKNOWN, REVOKED], 1.5)
     never_wrong(seen, payloads_are_there=loss not in ("flushed", "restarted empty"))
     all_say(stack, {with_key(TEAMS[5], key): 401} | HEALTHY, HEALED_WITHIN)
     wait_until_published(stack, people, HEALED_WITHIN)
