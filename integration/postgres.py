@@ -5,6 +5,7 @@ PostgreSQL refuses to run as root, so there it runs as Debian's `postgres`. Noth
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -150,4 +151,5 @@ class Server:
             return
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         for pid in (self.process.pid, *map(int, children)):
-            os.kill(pid, number)
+            with contextlib.suppress(ProcessLookupError):  # a connection that ends meanwhile
+                os.kill(pid, number)

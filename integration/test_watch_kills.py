@@ -29,9 +29,9 @@ from watching import (
 from whole import PREFIX, Published, leftovers, look
 
 KILLS = 50
-LONGEST_LIFE = 1.6  # seconds from start to kill
+LONGEST_LIFE = 0.9  # seconds from start to kill
 # Enough for several pages, so that a kill can come between two of them.
-FILLED_TEAMS, FILLED_KEYS = 3_000, 4_000
+FILLED_TEAMS, FILLED_KEYS = 2_000, 3_000
 ORGANIZATION = "0190d6f1-0000-7000-8000-000000000001"
 TEAMS = [Team(n, f"phc_{n}", ORGANIZATION, f"phs_{n}") for n in range(1, 21)]
 STEADY, STEADY_KEY = TEAMS[0], PersonalKey("phx_steady", (ORGANIZATION,))
