@@ -66,11 +66,6 @@ impl Job {
         }
     }
 
-    /// Its generation.
-    pub fn generation(&self) -> u64 {
-        self.generation
-    }
-
     /// Number of pages written.
     pub fn pages(&self) -> usize {
         self.pages.len()

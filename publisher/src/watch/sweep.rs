@@ -223,8 +223,8 @@ impl Sweeper {
         for index in 0..self.batches.len() {
             let started = Instant::now();
             etags += self.look_at_batch(index)?;
-            // Redis has others to serve: at most half of its time is ours.
-            let pause_ends = Instant::now() + started.elapsed();
+            // Redis has others to serve, and was busy for a part of that time only.
+            let pause_ends = Instant::now() + started.elapsed() / 4;
             self.wait(pause_ends)?;
             self.look_at_hints()?;
             let is_outdated = match &self.next {

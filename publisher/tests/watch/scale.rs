@@ -1,5 +1,5 @@
 //! How fast, and with how much memory. Not run by default:
-//! `cargo test --release -p flag-definitions-publisher --test watch scale:: -- --ignored --nocapture --test-threads 1`
+//! `CARGO_PROFILE_RELEASE_PANIC=unwind cargo test --release -p flag-definitions-publisher --test watch scale:: -- --ignored --nocapture --test-threads 1`
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
