@@ -74,7 +74,7 @@ pub fn run(options: &Diff) -> Result<Done, Error> {
         server.address()
     ));
     let mut store = Store::connect(&server, &options.redis.prefix, &Token::random()?)?;
-    let published = published::read(&mut store)?;
+    let published = published::read(&mut store, |_| Ok(()))?;
     let percent = options.max_removal_percent;
     let difference = compare(&published, &wanted, options.examples, percent);
     Ok(Done {

@@ -42,7 +42,7 @@ pub fn run(options: &Publish) -> Result<String, Error> {
     let token = Token::random()?;
     let mut store = Store::connect(&server, prefix, &token)?;
     if options.dry_run {
-        let published = published::read(&mut store)?;
+        let published = published::read(&mut store, |_| Ok(()))?;
         let difference = diff::compare(
             &published,
             &records(document),

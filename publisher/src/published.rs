@@ -77,15 +77,19 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Reads manifest, pages, and the changes after them.
+/// Reads manifest, pages, and the changes after them. `meanwhile` is called after each command: whoever holds the
+/// lock renews it there.
 ///
 /// # Errors
-/// When Redis fails. That something is missing or damaged is no error, but [`Published::fault`].
-pub fn read(store: &mut Store<'_>) -> Result<Published, Error> {
+/// When Redis fails, or `meanwhile` does. That something is missing or damaged is no error, but [`Published::fault`].
+pub fn read<'a>(
+    store: &mut Store<'a>,
+    mut meanwhile: impl FnMut(&mut Store<'a>) -> Result<(), Error>,
+) -> Result<Published, Error> {
     let mut json = manifest_json(store)?;
     let mut attempt = 1;
     loop {
-        let published = read_below(store, json.as_deref())?;
+        let published = read_below(store, json.as_deref(), &mut meanwhile)?;
         if published.fault.is_none() || attempt == ATTEMPTS {
             return Ok(published);
         }
@@ -105,7 +109,11 @@ fn manifest_json(store: &mut Store<'_>) -> Result<Option<Vec<u8>>, Error> {
 }
 
 /// Reads what belongs to this manifest.
-fn read_below(store: &mut Store<'_>, json: Option<&[u8]>) -> Result<Published, Error> {
+fn read_below<'a>(
+    store: &mut Store<'a>,
+    json: Option<&[u8]>,
+    meanwhile: &mut impl FnMut(&mut Store<'a>) -> Result<(), Error>,
+) -> Result<Published, Error> {
     let mut published = Published::default();
     let manifest = match json.map(Manifest::parse) {
         None => Err(Fault::NoManifest),
@@ -130,12 +138,13 @@ fn read_below(store: &mut Store<'_>, json: Option<&[u8]>) -> Result<Published, E
                 }
             }
         }
+        meanwhile(store)?;
     }
     // Without a lineage, what the stream holds followed another snapshot.
     let followed = manifest.lineage != 0;
     published.manifest = Some(manifest);
     if followed {
-        published.add_changes(store)?;
+        published.add_changes(store, meanwhile)?;
     }
     Ok(published)
 }
@@ -169,7 +178,11 @@ impl Published {
         })
     }
 
-    fn add_changes(&mut self, store: &mut Store<'_>) -> Result<(), Error> {
+    fn add_changes<'a>(
+        &mut self,
+        store: &mut Store<'a>,
+        meanwhile: &mut impl FnMut(&mut Store<'a>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let key = manifest::changes_key(store.prefix());
         let count = CHANGES_PER_COMMAND.to_string();
         loop {
@@ -190,6 +203,7 @@ impl Published {
                     return Ok(());
                 }
             }
+            meanwhile(store)?;
             if entries.len() < CHANGES_PER_COMMAND {
                 return Ok(());
             }
