@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import render
-from settings import ROOT, WASM, Settings
+from settings import PUBLISHER, ROOT, WASM, Settings
 
 CONTOUR = ROOT / "envoy/contour"
 PATHS = {
@@ -24,15 +24,16 @@ PATHS = {
 }
 
 
-def manifests() -> dict[str, Any]:
-    """Every object of the kustomization by its kind."""
+def manifest(kind: str, name: str = "flag-definitions") -> dict[str, Any]:
+    """An object of the kustomization."""
     names = yaml.safe_load((CONTOUR / "kustomization.yaml").read_text())["resources"]
     objects = [yaml.safe_load((CONTOUR / name).read_text()) for name in names]
-    return {entry["kind"]: entry for entry in objects}
+    (found,) = [entry for entry in objects if (entry["kind"], entry["metadata"]["name"]) == (kind, name)]
+    return found
 
 
 def contour_files() -> dict[str, str]:
-    return manifests()["ConfigMap"]["data"]
+    return manifest("ConfigMap")["data"]
 
 
 def local_configuration() -> tuple[Any, list[Any]]:
@@ -165,7 +166,7 @@ def test_both_deployments_turn_the_same_labels_into_tags() -> None:
 
 
 def test_contour_routes_the_four_paths_and_retries_only_what_was_not_answered() -> None:
-    proxied = manifests()["HTTPProxy"]["spec"]["routes"]
+    proxied = manifest("HTTPProxy")["spec"]["routes"]
     assert {route["conditions"][0]["exact"] for route in proxied} == PATHS
     for route in proxied:
         assert route["timeoutPolicy"]["response"] == "5s"
@@ -175,7 +176,7 @@ def test_contour_routes_the_four_paths_and_retries_only_what_was_not_answered() 
 
 
 def test_the_pod_drains_before_it_ends_and_is_probed_on_the_health_listener() -> None:
-    pod = manifests()["Deployment"]["spec"]["template"]["spec"]
+    pod = manifest("Deployment")["spec"]["template"]["spec"]
     (envoy,) = pod["containers"]
     assert envoy["readinessProbe"]["httpGet"] == {"path": "/ready", "port": "health"}
     assert envoy["livenessProbe"]["httpGet"] == {"path": "/health", "port": "health"}
@@ -191,6 +192,24 @@ def test_the_pod_drains_before_it_ends_and_is_probed_on_the_health_listener() ->
     assert pod["terminationGracePeriodSeconds"] >= pause + 10
 
 
+def test_the_publisher_is_told_what_it_understands_and_its_urls_come_from_a_secret() -> None:
+    pod = manifest("Deployment", "flag-definitions-publisher")["spec"]["template"]["spec"]
+    (publisher,) = pod["containers"]
+    program, *arguments = publisher["command"]
+    assert program.endswith(PUBLISHER.name) and arguments == ["watch"]
+    help_text = subprocess.run(
+        [PUBLISHER, "watch", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    for variable in publisher["env"]:
+        assert f"[env: {variable['name']}" in help_text, variable["name"]
+        assert variable["name"].endswith("_URL") == ("valueFrom" in variable)
+    for probe in ("readinessProbe", "livenessProbe"):
+        assert publisher[probe]["httpGet"] == {"path": "/healthz", "port": "monitor"}
+    (port,) = publisher["ports"]
+    (listen,) = [entry["value"] for entry in publisher["env"] if entry["name"] == "FLAG_DEFINITIONS_LISTEN"]
+    assert listen == f"0.0.0.0:{port['containerPort']}"
+
+
 def test_webdis_listens_on_loopback_and_logs_in_as_the_filter_s_user() -> None:
     contour = json.loads(contour_files()["webdis.json"])
     assert contour["http_host"] == "127.0.0.1"
@@ -199,5 +218,5 @@ def test_webdis_listens_on_loopback_and_logs_in_as_the_filter_s_user() -> None:
     local = json.loads(local.replace("${WEBDIS_PORT}", "0"))
     assert contour["acl"] == local["acl"]
     assert contour["daemonize"] is local["daemonize"] is False
-    (webdis,) = manifests()["Deployment"]["spec"]["template"]["spec"]["initContainers"]
+    (webdis,) = manifest("Deployment")["spec"]["template"]["spec"]["initContainers"]
     assert webdis["restartPolicy"] == "Always"

@@ -265,14 +265,13 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// Lets the pages expire that publishes between two generations left when they were interrupted.
+    /// Lets the pages expire that publishes between two generations left when they were interrupted; and those of
+    /// the replaced generation, which nobody names when its manifest was lost.
     ///
     /// # Errors
     /// When Redis fails, or another publisher holds the lock.
     pub fn expire_leftovers(&mut self, published: u64, replaced: u64) -> Result<(), Error> {
-        let oldest = published
-            .saturating_sub(LOOK_BACK)
-            .max(replaced.saturating_add(1));
+        let oldest = published.saturating_sub(LOOK_BACK).max(replaced);
         for generation in oldest..published {
             self.expire_pages(generation)?;
         }

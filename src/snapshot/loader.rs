@@ -347,9 +347,12 @@ impl Loader {
             return Verdict::Problem(Event::ManifestInvalid);
         };
         let applying = status.applying.as_ref();
-        let older = live.is_some_and(|live| manifest.stream_id <= live.stream_id)
-            || applying.is_some_and(|next| manifest.stream_id < next.stream_id);
-        if older {
+        let older = live.is_some_and(|live| {
+            // A snapshot that was written again without a change in between describes the same moment.
+            let again = live.lineage != 0 && live.lineage == manifest.lineage;
+            manifest.stream_id < live.stream_id || (manifest.stream_id == live.stream_id && !again)
+        });
+        if older || applying.is_some_and(|next| manifest.stream_id < next.stream_id) {
             return Verdict::Problem(Event::ManifestOlder);
         }
         if let (Some(live), Some(incoming)) = (live, incoming)

@@ -288,6 +288,14 @@ fn a_newer_manifest_of_the_same_lineage_is_adopted_without_a_load() {
     publisher.rewrite(1);
     assert_eq!(envoy.run_watched(&mut publisher, 3), [Event::Adopted]);
     assert_eq!(envoy.status().live.unwrap().generation, 2);
+    publisher.rewrite(1);
+    assert_eq!(envoy.run(&mut publisher, 1_000), [Event::Adopted]);
+    publisher.rewrite(1);
+    assert_eq!(
+        envoy.run(&mut publisher, 1_000),
+        [Event::Adopted],
+        "nothing changed"
+    );
     assert!(envoy.record("a").is_some() && envoy.record("b").is_some());
     assert_eq!(envoy.freshness(), Freshness::Current);
 }
