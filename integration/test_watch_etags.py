@@ -12,7 +12,7 @@ from front import another_envoy
 
 import writers
 from edge import callouts, get
-from model import Team
+from model import Team, etag_of, stored_text
 from postgres import Server
 from posthog_db import Database, database, filled_team
 from stack import Stack, definitions_key
@@ -83,6 +83,8 @@ def test_a_new_document_is_known_soon_and_a_304_costs_nothing(stack: Stack) -> N
         current = new
     print(f"\na new ETag: {summary(took)}, told of keys: {bool(stack.settings.notify_keyspace_events)}")
     assert percentile(took, 99) <= KNOWN_WITHIN
+    # The next poll brings it, whatever a callout confirmed before: one poll a second.
+    assert percentile(took, 50) <= 1.4
 
     settle(stack, team, current)
     time.sleep(1.2)  # until workers have told their counts
@@ -147,14 +149,22 @@ def test_definitions_that_are_gone_are_not_304_for_long(stack: Stack, how: str) 
 def test_many_new_documents_at_once(stack: Stack) -> None:
     """A release that touches every project's flags."""
     some = [filled_team(n) for n in range(100, 600)]
-    old = {team: f'W/"{stack.put_definitions(team.id, definitions("old"))}"' for team in some}
+    old = put_all(stack, some, "old")
     sample = some[::25]
-    all_say(stack, {with_secret(team, old[team]): 304 for team in sample})
-    new_etag = {stack.put_definitions(team.id, definitions("new")) for team in some}.pop()
+    all_say(stack, {with_secret(team, f'"{old}"'): 304 for team in sample})
+    new = put_all(stack, some, "new")
     began = time.monotonic()
-    all_say(stack, {with_secret(team, old[team]): 200 for team in sample}, timeout=KNOWN_WITHIN + 2)
+    all_say(stack, {with_secret(team, f'"{old}"'): 200 for team in sample}, timeout=KNOWN_WITHIN + 2)
     print(f"\n{len(some)} new ETags: known after {time.monotonic() - began:.2f} s")
-    stack.wait_until(lambda: {look(stack).etag(team.id) for team in some} == {new_etag}, timeout=KNOWN_WITHIN)
+    stack.wait_until(lambda: {look(stack).etag(team.id) for team in some} == {new}, timeout=KNOWN_WITHIN)
+
+
+def put_all(stack: Stack, teams: list[Team], name: str) -> str:
+    """The same definitions for all, at once. Their ETag."""
+    text = stored_text(definitions(name))
+    keys = [definitions_key(team.id) for team in teams]
+    stack.redis.mset(dict.fromkeys(keys, text) | {f"{key}:etag": etag_of(text) for key in keys})
+    return etag_of(text)
 
 
 @once

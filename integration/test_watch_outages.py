@@ -218,7 +218,7 @@ def test_a_database_that_hangs_or_ends_leaves_what_is_known(stack: Stack, people
         never_wrong(seen)
         settled = watch_answers(stack, UNKNOWN, 1.0)
         assert {status for answers in settled.values() for status in answers} == {503}
-        assert asks_nothing(stack)
+        stack.wait_until(lambda: asks_nothing(stack))
         changed = writers.put_definitions_django(stack, TEAMS[1].id, {"flags": [], "cohorts": {}})
         all_say(stack, {with_secret(TEAMS[1], f'"{changed}"'): 304, KNOWN[1]: 200}, 4)
         assert "publisher" in stack.processes and stack.processes["publisher"].alive()
@@ -336,4 +336,4 @@ def test_a_redis_that_hangs_for_a_while(stack: Stack, people: Database) -> None:
 
 def test_no_page_stays_that_nobody_needs(stack: Stack) -> None:
     """After all of the above."""
-    stack.wait_until(lambda: not leftovers(stack))
+    stack.wait_until(lambda: not leftovers(stack), timeout=3)
