@@ -26,24 +26,23 @@ pub fn find(
     keys: &Keys,
     hash: &Sha256Hash,
 ) -> Result<Option<Record>, LookupError> {
-    find_as_of(store, keys, hash, StreamId::default())
+    Ok(find_with_id(store, keys, hash)?.map(|(record, _)| record))
 }
 
-/// The same, for a record that is true as of `since` or later.
+/// The same, with the stream id as of which the record is true.
 ///
 /// # Errors
 /// As [`find`].
-pub fn find_as_of(
+pub fn find_with_id(
     store: &impl Store,
     keys: &Keys,
     hash: &Sha256Hash,
-    since: StreamId,
-) -> Result<Option<Record>, LookupError> {
+) -> Result<Option<(Record, StreamId)>, LookupError> {
     let bytes = store.read(&keys.bucket(keys.bucket_of(hash)))?.value;
-    match Bucket::parse(&bytes)?.find(hash)? {
-        Some(entry) if entry.id >= since => Ok(Some(Record::decode(entry.record)?)),
-        _ => Ok(None),
-    }
+    let Some(entry) = Bucket::parse(&bytes)?.find(hash)? else {
+        return Ok(None);
+    };
+    Ok(Some((Record::decode(entry.record)?, entry.id)))
 }
 
 /// A look-up that came to no answer.

@@ -9,6 +9,8 @@
 
 mod authentication;
 
+use std::time::Duration;
+
 use crate::config::{HeadRequests, Settings, Upstream};
 use crate::definitions::confirmed;
 use crate::definitions::{Absent, ETag, Need, Object, Outcome};
@@ -22,6 +24,7 @@ use crate::redis::Failure;
 use crate::reply::{Answer, Reply, Why};
 use crate::request::{Method, Request};
 use crate::shared::{Keys, Store, StoreError};
+use crate::snapshot::StreamId;
 use crate::snapshot::follow::Confirmation;
 use crate::snapshot::status::Freshness;
 use crate::time::Monotonic;
@@ -327,8 +330,11 @@ fn revalidate<S: Store>(
     }
 }
 
+/// What a callout may take: Redis looks at its data up to that long after it was asked.
+const CALLOUT_TAKES: Duration = Duration::from_millis(500);
+
 /// The ETag that the client holds, if it is known to be current. A watermark confirms what was published; a
-/// callout confirms what it brought, for a while. Of the two the one that is as of later counts.
+/// callout confirms what it brought, for a while, unless something newer was published since.
 ///
 /// What was confirmed before a quota period ended counts no more: some clients have no flags then, and a 304 would
 /// leave them without.
@@ -341,34 +347,36 @@ fn current_etag<S: Store>(
     let max_age = context.settings.snapshot.etag_max_age;
     let settled = context.quota.settled_since(team, reader.token.as_ref());
     let counts = |at: Monotonic| context.now.since(at) < max_age && Some(at) >= settled;
-    let watched = context
-        .confirmation
-        .filter(|confirmation| counts(confirmation.at));
-    let mut published = None;
-    if let Some(confirmation) = watched {
-        published = published_etag(team, confirmation, context)?;
-        if let Some(etag) = &published
-            && request.if_none_match.matches(etag)
-        {
-            return Ok(published);
+    // As of when a callout has to be, to know better than the publisher.
+    let mut known_at = None;
+    if let Some(confirmation) = context.confirmation
+        && let Some((etag, id)) = published_etag(team, confirmation, context)?
+    {
+        if request.if_none_match.matches(&etag) {
+            if counts(confirmation.at) {
+                return Ok(Some(etag));
+            }
+        } else {
+            let published = confirmation.moment(id).plus(CALLOUT_TAKES);
+            known_at = Some(confirmation.at.max(published));
         }
     }
-    let Some(asked) = confirmed::read(context.store, context.keys, team)? else {
-        return Ok(None);
-    };
-    let outdated = published.is_some() && watched.is_some_and(|watched| asked.at < watched.at);
-    let current = counts(asked.at) && !outdated;
-    Ok((current && request.if_none_match.matches(&asked.etag)).then_some(asked.etag))
+    let asked = confirmed::read(context.store, context.keys, team)?;
+    Ok(asked
+        .filter(|asked| counts(asked.at) && Some(asked.at) >= known_at)
+        .map(|asked| asked.etag)
+        .filter(|etag| request.if_none_match.matches(etag)))
 }
 
+/// What the publisher said last of a team's ETag, and as of when.
 fn published_etag<S: Store>(
     team: TeamId,
     confirmation: Confirmation,
     context: &Context<'_, S>,
-) -> Result<Option<ETag>, StoreError> {
+) -> Result<Option<(ETag, StreamId)>, StoreError> {
     let hash = directory::etag_hash(team);
-    match directory::find_as_of(context.store, context.keys, &hash, confirmation.since) {
-        Ok(Some(Record::ETag(etag))) => Ok(Some(etag)),
+    match directory::find_with_id(context.store, context.keys, &hash) {
+        Ok(Some((Record::ETag(etag), id))) if id >= confirmation.since => Ok(Some((etag, id))),
         // Then a callout tells.
         Ok(_) | Err(LookupError::Corrupt(_)) => Ok(None),
         Err(LookupError::Store(error)) => Err(error),

@@ -739,6 +739,7 @@ fn rejecting_what_is_found_nowhere_needs_a_fresh_snapshot() {
     }
 }
 
+/// A watermark of this age. The clock of Redis is ours.
 fn watermark(since: u64, age: u64) -> Option<Confirmation> {
     Some(Confirmation {
         since: StreamId {
@@ -746,6 +747,7 @@ fn watermark(since: u64, age: u64) -> Option<Confirmation> {
             sequence: 0,
         },
         at: Monotonic::from_millis(NOW.as_millis() - age),
+        clock: (NOW.as_millis(), NOW),
     })
 }
 
@@ -770,18 +772,23 @@ fn a_watermark_confirms_what_was_published_and_nothing_else_does() {
 }
 
 #[test]
-fn of_a_watermark_and_a_callout_the_later_one_counts() {
+fn a_callout_counts_unless_something_newer_was_published() {
     let request = get("?token=phc_one", "phs_one", "W/\"asked\"");
+    // Ages of the published ETag, of the watermark and of the callout.
     for (published, watermark_age, callout_age, answered) in [
-        (Some("published"), 500, 400, true),
-        (Some("published"), 500, 600, false),
-        (Some("published"), 2_000, 600, true),
+        (Some(9_000), 500, 400, true),
+        (Some(9_000), 500, 600, false),
+        (Some(9_000), 2_500, 1_900, true),
+        // It was published after the callout, or while that was under way.
+        (Some(700), 1_000, 800, false),
+        (Some(700), 1_000, 300, false),
+        (Some(700), 1_000, 100, true),
         (None, 500, 600, true),
         (None, 500, 2_000, false),
     ] {
         let mut world = world("{}");
-        if let Some(tag) = published {
-            world.publish(tag, 10);
+        if let Some(age) = published {
+            world.publish("published", NOW.as_millis() - age);
         }
         world.confirmation = watermark(10, watermark_age);
         world.confirm(

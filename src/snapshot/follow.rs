@@ -31,6 +31,8 @@ pub struct Follow {
     pub etags_at: Option<u64>,
     /// As of when all teams and credentials are known, in [`Monotonic`] milliseconds.
     pub records_at: Option<u64>,
+    /// What the clock of Redis said, in Unix milliseconds, when it was asked at a [`Monotonic`] millisecond.
+    pub clock: (u64, u64),
 }
 
 /// How a change fits.
@@ -53,6 +55,17 @@ pub struct Confirmation {
     pub since: StreamId,
     /// The moment.
     pub at: Monotonic,
+    /// What the clock of Redis said, in Unix milliseconds, when it was asked at this moment.
+    pub clock: (u64, Monotonic),
+}
+
+impl Confirmation {
+    /// When a record of this id was published, or a little before.
+    pub fn moment(&self, id: StreamId) -> Monotonic {
+        let (redis_now, asked_at) = self.clock;
+        let age = redis_now.saturating_sub(id.millis);
+        Monotonic::from_millis(asked_at.as_millis().saturating_sub(age))
+    }
 }
 
 impl Follow {
@@ -66,6 +79,7 @@ impl Follow {
             gap: None,
             etags_at: None,
             records_at: None,
+            clock: (0, 0),
         })
     }
 
@@ -118,6 +132,7 @@ impl Follow {
     /// Takes a watermark. `redis_now` is what Redis' clock said in the same reply, in Unix milliseconds, and
     /// `asked_at` when the question was sent: Redis' moments lie at least as long ago as counted from there.
     pub fn mark(&mut self, mark: Watermark, redis_now: u64, asked_at: Monotonic) {
+        self.clock = (redis_now, asked_at.as_millis());
         if self.gap.is_some() {
             return;
         }
@@ -134,6 +149,7 @@ impl Follow {
         Some(Confirmation {
             since: self.since,
             at: Monotonic::from_millis(self.etags_at?),
+            clock: (self.clock.0, Monotonic::from_millis(self.clock.1)),
         })
     }
 
@@ -171,6 +187,7 @@ mod tests {
             gap: None,
             etags_at: None,
             records_at: None,
+            clock: (0, 0),
         }
     }
 
@@ -196,7 +213,9 @@ mod tests {
     fn a_watermark_counts_on_our_clock_from_when_the_question_was_sent() {
         let mut follow = follow();
         follow.mark(MARK, 10_400, at(50_000));
-        assert_eq!(follow.confirmation().unwrap().at, at(49_600));
+        let confirmation = follow.confirmation().unwrap();
+        assert_eq!(confirmation.at, at(49_600));
+        assert_eq!(confirmation.moment(id(10_300)), at(49_900));
         assert_eq!(
             follow.records_age(at(50_000)),
             Some(Duration::from_millis(1_400))

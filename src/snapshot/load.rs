@@ -20,7 +20,7 @@ use crate::time::Monotonic;
 const SLICE_RECORDS: usize = 256;
 
 /// Most buckets looked at for dropped records in one slice.
-const SLICE_BUCKETS: u32 = 1_024;
+const SLICE_BUCKETS: u32 = 256;
 
 /// For how long a removal is remembered, in milliseconds: longer than any other source may bring it back.
 const TOMBSTONE_MILLIS: u64 = 24 * 3_600 * 1_000;

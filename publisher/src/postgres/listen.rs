@@ -25,7 +25,7 @@ const GAP: Duration = Duration::from_millis(5);
 const MAX_BURST: Duration = Duration::from_secs(1);
 
 /// How often a silent server is asked whether it is there, and how long it may take to say so.
-const PING_EVERY: Duration = Duration::from_secs(2);
+const PING_EVERY: Duration = Duration::from_secs(1);
 const PING_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How often tables and triggers are looked at: a migration may replace them.
@@ -49,6 +49,8 @@ pub enum Heard {
     NotListening(Problem),
     /// What changed.
     Announced(Announcement),
+    /// Whatever was committed before this moment has been told.
+    UpTo(Instant),
     /// More changed than is read again one by one, or nobody knows what: a full read is needed.
     Overflow,
 }
@@ -99,6 +101,7 @@ fn hear(
     tell(Heard::Listening);
     overflow(&reader, counters, tell)?;
     let mut pinged = Instant::now();
+    let mut answered = None;
     let mut checked = Instant::now();
     loop {
         let burst = next_burst(&mut ear, schema)?;
@@ -111,8 +114,16 @@ fn hear(
                 tell(Heard::Announced(announcement));
             }
         }
+        // Notifications come before the answer to a ping that was sent after their commit.
+        if burst.drained
+            && let Some(up_to) = answered.take()
+        {
+            tell(Heard::UpTo(up_to));
+        }
         if pinged.elapsed() >= PING_EVERY {
+            let began = Instant::now();
             ear.ping(PING_TIMEOUT)?;
+            answered = Some(began);
             reader.ping(PING_TIMEOUT)?;
             pinged = Instant::now();
         }
@@ -165,9 +176,11 @@ fn next_burst(ear: &mut Session<'_>, schema: Schema) -> Result<Burst, Fault> {
     let mut burst = Burst::default();
     let end = Instant::now() + MAX_BURST;
     let mut patience = WAIT;
-    while Instant::now() < end
-        && let Some(payload) = ear.notification(patience)?
-    {
+    while Instant::now() < end {
+        let Some(payload) = ear.notification(patience)? else {
+            burst.drained = true;
+            break;
+        };
         burst.add(&payload, schema);
         patience = GAP;
     }

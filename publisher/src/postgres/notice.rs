@@ -47,6 +47,8 @@ pub(super) struct Burst {
     pub overflow: bool,
     /// Notices that were not the triggers'.
     pub ignored: u64,
+    /// Whether all that had come was taken.
+    pub drained: bool,
 }
 
 impl Burst {

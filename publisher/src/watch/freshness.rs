@@ -2,38 +2,51 @@
 
 use std::time::{Duration, Instant};
 
-/// On top of two intervals, before a full read is too old to say anything.
+/// How much later than expected the next full read may come before the last one says nothing any more.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// What was read and heard of the database, and when.
 #[derive(Clone, Copy, Debug)]
 pub struct Freshness {
-    /// Until when a full read says something.
-    max_age: Duration,
+    diff_interval: Duration,
     /// When the last successful full read began.
     read: Option<Instant>,
+    /// Until when that read counts, unless changes are announced.
+    counts_until: Option<Instant>,
     /// Since when all changes are announced, if they are.
     heard_since: Option<Instant>,
+    /// Up to when everything that was announced has been heard. A database that hangs announces nothing.
+    heard_up_to: Option<Instant>,
 }
 
 impl Freshness {
     /// Nothing was read yet.
     pub fn new(diff_interval: Duration) -> Self {
         Self {
-            max_age: diff_interval * 2 + GRACE,
+            diff_interval,
             read: None,
+            counts_until: None,
             heard_since: None,
+            heard_up_to: None,
         }
     }
 
     /// Changes are announced from now on. What changed before has to be read.
     pub fn listening(&mut self, now: Instant) {
         self.heard_since = Some(now);
+        self.heard_up_to = Some(now);
     }
 
-    /// Changes are not announced at present.
+    /// Whatever changed before this moment was heard.
+    pub fn heard(&mut self, up_to: Instant) {
+        self.heard_up_to = self.heard_up_to.max(Some(up_to));
+    }
+
+    /// Changes are not announced at present. Where they were, the database may be away.
     pub fn not_listening(&mut self) {
-        self.heard_since = None;
+        if self.heard_since.take().is_some() {
+            self.counts_until = None;
+        }
     }
 
     /// Announcements were left out: all of it has to be read again.
@@ -42,8 +55,16 @@ impl Freshness {
     }
 
     /// A full read that succeeded.
-    pub fn read(&mut self, began: Instant) {
+    pub fn read(&mut self, began: Instant, ended: Instant) {
         self.read = Some(began);
+        // The next one begins after the interval and is expected to take as long.
+        let took = ended.saturating_duration_since(began);
+        self.counts_until = ended.checked_add(self.diff_interval + took + GRACE);
+    }
+
+    /// A full read that failed.
+    pub fn read_failed(&mut self) {
+        self.counts_until = None;
     }
 
     /// Another publisher was at work meanwhile: nothing was read.
@@ -56,19 +77,20 @@ impl Freshness {
         self.read.is_none() || self.heard_since > self.read
     }
 
-    /// Up to when the records are complete, given that everything heard before `now` has been published. `millis`
-    /// is `now` by the clock of Redis.
+    /// As of when whoever is not published may be refused, given that everything heard before `now` has been
+    /// published. `millis` is `now` by the clock of Redis. Where changes are announced that is when the database last
+    /// proved that; without announcements it is now as long as full reads come in time: that a new key is known with
+    /// the next one only is what was chosen with their interval.
     pub fn records_at(&self, now: Instant, millis: u64) -> Option<u64> {
         let read = self.read?;
-        let age = now.saturating_duration_since(read);
-        if age > self.max_age {
-            return None;
-        }
         if self.heard_since.is_some_and(|since| since <= read) {
-            return Some(millis);
+            let up_to = self.heard_up_to.max(Some(read))?;
+            let age = now.saturating_duration_since(up_to).as_millis();
+            return Some(millis.saturating_sub(u64::try_from(age).unwrap_or(u64::MAX)));
         }
-        let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-        Some(millis.saturating_sub(age))
+        self.counts_until
+            .is_some_and(|until| now <= until)
+            .then_some(millis)
     }
 }
 
@@ -76,28 +98,66 @@ impl Freshness {
 mod tests {
     use super::*;
 
-    #[test]
-    fn records_are_complete_up_to_the_last_read_or_while_changes_are_announced() {
+    const INTERVAL: Duration = Duration::from_secs(30);
+
+    fn times() -> impl Fn(u64) -> Instant {
         let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let mut freshness = Freshness::new(Duration::from_secs(30));
+        move |seconds| start + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn without_announcements_full_reads_count_as_long_as_they_come_in_time() {
+        let at = times();
+        let mut freshness = Freshness::new(INTERVAL);
         assert_eq!(freshness.records_at(at(0), 100_000), None);
         assert!(freshness.needs_read());
-        freshness.read(at(1));
+        freshness.read(at(1), at(3));
         assert!(!freshness.needs_read());
-        assert_eq!(freshness.records_at(at(3), 100_000), Some(98_000));
-        // Announced since 4 s, but what happened between 1 s and 4 s is not known.
+        // 30 s, 2 s as before, 10 s.
+        assert_eq!(freshness.records_at(at(45), 100_000), Some(100_000));
+        assert_eq!(freshness.records_at(at(46), 100_000), None);
+        freshness.read(at(50), at(50));
+        assert!(freshness.records_at(at(51), 100_000).is_some());
+        freshness.read_failed();
+        assert_eq!(freshness.records_at(at(51), 100_000), None);
+        freshness.read(at(52), at(52));
+        freshness.forget_read();
+        assert_eq!(freshness.records_at(at(53), 100_000), None);
+    }
+
+    #[test]
+    fn announcements_count_up_to_the_last_proof_that_they_are_heard() {
+        let at = times();
+        let mut freshness = Freshness::new(INTERVAL);
+        freshness.read(at(1), at(1));
+        // What happened between 1 s and 4 s is not known, but a full read is under way.
         freshness.listening(at(4));
         assert!(freshness.needs_read());
-        assert_eq!(freshness.records_at(at(5), 100_000), Some(96_000));
-        freshness.read(at(6));
-        assert_eq!(freshness.records_at(at(9), 100_000), Some(100_000));
-        freshness.overflowed(at(9));
-        assert_eq!(freshness.records_at(at(10), 100_000), Some(96_000));
-        freshness.read(at(11));
+        assert_eq!(freshness.records_at(at(5), 100_000), Some(100_000));
+        freshness.read(at(6), at(7));
+        assert_eq!(freshness.records_at(at(9), 100_000), Some(97_000));
+        freshness.heard(at(8));
+        assert_eq!(freshness.records_at(at(9), 100_000), Some(99_000));
+        // The database hangs: full reads have not failed yet.
+        assert_eq!(freshness.records_at(at(20), 100_000), Some(88_000));
         freshness.not_listening();
-        assert_eq!(freshness.records_at(at(13), 100_000), Some(98_000));
-        assert!(freshness.records_at(at(11 + 70), 100_000).is_some());
-        assert_eq!(freshness.records_at(at(11 + 71), 100_000), None);
+        assert_eq!(freshness.records_at(at(21), 100_000), None);
+        // It never announced anything, and does not now: that says nothing of its reads.
+        freshness.read(at(22), at(22));
+        freshness.not_listening();
+        assert_eq!(freshness.records_at(at(23), 100_000), Some(100_000));
+    }
+
+    #[test]
+    fn after_an_overflow_a_full_read_is_needed() {
+        let at = times();
+        let mut freshness = Freshness::new(INTERVAL);
+        freshness.listening(at(1));
+        freshness.read(at(2), at(2));
+        assert!(!freshness.needs_read());
+        freshness.overflowed(at(3));
+        assert!(freshness.needs_read());
+        freshness.read(at(4), at(4));
+        assert!(!freshness.needs_read());
     }
 }

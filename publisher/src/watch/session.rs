@@ -219,6 +219,7 @@ impl<'w, 'a> Session<'w, 'a> {
                 match result {
                     Ok(reading) => self.take_over(began, reading),
                     Err(problem) => {
+                        self.writer.freshness.read_failed();
                         self.writer
                             .status
                             .update(|figures| figures.errors.postgres += 1);
@@ -275,7 +276,7 @@ impl<'w, 'a> Session<'w, 'a> {
             info!(changes = changes.len(), "the database changed");
         }
         self.publish(changes)?;
-        self.writer.freshness.read(began);
+        self.writer.freshness.read(began, Instant::now());
         if self.writer.freshness.needs_read() {
             self.next_read = Instant::now();
         }

@@ -1,6 +1,7 @@
 //! Where teams and credentials come from, as the watcher sees it.
 
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use crate::postgres::{self, Database};
 pub use crate::postgres::{Announcement, Lsn, Reading, Records, Skipped};
@@ -26,6 +27,8 @@ pub enum Heard {
     NotListening(String),
     /// What changed.
     Announced(Announcement),
+    /// Whatever was committed before this moment has been told.
+    UpTo(Instant),
     /// More changed than is told one by one: a full read is needed.
     Overflow,
 }
@@ -41,6 +44,7 @@ impl Source for Database {
                 postgres::Heard::Listening => Heard::Listening,
                 postgres::Heard::NotListening(problem) => Heard::NotListening(problem.to_string()),
                 postgres::Heard::Announced(announcement) => Heard::Announced(announcement),
+                postgres::Heard::UpTo(moment) => Heard::UpTo(moment),
                 postgres::Heard::Overflow => Heard::Overflow,
             });
         });

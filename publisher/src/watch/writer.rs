@@ -227,6 +227,10 @@ impl<'a> Writer<'a> {
                 self.freshness.overflowed(Instant::now());
                 return;
             }
+            Heard::UpTo(moment) => {
+                self.freshness.heard(*moment);
+                return;
+            }
             Heard::Announced(_) => return,
         };
         self.status

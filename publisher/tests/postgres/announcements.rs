@@ -1,6 +1,7 @@
 //! A change in PostHog's tables is announced with the record as it is now.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use flag_definitions_filter::directory::{Record, Sha256Hash, Team, TeamId};
 use flag_definitions_publisher::postgres::Heard;
@@ -250,4 +251,14 @@ fn many_changes_at_once_ask_for_a_full_read() {
     assert!((1..50).contains(&overflows), "{overflows}");
     postgres.sql("TRUNCATE posthog_team CASCADE");
     assert_eq!(ear.next(), Heard::Overflow);
+}
+
+#[test]
+fn it_says_up_to_when_everything_was_told() {
+    let postgres = Postgres::with_triggers();
+    let ear = Ear::listening(&postgres);
+    let first = ear.up_to();
+    assert!(first <= Instant::now());
+    let second = ear.up_to();
+    assert!(second > first && second <= Instant::now());
 }

@@ -54,12 +54,35 @@ impl Ear {
 
     #[track_caller]
     pub fn next(&self) -> Heard {
-        self.heard.recv_timeout(Duration::from_secs(20)).unwrap()
+        loop {
+            match self.heard.recv_timeout(Duration::from_secs(20)).unwrap() {
+                Heard::UpTo(_) => {}
+                heard => return heard,
+            }
+        }
+    }
+
+    /// Until when everything was told, as said next.
+    #[track_caller]
+    pub fn up_to(&self) -> Instant {
+        loop {
+            let heard = self.heard.recv_timeout(Duration::from_secs(20));
+            if let Heard::UpTo(moment) = heard.unwrap() {
+                return moment;
+            }
+        }
     }
 
     /// What is said within a second.
     pub fn wait_a_moment(&self) -> Result<Heard, std::sync::mpsc::RecvTimeoutError> {
-        self.heard.recv_timeout(Duration::from_secs(1))
+        let end = Instant::now() + Duration::from_secs(1);
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.heard.recv_timeout(left) {
+                Ok(Heard::UpTo(_)) => {}
+                other => return other,
+            }
+        }
     }
 
     /// The next problem.

@@ -1,7 +1,7 @@
 //! What the database says becomes snapshot and changes.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flag_definitions_filter::directory::{Record, TeamId};
 use flag_definitions_publisher::watch::source::Heard;
@@ -77,6 +77,7 @@ fn what_is_announced_goes_out_at_once() {
     let mut slow = settings(&redis.url());
     slow.diff_interval = Duration::from_secs(600);
     source.say(Heard::Listening);
+    source.say(Heard::UpTo(Instant::now() + Duration::from_secs(60)));
     let instance = Instance::start(slow, &source);
     instance.wait_until_live();
     instance.wait("listening", |figures| figures.listening);

@@ -13,7 +13,6 @@ mod etags;
 mod failures;
 mod instance;
 mod published;
-mod scale;
 #[allow(dead_code)]
 #[path = "../program/support.rs"]
 mod support;
