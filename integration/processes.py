@@ -62,15 +62,18 @@ class Process:
 
 def start_time(pid: int) -> str | None:
     """Field 22 of /proc/<pid>/stat (clock ticks since boot), or None for a dead process or a zombie."""
+    ends = False
     with contextlib.suppress(OSError):
-        os.waitpid(pid, os.WNOHANG)  # reap it if it is our child
+        # Reap it if it is our child. A zombie that cannot be reaped has threads that have not ended, and may
+        # still hold its ports.
+        ends = os.waitpid(pid, os.WNOHANG) == (0, 0)
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
     # The command name is in brackets and may contain anything, brackets and blanks included.
     fields = stat.rsplit(")", 1)[1].split()
-    return None if fields[0] in "ZX" else fields[19]
+    return None if fields[0] in "ZX" and not ends else fields[19]
 
 
 def start(
