@@ -7,18 +7,15 @@ use super::attempt::{Attempt, Place};
 use super::change::{self, Change, Content, Watermark};
 use super::event::Event;
 use super::follow::{Follow, Link};
-use super::load::apply_slice;
+use super::load::{SLICE, apply_slice};
 use super::page::Cursor;
 use super::poll::{MAX_CHANGES, Poll};
 use crate::directory::CorruptRecord;
 use crate::shared::{Keys, Store};
 use crate::time::Monotonic;
 
-/// Most records put into shared data in one slice. Those of changes have a bucket each.
-const SLICE_RECORDS: usize = 128;
-
 /// What the note of a change costs, in records.
-const CHANGE_COST: usize = 4;
+const CHANGE_COST: usize = 16;
 
 /// What one poll brought.
 #[derive(Debug)]
@@ -65,7 +62,7 @@ impl Incoming {
         events: &mut Vec<Event>,
     ) -> Result<bool, Event> {
         let entry = keys.change_attempt();
-        let mut left = SLICE_RECORDS;
+        let mut left = SLICE;
         while left > 0 {
             if let Some((id, mut cursor, mut attempt)) = self.applying.take() {
                 if apply_slice(store, keys, id, &mut cursor, &mut left)? {

@@ -16,8 +16,14 @@ use crate::redis::{Command, Failure, Reply};
 use crate::shared::{Keys, Store, StoreError, Update, update};
 use crate::time::Monotonic;
 
-/// Most records put into shared data in one slice.
-const SLICE_RECORDS: usize = 256;
+/// What one slice may cost, see [`apply_slice`]: about a millisecond.
+pub(super) const SLICE: usize = 768;
+
+/// What a bucket costs, in records: it is read, built and written.
+const BUCKET_COST: usize = 3;
+
+/// Most records looked at in one slice.
+const SLICE_CHECKED: usize = 1_024;
 
 /// Most buckets looked at for dropped records in one slice.
 const SLICE_BUCKETS: u32 = 256;
@@ -146,17 +152,20 @@ impl Load {
         }
     }
 
-    /// Looks at all records of a page. It is a quick walk without host calls, so a page is one slice.
     fn check(
         &mut self,
         store: &impl Store,
         keys: &Keys,
         page: usize,
-        cursor: Cursor,
+        mut cursor: Cursor,
     ) -> Result<(), Event> {
-        let place = Place { page, offset: 0 };
-        self.attempt.note(store, &keys.attempt(), place)?;
-        check_page(&cursor)?;
+        let offset = cursor.position().offset;
+        self.attempt
+            .note(store, &keys.attempt(), Place { page, offset })?;
+        if check_slice(&mut cursor)? {
+            self.step = Step::Checking(page, cursor);
+            return Ok(());
+        }
         if self.is_followed_by_page(page) {
             self.step = Step::NextPage(page + 1);
             return Ok(());
@@ -165,6 +174,7 @@ impl Load {
         self.pass = Pass::Apply;
         // The only page need not be read again.
         self.step = if page == 0 {
+            cursor.rewind();
             Step::Applying(0, cursor)
         } else {
             Step::NextPage(0)
@@ -185,7 +195,7 @@ impl Load {
         };
         self.attempt.note(store, &keys.attempt(), place)?;
         let id = self.manifest.stream_id;
-        let mut left = SLICE_RECORDS;
+        let mut left = SLICE;
         if apply_slice(store, keys, id, &mut cursor, &mut left)? {
             self.step = Step::Applying(page, cursor);
         } else if self.is_followed_by_page(page) {
@@ -247,8 +257,8 @@ impl Load {
     }
 }
 
-/// Puts the next records of a page into their buckets, as many as are `left` of a slice; whether the page goes
-/// on.
+/// Puts the next records of a page into their buckets, as many as what is `left` of a slice pays for; whether the
+/// page goes on.
 ///
 /// # Errors
 /// When shared data fails, or what follows is no record.
@@ -278,6 +288,7 @@ pub(super) fn apply_slice(
         let Some(index) = index else {
             return Ok(false);
         };
+        *left = left.saturating_sub(BUCKET_COST);
         let merged = update(store, &keys.bucket(index), |current| {
             bucket::merge(current, &entries)
         })?;
@@ -289,15 +300,19 @@ pub(super) fn apply_slice(
     Ok(true)
 }
 
-/// A record that cannot be decoded must not reach shared data.
-fn check_page(cursor: &Cursor) -> Result<(), CorruptRecord> {
+/// A record that cannot be decoded must not reach shared data. Whether the page goes on.
+fn check_slice(cursor: &mut Cursor) -> Result<bool, CorruptRecord> {
     let mut position = cursor.position();
-    while let Some((hash, record, next)) = cursor.record_at(position)? {
+    for _ in 0..SLICE_CHECKED {
+        let Some((hash, record, next)) = cursor.record_at(position)? else {
+            return Ok(false);
+        };
         crate::faults::on_record(&hash);
         Record::decode(record)?;
         position = next;
     }
-    Ok(())
+    cursor.seek(position);
+    Ok(true)
 }
 
 impl From<StoreError> for Event {

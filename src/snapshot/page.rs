@@ -96,6 +96,14 @@ impl Cursor {
         Ok(Self { bytes, position })
     }
 
+    /// Begins at the first record again.
+    pub fn rewind(&mut self) {
+        self.position = Position {
+            offset: MAGIC.len(),
+            last: None,
+        };
+    }
+
     /// Where the next piece begins.
     pub fn position(&self) -> Position {
         self.position
