@@ -101,6 +101,7 @@ class Server:
     def stop(self) -> None:
         """Ends all connections: PostgreSQL's fast shutdown."""
         if process := self.process:
+            self.resume()  # a backend that is stopped would outlive it
             process.stop(first=signal.SIGINT)
             self.process = None
 
