@@ -25,8 +25,9 @@ const BUCKET_COST: usize = 3;
 /// Most records looked at in one slice.
 const SLICE_CHECKED: usize = 1_024;
 
-/// Most buckets looked at for dropped records in one slice.
-const SLICE_BUCKETS: u32 = 256;
+/// What one slice of looking for dropped records may cost: 1 a bucket, and 1 more for each [`SWEPT_BYTES`] in it.
+const SLICE_SWEPT: usize = 1_024;
+const SWEPT_BYTES: usize = 256;
 
 /// For how long a removal is remembered, in milliseconds: longer than any other source may bring it back.
 const TOMBSTONE_MILLIS: u64 = 24 * 3_600 * 1_000;
@@ -239,19 +240,21 @@ impl Load {
 
     /// Drops what the snapshot did not renew.
     fn sweep(&mut self, store: &impl Store, keys: &Keys, from: u32) -> Result<(), Event> {
-        let to = from.saturating_add(SLICE_BUCKETS).min(keys.buckets());
         let loaded = self.manifest.stream_id;
         let graves = loaded.minus_millis(TOMBSTONE_MILLIS);
-        for index in from..to {
+        let mut cost = 0;
+        for index in from..keys.buckets() {
+            if cost >= SLICE_SWEPT {
+                self.step = Step::Sweeping(index);
+                break;
+            }
             let swept = update(store, &keys.bucket(index), |current| {
+                cost += 1 + current.len() / SWEPT_BYTES;
                 bucket::sweep(current, loaded, graves)
             })?;
             if swept == Update::Contended {
                 return Err(Event::StoreFailed);
             }
-        }
-        if to < keys.buckets() {
-            self.step = Step::Sweeping(to);
         }
         Ok(())
     }
