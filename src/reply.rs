@@ -112,30 +112,60 @@ const TIMED_OUT: &str = "The request timed out. This could be due to high load o
 const INTERNAL: &str = "An internal server error occurred. Please try again later or contact support if the problem persists.";
 
 impl Answer {
-    /// All answers.
+    /// All answers but [`Answer::Unavailable`], in the order of their numbers.
+    const DECIDED: [Self; 18] = [
+        Self::Definitions,
+        Self::NotModified,
+        Self::Head,
+        Self::Preflight,
+        Self::TokenRequired,
+        Self::TokenRepeated,
+        Self::NotAuthenticated,
+        Self::SecretInvalid,
+        Self::PersonalInvalid,
+        Self::TokenInvalid,
+        Self::ScopeMissing,
+        Self::QuotaLimited,
+        Self::MethodNotAllowed,
+        Self::RateLimited,
+        Self::LookupLimited,
+        Self::Undecodable,
+        Self::TooBig,
+        Self::PayloadMissing,
+    ];
+
+    /// How many there are.
+    pub const COUNT: usize = Self::DECIDED.len() + Why::ALL.len();
+
+    /// All answers, in the order of their numbers.
     pub fn all() -> impl Iterator<Item = Self> {
-        [
-            Self::Definitions,
-            Self::NotModified,
-            Self::Head,
-            Self::Preflight,
-            Self::TokenRequired,
-            Self::TokenRepeated,
-            Self::NotAuthenticated,
-            Self::SecretInvalid,
-            Self::PersonalInvalid,
-            Self::TokenInvalid,
-            Self::ScopeMissing,
-            Self::QuotaLimited,
-            Self::MethodNotAllowed,
-            Self::RateLimited,
-            Self::LookupLimited,
-            Self::Undecodable,
-            Self::TooBig,
-            Self::PayloadMissing,
-        ]
-        .into_iter()
-        .chain(Why::ALL.into_iter().map(Self::Unavailable))
+        let unavailable = Why::ALL.into_iter().map(Self::Unavailable);
+        Self::DECIDED.into_iter().chain(unavailable)
+    }
+
+    /// A number below [`Answer::COUNT`].
+    pub const fn number(self) -> usize {
+        match self {
+            Self::Definitions => 0,
+            Self::NotModified => 1,
+            Self::Head => 2,
+            Self::Preflight => 3,
+            Self::TokenRequired => 4,
+            Self::TokenRepeated => 5,
+            Self::NotAuthenticated => 6,
+            Self::SecretInvalid => 7,
+            Self::PersonalInvalid => 8,
+            Self::TokenInvalid => 9,
+            Self::ScopeMissing => 10,
+            Self::QuotaLimited => 11,
+            Self::MethodNotAllowed => 12,
+            Self::RateLimited => 13,
+            Self::LookupLimited => 14,
+            Self::Undecodable => 15,
+            Self::TooBig => 16,
+            Self::PayloadMissing => 17,
+            Self::Unavailable(why) => Self::DECIDED.len() + why as usize,
+        }
     }
 
     /// HTTP status code.

@@ -43,6 +43,11 @@ pub struct StoreError {
     pub status: u32,
 }
 
+impl StoreError {
+    /// Somebody else was first, each time (proxy-wasm ABI 0.2.1, `CasMismatch`).
+    pub const CONTENDED: Self = Self { status: 8 };
+}
+
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "shared data: the host answered status {}", self.status)
@@ -196,6 +201,11 @@ impl Keys {
     /// Who loads.
     pub fn lease(&self) -> String {
         format!("{}lease", self.scope)
+    }
+
+    /// How often records changed.
+    pub fn revision(&self) -> String {
+        format!("{}revision", self.scope)
     }
 
     /// What the loader was about to do.

@@ -10,7 +10,7 @@ use flag_definitions_filter::directory::Sha256Hash;
 use flag_definitions_filter::identity::Misses;
 use flag_definitions_filter::limits::Limiter;
 use flag_definitions_filter::limits::quota::QuotaCopy;
-use flag_definitions_filter::pipeline::{self, Context, Observed, Step};
+use flag_definitions_filter::pipeline::{self, Context, Memory, Observed, Step};
 use flag_definitions_filter::recent::Recent;
 use flag_definitions_filter::redis::{Command, Reply};
 use flag_definitions_filter::request::Request;
@@ -132,6 +132,8 @@ proptest! {
         let keys = Keys::new(&settings);
         let (store, mut redis, mut now) = (MemoryStore::default(), HashMap::new(), 1_000);
         let mut loader = Loader::new(&settings, 1);
+        // What a worker remembers of one generation must not decide in the next.
+        let mut memory = Memory::default();
         for (index, model) in generations.iter().enumerate() {
             publish(&mut redis, model, index as u64 + 1);
             load(&mut loader, &store, &redis, &mut now);
@@ -150,6 +152,7 @@ proptest! {
                     freshness: Freshness::Current,
                     confirmation: None,
                     now: Monotonic::from_millis(now),
+                    memory: &mut memory,
                     limiter: &mut Limiter::default(),
                     quota: &QuotaCopy::default(),
                     absent: &Recent::new(1, Duration::ZERO),

@@ -8,10 +8,12 @@ pub mod access;
 pub mod bucket;
 mod hash;
 mod record;
+mod revision;
 
 pub use hash::Sha256Hash;
 pub(crate) use record::Reader;
 pub use record::{CorruptRecord, OrganizationId, PersonalKey, Record, Team, TeamId, etag_hash};
+pub use revision::{Revision, Touched};
 
 use crate::shared::{Keys, Store, StoreError};
 use crate::snapshot::StreamId;

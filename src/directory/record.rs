@@ -161,6 +161,11 @@ impl Record {
         (out.len() <= Self::MAX_BYTES).then_some(out)
     }
 
+    /// Whether these bytes are the record of an ETag.
+    pub fn is_etag(bytes: &[u8]) -> bool {
+        bytes.first() == Some(&ETAG)
+    }
+
     /// Reads what [`Record::encode`] wrote.
     ///
     /// # Errors

@@ -267,10 +267,10 @@ pub fn set_shared_data(key: &str, value: &[u8], cas: u32) -> Result<(), Status> 
 }
 
 /// Answers the request of the effective context.
-pub fn send_local_response(
+pub fn send_local_response<V: AsRef<[u8]>>(
     status: u16,
     details: &str,
-    headers: &[(&str, &[u8])],
+    headers: &[(&str, V)],
     body: &[u8],
 ) -> Result<(), Status> {
     let headers = wire::encode(headers);

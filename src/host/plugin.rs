@@ -17,6 +17,7 @@ use crate::definitions::Absent;
 use crate::directory::TeamId;
 use crate::identity::Misses;
 use crate::limits::Limiter;
+use crate::pipeline::Memory;
 use crate::recent::Recent;
 use crate::shared::Keys;
 use crate::snapshot::status::{Freshness, Status};
@@ -75,6 +76,7 @@ pub struct Plugin {
     loading: Loading,
     flights: Flights,
     backlog: Backlog,
+    memory: Memory,
     limiter: Limiter,
     lookups: Lookups,
     absent: Recent<TeamId, Absent>,
@@ -108,6 +110,7 @@ impl Plugin {
             loading: Loading::new(&settings),
             flights: Flights::default(),
             backlog: Backlog::default(),
+            memory: Memory::default(),
             limiter: Limiter::default(),
             lookups: Lookups::default(),
             absent: Recent::new(ABSENT_TEAMS, negative_ttl),

@@ -5,16 +5,11 @@ use crate::reply::Reply;
 
 /// Sends an answer in the effective context.
 pub fn respond(reply: &Reply<'_>) -> Result<(), abi::Status> {
-    let headers: Vec<(&str, &[u8])> = reply
-        .headers
-        .iter()
-        .map(|(name, value)| (*name, value.as_ref()))
-        .collect();
     // Shown in access logs as RESPONSE_CODE_DETAILS.
     abi::send_local_response(
         reply.answer.status(),
         reply.answer.label(),
-        &headers,
+        &reply.headers,
         reply.body,
     )
 }

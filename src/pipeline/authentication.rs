@@ -1,6 +1,6 @@
 //! Who asks, and may he? The snapshot is asked first, then what was looked up in PostHog's own cache.
 
-use super::{Context, Decision, Fetch, Observed, Reader};
+use super::{Context, Decision, Fetch, Reader};
 use crate::config::UnknownCredential;
 use crate::directory::access::{self, Verdict};
 use crate::directory::{self, LookupError, Record, Sha256Hash, Team};
@@ -30,12 +30,34 @@ impl Knowledge {
     }
 }
 
-/// Applies the rules to token and credential.
+/// Applies the rules to token and credential. Whom this worker admitted a moment ago it admits again.
 pub(super) fn authenticate<S: Store>(
     request: &Request,
-    context: &Context<'_, S>,
-    observed: &mut Observed,
+    context: &mut Context<'_, S>,
 ) -> Result<Reader, Decision> {
+    let pair = match (&request.token, &request.bearer) {
+        (Token::Named(token), Some(bearer)) => Some((Some(*token.hash()), bearer.hash)),
+        (Token::Absent, Some(bearer)) => Some((None, bearer.hash)),
+        _ => None,
+    };
+    let snapshot = matches!(context.freshness, Freshness::Current | Freshness::Aging);
+    let Some((token, bearer)) = pair.filter(|_| snapshot) else {
+        return Ok(look(request, context)?.0);
+    };
+    let now = context.now;
+    context.memory.refresh(context.store, context.keys, now);
+    if let Some(reader) = context.memory.recall(token.as_ref(), &bearer, now) {
+        return Ok(reader);
+    }
+    let (reader, lasts) = look(request, context)?;
+    if lasts {
+        context.memory.keep(token, bearer, reader, now);
+    }
+    Ok(reader)
+}
+
+/// Who asks, and whether that rests on the snapshot alone.
+fn look<S: Store>(request: &Request, context: &Context<'_, S>) -> Result<(Reader, bool), Decision> {
     let token = match &request.token {
         Token::Repeated => return Err(Decision::Answer(Answer::TokenRepeated)),
         Token::Absent => match &request.bearer {
@@ -72,14 +94,18 @@ pub(super) fn authenticate<S: Store>(
     attempt.bearer = find(context, &bearer.hash)?;
     match access::judge(attempt.team.as_ref(), bearer, attempt.bearer.record()) {
         Verdict::Accepted(team, method) => {
-            observed.auth = Some(method);
-            Ok(Reader {
+            let looked_up = |knowledge| matches!(knowledge, &Knowledge::LookedUp(_));
+            let lasts = !looked_up(&attempt.token) && !looked_up(&attempt.bearer);
+            let named = token.map(|token| *token.hash());
+            let reader = Reader {
                 team,
-                token: token.map(|token| *token.hash()).or(match attempt.bearer {
+                token: named.or(match attempt.bearer {
                     Knowledge::LookedUp(known) => known.api_token,
                     _ => None,
                 }),
-            })
+                method,
+            };
+            Ok((reader, lasts))
         }
         Verdict::Refused(answer) => Err(attempt.refuse(answer)),
         Verdict::Unknown(answer) => Err(attempt.look_up(answer)),

@@ -8,13 +8,14 @@
 //! moment ago); accepting goes on with an aging one. What cannot be decided is forwarded, or answered 503.
 
 mod authentication;
+mod memory;
 
 use std::time::Duration;
 
 use crate::config::{HeadRequests, Settings, Upstream};
 use crate::definitions::confirmed;
 use crate::definitions::{Absent, ETag, Need, Object, Outcome};
-use crate::directory::{self, LookupError, Record, Sha256Hash, TeamId};
+use crate::directory::{self, LookupError, Record, TeamId};
 use crate::identity::{self, Found, Misses};
 use crate::limits::quota::QuotaCopy;
 use crate::limits::{Budget, Limiter, Mode, RetryAfter};
@@ -28,6 +29,9 @@ use crate::snapshot::StreamId;
 use crate::snapshot::follow::Confirmation;
 use crate::snapshot::status::Freshness;
 use crate::time::Monotonic;
+
+pub use memory::Memory;
+use memory::Reader;
 
 /// What happens to a request next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +99,8 @@ pub struct Context<'a, S> {
     pub confirmation: Option<Confirmation>,
     /// The time.
     pub now: Monotonic,
+    /// Whom this worker admitted a moment ago.
+    pub memory: &'a mut Memory,
     /// This worker's share of the rate limits.
     pub limiter: &'a mut Limiter,
     /// Whose quota is used up.
@@ -244,13 +250,6 @@ enum Decision {
     Fetch(Fetch),
 }
 
-/// Who asks, once that is proven.
-struct Reader {
-    team: TeamId,
-    /// Of the team's public token, where it is known.
-    token: Option<Sha256Hash>,
-}
-
 fn decide<S: Store>(
     request: &Request,
     context: &mut Context<'_, S>,
@@ -262,10 +261,11 @@ fn decide<S: Store>(
         (Method::Options, _) => return Decision::Answer(Answer::Preflight),
         (Method::Other, _) => return Decision::Answer(Answer::MethodNotAllowed),
     }
-    let reader = match authentication::authenticate(request, context, observed) {
+    let reader = match authentication::authenticate(request, context) {
         Ok(reader) => reader,
         Err(decision) => return decision,
     };
+    observed.auth = Some(reader.method);
     observed.team = Some(reader.team);
     let budget = if request.if_none_match.is_present() {
         Budget::Conditional

@@ -6,7 +6,7 @@ use crate::definitions::confirmed::Confirmed;
 use crate::definitions::encoding::{DecodeError, Malformed};
 use crate::definitions::{ETag, Full};
 use crate::directory::bucket::{self, Entry};
-use crate::directory::{OrganizationId, PersonalKey, Record, Team};
+use crate::directory::{OrganizationId, PersonalKey, Record, Revision, Sha256Hash, Team, Touched};
 use crate::identity::{Known, Miss, table};
 use crate::request::Token;
 use crate::shared::{Cas, MemoryStore, StoreError, Versioned};
@@ -24,7 +24,9 @@ struct World {
     store: MemoryStore,
     freshness: Freshness,
     confirmation: Option<Confirmation>,
+    memory: RefCell<Memory>,
     limiter: RefCell<Limiter>,
+    now: Monotonic,
     quota: QuotaCopy,
     absent: Recent<TeamId, Absent>,
     misses: Misses,
@@ -38,7 +40,9 @@ fn world(config: &str) -> World {
         store: MemoryStore::default(),
         freshness: Freshness::Current,
         confirmation: None,
+        memory: RefCell::default(),
         limiter: RefCell::default(),
+        now: NOW,
         quota: QuotaCopy::default(),
         absent: Recent::new(16, Duration::from_secs(1)),
         misses: Misses::new(Duration::from_secs(1), Duration::from_secs(5)),
@@ -93,6 +97,7 @@ impl World {
         };
         let next = bucket::merge(&current.value, &[entry]).unwrap();
         assert!(self.store.replace(&key, &next, current.cas).unwrap());
+        Revision::raise(&self.store, &self.keys, Touched::ALL).unwrap();
     }
 
     /// The publisher says at a time of the stream that this is the ETag.
@@ -126,7 +131,8 @@ impl World {
             store,
             freshness: self.freshness,
             confirmation: self.confirmation,
-            now: NOW,
+            now: self.now,
+            memory: &mut self.memory.borrow_mut(),
             limiter: &mut self.limiter.borrow_mut(),
             quota: &self.quota,
             absent: &self.absent,
@@ -377,6 +383,65 @@ impl Store for Broken {
 
     fn replace(&self, _: &str, _: &[u8], _: Cas) -> Result<bool, StoreError> {
         Err(StoreError { status: 10 })
+    }
+}
+
+/// Counts the look-ups of records.
+struct Counting<'a>(&'a MemoryStore, RefCell<u32>);
+
+impl Store for Counting<'_> {
+    fn read(&self, key: &str) -> Result<Versioned, StoreError> {
+        *self.1.borrow_mut() += u32::from(key.contains(":b:"));
+        self.0.read(key)
+    }
+
+    fn replace(&self, key: &str, value: &[u8], cas: Cas) -> Result<bool, StoreError> {
+        self.0.replace(key, value, cas)
+    }
+}
+
+#[test]
+fn who_asks_again_is_admitted_without_a_look_and_only_while_the_snapshot_counts() {
+    for (token, bearer) in [
+        ("?token=phc_one", "phs_one"),
+        ("?token=phc_one", "phx_ok"),
+        ("", "phs_one"),
+    ] {
+        let mut world = world("{}");
+        let request = get(token, bearer, "");
+        let looks = |world: &World| {
+            let store = Counting(&world.store, RefCell::default());
+            let (step, observed) = world.step_over(&store, &request);
+            {
+                let status = match &step {
+                    Step::Fetch(_) => 200,
+                    step => status_of(step),
+                };
+                (status, observed.auth.is_some(), store.1.into_inner())
+            }
+        };
+        let (status, admitted, first) = looks(&world);
+        assert!(status == 200 && admitted && first > 0);
+        assert_eq!(looks(&world), (200, true, 0), "{bearer}");
+        world.freshness = Freshness::Aging;
+        assert_eq!(looks(&world), (200, true, 0));
+        world.freshness = Freshness::Expired;
+        assert_eq!(looks(&world), (503, false, 0));
+        world.freshness = Freshness::Current;
+        world.put_as_of(Sha256Hash::of(bearer.as_bytes()), 2, &Record::Tombstone);
+        world.now = world.now.plus(Duration::from_millis(10));
+        assert_eq!(looks(&world).0, 401);
+    }
+}
+
+#[test]
+fn a_refusal_is_looked_up_each_time() {
+    let world = world("{}");
+    let request = get("?token=phc_one", "phs_two", "");
+    for _ in 0..2 {
+        let store = Counting(&world.store, RefCell::default());
+        assert_eq!(status_of(&world.step_over(&store, &request).0), 401);
+        assert_eq!(store.1.into_inner(), 2);
     }
 }
 

@@ -11,7 +11,7 @@ use super::manifest::{self, Manifest};
 use super::page::Cursor;
 use super::status::{Applying, Live, Status};
 use crate::directory::bucket::{self, Entry};
-use crate::directory::{CorruptRecord, Record};
+use crate::directory::{CorruptRecord, Record, Revision, Touched};
 use crate::redis::{Command, Failure, Reply};
 use crate::shared::{Keys, Store, StoreError, Update, update};
 use crate::time::Monotonic;
@@ -256,7 +256,7 @@ impl Load {
                 return Err(Event::StoreFailed);
             }
         }
-        Ok(())
+        Ok(Revision::raise(store, keys, Touched::ALL)?)
     }
 }
 
@@ -272,6 +272,21 @@ pub(super) fn apply_slice(
     cursor: &mut Cursor,
     left: &mut usize,
 ) -> Result<bool, Event> {
+    let mut touched = Touched::default();
+    let goes_on = put(store, keys, id, (cursor, left), &mut touched);
+    if touched != Touched::default() {
+        Revision::raise(store, keys, touched)?;
+    }
+    goes_on
+}
+
+fn put(
+    store: &impl Store,
+    keys: &Keys,
+    id: StreamId,
+    (cursor, left): (&mut Cursor, &mut usize),
+    touched: &mut Touched,
+) -> Result<bool, Event> {
     let mut position = cursor.position();
     while *left > 0 {
         let mut entries = Vec::new();
@@ -284,6 +299,7 @@ pub(super) fn apply_slice(
             if *index.get_or_insert(bucket) != bucket {
                 break;
             }
+            touched.note(record);
             entries.push(Entry { hash, id, record });
             position = next;
             *left = left.saturating_sub(1);

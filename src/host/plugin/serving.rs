@@ -111,6 +111,7 @@ impl Plugin {
             freshness,
             confirmation: self.status.confirmation(),
             now,
+            memory: &mut self.memory,
             limiter: &mut self.limiter,
             quota: self.chores.quota(),
             absent: &self.absent,
