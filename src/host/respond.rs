@@ -15,7 +15,7 @@ pub fn respond(reply: &Reply<'_>) -> Result<(), abi::Status> {
         reply.answer.status(),
         reply.answer.label(),
         &headers,
-        reply.body,
+        reply.body.bytes(),
     )
 }
 

@@ -14,6 +14,8 @@ use crate::snapshot::StreamId;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
+mod bodies;
+
 const ORGANIZATION: OrganizationId = OrganizationId([9; 16]);
 const NOW: Monotonic = Monotonic::from_millis(100_000);
 
@@ -26,6 +28,7 @@ struct World {
     confirmation: Option<Confirmation>,
     limiter: RefCell<Limiter>,
     quota: QuotaCopy,
+    bodies: RefCell<Bodies>,
     absent: Recent<TeamId, Absent>,
     misses: Misses,
     found: Option<Found>,
@@ -40,6 +43,7 @@ fn world(config: &str) -> World {
         confirmation: None,
         limiter: RefCell::default(),
         quota: QuotaCopy::default(),
+        bodies: RefCell::new(Bodies::new(settings.definitions.most_kept())),
         absent: Recent::new(16, Duration::from_secs(1)),
         misses: Misses::new(Duration::from_secs(1), Duration::from_secs(5)),
         found: None,
@@ -129,6 +133,7 @@ impl World {
             now: NOW,
             limiter: &mut self.limiter.borrow_mut(),
             quota: &self.quota,
+            bodies: &mut self.bodies.borrow_mut(),
             absent: &self.absent,
             misses: &self.misses,
             found: self.found.as_ref(),
@@ -178,12 +183,12 @@ fn get(query: &str, bearer: &str, if_none_match: &str) -> Request {
 
 fn full(etag: Option<&str>, billable: bool) -> Outcome {
     let stored = etag.and_then(|etag| ETag::new(etag.as_bytes()));
-    Outcome::Full(Full {
+    Outcome::Full(Rc::new(Full {
         etag_stored: stored.is_some(),
         etag: stored.unwrap_or_else(|| ETag::of_text(b"{}")),
         text: b"{}".to_vec(),
         billable,
-    })
+    }))
 }
 
 fn status_of(step: &Step<'_>) -> u16 {
