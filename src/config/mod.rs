@@ -232,7 +232,11 @@ mod tests {
         for (json, kept, compresses) in [
             ("{}", 64 << 20, true),
             (r#"{"definitions":{"body_cache_bytes":0}}"#, 0, false),
-            (r#"{"definitions":{"body_cache_bytes":65536}}"#, 65_536, true),
+            (
+                r#"{"definitions":{"body_cache_bytes":65536}}"#,
+                65_536,
+                true,
+            ),
             (
                 r#"{"definitions":{"body_cache_bytes":1073741824}}"#,
                 1 << 30,

@@ -41,11 +41,10 @@ impl Compression {
     /// Begins. `None` for a text that is too long.
     pub fn begin(full: Rc<Full>) -> Option<Self> {
         let length = full.text.len();
-        let (level, slice) = match length {
-            ..=BEST_UP_TO => BEST,
-            ..=LONGEST => FASTEST,
-            _ => return None,
-        };
+        if length > LONGEST {
+            return None;
+        }
+        let (level, slice) = if length > BEST_UP_TO { FASTEST } else { BEST };
         // JSON of flags becomes a tenth.
         let content = Vec::with_capacity(length / 8);
         Some(Self {
@@ -167,7 +166,9 @@ mod tests {
         }
         let mut state = 1_u64;
         let noise = std::iter::repeat_with(|| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             (state >> 56) as u8
         });
         let noise: Vec<u8> = noise.take(BEST_UP_TO).collect();

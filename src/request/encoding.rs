@@ -20,16 +20,16 @@ impl AcceptEncoding {
         for element in field.split(|byte| *byte == b',') {
             let mut parts = element.split(|byte| *byte == b';');
             let coding = parts.next().unwrap_or_default().trim_ascii();
-            let slot = if coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip")
-            {
-                &mut self.gzip
-            } else if coding.eq_ignore_ascii_case(b"identity") {
-                &mut self.identity
-            } else if coding == b"*" {
-                &mut self.any
-            } else {
-                continue;
-            };
+            let slot =
+                if coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip") {
+                    &mut self.gzip
+                } else if coding.eq_ignore_ascii_case(b"identity") {
+                    &mut self.identity
+                } else if coding == b"*" {
+                    &mut self.any
+                } else {
+                    continue;
+                };
             let weight = parts.map(parameter_weight).min().unwrap_or(ONE);
             *slot = Some(slot.map_or(weight, |before| before.min(weight)));
         }

@@ -31,8 +31,7 @@ impl World {
     /// What happens to a request of team 1, in a word: `304 e`, `200 e`, `read`, or `read e` with that one held.
     fn walk(&self, if_none_match: &str) -> String {
         let request = get("?token=phc_one", "phs_one", if_none_match);
-        let word = in_a_word(self.step(&request).0);
-        word
+        in_a_word(self.step(&request).0)
     }
 }
 
@@ -46,7 +45,11 @@ fn in_a_word(step: Step<'_>) -> String {
         Step::Reply(reply) => {
             let etag = header(&reply, "etag").unwrap_or_default();
             if let Body::Text(full) = &reply.body {
-                assert_eq!(full.etag.weak(), etag.as_bytes(), "the body of its own ETag");
+                assert_eq!(
+                    full.etag.weak(),
+                    etag.as_bytes(),
+                    "the body of its own ETag"
+                );
             }
             let etag = etag.trim_start_matches("W/").trim_matches('"');
             format!("{} {etag}", reply.answer.status())
