@@ -1,8 +1,9 @@
 //! Every answer the filter can give, as data: status, headers, body.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
-use crate::definitions::ETag;
+use crate::definitions::{ETag, Full};
 use crate::request::Cors;
 
 /// Why a request could not be decided or served here. Becomes a 503, or the reason of a forward.
@@ -272,6 +273,35 @@ impl Answer {
     }
 }
 
+/// What every answer depends on.
+const VARY: &str = "origin, access-control-request-method, access-control-request-headers";
+
+/// The same, where payloads may be in gzip form.
+const VARY_BY_ENCODING: &str =
+    "origin, access-control-request-method, access-control-request-headers, accept-encoding";
+
+/// What an answer consists of. A payload is shared with whoever keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// A fixed text, maybe empty.
+    Fixed(&'static str),
+    /// A payload's text.
+    Text(Rc<Full>),
+    /// Its gzip form.
+    Gzip(Rc<Vec<u8>>),
+}
+
+impl Body {
+    /// Its bytes, as they are sent.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Fixed(text) => text.as_bytes(),
+            Self::Text(full) => &full.text,
+            Self::Gzip(gzip) => gzip,
+        }
+    }
+}
+
 /// One answer, ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply<'a> {
@@ -280,7 +310,8 @@ pub struct Reply<'a> {
     /// Header fields, in order. `content-length` is Envoy's to add.
     pub headers: Vec<(&'static str, Cow<'a, [u8]>)>,
     /// Body, maybe empty.
-    pub body: &'a [u8],
+    pub body: Body,
+    vary: &'static str,
 }
 
 impl<'a> Reply<'a> {
@@ -293,7 +324,8 @@ impl<'a> Reply<'a> {
         let mut reply = Self {
             answer,
             headers,
-            body: body.as_bytes(),
+            body: Body::Fixed(body),
+            vary: VARY,
         };
         if answer == Answer::MethodNotAllowed {
             reply.headers.push(header("allow", "GET, OPTIONS, HEAD"));
@@ -317,15 +349,22 @@ impl<'a> Reply<'a> {
         reply
     }
 
-    /// 200 with the payload's text.
-    pub fn definitions(etag: &ETag, body: &'a [u8]) -> Self {
-        let mut reply = Self {
-            answer: Answer::Definitions,
-            headers: vec![header("content-type", JSON)],
-            body,
-        };
-        reply.validators(etag);
+    /// 200 with a payload: its gzip form, or its text. The ETag is weak, so it is the same for both.
+    pub fn definitions(full: &Rc<Full>, gzip: Option<Rc<Vec<u8>>>) -> Self {
+        let mut reply = Self::fixed(Answer::Definitions);
+        reply.headers.push(header("content-type", JSON));
+        if gzip.is_some() {
+            reply.headers.push(header("content-encoding", "gzip"));
+        }
+        reply.body = gzip.map_or_else(|| Body::Text(Rc::clone(full)), Body::Gzip);
+        reply.validators(&full.etag);
         reply
+    }
+
+    /// Notes that the payload may be in gzip form, now or another time. A 304 says so as well (RFC 9110 §15.4.5).
+    pub fn varying_by_encoding(mut self) -> Self {
+        self.vary = VARY_BY_ENCODING;
+        self
     }
 
     fn validators(&mut self, etag: &ETag) {
@@ -350,10 +389,8 @@ impl<'a> Reply<'a> {
             let names = Cow::Borrowed(names.as_slice());
             self.headers.push(("access-control-allow-headers", names));
         }
-        self.headers.push(header(
-            "vary",
-            "origin, access-control-request-method, access-control-request-headers",
-        ));
+        let vary = header("vary", self.vary);
+        self.headers.push(vary);
         self
     }
 }
@@ -387,7 +424,7 @@ mod tests {
     fn error_bodies_are_json_with_their_keys_in_posthogs_order() {
         for answer in Answer::all().filter(|answer| matches!(answer.status(), 401..=403 | 429)) {
             let reply = Reply::fixed(answer);
-            let text = std::str::from_utf8(reply.body).unwrap();
+            let text = std::str::from_utf8(reply.body.bytes()).unwrap();
             let places: Vec<_> = [
                 r#"{"type":"#,
                 r#","code":"#,
@@ -414,7 +451,7 @@ mod tests {
             Some("private, must-revalidate")
         );
         assert_eq!(value(&reply, "content-type"), None);
-        assert!(reply.body.is_empty());
+        assert!(reply.body.bytes().is_empty());
     }
 
     #[test]
@@ -428,7 +465,7 @@ mod tests {
     fn a_405_names_the_methods() {
         let reply = Reply::fixed(Answer::MethodNotAllowed);
         assert_eq!(value(&reply, "allow"), Some("GET, OPTIONS, HEAD"));
-        assert!(reply.body.is_empty());
+        assert!(reply.body.bytes().is_empty());
     }
 
     #[test]
@@ -457,6 +494,32 @@ mod tests {
             value(&plain, "access-control-allow-credentials"),
             Some("true")
         );
+    }
+
+    #[test]
+    fn a_payload_has_one_etag_whatever_its_coding() {
+        let full = Rc::new(Full {
+            etag: ETag::new(b"abc").unwrap(),
+            etag_stored: true,
+            text: b"{}".to_vec(),
+            billable: true,
+        });
+        let cors = Cors::default();
+        let gzip = Rc::new(b"\x1f\x8b".to_vec());
+        for (gzip, coding, body) in [
+            (None, None, &b"{}"[..]),
+            (Some(gzip), Some("gzip"), b"\x1f\x8b"),
+        ] {
+            let reply = Reply::definitions(&full, gzip).varying_by_encoding();
+            let reply = reply.with_cors(&cors);
+            assert_eq!(value(&reply, "etag"), Some("W/\"abc\""));
+            assert_eq!(value(&reply, "content-type"), Some("application/json"));
+            assert_eq!(value(&reply, "content-encoding"), coding);
+            assert_eq!(value(&reply, "vary"), Some(VARY_BY_ENCODING));
+            assert_eq!(reply.body.bytes(), body);
+        }
+        let plain = Reply::definitions(&full, None).with_cors(&cors);
+        assert_eq!(value(&plain, "vary"), Some(VARY));
     }
 
     #[test]

@@ -1,10 +1,12 @@
-//! What a request asks: route, method, token, credential, validators, and which client asks.
+//! What a request asks: route, method, token, credential, validators, coding, and which client asks.
 //!
 //! Header values are bytes of any kind. Secrets are hashed here and their text goes no further; the public
 //! project token alone is kept, because PostHog's own cache is keyed by it.
 
+mod encoding;
 mod token;
 
+pub use encoding::AcceptEncoding;
 pub use token::{ProjectToken, Token, is_plausible};
 
 use crate::definitions::IfNoneMatch;
@@ -100,6 +102,8 @@ pub struct Request {
     pub cors: Cors,
     /// Which client asks.
     pub client: ClientHeaders,
+    /// Whether it takes an answer in gzip form.
+    pub accepts_gzip: bool,
     /// Whether it was forwarded by this filter before.
     pub forwarded_before: bool,
 }
@@ -114,8 +118,10 @@ impl Request {
             if_none_match: IfNoneMatch::default(),
             cors: Cors::default(),
             client: ClientHeaders::default(),
+            accepts_gzip: false,
             forwarded_before: false,
         };
+        let mut accepted = AcceptEncoding::default();
         let mut authorization = None;
         let mut token_header = None;
         for (name, value) in headers {
@@ -126,6 +132,7 @@ impl Request {
                 b"authorization" => authorization = authorization.or(Some(value)),
                 TOKEN_HEADER => token_header = token_header.or(Some(value)),
                 b"if-none-match" => request.if_none_match.add(value),
+                b"accept-encoding" => accepted.add(value),
                 b"origin" => keep_first(&mut request.cors.origin, value),
                 b"access-control-request-headers" => {
                     keep_first(&mut request.cors.request_headers, value);
@@ -139,6 +146,7 @@ impl Request {
                 _ => {}
             }
         }
+        request.accepts_gzip = accepted.prefers_gzip();
         request.bearer = authorization.and_then(Bearer::parse);
         if request.token == Token::Absent {
             request.token = token_header.map_or(Token::Absent, Token::of_header);
@@ -375,7 +383,7 @@ mod tests {
                 (prop::sample::select(vec![
                     ":method", ":path", "authorization", "if-none-match", "origin",
                     "access-control-request-headers", FORWARD_REASON_HEADER, "x",
-                    "x-posthog-project-api-key", "user-agent", "sec-fetch-mode",
+                    "x-posthog-project-api-key", "user-agent", "sec-fetch-mode", "accept-encoding",
                 ]), prop::collection::vec(any::<u8>(), 0..60)),
                 0..8)
         ) {

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use flag_definitions_filter::config::Settings;
+use flag_definitions_filter::definitions::Bodies;
 use flag_definitions_filter::directory::Sha256Hash;
 use flag_definitions_filter::identity::Misses;
 use flag_definitions_filter::limits::Limiter;
@@ -155,6 +156,7 @@ proptest! {
                     memory: &mut memory,
                     limiter: &mut Limiter::default(),
                     quota: &QuotaCopy::default(),
+                    bodies: &mut Bodies::new(0),
                     absent: &Recent::new(1, Duration::ZERO),
                     misses: &Misses::new(Duration::ZERO, Duration::ZERO),
                     found: None,

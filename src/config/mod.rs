@@ -228,6 +228,29 @@ mod tests {
     }
 
     #[test]
+    fn a_body_cache_can_be_off_and_then_nothing_is_compressed() {
+        for (json, kept, compresses) in [
+            ("{}", 64 << 20, true),
+            (r#"{"definitions":{"body_cache_bytes":0}}"#, 0, false),
+            (
+                r#"{"definitions":{"body_cache_bytes":65536}}"#,
+                65_536,
+                true,
+            ),
+            (
+                r#"{"definitions":{"body_cache_bytes":1073741824}}"#,
+                1 << 30,
+                true,
+            ),
+            (r#"{"definitions":{"gzip":false}}"#, 64 << 20, false),
+        ] {
+            let settings = Settings::from_json(json.as_bytes()).unwrap().definitions;
+            assert_eq!(settings.most_kept(), kept, "{json}");
+            assert_eq!(settings.compresses(), compresses, "{json}");
+        }
+    }
+
+    #[test]
     fn unknown_credentials_are_forwarded_where_there_is_an_upstream() {
         let settings = Settings::from_json(br#"{"upstream":"forward"}"#).unwrap();
         assert_eq!(settings.unknown_credential, UnknownCredential::Forward);
@@ -294,6 +317,18 @@ mod tests {
             (
                 r#"{"definitions":{"max_bytes":64000000}}"#,
                 "definitions.max_bytes: 64000000 is out of range",
+            ),
+            (
+                r#"{"definitions":{"body_cache_bytes":65535}}"#,
+                "definitions.body_cache_bytes: 65535 is out of range, use 0 for none, or 65536 to 1073741824",
+            ),
+            (
+                r#"{"definitions":{"body_cache_bytes":1073741825}}"#,
+                "definitions.body_cache_bytes: 1073741825 is out of range",
+            ),
+            (
+                r#"{"definitions":{"gzip":"yes"}}"#,
+                "definitions.gzip: invalid type",
             ),
             (
                 r#"{"unknown_credential":"forward"}"#,

@@ -1,6 +1,7 @@
 //! The sections of a plugin configuration, each with its defaults and ranges.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -15,6 +16,9 @@ const LARGEST_PAYLOAD: u32 = 32_000_000;
 
 /// The same, where the gateway answers in base64.
 pub(super) const LARGEST_BASE64_PAYLOAD: u32 = LARGEST_PAYLOAD / 4 * 3;
+
+/// Sizes of a body cache: an even smaller one holds hardly anything, a larger one no VM.
+const BODY_CACHE: RangeInclusive<u32> = (64 << 10)..=(1 << 30);
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -95,6 +99,10 @@ pub struct Definitions {
     pub cache_version: String,
     /// Largest payload that is answered, in bytes of its text: 1 to 32 000 000.
     pub max_bytes: u32,
+    /// Most bytes of bodies that each worker keeps: 0 for none, or 64 KiB to 1 GiB.
+    pub body_cache_bytes: u32,
+    /// Whether clients that accept it get the gzip form of a body that is kept.
+    pub gzip: bool,
     /// For how long a worker remembers that something is absent or could not be read: 0 to 1 min.
     #[serde(deserialize_with = "duration")]
     pub negative_ttl: Duration,
@@ -108,6 +116,8 @@ impl Default for Definitions {
             key_prefix: "posthog:".to_owned(),
             cache_version: "1".to_owned(),
             max_bytes: 8 << 20,
+            body_cache_bytes: 64 << 20,
+            gzip: true,
             negative_ttl: Duration::from_secs(1),
             object_store: None,
         }
@@ -117,6 +127,16 @@ impl Default for Definitions {
 impl Definitions {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         number("definitions.max_bytes", self.max_bytes, 1, LARGEST_PAYLOAD)?;
+        if self.body_cache_bytes != 0 && !BODY_CACHE.contains(&self.body_cache_bytes) {
+            let (min, max) = (BODY_CACHE.start(), BODY_CACHE.end());
+            return Err(ConfigError::new(
+                "definitions.body_cache_bytes",
+                format!(
+                    "{} is out of range, use 0 for none, or {min} to {max}",
+                    self.body_cache_bytes
+                ),
+            ));
+        }
         short("definitions.key_prefix", &self.key_prefix)?;
         short("definitions.cache_version", &self.cache_version)?;
         range(
@@ -142,6 +162,16 @@ impl Definitions {
     /// [`Definitions::max_bytes`] as a length.
     pub fn most(&self) -> usize {
         usize::try_from(self.max_bytes).unwrap_or(usize::MAX)
+    }
+
+    /// [`Definitions::body_cache_bytes`] as a length.
+    pub fn most_kept(&self) -> usize {
+        usize::try_from(self.body_cache_bytes).unwrap_or(usize::MAX)
+    }
+
+    /// Whether any answer may be in gzip form: only of what is kept there is one.
+    pub const fn compresses(&self) -> bool {
+        self.gzip && self.body_cache_bytes > 0
     }
 }
 

@@ -2,17 +2,20 @@
 //!
 //! [`etag`] compares validators, [`pair`] reads ETag and payload as one atomic pair, [`encoding`] makes text of
 //! what is stored, [`flags`] says whether it counts as usage, [`confirmed`] remembers for a short time which
-//! ETag is current.
+//! ETag is current, [`bodies`] keeps what was read, [`gzip`] makes it shorter.
 
+pub mod bodies;
 pub mod confirmed;
 pub mod encoding;
 pub mod etag;
 pub mod flags;
+pub mod gzip;
 pub mod latch;
 pub mod object;
 pub mod outcome;
 pub mod pair;
 
+pub use bodies::Bodies;
 pub use etag::{ETag, IfNoneMatch};
 pub use object::Object;
 pub use outcome::{Absent, Full, Outcome};

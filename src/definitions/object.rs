@@ -1,5 +1,7 @@
 //! PostHog's second tier: payloads as plain JSON in an S3 bucket, under the name of their cache key.
 
+use std::rc::Rc;
+
 use super::latch::Suffix;
 use super::outcome::{Absent, Full, Outcome};
 use crate::config::ObjectStore;
@@ -39,7 +41,7 @@ impl Object {
     pub fn outcome(&self, answer: Result<(Option<&[u8]>, &[u8]), Failure>, most: usize) -> Outcome {
         match answer {
             Ok((Some(b"200"), body)) => Full::read(None, self.suffix.as_ref(), body, most)
-                .map_or_else(Outcome::Absent, Outcome::Full),
+                .map_or_else(Outcome::Absent, |full| Outcome::Full(Rc::new(full))),
             Ok((Some(b"404"), _)) => Outcome::Absent(Absent::Missing),
             Err(Failure::TooBig) => Outcome::Absent(Absent::TooBig),
             Ok(_) | Err(_) => Outcome::Absent(Absent::ObjectStore),

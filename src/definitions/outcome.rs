@@ -1,5 +1,7 @@
 //! What reading a team's definitions came to.
 
+use std::rc::Rc;
+
 use super::encoding::{self, DecodeError, Decoded};
 use super::etag::ETag;
 use super::flags;
@@ -12,10 +14,10 @@ use crate::redis::{Failure, Reply};
 /// What the read came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The client's version is current.
+    /// The version that was held is current.
     Same(ETag),
-    /// The current version.
-    Full(Full),
+    /// The current version. Whoever answers with it, now or later, shares it.
+    Full(Rc<Full>),
     /// Redis has no payload, and there is an object store to ask.
     Elsewhere(Object),
     /// There is nothing to answer with.
@@ -62,13 +64,15 @@ impl Full {
         stored: &[u8],
         most: usize,
     ) -> Result<Self, Absent> {
-        let text = match encoding::decode(stored, most) {
+        let mut text = match encoding::decode(stored, most) {
             Ok(Decoded::Text(text)) => text.into_owned(),
             // PostHog's service answers 200 `null`, an accident of its reader.
             Ok(Decoded::Missing) => return Err(Absent::Missing),
             Err(DecodeError::TooBig) => return Err(Absent::TooBig),
             Err(error) => return Err(Absent::Undecodable(error)),
         };
+        // It may be kept for long: no more than its bytes.
+        text.shrink_to_fit();
         let stored = etag.and_then(|etag| latched(&etag, suffix));
         let etag_stored = stored.is_some();
         let computed = || {
@@ -96,13 +100,15 @@ impl Outcome {
             None => Self::Absent(Absent::Missing),
         };
         match Stored::of(&reply) {
-            Stored::Same(etag) => Self::Same(etag),
+            Stored::Same(etag) if need.held.is_some() => Self::Same(etag),
+            // Nothing was held that it could be the same as.
+            Stored::Same(_) => Self::Absent(Absent::Failed(Failure::Malformed)),
             Stored::Full {
                 etag,
                 suffix,
                 stored,
             } => match Full::read(etag, suffix.as_ref(), stored, settings.most()) {
-                Ok(full) => Self::Full(full),
+                Ok(full) => Self::Full(Rc::new(full)),
                 Err(Absent::Missing) => missing(suffix),
                 Err(absent) => Self::Absent(absent),
             },

@@ -21,12 +21,13 @@ use crate::config::Definitions;
 use crate::directory::TeamId;
 use crate::redis::{Command, Failure, Reply};
 
-/// What must be read from Redis for a request. Requests with equal needs share one callout.
+/// What must be read from Redis for a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Need {
     /// Whose definitions.
     pub team: TeamId,
-    /// What the client already holds.
+    /// What need not be sent again: the version that the worker has a body of, or else the one that the client
+    /// holds.
     pub held: Option<Candidate>,
 }
 

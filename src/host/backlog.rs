@@ -8,10 +8,11 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::flights::Waiter;
-use crate::definitions::Outcome;
+use crate::definitions::{Bodies, Outcome};
 use crate::directory::TeamId;
 use crate::identity::Found;
 use crate::redis::Failure;
+use crate::request::Request;
 
 /// Most answers of one callback to streams other than its own.
 pub const ANSWERS_PER_CALLBACK: usize = 64;
@@ -30,13 +31,27 @@ pub enum Content {
 }
 
 impl Content {
-    /// How many answers one answer counts as.
-    pub fn cost(&self) -> usize {
-        match self {
-            Self::Definitions(_, Outcome::Full(full)) => 1 + full.text.len() / BYTES_PER_ANSWER,
-            _ => 1,
+    /// How many answers the answer to this request counts as, as far as that is known before it is given.
+    pub fn cost(&self, request: &Request, bodies: &Bodies) -> usize {
+        let Self::Definitions(team, outcome) = self else {
+            return 1;
+        };
+        let (etag, length) = match outcome {
+            Outcome::Full(full) => (&full.etag, Some(full.text.len())),
+            Outcome::Same(etag) => (etag, None),
+            _ => return 1,
+        };
+        if request.if_none_match.matches(etag) {
+            return 1;
         }
+        let kept = bodies.length(*team, etag, request.accepts_gzip);
+        cost_of(kept.or(length).unwrap_or(0))
     }
+}
+
+/// How many answers one with a body of this length counts as.
+pub fn cost_of(length: usize) -> usize {
+    1 + length / BYTES_PER_ANSWER
 }
 
 /// Waiters that are answered by the same content.

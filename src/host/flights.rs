@@ -1,6 +1,9 @@
 //! Requests that wait for the same read share one callout.
 //!
-//! The first that needs it sends it. The SDK delivers a reply to the context in whose callback that happened,
+//! Whoever needs a team's definitions joins a read of them that is under way, whatever he holds himself. Only who
+//! was not served by such a read needs one in which nothing is held. So of one team at most two are under way.
+//!
+//! The first that needs a read sends it. The SDK delivers a reply to the context in whose callback that happened,
 //! the leader: the stream that asked, or, where one reply makes another read necessary, the stream that the
 //! first reply was for, whoever needs the second. When the leader is gone the flight is grounded, and the root
 //! context sends it again on its tick. Waiters are bounded in number and in time.
@@ -9,6 +12,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::callouts::Callout;
+use crate::definitions::Need;
 use crate::definitions::confirmed::Confirmed;
 use crate::directory::TeamId;
 use crate::pipeline::Fetch;
@@ -59,6 +63,8 @@ pub enum Join {
 #[derive(Debug, Default)]
 pub struct Flights {
     by_need: HashMap<Fetch, Flight>,
+    /// Of each team the read in which something is held.
+    conditional: HashMap<TeamId, Fetch>,
     tokens: HashMap<u32, Fetch>,
     streams: HashMap<u32, Fetch>,
     /// What each leader's replies are for.
@@ -88,10 +94,17 @@ impl Flights {
         self.by_need.contains_key(fetch)
     }
 
-    /// Number of reads for a team that are under way.
-    pub fn of_team(&self, team: TeamId) -> usize {
-        let of_team = |fetch: &&Fetch| fetch.team() == Some(team);
-        self.by_need.keys().filter(of_team).count()
+    /// The read that a request joins which needs this one: one of the same team's definitions that is under way, or
+    /// this. What was read without anything held serves everybody.
+    pub fn joined_by(&self, fetch: Fetch) -> Fetch {
+        let Fetch::Definitions(Need { team, .. }) = fetch else {
+            return fetch;
+        };
+        let unconditional = Fetch::Definitions(Need { team, held: None });
+        if self.has(&unconditional) {
+            return unconditional;
+        }
+        self.conditional.get(&team).cloned().unwrap_or(fetch)
     }
 
     /// Adds a request. It waits `patience` at most.
@@ -113,6 +126,9 @@ impl Flights {
         if let Some(flight) = self.by_need.get_mut(&fetch) {
             flight.waiters.push(waiter);
             return Join::Aboard;
+        }
+        if let Some(team) = conditional(&fetch) {
+            self.conditional.insert(team, fetch.clone());
         }
         self.by_need.insert(
             fetch.clone(),
@@ -158,13 +174,22 @@ impl Flights {
 
     /// Takes a flight that could not be sent.
     pub fn take(&mut self, need: &Fetch) -> Option<Flight> {
-        let flight = self.by_need.remove(need)?;
+        let flight = self.remove(need)?;
         for waiter in &flight.waiters {
             self.streams.remove(&waiter.stream);
             self.bytes = self.bytes.saturating_sub(waiter.request.weight());
         }
         self.void(&flight);
         Some(flight)
+    }
+
+    fn remove(&mut self, need: &Fetch) -> Option<Flight> {
+        if let Some(team) = conditional(need)
+            && self.conditional.get(&team) == Some(need)
+        {
+            self.conditional.remove(&team);
+        }
+        self.by_need.remove(need)
     }
 
     /// Forgets the callout of a flight.
@@ -203,7 +228,7 @@ impl Flights {
             self.bytes = self.bytes.saturating_sub(waiter.request.weight());
         }
         if flight.waiters.is_empty()
-            && let Some(flight) = self.by_need.remove(&need)
+            && let Some(flight) = self.remove(&need)
         {
             self.void(&flight);
         }
@@ -236,10 +261,22 @@ impl Flights {
     }
 }
 
+/// The team whose definitions are read with something held.
+fn conditional(fetch: &Fetch) -> Option<TeamId> {
+    match fetch {
+        Fetch::Definitions(Need {
+            team,
+            held: Some(_),
+        }) => Some(*team),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::definitions::Need;
+    use crate::definitions::ETag;
+    use crate::definitions::etag::Candidate;
 
     const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -275,6 +312,41 @@ mod tests {
         assert_eq!(streams(&flights.land(100).unwrap().0.waiters), [1, 2]);
         assert!(flights.land(100).is_none());
         assert!(!flights.is_empty());
+    }
+
+    #[test]
+    fn of_one_team_at_most_two_reads_are_under_way() {
+        let mut flights = Flights::default();
+        let held = |tag: &str| {
+            Fetch::Definitions(Need {
+                team: TeamId(7),
+                held: ETag::new(tag.as_bytes()).map(Candidate::Tag),
+            })
+        };
+        let now = Monotonic::from_millis(0);
+        let join = |flights: &mut Flights, stream, fetch| {
+            flights.join(stream, Request::parse([]), fetch, now, PATIENCE)
+        };
+        assert_eq!(flights.joined_by(held("a")), held("a"));
+        join(&mut flights, 1, held("a"));
+        for other in [held("a"), held("b"), fetch(7)] {
+            assert_eq!(flights.joined_by(other), held("a"));
+        }
+        assert_eq!(flights.joined_by(fetch(8)), fetch(8), "another team");
+        // Who was not served by it needs one of his own, and that serves all who come later.
+        join(&mut flights, 2, fetch(7));
+        for other in [held("a"), held("b"), fetch(7)] {
+            assert_eq!(flights.joined_by(other), fetch(7));
+        }
+        flights.leave(2);
+        assert_eq!(flights.joined_by(fetch(7)), held("a"));
+        assert!(flights.take(&held("a")).is_some());
+        assert_eq!(flights.joined_by(held("b")), held("b"));
+        join(&mut flights, 3, held("b"));
+        assert_eq!(flights.joined_by(held("a")), held("b"));
+        flights.overdue(Monotonic::from_millis(10_000));
+        assert_eq!(flights.joined_by(held("a")), held("a"));
+        assert!(flights.is_empty() && flights.conditional.is_empty());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What belongs to one plugin configuration in one VM: settings, loader, waiting requests, counts.
+//! What belongs to one plugin configuration in one VM: settings, loader, waiting requests, bodies, counts.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::recorder::Recorder;
 use super::registry;
 use super::store::SharedData;
 use crate::config::{Role, Settings};
-use crate::definitions::Absent;
+use crate::definitions::{Absent, Bodies};
 use crate::directory::TeamId;
 use crate::identity::Misses;
 use crate::limits::Limiter;
@@ -33,7 +33,7 @@ mod serving;
 /// Tick while answers are due.
 const BACKLOG_TICK: Duration = Duration::from_millis(1);
 
-/// Tick while somebody waits or a load is under way.
+/// Tick while somebody waits, a load is under way, or a body is compressed.
 const FAST_TICK: Duration = Duration::from_millis(10);
 
 /// Tick until the first snapshot is there.
@@ -79,6 +79,7 @@ pub struct Plugin {
     memory: Memory,
     limiter: Limiter,
     lookups: Lookups,
+    bodies: Bodies,
     absent: Recent<TeamId, Absent>,
     misses: Misses,
     chores: Chores,
@@ -90,6 +91,8 @@ pub struct Plugin {
     tick: Option<Duration>,
     serves_requests: bool,
     superseded: bool,
+    /// Length of the body of the last answer.
+    sent_bytes: usize,
     /// The context whose callback this is: replies to the callouts that it makes are delivered to it.
     active: u32,
     now: Monotonic,
@@ -113,6 +116,7 @@ impl Plugin {
             memory: Memory::default(),
             limiter: Limiter::default(),
             lookups: Lookups::default(),
+            bodies: Bodies::new(settings.definitions.most_kept()),
             absent: Recent::new(ABSENT_TEAMS, negative_ttl),
             misses: Misses::new(negative_ttl, settings.snapshot.refuse_max_age),
             access: AccessLog::default(),
@@ -123,6 +127,7 @@ impl Plugin {
             tick: None,
             serves_requests: false,
             superseded: false,
+            sent_bytes: 0,
             active: id,
             now: Monotonic::default(),
             settings,
@@ -225,6 +230,7 @@ impl Plugin {
         self.load(now);
         let (duty, chores, recorder) = self.duty();
         chores.tick(duty, recorder);
+        self.bodies.compress();
         let old = self
             .status_read_at
             .is_none_or(|read_at| now.since(read_at) >= STATUS_AGE);
@@ -236,7 +242,7 @@ impl Plugin {
             self.flush();
             logger::follow_host();
         }
-        let busy = self.loading.is_busy() || self.chores.is_busy();
+        let busy = self.loading.is_busy() || self.chores.is_busy() || self.bodies.is_busy();
         self.set_tick(if busy || !self.flights.is_empty() {
             FAST_TICK
         } else if self.status.live.is_none() && !self.status.unpublished {

@@ -10,7 +10,7 @@ pub fn respond(reply: &Reply<'_>) -> Result<(), abi::Status> {
         reply.answer.status(),
         reply.answer.label(),
         &reply.headers,
-        reply.body,
+        reply.body.bytes(),
     )
 }
 

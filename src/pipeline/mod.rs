@@ -10,11 +10,13 @@
 mod authentication;
 mod memory;
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::config::{HeadRequests, Settings, Upstream};
 use crate::definitions::confirmed;
-use crate::definitions::{Absent, ETag, Need, Object, Outcome};
+use crate::definitions::etag::Candidate;
+use crate::definitions::{Absent, Bodies, ETag, Full, Need, Object, Outcome};
 use crate::directory::{self, LookupError, Record, TeamId};
 use crate::identity::{self, Found, Misses};
 use crate::limits::quota::QuotaCopy;
@@ -44,7 +46,7 @@ pub enum Step<'a> {
     Fetch(Fetch),
 }
 
-/// What must be read before a request can go on. Requests with equal needs share one callout.
+/// What must be read before a request can go on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Fetch {
     /// Who the token and the credential are; and the team, where the token is known already.
@@ -105,6 +107,8 @@ pub struct Context<'a, S> {
     pub limiter: &'a mut Limiter,
     /// Whose quota is used up.
     pub quota: &'a QuotaCopy,
+    /// The bodies that this worker keeps.
+    pub bodies: &'a mut Bodies,
     /// Payloads that were not there a moment ago.
     pub absent: &'a Recent<TeamId, Absent>,
     /// Tokens and credentials that were not found a moment ago.
@@ -122,7 +126,8 @@ pub fn start<'a, S: Store>(
     match decide(request, context, observed) {
         Decision::Answer(answer) => reply(request, Reply::fixed(answer)),
         Decision::Limited(retry_after) => limited(request, Answer::RateLimited, retry_after),
-        Decision::NotModified(etag) => reply(request, Reply::not_modified(&etag)),
+        Decision::NotModified(etag) => not_modified(request, context.settings, &etag),
+        Decision::Full(team, full) => with_payload(request, team, &full, context, observed),
         Decision::Undecided(why) => undecided(request, context.settings, why),
         Decision::Absent(absent) => without_payload(request, context.settings, absent, observed),
         Decision::Fetch(fetch) => Step::Fetch(fetch),
@@ -134,46 +139,78 @@ pub fn resume<'a, S: Store>(
     request: &'a Request,
     team: TeamId,
     context: &mut Context<'_, S>,
-    outcome: &'a Outcome,
+    outcome: &Outcome,
     observed: &mut Observed,
 ) -> Step<'a> {
     observed.team = Some(team);
-    let conditional = request.if_none_match.is_present();
-    let (etag, body) = match outcome {
-        Outcome::Same(etag) => {
+    match outcome {
+        Outcome::Same(etag) if request.if_none_match.matches(etag) => {
             observed.etag = Some(ETagResult::Hit);
-            return reply(request, Reply::not_modified(etag));
+            not_modified(request, context.settings, etag)
         }
-        Outcome::Full(full) => {
-            let matches = request.if_none_match.matches(&full.etag);
-            observed.etag = Some(match full.etag_stored {
-                _ if matches => ETagResult::Hit,
-                true if conditional => ETagResult::Miss,
-                true => ETagResult::None,
-                false => ETagResult::RedisMissing,
-            });
-            if matches {
-                return reply(request, Reply::not_modified(&full.etag));
-            }
-            observed.billed = full.billable && request.method == Method::Get;
-            (&full.etag, &full.text)
-        }
+        Outcome::Same(etag) => match context.bodies.get(team, etag) {
+            Some(full) => with_payload(request, team, &full, context, observed),
+            // What was held was somebody else's, or gave way meanwhile.
+            None => Step::Fetch(Fetch::Definitions(Need { team, held: None })),
+        },
+        Outcome::Full(full) => with_payload(request, team, full, context, observed),
         Outcome::Elsewhere(object) => {
             observed.rebuild = true;
-            return Step::Fetch(Fetch::Object(object.clone()));
+            Step::Fetch(Fetch::Object(object.clone()))
         }
         Outcome::Absent(absent) => {
             observed.rebuild = matches!(absent, Absent::Missing);
-            return without_payload(request, context.settings, *absent, observed);
+            without_payload(request, context.settings, *absent, observed)
         }
-    };
+    }
+}
+
+/// Answers a request when this version is current.
+fn with_payload<'a, S: Store>(
+    request: &'a Request,
+    team: TeamId,
+    full: &Rc<Full>,
+    context: &mut Context<'_, S>,
+    observed: &mut Observed,
+) -> Step<'a> {
+    let conditional = request.if_none_match.is_present();
+    let matches = request.if_none_match.matches(&full.etag);
+    observed.etag = Some(match full.etag_stored {
+        _ if matches => ETagResult::Hit,
+        true if conditional => ETagResult::Miss,
+        true => ETagResult::None,
+        false => ETagResult::RedisMissing,
+    });
+    if matches {
+        return not_modified(request, context.settings, &full.etag);
+    }
     // A stale ETag costs what a request without one costs.
     if conditional && let Err(retry_after) = spend(team, Budget::Full, context, observed) {
-        observed.billed = false;
         return limited(request, Answer::RateLimited, retry_after);
     }
+    observed.billed = full.billable && request.method == Method::Get;
     observed.cache = Some(CacheResult::Hit);
-    reply(request, Reply::definitions(etag, body))
+    let compresses = context.settings.definitions.compresses();
+    let gzip = match request.accepts_gzip && compresses {
+        true => context.bodies.gzip(team, &full.etag),
+        false => None,
+    };
+    payload_reply(request, context.settings, Reply::definitions(full, gzip))
+}
+
+fn not_modified<'a>(request: &'a Request, settings: &Settings, etag: &ETag) -> Step<'a> {
+    payload_reply(request, settings, Reply::not_modified(etag))
+}
+
+/// A 200 or 304.
+fn payload_reply<'a>(request: &'a Request, settings: &Settings, answer: Reply<'a>) -> Step<'a> {
+    reply(
+        request,
+        match settings.definitions.compresses() {
+            true => answer.varying_by_encoding(),
+            false => answer,
+        },
+    )
 }
 
 /// What happens to a request that cannot be decided here.
@@ -245,6 +282,7 @@ enum Decision {
     Answer(Answer),
     Limited(RetryAfter),
     NotModified(ETag),
+    Full(TeamId, Rc<Full>),
     Undecided(Why),
     Absent(Absent),
     Fetch(Fetch),
@@ -307,34 +345,45 @@ fn spend<S: Store>(
 fn revalidate<S: Store>(
     request: &Request,
     reader: &Reader,
-    context: &Context<'_, S>,
+    context: &mut Context<'_, S>,
     observed: &mut Observed,
 ) -> Decision {
     let team = reader.team;
-    let mut held = None;
-    if request.if_none_match.is_present() {
-        match current_etag(request, reader, context) {
-            Ok(Some(etag)) => {
+    let kept = context.bodies.etag(team).cloned();
+    // Who holds nothing, where nothing is kept, needs the payload whatever is current.
+    if request.if_none_match.is_present() || kept.is_some() {
+        let current = match current_etag(request, reader, context) {
+            Ok(current) => current,
+            Err(_) => return Decision::Undecided(Why::SharedData),
+        };
+        if let Some(etag) = current {
+            if request.if_none_match.matches(&etag) {
                 observed.etag = Some(ETagResult::Hit);
                 return Decision::NotModified(etag);
             }
-            Ok(None) => {}
-            Err(_) => return Decision::Undecided(Why::SharedData),
+            if let Some(full) = context.bodies.get(team, &etag) {
+                return Decision::Full(team, full);
+            }
         }
-        held = request.if_none_match.candidate();
     }
     // Clients that have no payload yet may ask hundreds of times a second.
-    match context.absent.get(&team, context.now) {
-        Some(absent) => Decision::Absent(*absent),
-        None => Decision::Fetch(Fetch::Definitions(Need { team, held })),
+    if let Some(absent) = context.absent.get(&team, context.now) {
+        return Decision::Absent(*absent);
     }
+    // When what is kept turns out to be current, it serves everybody.
+    let held = match kept {
+        Some(etag) => Some(Candidate::Tag(etag)),
+        None => request.if_none_match.candidate(),
+    };
+    Decision::Fetch(Fetch::Definitions(Need { team, held }))
 }
 
 /// What a callout may take: Redis looks at its data up to that long after it was asked.
 const CALLOUT_TAKES: Duration = Duration::from_millis(500);
 
-/// The ETag that the client holds, if it is known to be current. A watermark confirms what was published; a
-/// callout confirms what it brought, for a while, unless something newer was published since.
+/// The ETag that is known to be a team's current one. A watermark confirms what was published; a callout confirms
+/// what it brought, for a while, unless something newer was published since. For a client that holds what a
+/// watermark confirms, callouts are not looked at.
 ///
 /// What was confirmed before a quota period ended counts no more: some clients have no flags then, and a 304 would
 /// leave them without.
@@ -347,25 +396,30 @@ fn current_etag<S: Store>(
     let max_age = context.settings.snapshot.etag_max_age;
     let settled = context.quota.settled_since(team, reader.token.as_ref());
     let counts = |at: Monotonic| context.now.since(at) < max_age && Some(at) >= settled;
-    // As of when a callout has to be, to know better than the publisher.
-    let mut known_at = None;
-    if let Some(confirmation) = context.confirmation
-        && let Some((etag, id)) = published_etag(team, confirmation, context)?
+    let published = match context.confirmation {
+        Some(confirmation) => published_etag(team, confirmation, context)?
+            .map(|(etag, id)| (etag, confirmation, confirmation.moment(id))),
+        None => None,
+    };
+    if let Some((etag, confirmation, _)) = &published
+        && request.if_none_match.matches(etag)
+        && counts(confirmation.at)
     {
-        if request.if_none_match.matches(&etag) {
-            if counts(confirmation.at) {
-                return Ok(Some(etag));
-            }
-        } else {
-            let published = confirmation.moment(id).plus(CALLOUT_TAKES);
-            known_at = Some(confirmation.at.max(published));
-        }
+        return Ok(Some(etag.clone()));
     }
     let asked = confirmed::read(context.store, context.keys, team)?;
-    Ok(asked
-        .filter(|asked| counts(asked.at) && Some(asked.at) >= known_at)
-        .map(|asked| asked.etag)
-        .filter(|etag| request.if_none_match.matches(etag)))
+    let asked = asked.filter(|asked| counts(asked.at));
+    Ok(match (published, asked) {
+        (Some((etag, confirmation, published_at)), asked) => {
+            // As of when a callout has to be, to know better than the publisher.
+            let known_at = confirmation.at.max(published_at.plus(CALLOUT_TAKES));
+            match asked {
+                Some(asked) if asked.etag == etag || asked.at >= known_at => Some(asked.etag),
+                _ => counts(confirmation.at).then_some(etag),
+            }
+        }
+        (None, asked) => asked.map(|asked| asked.etag),
+    })
 }
 
 /// What the publisher said last of a team's ETag, and as of when.

@@ -14,6 +14,8 @@ use crate::snapshot::StreamId;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
+mod bodies;
+
 const ORGANIZATION: OrganizationId = OrganizationId([9; 16]);
 const NOW: Monotonic = Monotonic::from_millis(100_000);
 
@@ -28,6 +30,7 @@ struct World {
     limiter: RefCell<Limiter>,
     now: Monotonic,
     quota: QuotaCopy,
+    bodies: RefCell<Bodies>,
     absent: Recent<TeamId, Absent>,
     misses: Misses,
     found: Option<Found>,
@@ -44,6 +47,7 @@ fn world(config: &str) -> World {
         limiter: RefCell::default(),
         now: NOW,
         quota: QuotaCopy::default(),
+        bodies: RefCell::new(Bodies::new(settings.definitions.most_kept())),
         absent: Recent::new(16, Duration::from_secs(1)),
         misses: Misses::new(Duration::from_secs(1), Duration::from_secs(5)),
         found: None,
@@ -135,6 +139,7 @@ impl World {
             memory: &mut self.memory.borrow_mut(),
             limiter: &mut self.limiter.borrow_mut(),
             quota: &self.quota,
+            bodies: &mut self.bodies.borrow_mut(),
             absent: &self.absent,
             misses: &self.misses,
             found: self.found.as_ref(),
@@ -184,12 +189,12 @@ fn get(query: &str, bearer: &str, if_none_match: &str) -> Request {
 
 fn full(etag: Option<&str>, billable: bool) -> Outcome {
     let stored = etag.and_then(|etag| ETag::new(etag.as_bytes()));
-    Outcome::Full(Full {
+    Outcome::Full(Rc::new(Full {
         etag_stored: stored.is_some(),
         etag: stored.unwrap_or_else(|| ETag::of_text(b"{}")),
         text: b"{}".to_vec(),
         billable,
-    })
+    }))
 }
 
 fn status_of(step: &Step<'_>) -> u16 {

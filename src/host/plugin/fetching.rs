@@ -10,18 +10,15 @@ use crate::definitions::encoding::{self, Decoded, MISSING};
 use crate::definitions::{Absent, Outcome};
 use crate::directory::TeamId;
 use crate::host::abi;
-use crate::host::backlog::{ANSWERS_PER_CALLBACK, Batch, Content};
+use crate::host::backlog::{self, ANSWERS_PER_CALLBACK, Batch, Content};
 use crate::host::callouts::{self, Callout};
-use crate::host::flights::{Flight, Join, MAX_WAITERS};
+use crate::host::flights::{Flight, Join, MAX_WAITERS, Waiter};
 use crate::identity::{self, Miss, table};
 use crate::metrics::{Metric, Purpose};
 use crate::pipeline::{self, Fetch, Observed};
 use crate::redis::{self, Failure, Reply};
 use crate::reply::Why;
 use crate::time::Monotonic;
-
-/// Most callouts of one team at a time that differ in the ETag which the client holds.
-const NEEDS_PER_TEAM: usize = 8;
 
 /// Most callouts that one tick sends again.
 const SENT_AGAIN_PER_TICK: usize = 16;
@@ -54,19 +51,13 @@ impl Plugin {
     }
 
     /// Makes a request wait for what it needs. `true` when it stays paused.
-    pub(super) fn fetch(&mut self, asked: Asked, mut fetch: Fetch, now: Monotonic) -> bool {
+    pub(super) fn fetch(&mut self, asked: Asked, fetch: Fetch, now: Monotonic) -> bool {
         let none = Observed::default();
         let (settings, pending) = (&self.settings, asked.pending);
         if self.flights.is_full(&asked.request) || self.backlog.len() >= MAX_WAITERS {
             let request = &asked.request;
             let step = pipeline::undecided(request, settings, Why::Overloaded);
             return self.act(step, request, &none, pending);
-        }
-        // Each ETag that clients hold is a need of its own. One team must not take all callouts with them.
-        if let Fetch::Definitions(need) = &mut fetch
-            && self.flights.of_team(need.team) >= NEEDS_PER_TEAM
-        {
-            need.held = None;
         }
         if let Fetch::Identity(_, team) = &fetch
             && !self.flights.has(&fetch)
@@ -192,13 +183,7 @@ impl Plugin {
                 Turn::Newest => self.backlog.pop_newest(),
             }
         {
-            let cost = batch.content.cost();
-            // What costs more than all of a callback has one of its own.
-            let most = (left / cost).max(usize::from(left == ANSWERS_PER_CALLBACK));
-            let rest = batch.waiters.split_off(most.min(batch.waiters.len()));
-            left = left.saturating_sub(batch.waiters.len().saturating_mul(cost));
-            self.answer(&mut batch);
-            batch.waiters = rest;
+            left = self.answer(&mut batch, left);
             let is_cut = !batch.waiters.is_empty();
             match turn {
                 Turn::Oldest => self.backlog.put_back(batch),
@@ -214,37 +199,55 @@ impl Plugin {
         }
     }
 
-    fn answer(&mut self, batch: &mut Batch) {
-        let now = self.now;
-        for waiter in std::mem::take(&mut batch.waiters) {
-            // A stream that is gone leaves nobody to answer.
-            let here = self.backlog.leave(waiter.stream);
-            if !here || abi::set_effective_context(waiter.stream).is_err() {
-                continue;
+    /// Answers waiters of a batch until all have their answer, or those cost as much as `left`. What is left
+    /// then is returned.
+    fn answer(&mut self, batch: &mut Batch, mut left: usize) -> usize {
+        let waiters = std::mem::take(&mut batch.waiters);
+        let mut waiters = waiters.into_iter();
+        while left > 0
+            && let Some(waiter) = waiters.next()
+        {
+            let cost = batch.content.cost(&waiter.request, &self.bodies);
+            // What costs more than all of a callback has one of its own.
+            if cost > left && left < ANSWERS_PER_CALLBACK {
+                batch.waiters.push(waiter);
+                break;
             }
-            let asked = Asked {
-                stream: waiter.stream,
-                request: waiter.request,
-                pending: Pending::Yes,
-            };
-            let step = match &batch.content {
-                Content::Definitions(team, outcome) => {
-                    self.resume(asked, *team, outcome, now);
-                    continue;
-                }
-                Content::Identity(Ok(found)) => {
-                    self.begin(asked, Some(found), now);
-                    continue;
-                }
-                Content::Identity(Err(failure)) => {
-                    pipeline::without_identity(&asked.request, &self.settings, *failure)
-                }
-                Content::Overdue => {
-                    pipeline::undecided(&asked.request, &self.settings, Why::Timeout)
-                }
-            };
-            self.act(step, &asked.request, &Observed::default(), Pending::Yes);
+            self.sent_bytes = 0;
+            self.answer_waiter(&batch.content, waiter);
+            left = left.saturating_sub(cost.max(backlog::cost_of(self.sent_bytes)));
         }
+        batch.waiters.extend(waiters);
+        left
+    }
+
+    fn answer_waiter(&mut self, content: &Content, waiter: Waiter) {
+        let now = self.now;
+        // A stream that is gone leaves nobody to answer.
+        let here = self.backlog.leave(waiter.stream);
+        if !here || abi::set_effective_context(waiter.stream).is_err() {
+            return;
+        }
+        let asked = Asked {
+            stream: waiter.stream,
+            request: waiter.request,
+            pending: Pending::Yes,
+        };
+        let step = match content {
+            Content::Definitions(team, outcome) => {
+                self.resume(asked, *team, outcome, now);
+                return;
+            }
+            Content::Identity(Ok(found)) => {
+                self.begin(asked, Some(found), now);
+                return;
+            }
+            Content::Identity(Err(failure)) => {
+                pipeline::without_identity(&asked.request, &self.settings, *failure)
+            }
+            Content::Overdue => pipeline::undecided(&asked.request, &self.settings, Why::Timeout),
+        };
+        self.act(step, &asked.request, &Observed::default(), Pending::Yes);
     }
 
     fn send(&self, fetch: &Fetch) -> Result<Callout, Failure> {
@@ -350,11 +353,14 @@ impl Plugin {
         found
     }
 
-    /// Keeps the ETag that a callout brought, as of when it was sent; and that it brought none.
+    /// Keeps the ETag that a callout brought, as of when it was sent, and the body; and that it brought none.
     fn remember(&mut self, team: TeamId, flight: &Flight, outcome: &Outcome, now: Monotonic) {
         let etag = match outcome {
             Outcome::Same(etag) => etag,
-            Outcome::Full(full) => &full.etag,
+            Outcome::Full(full) => {
+                self.bodies.put(team, full);
+                &full.etag
+            }
             Outcome::Absent(absent) => {
                 self.absent.note(team, *absent, now);
                 return;

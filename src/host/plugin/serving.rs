@@ -1,6 +1,6 @@
 //! From a request to its answer: decide, and carry the decision out. What must be read first is [`super::fetching`].
 
-use super::Plugin;
+use super::{FAST_TICK, Plugin};
 use crate::definitions::Outcome;
 use crate::directory::TeamId;
 use crate::host::abi;
@@ -62,6 +62,7 @@ impl Plugin {
         match step {
             Step::Fetch(fetch) => {
                 self.observe(&observed);
+                let fetch = self.flights.joined_by(fetch);
                 self.fetch(asked, fetch, now)
             }
             step => {
@@ -114,6 +115,7 @@ impl Plugin {
             memory: &mut self.memory,
             limiter: &mut self.limiter,
             quota: self.chores.quota(),
+            bodies: &mut self.bodies,
             absent: &self.absent,
             misses: &self.misses,
             found,
@@ -169,7 +171,11 @@ impl Plugin {
         match step {
             Step::Reply(reply) => match respond(&reply) {
                 Ok(()) => {
+                    self.sent_bytes = reply.body.bytes().len();
                     self.sent(reply.answer, request, observed);
+                    if self.bodies.is_busy() && self.backlog.is_empty() {
+                        self.set_tick(FAST_TICK);
+                    }
                     true
                 }
                 Err(status) => {

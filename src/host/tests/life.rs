@@ -88,10 +88,13 @@ const STAGES: [Stage; 9] = [
         life.run(1_000);
     },
     |life| {
+        // Until nothing is confirmed any more.
+        life.run(2_000);
         life.ask("a", 13, None);
         life.ask("a", 14, None);
         life.leave(13);
         life.run(100);
+        life.ask("a", 15, None);
     },
     |life| {
         life.ask("b", 20, Some("\"old\""));
@@ -268,6 +271,7 @@ fn a_life_without_failures_serves_everybody() {
         (11, 304),
         (12, 304),
         (14, 200),
+        (15, 200),
         (20, 200),
         (21, 200),
         (22, 200),
@@ -282,7 +286,7 @@ fn a_life_without_failures_serves_everybody() {
     ];
     assert_eq!(statuses, BTreeMap::from(expected));
     assert_eq!(life.worker.rebuilds, 1);
-    assert_eq!(life.worker.usage.values().sum::<u64>(), 9);
+    assert_eq!(life.worker.usage.values().sum::<u64>(), 10);
 }
 
 #[test]

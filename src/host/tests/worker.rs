@@ -35,8 +35,9 @@ pub struct Worker {
     /// The root context of each stream.
     streams: RefCell<HashMap<u32, Shared>>,
     pub redis: Redis,
-    /// The payload in Redis.
+    /// The payload in Redis, and its ETag.
     pub payload: String,
+    pub etag: &'static str,
     /// Requests that were added to PostHog's usage hashes, by field.
     pub usage: BTreeMap<u32, u64>,
     /// Rebuilds that were asked for.
@@ -94,6 +95,7 @@ pub fn worker(config: &str) -> Worker {
         streams: RefCell::default(),
         redis: Redis::Up,
         payload: PAYLOAD.to_owned(),
+        etag: "e1",
         usage: BTreeMap::new(),
         rebuilds: 0,
         ticks: 0,
@@ -279,10 +281,12 @@ impl Worker {
         } else if body.starts_with("EVAL_RO") && has("teams%2F3%2F") {
             resp(&[b"none", b"", b"", b""])
         } else if body.starts_with("EVAL_RO") {
-            if body.ends_with("/e1.raw") || body.ends_with("/%2A.raw") {
-                resp(&[b"same", b"e1", b"", b""])
+            let etag = self.etag.as_bytes();
+            let current = format!("/{}.raw", self.etag);
+            if body.ends_with(&current) || body.ends_with("/%2A.raw") {
+                resp(&[b"same", etag, b"", b""])
             } else {
-                resp(&[b"full", b"e1", self.payload.as_bytes(), b""])
+                resp(&[b"full", etag, self.payload.as_bytes(), b""])
             }
         } else if body.starts_with("EVAL/") && has("usage%3A") {
             self.add_usage(body)
@@ -402,6 +406,17 @@ impl Worker {
 
     /// As another team.
     pub fn get_as(&self, team: &str, id: u32, if_none_match: Option<&str>) -> (Stream, Next) {
+        self.get_accepting("", team, id, if_none_match)
+    }
+
+    /// As a client that accepts these codings.
+    pub fn get_accepting(
+        &self,
+        codings: &str,
+        team: &str,
+        id: u32,
+        if_none_match: Option<&str>,
+    ) -> (Stream, Next) {
         let path = format!("/flags/definitions?token=phc_{team}");
         let authorization = format!("Bearer phs_{team}");
         let mut headers: Vec<(&str, &[u8])> = vec![
@@ -410,6 +425,9 @@ impl Worker {
             ("authorization", authorization.as_bytes()),
         ];
         headers.extend(if_none_match.map(|value| ("if-none-match", value.as_bytes())));
+        if !codings.is_empty() {
+            headers.push(("accept-encoding", codings.as_bytes()));
+        }
         self.request(id, &headers)
     }
 }

@@ -90,6 +90,16 @@ impl QuotaCopy {
 }
 
 #[cfg(test)]
+impl QuotaCopy {
+    /// That of a worker which saw a limit end.
+    pub(crate) fn of_one_who_left(token: &[u8], at: Monotonic) -> Self {
+        let mut copy = Self::default();
+        copy.left_tokens.insert(Sha256Hash::of(token), at);
+        copy
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::super::tests::{at, clock, member};
     use super::*;
