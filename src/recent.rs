@@ -45,6 +45,14 @@ impl<K: Hash + Eq, V> Recent<K, V> {
         }
     }
 
+    /// Forgets a key.
+    pub fn forget(&mut self, key: &K) {
+        let slot = self.slot(key);
+        if let Some(slot) = self.slots.get_mut(slot) {
+            slot.take_if(|noted| noted.key == *key);
+        }
+    }
+
     /// Remembers `value`, in place of what was known of the key or of another one in its slot.
     pub fn note(&mut self, key: K, value: V, now: Monotonic) {
         if self.slots.is_empty() {

@@ -310,8 +310,6 @@ fn a_304_costs_few_host_calls(worker: &Worker) {
         ("clock_time_get", 1),
         ("proxy_get_header_map_pairs", 1),
         ("proxy_get_header_map_value", 1),
-        // The ETag: who asks is remembered.
-        ("proxy_get_shared_data", 1),
         ("proxy_send_local_response", 1),
     ];
     assert_eq!(last, expected);

@@ -1,5 +1,6 @@
 //! Who asks, and may he? The snapshot is asked first, then what was looked up in PostHog's own cache.
 
+use super::memory::Shown;
 use super::{Context, Decision, Fetch, Reader};
 use crate::config::UnknownCredential;
 use crate::directory::access::{self, Verdict};
@@ -35,23 +36,29 @@ pub(super) fn authenticate<S: Store>(
     request: &Request,
     context: &mut Context<'_, S>,
 ) -> Result<Reader, Decision> {
-    let pair = match (&request.token, &request.bearer) {
-        (Token::Named(token), Some(bearer)) => Some((Some(*token.hash()), bearer.hash)),
-        (Token::Absent, Some(bearer)) => Some((None, bearer.hash)),
-        _ => None,
+    let token = match &request.token {
+        Token::Named(token) => Some(Some(*token.hash())),
+        Token::Absent => Some(None),
+        Token::Repeated | Token::Oversized => None,
     };
-    let snapshot = matches!(context.freshness, Freshness::Current | Freshness::Aging);
-    let Some((token, bearer)) = pair.filter(|_| snapshot) else {
+    let shown = token
+        .zip(request.bearer.as_ref())
+        .map(|(token, bearer)| Shown {
+            token,
+            bearer: bearer.hash,
+        });
+    let counts = matches!(context.freshness, Freshness::Current | Freshness::Aging);
+    let Some(shown) = shown.filter(|_| counts) else {
         return Ok(look(request, context)?.0);
     };
     let now = context.now;
     context.memory.refresh(context.store, context.keys, now);
-    if let Some(reader) = context.memory.recall(token.as_ref(), &bearer, now) {
+    if let Some(reader) = context.memory.admission(&shown, now) {
         return Ok(reader);
     }
     let (reader, lasts) = look(request, context)?;
     if lasts {
-        context.memory.keep(token, bearer, reader, now);
+        context.memory.admitted(shown, reader, now);
     }
     Ok(reader)
 }

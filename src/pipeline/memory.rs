@@ -1,24 +1,29 @@
-//! Whom this worker admitted a moment ago. A client that asks again, as all SDKs do, is admitted by one comparison,
-//! without a look into the snapshot, for as long as no record changed.
+//! What this worker found in shared data a moment ago. A client that asks again, as all SDKs do, is answered without
+//! a look into shared data for as long as no record changed.
 //!
-//! Only admissions out of the snapshot are remembered, and they end with it ([`super::authentication`]); a refusal
-//! is looked up each time. A change is seen within [`LOOK_INTERVAL`] here.
+//! Only admissions out of the snapshot are remembered, and they end with it ([`super::authentication`]); a refusal is
+//! looked up each time. A change is seen within [`LOOK_INTERVAL`] here.
 
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
+use crate::definitions::ETag;
+use crate::definitions::confirmed::Confirmed;
 use crate::directory::{Revision, Sha256Hash, TeamId};
 use crate::metrics::AuthMethod;
+use crate::recent::Recent;
 use crate::shared::{Keys, Store};
+use crate::snapshot::StreamId;
 use crate::time::Monotonic;
 
 /// How often shared data is asked whether a record changed.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How long an admission may be remembered. The counter of changes alone would do, but a VM that traps between a
-/// change and the counter's rise leaves that to its successor.
+/// How long anything is remembered. The counters of changes alone would do, but a VM that traps between a change and
+/// the counters' rise leaves that to its successor.
 const TTL: Duration = Duration::from_secs(10);
 
-/// Places in the table: 600 KB. Each pair of token and credential has one; those that meet push each other out.
+/// Most of each kind that are remembered: together about 1.3 MB.
 const PLACES: usize = 4_096;
 
 /// Who asks, once that is proven.
@@ -32,79 +37,107 @@ pub(super) struct Reader {
     pub method: AuthMethod,
 }
 
-#[derive(Clone, Copy)]
-struct Admission {
-    token: Option<Sha256Hash>,
-    bearer: Sha256Hash,
-    reader: Reader,
-    /// As of which change of credentials.
-    revision: u64,
-    at: Monotonic,
+/// What a request shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    /// Hash of the project token, if it names one.
+    pub token: Option<Sha256Hash>,
+    /// Hash of the credential.
+    pub bearer: Sha256Hash,
 }
 
+impl Hash for Shown {
+    /// A few bytes are enough: they are those of a hash already.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let low = |hash: &Sha256Hash| {
+            let [a, b, c, d, ..] = *hash.as_bytes();
+            u32::from_le_bytes([a, b, c, d])
+        };
+        state.write_u32(low(&self.bearer) ^ self.token.as_ref().map_or(0, low));
+    }
+}
+
+/// What the directory says of a team's ETag, and as of when; `None`: nothing.
+pub(super) type Published = Option<(ETag, StreamId)>;
+
 /// The memory of one worker. A VM that serves no request has none.
-#[derive(Default)]
 pub struct Memory {
-    /// The last look into shared data, and what it showed.
+    /// The last look at the counters, and what it showed.
     revision: Option<(Revision, Monotonic)>,
-    admissions: Vec<Option<Admission>>,
+    admissions: Recent<Shown, (Reader, u64)>,
+    published: Recent<TeamId, (Published, Revision)>,
+    asked: Recent<TeamId, Option<Confirmed>>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            revision: None,
+            admissions: Recent::new(PLACES, TTL),
+            published: Recent::new(PLACES, TTL),
+            asked: Recent::new(PLACES, LOOK_INTERVAL),
+        }
+    }
 }
 
 impl Memory {
     /// Looks whether a record changed, unless it did so just now. Where shared data fails nothing is remembered.
     pub(super) fn refresh(&mut self, store: &impl Store, keys: &Keys, now: Monotonic) {
-        let recent = |(_, at): &(Revision, Monotonic)| now.since(*at) < LOOK_INTERVAL;
-        if !self.revision.as_ref().is_some_and(recent) {
+        if self.current(now).is_none() {
             let revision = Revision::read(store, keys);
             self.revision = revision.ok().map(|revision| (revision, now));
         }
     }
 
-    /// Who was admitted with this token and credential.
-    pub(super) fn recall(
-        &self,
-        token: Option<&Sha256Hash>,
-        bearer: &Sha256Hash,
-        now: Monotonic,
-    ) -> Option<Reader> {
-        let (revision, _) = self.revision?;
-        let admission = self.admissions.get(place(token, bearer))?.as_ref()?;
-        let same = admission.bearer == *bearer && admission.token.as_ref() == token;
-        let valid = admission.revision == revision.credentials && now.since(admission.at) < TTL;
-        (same && valid).then_some(admission.reader)
+    fn current(&self, now: Monotonic) -> Option<Revision> {
+        let (revision, at) = self.revision?;
+        (now.since(at) < LOOK_INTERVAL).then_some(revision)
+    }
+
+    /// Who was admitted for this.
+    pub(super) fn admission(&self, shown: &Shown, now: Monotonic) -> Option<Reader> {
+        let current = self.current(now)?;
+        let (reader, revision) = self.admissions.get(shown, now)?;
+        (*revision == current.credentials).then_some(*reader)
     }
 
     /// Remembers who was admitted out of the snapshot, which was read after the last [`Memory::refresh`].
-    pub(super) fn keep(
-        &mut self,
-        token: Option<Sha256Hash>,
-        bearer: Sha256Hash,
-        reader: Reader,
-        now: Monotonic,
-    ) {
-        if self.admissions.is_empty() {
-            self.admissions.resize(PLACES, None);
-        }
-        let slot = self.admissions.get_mut(place(token.as_ref(), &bearer));
-        if let (Some((revision, _)), Some(slot)) = (self.revision, slot) {
-            *slot = Some(Admission {
-                token,
-                bearer,
-                reader,
-                revision: revision.credentials,
-                at: now,
-            });
+    pub(super) fn admitted(&mut self, shown: Shown, reader: Reader, now: Monotonic) {
+        if let Some((revision, _)) = self.revision {
+            let remembered = (reader, revision.credentials);
+            self.admissions.note(shown, remembered, now);
         }
     }
-}
 
-/// Hashes are even already.
-fn place(token: Option<&Sha256Hash>, bearer: &Sha256Hash) -> usize {
-    let low = |hash: &Sha256Hash| {
-        let [.., a, b] = *hash.as_bytes();
-        usize::from(u16::from_le_bytes([a, b]))
-    };
-    (low(bearer) ^ token.map_or(0, low)) % PLACES
+    /// What the directory said of a team's ETag; `None` when it has to be asked.
+    pub(super) fn published(&self, team: TeamId, now: Monotonic) -> Option<&Published> {
+        let current = self.current(now)?;
+        let (published, revision) = self.published.get(&team, now)?;
+        (*revision == current).then_some(published)
+    }
+
+    /// Remembers what the directory said after the last [`Memory::refresh`].
+    pub(super) fn found_published(&mut self, team: TeamId, published: Published, now: Monotonic) {
+        if let Some((revision, _)) = self.revision {
+            self.published.note(team, (published, revision), now);
+        }
+    }
+
+    /// What callouts, other workers' among them, brought for a team, as of a look just now; `None` when that has to
+    /// be looked up.
+    pub(super) fn asked(&self, team: TeamId, now: Monotonic) -> Option<&Option<Confirmed>> {
+        self.asked.get(&team, now)
+    }
+
+    /// Remembers what was in shared data.
+    pub(super) fn found_asked(&mut self, team: TeamId, asked: Option<Confirmed>, now: Monotonic) {
+        self.asked.note(team, asked, now);
+    }
+
+    /// A callout of this worker brought something newer.
+    pub fn forget_asked(&mut self, team: TeamId) {
+        self.asked.forget(&team);
+    }
 }
 
 #[cfg(test)]
@@ -112,7 +145,8 @@ mod tests {
     use super::*;
     use crate::config::Settings;
     use crate::directory::Touched;
-    use crate::shared::{MemoryStore, StoreError, Versioned};
+    use crate::shared::{Cas, MemoryStore, StoreError, Versioned};
+    use std::cell::Cell;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -120,8 +154,12 @@ mod tests {
         Monotonic::from_millis(millis)
     }
 
-    fn hash(text: &str) -> Sha256Hash {
-        Sha256Hash::of(text.as_bytes())
+    fn shown(token: Option<&str>, bearer: &str) -> Shown {
+        let hash = |text: &str| Sha256Hash::of(text.as_bytes());
+        Shown {
+            token: token.map(hash),
+            bearer: hash(bearer),
+        }
     }
 
     fn reader(team: u32) -> Reader {
@@ -132,82 +170,121 @@ mod tests {
         }
     }
 
-    struct Broken;
+    fn etag(text: &str) -> Published {
+        Some((ETag::new(text.as_bytes()).unwrap(), StreamId::default()))
+    }
 
-    impl Store for Broken {
-        fn read(&self, _: &str) -> Result<Versioned, StoreError> {
-            Err(StoreError { status: 10 })
+    /// Shared data that can fail.
+    #[derive(Default)]
+    struct Moody(MemoryStore, Cell<bool>);
+
+    impl Store for Moody {
+        fn read(&self, key: &str) -> Result<Versioned, StoreError> {
+            match self.1.get() {
+                true => Err(StoreError { status: 10 }),
+                false => self.0.read(key),
+            }
         }
 
-        fn replace(&self, _: &str, _: &[u8], _: crate::shared::Cas) -> Result<bool, StoreError> {
-            Err(StoreError { status: 10 })
+        fn replace(&self, key: &str, value: &[u8], cas: Cas) -> Result<bool, StoreError> {
+            self.0.replace(key, value, cas)
+        }
+    }
+
+    fn setup() -> (Moody, Keys, Memory) {
+        let (store, keys) = (Moody::default(), Keys::new(&Settings::default()));
+        let mut memory = Memory::default();
+        memory.refresh(&store, &keys, at(0));
+        memory.admitted(shown(Some("phc"), "phs"), reader(7), at(0));
+        memory.found_published(TeamId(7), etag("e1"), at(0));
+        (store, keys, memory)
+    }
+
+    /// Whether admission and published ETag are remembered.
+    fn remembers(memory: &Memory, now: u64) -> (bool, bool) {
+        let admission = memory.admission(&shown(Some("phc"), "phs"), at(now));
+        let published = memory.published(TeamId(7), at(now));
+        assert!(admission.is_none_or(|found| found == reader(7)));
+        assert!(published.is_none_or(|found| *found == etag("e1")));
+        (admission.is_some(), published.is_some())
+    }
+
+    #[test]
+    fn what_was_found_holds_until_a_record_of_its_kind_changes() {
+        let credentials = Touched {
+            credentials: true,
+            etags: false,
+        };
+        let etags = Touched {
+            credentials: false,
+            etags: true,
+        };
+        // What was removed is no longer of any kind: it counts as a credential, and ends what is known of ETags, too.
+        for (touched, expected) in [(etags, (true, false)), (credentials, (false, false))] {
+            let (store, keys, mut memory) = setup();
+            assert_eq!(remembers(&memory, 9), (true, true));
+            Revision::raise(&store, &keys, touched).unwrap();
+            memory.refresh(&store, &keys, at(9));
+            assert_eq!(remembers(&memory, 9), (true, true), "not looked yet");
+            assert_eq!(remembers(&memory, 10), (false, false), "a look is due");
+            memory.refresh(&store, &keys, at(10));
+            assert_eq!(remembers(&memory, 10), expected);
         }
     }
 
     #[test]
-    fn an_admission_holds_until_a_record_changes() {
-        let (store, keys) = (MemoryStore::default(), Keys::new(&Settings::default()));
-        let mut memory = Memory::default();
-        let (token, bearer) = (hash("phc"), hash("phs"));
-        memory.keep(Some(token), bearer, reader(7), at(0));
-        assert_eq!(
-            memory.recall(Some(&token), &bearer, at(0)),
-            None,
-            "before any look"
-        );
-        memory.refresh(&store, &keys, at(0));
-        memory.keep(Some(token), bearer, reader(7), at(0));
-        assert_eq!(memory.recall(Some(&token), &bearer, at(5)), Some(reader(7)));
-        for (token, bearer) in [
-            (None, bearer),
-            (Some(bearer), token),
-            (Some(token), hash("x")),
-        ] {
-            assert_eq!(memory.recall(token.as_ref(), &bearer, at(5)), None);
+    fn nobody_is_taken_for_somebody_else() {
+        let (_, _, memory) = setup();
+        for (token, bearer) in [(None, "phs"), (Some("phs"), "phc"), (Some("phc"), "x")] {
+            assert_eq!(memory.admission(&shown(token, bearer), at(0)), None);
         }
-        Revision::raise(&store, &keys, Touched::ALL).unwrap();
-        memory.refresh(&store, &keys, at(9));
-        assert!(
-            memory.recall(Some(&token), &bearer, at(9)).is_some(),
-            "not looked yet"
-        );
-        memory.refresh(&store, &keys, at(10));
-        assert_eq!(memory.recall(Some(&token), &bearer, at(10)), None);
+        let (store, keys, mut memory) = setup();
+        memory.refresh(&store, &keys, at(0));
+        for number in 0..2 * PLACES as u32 {
+            let shown = shown(None, &number.to_string());
+            memory.admitted(shown, reader(number), at(0));
+            assert_eq!(memory.admission(&shown, at(0)), Some(reader(number)));
+        }
+        for number in 0..2 * PLACES as u32 {
+            let found = memory.admission(&shown(None, &number.to_string()), at(0));
+            assert!(found.is_none_or(|found| found == reader(number)));
+        }
     }
 
     #[test]
-    fn an_admission_is_looked_up_again_after_a_while() {
-        let (store, keys) = (MemoryStore::default(), Keys::new(&Settings::default()));
-        let mut memory = Memory::default();
-        memory.refresh(&store, &keys, at(0));
-        memory.keep(None, hash("phs"), reader(7), at(0));
-        assert!(memory.recall(None, &hash("phs"), at(9_999)).is_some());
-        assert_eq!(memory.recall(None, &hash("phs"), at(10_000)), None);
+    fn all_is_looked_up_again_after_a_while() {
+        let (store, keys, mut memory) = setup();
+        memory.refresh(&store, &keys, at(9_999));
+        assert_eq!(remembers(&memory, 9_999), (true, true));
+        memory.refresh(&store, &keys, at(10_000));
+        assert_eq!(remembers(&memory, 10_000), (false, false));
     }
 
     #[test]
     fn nothing_is_remembered_while_shared_data_fails() {
-        let (store, keys) = (MemoryStore::default(), Keys::new(&Settings::default()));
-        let mut memory = Memory::default();
-        memory.refresh(&store, &keys, at(0));
-        memory.keep(None, hash("phs"), reader(7), at(0));
-        memory.refresh(&Broken, &keys, at(10));
-        assert_eq!(memory.recall(None, &hash("phs"), at(10)), None);
+        let (store, keys, mut memory) = setup();
+        store.1.set(true);
+        memory.refresh(&store, &keys, at(10));
+        assert_eq!(remembers(&memory, 10), (false, false));
+        memory.admitted(shown(Some("phc"), "phs"), reader(7), at(10));
+        store.1.set(false);
+        memory.refresh(&store, &keys, at(20));
+        assert_eq!(remembers(&memory, 20), (true, true), "of before");
     }
 
     #[test]
-    fn those_that_meet_push_each_other_out_and_never_mix() {
-        let (store, keys) = (MemoryStore::default(), Keys::new(&Settings::default()));
-        let mut memory = Memory::default();
-        memory.refresh(&store, &keys, at(0));
-        for number in 0..3 * PLACES as u32 {
-            let bearer = hash(&number.to_string());
-            memory.keep(None, bearer, reader(number), at(0));
-            assert_eq!(memory.recall(None, &bearer, at(0)), Some(reader(number)));
-        }
-        for number in 0..3 * PLACES as u32 {
-            let found = memory.recall(None, &hash(&number.to_string()), at(0));
-            assert!(found.is_none_or(|found| found == reader(number)));
-        }
+    fn what_a_callout_brought_is_remembered_for_a_moment_and_forgotten_for_a_newer_one() {
+        let (_, _, mut memory) = setup();
+        let confirmed = Some(Confirmed {
+            etag: ETag::new(b"e1").unwrap(),
+            at: at(0),
+        });
+        memory.found_asked(TeamId(7), confirmed.clone(), at(0));
+        assert_eq!(memory.asked(TeamId(7), at(9)), Some(&confirmed));
+        assert_eq!(memory.asked(TeamId(7), at(10)), None);
+        memory.forget_asked(TeamId(8));
+        assert_eq!(memory.asked(TeamId(7), at(1)), Some(&confirmed));
+        memory.forget_asked(TeamId(7));
+        assert_eq!(memory.asked(TeamId(7), at(1)), None);
     }
 }

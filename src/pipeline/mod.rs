@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::config::{HeadRequests, Settings, Upstream};
-use crate::definitions::confirmed;
+use crate::definitions::confirmed::{self, Confirmed};
 use crate::definitions::etag::Candidate;
 use crate::definitions::{Absent, Bodies, ETag, Full, Need, Object, Outcome};
 use crate::directory::{self, LookupError, Record, TeamId};
@@ -27,13 +27,12 @@ use crate::redis::Failure;
 use crate::reply::{Answer, Reply, Why};
 use crate::request::{Method, Request};
 use crate::shared::{Keys, Store, StoreError};
-use crate::snapshot::StreamId;
 use crate::snapshot::follow::Confirmation;
 use crate::snapshot::status::Freshness;
 use crate::time::Monotonic;
 
 pub use memory::Memory;
-use memory::Reader;
+use memory::{Published, Reader};
 
 /// What happens to a request next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -390,24 +389,38 @@ const CALLOUT_TAKES: Duration = Duration::from_millis(500);
 fn current_etag<S: Store>(
     request: &Request,
     reader: &Reader,
-    context: &Context<'_, S>,
+    context: &mut Context<'_, S>,
 ) -> Result<Option<ETag>, StoreError> {
-    let team = reader.team;
+    let (team, now) = (reader.team, context.now);
     let max_age = context.settings.snapshot.etag_max_age;
     let settled = context.quota.settled_since(team, reader.token.as_ref());
-    let counts = |at: Monotonic| context.now.since(at) < max_age && Some(at) >= settled;
+    let counts = |at: Monotonic| now.since(at) < max_age && Some(at) >= settled;
+    let held = &request.if_none_match;
     let published = match context.confirmation {
         Some(confirmation) => published_etag(team, confirmation, context)?
             .map(|(etag, id)| (etag, confirmation, confirmation.moment(id))),
         None => None,
     };
     if let Some((etag, confirmation, _)) = &published
-        && request.if_none_match.matches(etag)
+        && held.matches(etag)
         && counts(confirmation.at)
     {
         return Ok(Some(etag.clone()));
     }
-    let asked = confirmed::read(context.store, context.keys, team)?;
+    // Who holds something else may have it from another worker a moment ago.
+    let suits = |asked: &Option<Confirmed>| {
+        let matches = |asked: &Confirmed| held.matches(&asked.etag) && counts(asked.at);
+        !held.is_present() || asked.as_ref().is_some_and(matches)
+    };
+    let remembered = context.memory.asked(team, now);
+    let asked = match remembered.filter(|asked| suits(asked)) {
+        Some(asked) => asked.clone(),
+        None => {
+            let asked = confirmed::read(context.store, context.keys, team)?;
+            context.memory.found_asked(team, asked.clone(), now);
+            asked
+        }
+    };
     let asked = asked.filter(|asked| counts(asked.at));
     Ok(match (published, asked) {
         (Some((etag, confirmation, published_at)), asked) => {
@@ -426,15 +439,24 @@ fn current_etag<S: Store>(
 fn published_etag<S: Store>(
     team: TeamId,
     confirmation: Confirmation,
-    context: &Context<'_, S>,
-) -> Result<Option<(ETag, StreamId)>, StoreError> {
-    let hash = directory::etag_hash(team);
-    match directory::find_with_id(context.store, context.keys, &hash) {
-        Ok(Some((Record::ETag(etag), id))) if id >= confirmation.since => Ok(Some((etag, id))),
-        // Then a callout tells.
-        Ok(_) | Err(LookupError::Corrupt(_)) => Ok(None),
-        Err(LookupError::Store(error)) => Err(error),
-    }
+    context: &mut Context<'_, S>,
+) -> Result<Published, StoreError> {
+    let now = context.now;
+    let published = match context.memory.published(team, now) {
+        Some(published) => published.clone(),
+        None => {
+            let hash = directory::etag_hash(team);
+            let found = match directory::find_with_id(context.store, context.keys, &hash) {
+                Ok(Some((Record::ETag(etag), id))) => Some((etag, id)),
+                // Then a callout tells.
+                Ok(_) | Err(LookupError::Corrupt(_)) => None,
+                Err(LookupError::Store(error)) => return Err(error),
+            };
+            context.memory.found_published(team, found.clone(), now);
+            found
+        }
+    };
+    Ok(published.filter(|(_, id)| *id >= confirmation.since))
 }
 
 #[cfg(test)]

@@ -836,8 +836,10 @@ fn a_watermark_confirms_what_was_published_and_nothing_else_does() {
     assert!(asks(&world), "it was not renewed since a change was missed");
     world.confirmation = watermark(10, 0);
     world.publish("e2", 11);
+    world.memory.replace(Memory::default());
     assert!(asks(&world), "another one is published");
     world.put_as_of(directory::etag_hash(TeamId(1)), 12, &Record::Tombstone);
+    world.memory.replace(Memory::default());
     assert!(asks(&world), "there is none any more");
 }
 

@@ -372,6 +372,7 @@ impl Plugin {
             at: flight.sent_at,
         };
         let before = flight.known.as_ref();
+        self.memory.forget_asked(team);
         // If shared data fails, the next request asks again.
         let _ = confirmed::store(&self.store, &self.keys, team, before, &confirmed);
     }
