@@ -138,7 +138,7 @@ def test_a_stampede_after_a_change_costs_a_callout_a_worker_and_all_get_the_new_
         )
         for tag in held
     ]
-    new = etag_of(put(stack, own, flags(1)) and flags(1))
+    new = put(stack, own, flags(1))
     time.sleep(ETAG_MAX_AGE + 0.1)
     tally = Tally(stack)
     began = time.monotonic()
@@ -163,6 +163,7 @@ def test_a_change_is_seen_within_etag_max_age_and_a_new_etag_has_its_own_body(st
     versions = {etag_of(flags(n)): flags(n) for n in range(8)}
     wrong: list[str] = []
     seen: list[tuple[float, str]] = []
+    unavailable: list[float] = []
     stop = threading.Event()
 
     def hammer(number: int) -> None:
@@ -171,6 +172,10 @@ def test_a_change_is_seen_within_etag_max_age_and_a_new_etag_has_its_own_body(st
             while not stop.is_set():
                 asked_at = time.monotonic()
                 answer = connection.get(held if number % 2 else None, "gzip" if number % 3 else "identity")
+                if answer.status == 503:  # a busy machine: Redis did not answer in time
+                    unavailable.append(asked_at)
+                    time.sleep(0.05)
+                    continue
                 etag = answer.headers["etag"].removeprefix('W/"').rstrip('"')
                 if answer.status == 200 and text_of(answer) != versions[etag]:
                     wrong.append(etag)
@@ -199,7 +204,8 @@ def test_a_change_is_seen_within_etag_max_age_and_a_new_etag_has_its_own_body(st
         if current:
             assert order.index(etag) >= order.index(current[-1]), f"{etag} {asked_at} {changed}"
     assert {etag for _, etag in seen} >= set(order[-1:])
-    print(f"{len(seen)} answers")
+    print(f"{len(seen)} answers, {len(unavailable)} of 503")
+    assert len(unavailable) < len(seen) / 20
 
 
 @pytest.mark.parametrize("part", ["webdis", "redis"])
