@@ -23,6 +23,8 @@ PATHS = (
 )
 READING_SCOPES = {"*", "feature_flag:read", "feature_flag:write"}
 VARY = "origin, access-control-request-method, access-control-request-headers"
+# Of payloads, which may be in gzip form, and of the 304s that stand for them.
+VARY_BY_ENCODING = f"{VARY}, accept-encoding"
 
 
 # === What is known ===
@@ -178,7 +180,7 @@ class Answer:
 def answer(state: State, request: Request) -> Answer:
     """The whole answer. Spends from `state.limits`."""
     reply = _answer(state, request)
-    reply.headers |= cors(request)
+    reply.headers = cors(request) | reply.headers
     return reply
 
 
@@ -278,6 +280,7 @@ def definitions(state: State, request: Request, team: Team, conditional: bool) -
     if text is not None:
         etag = etag_of(text)
         validators = {"etag": f'W/"{etag}"', "cache-control": "private, must-revalidate"}
+        validators["vary"] = VARY_BY_ENCODING
         if matches(request, etag):
             return Answer(304, validators)
     if conditional and state.limits and not state.limits.spend("full", team.id):

@@ -12,7 +12,7 @@ from edge import MISS, NEGATIVE_TTL, PATH, PATHS, SECRET, TOKEN, callouts, get, 
 from settings import Settings
 from stack import Stack, definitions_key
 
-VARY = "origin, access-control-request-method, access-control-request-headers"
+VARY = "origin, access-control-request-method, access-control-request-headers, accept-encoding"
 
 
 def error(kind: str, code: str, detail: str) -> str:
@@ -169,8 +169,11 @@ def test_a_changed_payload_is_seen_and_a_newer_etag_never_has_an_older_body(samp
     try:
         for round_number in range(5):
             etag = samples.put_definitions(2, original | {"property_matching_version": round_number})
-            answer = get(samples, token, secret)
-            assert answer.headers["etag"] == f'W/"{etag}"'
+            put_at = time.monotonic()
+            while (answer := get(samples, token, secret)).headers["etag"] != f'W/"{etag}"':
+                # Until etag_max_age the version before it is good.
+                assert answer.json().get("property_matching_version") != round_number
+                assert time.monotonic() - put_at < 2.5
             assert answer.json()["property_matching_version"] == round_number
             assert get(samples, token, secret, etag=f'W/"{etag}"').status_code == 304
     finally:
@@ -192,7 +195,7 @@ def test_a_stale_etag_is_noticed_within_etag_max_age(samples: Stack) -> None:
 
 
 def test_only_callouts_that_are_needed(samples: Stack) -> None:
-    """A confirmed 304 makes none, a 200 makes one; the loader's poll is one a second."""
+    """What is confirmed makes none, 304 or 200; the loader's poll is one a second."""
     _, etag = stored(samples, 1)
     session = requests.Session()
     url = f"{samples.edge_url}{PATH}?token={TOKEN}"
@@ -211,13 +214,14 @@ def test_only_callouts_that_are_needed(samples: Stack) -> None:
     # Envoy's own count agrees, but for the loader's poll, one a second.
     assert callouts(samples) - total <= 2 + (time.monotonic() - began) + 1
 
-    before, total = definitions(), callouts(samples)
+    before, total, began = definitions(), callouts(samples), time.monotonic()
     for _ in range(50):
         assert session.get(url, headers=headers).status_code == 200
+    took = time.monotonic() - began
     samples.wait_until(lambda: settled(definitions))
-    assert definitions() - before == 50
-    # Envoy's own count agrees, but for the loader's polls meanwhile.
-    assert 50 <= callouts(samples) - total <= 50 + 10
+    assert definitions() - before <= 1 + took / 2
+    # Envoy's own count agrees, but for the loader's polls meanwhile, and the usage.
+    assert callouts(samples) - total <= 1 + took / 2 + 10
 
 
 def settled(read) -> bool:

@@ -11,7 +11,7 @@
 //! | [`snapshot`] | source document, manifest, pages, and the loader as a state machine |
 //! | [`identity`] | read-through of PostHog's own cache of teams and checked credentials |
 //! | [`limits`] | rate limits, and whose quota is used up |
-//! | [`definitions`] | the payload: encodings, the (ETag, payload) pair, the quota latch, the object store |
+//! | [`definitions`] | the payload: encodings, the (ETag, payload) pair, kept bodies, the quota latch, the object store |
 //! | [`usage`] | counting what is billed, and bringing it to Redis once |
 //! | [`signal`] | asks for a rebuild of a payload that is missing |
 //! | [`redis`] | commands as data → one HTTP dialect per gateway → replies |
