@@ -120,6 +120,7 @@ def test_a_dead_publisher_pins_nobody_to_old_flags_and_refuses_nobody(stack: Sta
     time.sleep(1.2)
     asked = definitions_callouts(stack)
     stale = {"flags": [{"key": "new"}], "cohorts": {}, "group_type_mapping": {}}
+    all_say(stack, {KNOWN[1]: 304})
     writers.put_definitions_django(stack, TEAMS[1].id, stale)
     written = time.monotonic()
     last = written
