@@ -117,7 +117,7 @@ def decode_times(requests: int) -> list[int]:
         for number in range(LARGE // size)
     ]
     text = json.dumps({"cohorts": {}, "flags": flags, "group_type_mapping": {}}, sort_keys=True)
-    with Stack(Settings.on_free_ports(concurrency=1, log_level="debug")) as stack:
+    with Stack(Settings.on_free_ports(callout_timeout=None, concurrency=1, log_level="debug")) as stack:
         put_definitions_django(stack, 1, text)
         for _ in range(requests):
             answer = get(stack)
@@ -144,7 +144,7 @@ def main() -> None:
     first, usual = decoded[0] / 1000, statistics.median(decoded[1:]) / 1000
     print(f"1.5 MB zstd+pickle, one callback: {usual:.1f} ms; the first of a VM: {first:.1f} ms", flush=True)
 
-    settings = Settings.on_free_ports(concurrency=1, log_level="error", config=ALL_ON)
+    settings = Settings.on_free_ports(callout_timeout=None, concurrency=1, log_level="error", config=ALL_ON)
     with BenchStack(settings) as stack:
         etag = stack.redis.get(definitions_key(1) + ":etag").decode()
         conditional = [AUTHORIZATION, f'If-None-Match: W/"{etag}"']

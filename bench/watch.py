@@ -136,6 +136,7 @@ def main() -> None:
 def measure(db: Database, options: argparse.Namespace, steps: Steps) -> None:
     etag = f'W/"{etag_of(stored_text(DEFINITIONS))}"'
     settings = Settings.on_free_ports(
+        callout_timeout=None,
         config=UNLIMITED,
         log_level="error",
         snapshot=None,

@@ -120,7 +120,7 @@ class Server:
             user=OWNER,
             password=OWNER_PASSWORD,
             dbname=name,
-            connect_timeout=5,
+            connect_timeout=15,
             autocommit=True,
         )
 

@@ -40,13 +40,12 @@ class Process:
         self.signal(first)
         self.signal(signal.SIGCONT)  # a stopped process sees no other signal
         if not self._gone_within(timeout):
-            self.signal(signal.SIGKILL)
-            self._gone_within(5.0)
+            self.kill()
 
     def kill(self) -> None:
         """SIGKILL and wait: what a crash looks like to the others."""
         self.signal(signal.SIGKILL)
-        self._gone_within(5.0)
+        self._gone_within(30.0)
 
     def last_lines(self, count: int = 15) -> str:
         return tail(Path(self.log), count)

@@ -43,17 +43,20 @@ def bootstrap(settings: Settings, *more: Cluster) -> str:
     )
     # The list of clusters is the last thing in it.
     further = [_fill(cluster.example, settings, **cluster.values) for cluster in more]
-    return text + textwrap.indent("".join(further), "  ")
+    text += textwrap.indent("".join(further), "  ")
+    if settings.callout_timeout:  # else a connection for which webdis has no room yet were given up before
+        text = text.replace("connect_timeout: 0.2s", "connect_timeout: 5s")
+    return text
 
 
 def listeners(settings: Settings, config: PluginConfig) -> str:
     if config is None:
-        config = LOCAL_CONFIG.read_text()
-    text = config if isinstance(config, str) else json.dumps(config)
+        config = json.loads(LOCAL_CONFIG.read_text())
+    text = config if isinstance(config, str) else json.dumps(_with_timeout(config, settings.callout_timeout))
     other_paths = "direct_response: { status: 404 }"
     if settings.upstream:
         other_paths = "route: { cluster: flag_definitions_upstream }"
-    return _fill(
+    rendered = _fill(
         "envoy/listeners.yaml",
         settings,
         WASM=settings.wasm.resolve(),
@@ -62,6 +65,16 @@ def listeners(settings: Settings, config: PluginConfig) -> str:
         HEALTH_PLUGIN_CONFIG=json.dumps(_with_health_role(text).strip()),
         OTHER_PATHS=other_paths,
     )
+    if settings.idle_timeout:
+        rendered = rendered.replace("idle_timeout: 3s", f"idle_timeout: {settings.idle_timeout}")
+    return rendered
+
+
+def _with_timeout(config: dict[str, Any], timeout: str | None) -> dict[str, Any]:
+    """The document with a timeout of callouts, unless it has one or there is none."""
+    redis = config.get("redis", {})
+    default = {"timeout": timeout} | redis.get("default", {})
+    return config | {"redis": redis | {"default": default}} if timeout else config
 
 
 def _with_health_role(config: str) -> str:

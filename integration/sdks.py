@@ -33,7 +33,7 @@ class Poll:
 
 
 class Sdk(Protocol):
-    def poll(self, wanted: Callable[[Poll], bool] = lambda _: True, timeout: float = 15.0) -> Poll:
+    def poll(self, wanted: Callable[[Poll], bool] = lambda _: True, timeout: float = 40.0) -> Poll:
         """Polls until an answer is like that, and returns it."""
         ...
 
@@ -53,7 +53,7 @@ class PythonSdk:
         self.proxy = proxy
         self.client = posthog.Posthog(token, host=proxy.url, poll_interval=3600, **{option: secret})
 
-    def poll(self, wanted: Callable[[Poll], bool] = lambda _: True, timeout: float = 15.0) -> Poll:
+    def poll(self, wanted: Callable[[Poll], bool] = lambda _: True, timeout: float = 40.0) -> Poll:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             # Not `load_feature_flags`, which also starts a poller that asks at once.
@@ -85,7 +85,7 @@ class Proxy:
         return [status for status, _ in self.seen]
 
     def pass_on(self, target: str, headers: dict[str, str]) -> tuple[int, list[tuple[str, str]], bytes]:
-        edge = http.client.HTTPConnection("127.0.0.1", self.stack.settings.edge_port, timeout=10)
+        edge = http.client.HTTPConnection("127.0.0.1", self.stack.settings.edge_port, timeout=30)
         edge.request("GET", target.replace(DEFINITIONS, self.path), headers=headers)
         response = edge.getresponse()
         body = response.read()
@@ -144,7 +144,7 @@ class NodeSdk:
     def __init__(self, stack: Stack, token: str, secret: str, path: str) -> None:
         option = {"secret": "secretKey", "personal": "personalApiKey"}[kind_of(secret)]
         command = [tool("node"), str(ROOT / "integration/node/client.mjs"), stack.edge_url, token]
-        command += [option, secret, str(self.INTERVAL_MS), path]
+        command += [option, secret, str(self.INTERVAL_MS), path, "240"]  # seconds, should nobody stop it
         self.lines: queue.Queue[dict[str, Any]] = queue.Queue()
         self.statuses: list[int] = []
         self.process = subprocess.Popen(
@@ -158,7 +158,7 @@ class NodeSdk:
         for line in self.process.stdout:
             self.lines.put(json.loads(line))
 
-    def poll(self, wanted: Callable[[Poll], bool] = lambda _: True, timeout: float = 15.0) -> Poll:
+    def poll(self, wanted: Callable[[Poll], bool] = lambda _: True, timeout: float = 40.0) -> Poll:
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
             try:

@@ -40,7 +40,7 @@ PUBLISHER_PASSWORD = "publisher-development"
 FILTER_PASSWORD = "filter-development"
 UPSTASH_TOKEN = "upstash-development"
 
-READY_TIMEOUT = 30.0  # seconds
+READY_TIMEOUT = 60.0  # seconds
 # Stopped in this order: those that ask before those that answer.
 STOP_ORDER = ["envoy", "publisher", "publisher-2", "webdis", "upstash", "redis-login", "redis"]
 
@@ -134,7 +134,7 @@ class Stack:
                 )
         self._write("webdis.json", render.webdis(self.settings, self.login_port))
         self._start("webdis", [tool("webdis"), "webdis.json"])
-        self._wait_for("webdis", lambda: self.http(f"{self.webdis_url}/PING.raw")[0] == 200)
+        self._wait_for("webdis", self._webdis_answers)
 
     def start_upstash(self) -> None:
         self._prepare()
@@ -214,14 +214,20 @@ class Stack:
         self.processes[name].signal(signal.SIGSTOP)
 
     def resume(self, name: str) -> None:
+        """SIGCONT. Returns when webdis has said what it owed to those who gave up: 0.1.9 may say that to
+        whoever asks next."""
         self.processes[name].signal(signal.SIGCONT)
+        if name in ("webdis", "redis") and "webdis" in self.processes:
+            deadline = time.monotonic() + 10
+            while not self._webdis_answers() and time.monotonic() < deadline:
+                time.sleep(0.05)
 
     # === What is in Redis ===
 
     @property
     def redis(self) -> redis.Redis:
         """A connection as Redis's default user, who may do everything in the local stack."""
-        return redis.Redis(port=self.settings.redis_port, socket_timeout=5)
+        return redis.Redis(port=self.settings.redis_port, socket_timeout=20)
 
     @property
     def publisher_url(self) -> str:
@@ -258,36 +264,37 @@ class Stack:
         """Renders the listeners with this plugin configuration. A running Envoy picks them up."""
         self._write("listeners.yaml", render.listeners(self.settings, config))
 
-    def change_config(self, config: render.PluginConfig, timeout: float = 10.0) -> bool:
-        """Changes the plugin configuration over LDS. False when Envoy refused it (the old one stays)."""
-        success, rejected = "listener_manager.lds.update_success", "listener_manager.lds.update_rejected"
+    def change_config(self, config: render.PluginConfig, timeout: float = 30.0) -> bool:
+        """Changes the plugin configuration over LDS; then it is in force for new connections to any worker.
+        False when Envoy refused it (the old one stays)."""
         before = self.stats()
+
+        def grown(name: str) -> int:
+            return now["listener_manager." + name] - before["listener_manager." + name]
+
         self.write_listeners(config)
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             now = self.stats()
-            if now[rejected] > before[rejected]:
+            if grown("lds.update_rejected"):
                 return False
-            if now[success] > before[success]:
+            # Each worker is given each changed listener, and tells when it has it.
+            given = grown("listener_modified") * self.settings.concurrency
+            if grown("lds.update_success") and grown("listener_create_success") >= given:
                 return True
             time.sleep(0.05)
-        raise StackError(
-            f"Envoy did not look at the new listeners within {timeout} s; see {self._log('envoy')}"
-        )
+        raise StackError(f"the new listeners were not in force within {timeout} s; see {self._log('envoy')}")
 
     def ready(self) -> bool:
         return self.http(f"{self.health_url}/ready")[0] == 200
 
     def stats(self) -> dict[str, int]:
         """Envoy's counters and gauges by their full names."""
-        status, body = self.http(f"{self.admin_url}/stats?format=json")
-        if status != 200:
-            raise StackError(f"Envoy's admin interface does not answer. {self._last_words('envoy')}")
-        entries = json.loads(body)["stats"]
+        entries = json.loads(self._admin("stats?format=json"))["stats"]
         return {entry["name"]: entry["value"] for entry in entries if "name" in entry}
 
     def prometheus(self) -> str:
-        return self.http(f"{self.admin_url}/stats/prometheus")[1].decode()
+        return self._admin("stats/prometheus").decode()
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's series that have these labels; 0 when there is none."""
@@ -304,7 +311,7 @@ class Stack:
         path = self._log(name)
         return path.read_text(errors="replace") if path.exists() else ""
 
-    def wait_until(self, true: Callable[[], bool], timeout: float = 10.0) -> None:
+    def wait_until(self, true: Callable[[], bool], timeout: float = 30.0) -> None:
         deadline = time.monotonic() + timeout
         while not true():
             if time.monotonic() > deadline:
@@ -388,7 +395,7 @@ class Stack:
             try:
                 if answers():
                     return
-            except redis.ConnectionError:
+            except (redis.ConnectionError, redis.TimeoutError):
                 pass
             if not self.processes[name].alive():
                 raise StackError(f"{name} ended at once. {self._last_words(name)}")
@@ -396,6 +403,17 @@ class Stack:
                 raise StackError(f"Envoy refused the listeners. {self._last_words(name)}")
             time.sleep(0.05)
         raise StackError(f"{name} was not ready after {READY_TIMEOUT:.0f} s. {self._last_words(name)}")
+
+    def _webdis_answers(self) -> bool:
+        """Each of its threads has connections of its own to Redis; clients are given to them in turn."""
+        ping = f"{self.webdis_url}/PING.raw"
+        return all(self.http(ping, timeout=2) == (200, b"+PONG\r\n") for _ in range(8))
+
+    def _admin(self, page: str) -> bytes:
+        status, body = self.http(f"{self.admin_url}/{page}", timeout=15)
+        if status != 200:
+            raise StackError(f"Envoy's admin interface does not answer. {self._last_words('envoy')}")
+        return body
 
     def _listeners_refused(self) -> bool:
         status, body = self.http(f"{self.admin_url}/stats?format=json&filter=lds.update_rejected")

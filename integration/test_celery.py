@@ -94,9 +94,9 @@ def test_a_worker_takes_the_specified_message_from_the_filters_redis_user(redis_
     stack = redis_and_webdis
     text = json.dumps(message(TASK, [TEAM.id]))
     body = f"LPUSH/{QUEUE}/{quote(text, safe='')}.raw"
-    assert requests.post(stack.webdis_url, data=body, timeout=5).content == b":1\r\n"
+    assert requests.post(stack.webdis_url, data=body, timeout=20).content == b":1\r\n"
     with worker(stack):
-        stack.wait_until(lambda: len(markers(stack)) == 1, timeout=30)
+        stack.wait_until(lambda: len(markers(stack)) == 1, timeout=120)
     assert markers(stack)[0]["args"] == [TEAM.id]
     assert not stack.redis.exists(QUEUE)
 
@@ -120,9 +120,9 @@ def test_the_message_is_the_specified_one(stack: Stack) -> None:
 def test_a_worker_rebuilds_what_is_missing(stack: Stack) -> None:
     with worker(stack):
         miss(stack, TEAM)
-        stack.wait_until(lambda: len(markers(stack)) == 1, timeout=30)
+        stack.wait_until(lambda: len(markers(stack)) == 1, timeout=120)
         miss(stack, OTHER)
-        stack.wait_until(lambda: len(markers(stack)) == 2, timeout=30)
+        stack.wait_until(lambda: len(markers(stack)) == 2, timeout=120)
     assert [marker["args"] for marker in markers(stack)] == [[TEAM.id], [OTHER.id]]
     assert [marker["kwargs"] for marker in markers(stack)] == [{}, {}]
     assert not stack.redis.exists(QUEUE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -62,9 +63,10 @@ def test_a_configuration_change_under_load_gives_no_wrong_answer_and_one_loader(
             for age in ["1s", "3s", "1500ms", "2s"]:
                 assert stack.change_config(UNLIMITED | {"snapshot": {"etag_max_age": age}})
                 stop.wait(1.0)
-            polls = stack.metric("flag_definitions_callouts_total", store="snapshot")
+            polls, began = stack.metric("flag_definitions_callouts_total", store="snapshot"), time.monotonic()
             stop.wait(5.0)
             polls = stack.metric("flag_definitions_callouts_total", store="snapshot") - polls
+            lasted = time.monotonic() - began
         finally:
             stop.set()
             for thread in load:
@@ -73,4 +75,4 @@ def test_a_configuration_change_under_load_gives_no_wrong_answer_and_one_loader(
         assert trap_count(stack) == 0
         assert served[0] > 500
         # Five configurations tick in three VMs; the process still polls once a second.
-        assert 3 <= polls <= 8, polls
+        assert 3 <= polls <= lasted + 3, (polls, lasted)

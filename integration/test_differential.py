@@ -154,7 +154,7 @@ class Edge:
     """One connection that sends exactly what a request says."""
 
     def __init__(self, stack: Stack) -> None:
-        self.connection = http.client.HTTPConnection("127.0.0.1", stack.settings.edge_port, timeout=10)
+        self.connection = http.client.HTTPConnection("127.0.0.1", stack.settings.edge_port, timeout=30)
 
     def send(self, request: Request) -> Answer:
         self.connection.putrequest(request.method, request.target, skip_accept_encoding=True)

@@ -10,7 +10,7 @@ from front import kept_for_a_look, unchanged_posthog
 
 import bodies
 import writers
-from edge import PATHS, Tally, get, publish, upstream
+from edge import PATHS, Tally, get, publish, upstream, wait_until_all
 from model import State, Team, etag_of, stored_text
 from settings import Settings
 from stack import Stack
@@ -82,7 +82,7 @@ def test_posthog_checks_a_new_credential_once_and_then_it_is_answered_here() -> 
         assert get(stack, NEW.token, NEW.secret).text == TEXT
         assert len(behind.requests) == 1
         # That it was not there is remembered for a second.
-        stack.wait_until(lambda: here(stack, behind.requests), timeout=5)
+        wait_until_all(stack, lambda: here(stack, behind.requests))
         for _ in range(10):
             assert here(stack, behind.requests)
         assert tally.count("answers", status="401") == 0

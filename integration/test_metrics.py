@@ -49,7 +49,7 @@ def test_metrics_have_their_names_and_labels_and_count_what_happened() -> None:
             return {key: stack.metric(key[0], **{key[1]: key[2]}) for key in expected}
 
         with contextlib.suppress(StackError):  # the comparison below shows the difference
-            stack.wait_until(lambda: seen() == expected, timeout=5)
+            stack.wait_until(lambda: seen() == expected)
         assert seen() == expected
         assert stack.metric("flag_definitions_loader_total", event="loaded") == 1
         assert "flag_definitions_snapshot_age_seconds" in stack.prometheus()
@@ -157,7 +157,7 @@ def test_only_the_teams_in_the_settings_have_labels() -> None:
             return {(labels["team"], labels["status"]): value for _, labels, value in own if value}
 
         with contextlib.suppress(StackError):
-            stack.wait_until(lambda: answers() == expected, timeout=5)
+            stack.wait_until(lambda: answers() == expected)
         assert answers() == expected
         limited = {"budget": "full", "mode": "enforced"}
         assert stack.metric("flag_definitions_team_rate_limited_total", team="1", **limited) == 1
@@ -232,6 +232,6 @@ def test_a_flood_of_refusals_is_bounded_in_the_log_and_all_are_accounted_for() -
         time.sleep(1.1)
         assert get(stack, secret="phs_wrong").status_code == 401
         with contextlib.suppress(StackError):  # Envoy writes its log a moment later
-            stack.wait_until(lambda: told() == flood + 1, timeout=3)
+            stack.wait_until(lambda: told() == flood + 1)
         assert told() == flood + 1
         assert len(lines(stack)) < flood / 2, "most were left out"

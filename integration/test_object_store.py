@@ -99,7 +99,7 @@ def test_an_object_is_answered_with_a_computed_etag_and_billed(stack: Stack, sto
     assert ask(stack, BILLED, ETAG).status_code == 304, "confirmed by the store"
     assert store.asked.count(path(BILLED)) == asked + 1
     assert outcome(ask(stack, BILLED, STALE)) == (200, TEXT)
-    stack.wait_until(lambda: sum(writers.usage(stack, BILLED).values()) == 2, timeout=5)
+    stack.wait_until(lambda: sum(writers.usage(stack, BILLED).values()) == 2)
     # PostHog shall bring it back into Redis.
     stack.wait_until(lambda: BILLED in writers.rebuild_requests(stack))
 
@@ -131,7 +131,7 @@ def test_a_redis_that_is_away_is_no_reason_to_ask_the_store(stack: Stack, store:
     finally:
         stack.resume("webdis")
     assert path(AWAY) not in store.asked
-    stack.wait_until(lambda: outcome(ask(stack, AWAY)) == (200, TEXT), timeout=5)
+    stack.wait_until(lambda: outcome(ask(stack, AWAY)) == (200, TEXT))
 
 
 def test_a_changed_object_is_seen(stack: Stack, store: ObjectStore) -> None:
@@ -149,7 +149,7 @@ def test_an_absent_object_is_a_miss_until_it_is_there(stack: Stack, store: Objec
     stack.wait_until(lambda: ABSENT in writers.rebuild_requests(stack))
     assert store.asked.count(path(ABSENT)) <= 2, "each worker remembers it for a moment"
     store.objects[path(ABSENT)] = TEXT.encode()
-    stack.wait_until(lambda: outcome(ask(stack, ABSENT)) == (200, TEXT), timeout=4)
+    stack.wait_until(lambda: outcome(ask(stack, ABSENT)) == (200, TEXT))
 
 
 class Failure(NamedTuple):
@@ -194,13 +194,13 @@ def test_failures(stack: Stack, store: ObjectStore, row: Failure) -> None:
     assert outcome(ask(stack, team_id, ETAG)) == (row.status, row.body)
     del store.answers[path(team_id)]
     store.objects[path(team_id)] = TEXT.encode()
-    stack.wait_until(lambda: outcome(ask(stack, team_id)) == (200, TEXT), timeout=4)
+    stack.wait_until(lambda: outcome(ask(stack, team_id)) == (200, TEXT))
 
 
 def test_a_crowd_asks_the_store_once(stack: Stack, store: ObjectStore) -> None:
-    store.answers[path(CROWD)] = Answer(200, TEXT.encode(), delay=0.3)
+    store.answers[path(CROWD)] = Answer(200, TEXT.encode(), delay=1.0)
     answers = in_background(*[lambda: ask(stack, CROWD) for _ in range(20)])
-    assert {outcome(answer.result(timeout=10)) for answer in answers} == {(200, TEXT)}
+    assert {outcome(answer.result(timeout=60)) for answer in answers} == {(200, TEXT)}
     # Once in each worker; a straggler may find its worker's callout done.
     assert 1 <= store.asked.count(path(CROWD)) <= 5
 
@@ -241,4 +241,4 @@ def test_with_an_upstream_a_failure_is_forwarded_and_a_miss_is_not(store: Object
         reasons = [v for n, v in behind.requests.pop()["headers"] if n == "x-flag-definitions-forward-reason"]
         assert reasons == ["object_store"]
         store.answers[path(LATER)] = Answer(404)
-        stack.wait_until(lambda: outcome(ask(stack, LATER)) == (503, bodies.MISS), timeout=4)
+        stack.wait_until(lambda: outcome(ask(stack, LATER)) == (503, bodies.MISS))

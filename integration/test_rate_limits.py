@@ -84,17 +84,18 @@ def test_two_workers_let_one_burst_through_and_then_the_rate(
     limits = {budget: "600/minute", other: "1/day"}
     with writers.stack_with(STATE, rate_limit=limits) as stack:
         got = burst(stack, 9001, 1_200, etag)
+        ended = time.monotonic()
         assert workers_used(stack) == 2, "the test proves nothing"
         assert got.seen[status] + got.seen[429] == 1_200
         print(f"{got.seen[status]} passed in {got.seconds:.2f} s")
         assert 594 <= got.seen[status] <= 606 + got.refilled(10) + 1
         # From now on ten a second.
-        began = time.monotonic()
         more = burst(stack, 9001, 400, etag)
-        assert more.seen[status] <= (time.monotonic() - began) * 10 + 7
+        began, ended = ended, time.monotonic()
+        assert more.seen[status] <= (ended - began) * 10 + 7
         time.sleep(1)
         more = burst(stack, 9001, 40, etag)
-        assert 9 <= more.seen[status] <= 17 + more.refilled(10)
+        assert 9 <= more.seen[status] <= (time.monotonic() - ended) * 10 + 7
         other_team = burst(stack, 9002, 20, etag)
         assert other_team.seen == {status: 20}
 
@@ -161,7 +162,11 @@ def test_a_stale_etag_spends_from_both_budgets_and_a_304_from_one() -> None:
 def test_a_limited_client_is_told_when_to_come_back(rate: str, low: int, high: int) -> None:
     with writers.stack_with(STATE, rate_limit={"full": rate}) as stack:
         burst(stack, 9001, 40)
-        answer = get(stack, team(9001).token, team(9001).secret)
+        # A slow machine may have let some of a minute's twenty come back.
+        for _ in range(40):
+            answer = get(stack, team(9001).token, team(9001).secret)
+            if answer.status_code != 200:
+                break
         assert (answer.status_code, answer.text) == (429, bodies.RATE_LIMITED)
         wait = answer.headers["retry-after"]
         assert wait.isdigit() and low <= int(wait) <= high

@@ -74,7 +74,7 @@ def test_200_then_304_until_the_definitions_change(fresh: Stack, name: str, secr
         again: Poll = sdk.poll()
         assert again == Poll(304, f'W/"{etag_of(stored_text(OLD))}"', OLD_FLAGS)
         writers.put_definitions_django(fresh, TEAM.id, NEW)
-        changed = sdk.poll(status(200), timeout=5)
+        changed = sdk.poll(status(200))
         assert changed == Poll(200, again.sent, NEW_FLAGS)
         assert sdk.poll() == Poll(304, f'W/"{etag_of(stored_text(NEW))}"', NEW_FLAGS)
 
@@ -127,15 +127,15 @@ def test_flags_come_back_after_a_quota_period(name: str) -> None:
         SDKS[name](stack, TEAM.token, TEAM.secret) as sdk,
     ):
         loaded(sdk)
-        writers.limit_quota(stack, [TEAM.token], seconds=5)
-        dropped = sdk.poll(status(402), timeout=4)
+        writers.limit_quota(stack, [TEAM.token], seconds=10)
+        dropped = sdk.poll(status(402))
         assert dropped.flags == {}
         assert stack.redis.zscore(writers.QUOTA_KEY, TEAM.token)
-        back = sdk.poll(lambda poll: bool(poll.flags), timeout=12)
+        back = sdk.poll(lambda poll: bool(poll.flags))
         assert (back.status, back.flags) == (200, OLD_FLAGS)
         assert back.sent == (None if name == "python" else f'W/"{etag_of(stored_text(OLD))}"')
         # Freed once, it is told 304 again.
-        assert sdk.poll(status(304), timeout=5).flags == OLD_FLAGS
+        assert sdk.poll(status(304)).flags == OLD_FLAGS
 
 
 def test_without_help_node_stays_without_flags_after_a_quota_period() -> None:
@@ -146,9 +146,9 @@ def test_without_help_node_stays_without_flags_after_a_quota_period() -> None:
         SDKS["node"](stack, TEAM.token, TEAM.secret) as sdk,
     ):
         loaded(sdk)
-        writers.limit_quota(stack, [TEAM.token], seconds=4)
-        assert sdk.poll(status(402), timeout=4).flags == {}
-        assert sdk.poll(status(304), timeout=12).flags == {}
+        writers.limit_quota(stack, [TEAM.token], seconds=10)
+        assert sdk.poll(status(402)).flags == {}
+        assert sdk.poll(status(304)).flags == {}
 
 
 # === What other SDKs send ===

@@ -17,7 +17,7 @@ import requests
 import bodies
 import clusters
 import writers
-from edge import get, health, trap_count
+from edge import get, health, trap_count, wait_until_all
 from model import PersonalKey, State, Team, etag_of, stored_text
 from settings import Settings
 from stack import Stack
@@ -107,8 +107,7 @@ def stores() -> Iterator[Stores]:
         writers.limit_quota(stores.dedicated, [ONE.token])
         nobody = PersonalKey("phx_stores_elsewhere")
         writers.put_credential(stores.dedicated, nobody.key, writers.personal_key_entry(nobody))
-        # Each worker has a copy of the quota set that may be a second old; new connections reach them all.
-        stores.shared.wait_until(lambda: {stores.ask(LIMITED).status_code for _ in range(20)} == {402}, 10)
+        wait_until_all(stores.shared, lambda: stores.ask(LIMITED).status_code == 402)
         yield stores
 
 
@@ -125,14 +124,14 @@ def test_each_thing_is_read_where_it_is(stores: Stores) -> None:
 def test_each_thing_is_written_where_it_belongs(stores: Stores) -> None:
     assert stores.ask(ONE).status_code == 200
     assert stores.ask(EMPTY).status_code == 503
-    stores.shared.wait_until(lambda: bool(writers.usage(stores.shared, ONE.id)), timeout=5)
+    stores.shared.wait_until(lambda: bool(writers.usage(stores.shared, ONE.id)))
     assert writers.usage(stores.dedicated, ONE.id) == {}
     # The queue of rebuilds belongs to the payloads.
-    stores.shared.wait_until(lambda: EMPTY.id in writers.rebuild_requests(stores.dedicated), timeout=5)
+    stores.shared.wait_until(lambda: EMPTY.id in writers.rebuild_requests(stores.dedicated))
     assert writers.rebuild_requests(stores.shared) == {}
     # And so does the end of a quota period, which changes their ETags.
     ends = "flag_definitions:quota_end:*"
-    stores.shared.wait_until(lambda: bool(stores.dedicated.redis.keys(ends)), timeout=5)
+    stores.shared.wait_until(lambda: bool(stores.dedicated.redis.keys(ends)))
     assert stores.shared.redis.keys(ends) == []
 
 
@@ -173,10 +172,9 @@ def test_each_store_can_be_on_its_own_redis(store: str) -> None:
         asked = stores.callouts(DEDICATED)
         assert stores.ask(ONE).text == TEXT
         assert stores.ask(CACHED).text == TEXT
-        # Each worker has a copy of the quota set that may be a second old; new connections reach them all.
-        stores.shared.wait_until(lambda: {stores.ask(LIMITED).status_code for _ in range(20)} == {402}, 10)
+        wait_until_all(stores.shared, lambda: stores.ask(LIMITED).status_code == 402)
         place = stores.dedicated if store == "usage" else stores.shared
-        stores.shared.wait_until(lambda: bool(writers.usage(place, ONE.id)), timeout=5)
+        stores.shared.wait_until(lambda: bool(writers.usage(place, ONE.id)))
         stores.shared.wait_until(lambda: stores.callouts(DEDICATED) > asked or store == "identity")
         if store == "snapshot":
             generation = stores.dedicated.redis.get("flag_definitions:snapshot")
@@ -188,7 +186,5 @@ def test_each_store_can_be_on_its_own_redis(store: str) -> None:
         unknown = get(stores.shared, "phc_stores_unknown", ONE.secret)
         assert unknown.status_code == (503 if store == "identity" else 401)
         if store == "snapshot":
-            stores.shared.wait_until(
-                lambda: stores.ask(ONE, secret="phs_wrong").status_code == 503, timeout=8
-            )
+            stores.shared.wait_until(lambda: stores.ask(ONE, secret="phs_wrong").status_code == 503)
             assert stores.ask(ONE).text == TEXT

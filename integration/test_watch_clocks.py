@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from edge import get, health
+from edge import get, health, soon_enough
 from model import PersonalKey, State, Team, etag_of, stored_text
 from postgres import Server
 from posthog_db import Database, database
 from stack import Stack
 from watching import (
     DEFINITIONS,
-    REFUSE_MAX_AGE,
     Ask,
     Change,
     all_say,
@@ -36,6 +35,8 @@ ORGANIZATION = "0190d6f1-0000-7000-8000-000000000001"
 ONE = Team(1, "phc_1", ORGANIZATION, "phs_1")
 ETAG = f'W/"{etag_of(stored_text(DEFINITIONS))}"'
 MINUTE = 60
+# Longer than a busy machine holds up the publisher, and far shorter than the clocks are apart.
+PATIENT = {"snapshot": {"refuse_max_age": "12s"}}
 
 
 @pytest.fixture(scope="module")
@@ -51,30 +52,34 @@ def people(postgres: Server) -> Iterator[Database]:
     ids=["publisher ahead, Envoy behind", "publisher behind, Envoy ahead"],
 )
 def test_a_clock_that_is_a_minute_off_changes_nothing(people: Database, clocks: dict[str, int]) -> None:
-    with watched(people, clocks=clocks) as stack:
+    with watched(people, config=PATIENT, clocks=clocks) as stack:
         wrong_clocks_are_in_force(stack, clocks)
         give_definitions(stack, [ONE])
         unknown, current = Ask(ONE, "phs_unknown"), with_secret(ONE, ETAG)
         all_say(stack, {with_secret(ONE): 200, current: 304, unknown: 401})
-        keys = [PersonalKey(f"phx_{time.time_ns()}_{n}", (ORGANIZATION,)) for n in range(5)]
-        added = delays(
-            stack, [Change(lambda k=k: people.add_personal_key(k), with_key(ONE, k), 200) for k in keys]
-        )
-        revoked = delays(
-            stack,
-            [Change(lambda k=k: people.delete_personal_key(k.key), with_key(ONE, k), 401) for k in keys],
-        )
-        print(f"\nadded: {summary(added)}; revoked: {summary(revoked)}")
-        assert max(added + revoked) <= 4.0
+
+        def measure() -> float:
+            keys = [PersonalKey(f"phx_{time.time_ns()}_{n}", (ORGANIZATION,)) for n in range(5)]
+            added = delays(
+                stack, [Change(lambda k=k: people.add_personal_key(k), with_key(ONE, k), 200) for k in keys]
+            )
+            revoked = delays(
+                stack,
+                [Change(lambda k=k: people.delete_personal_key(k.key), with_key(ONE, k), 401) for k in keys],
+            )
+            print(f"\nadded: {summary(added)}; revoked: {summary(revoked)}")
+            return max(added + revoked)
+
+        soon_enough(measure, 4.0)
         # The watermark is fresh: wrong credentials are refused.
-        assert health(stack)["watermark_age_ms"] < 4_000
+        stack.wait_until(lambda: health(stack)["watermark_age_ms"] < 4_000)
         answers = watch_answers(stack, [unknown, current], 2)
         assert set(answers[unknown]) == {401} and set(answers[current]) == {304}
         wait_until_published(stack, people)
         # And it ages by the same clock: nobody is refused on what a dead publisher once knew.
         stack.processes.pop("publisher").kill()
         died = time.monotonic()
-        all_say(stack, {unknown: 503, with_secret(ONE): 200}, REFUSE_MAX_AGE + 3)
+        all_say(stack, {unknown: 503, with_secret(ONE): 200}, MINUTE / 2)
         print(f"not refused {time.monotonic() - died:.1f} s after the publisher's end")
 
 
@@ -98,11 +103,16 @@ def test_a_redis_whose_clock_goes_back(people: Database) -> None:
         stack.settings.clocks.clear()
         stack.start_redis()
         assert abs(stack.redis.time()[0] - time.time()) < 5
-        key = PersonalKey(f"phx_{time.time_ns()}", (ORGANIZATION,))
-        people.add_personal_key(key)
-        all_say(stack, {with_key(ONE, key): 200, Ask(ONE, "phs_unknown"): 401}, 20)
-        look(stack, before)
-        took = delays(stack, [Change(lambda: people.delete_personal_key(key.key), with_key(ONE, key), 401)])
-        print(f"\nrevoked after the clock of Redis went back: {took[0]:.2f} s")
-        assert took[0] <= 4.0
+
+        def measure() -> float:
+            key = PersonalKey(f"phx_{time.time_ns()}", (ORGANIZATION,))
+            people.add_personal_key(key)
+            all_say(stack, {with_key(ONE, key): 200, Ask(ONE, "phs_unknown"): 401})
+            look(stack, before)
+            revoke = Change(lambda: people.delete_personal_key(key.key), with_key(ONE, key), 401)
+            (took,) = delays(stack, [revoke])
+            print(f"\nrevoked after the clock of Redis went back: {took:.2f} s")
+            return took
+
+        soon_enough(measure, 4.0)
         wait_until_published(stack, people).follows(before)

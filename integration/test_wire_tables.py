@@ -426,4 +426,4 @@ def test_rebuilt_definitions_are_answered(no_definitions: Stack) -> None:
     stack = no_definitions
     assert get(stack, EMPTY.token, EMPTY.secret).status_code == 503
     writers.put_definitions_django(stack, EMPTY.id, TEXT)
-    stack.wait_until(lambda: outcome(get(stack, EMPTY.token, EMPTY.secret)) == (200, TEXT), timeout=3)
+    stack.wait_until(lambda: outcome(get(stack, EMPTY.token, EMPTY.secret)) == (200, TEXT))

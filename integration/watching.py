@@ -103,7 +103,7 @@ def give_definitions(stack: Stack, teams: Iterable[Team]) -> None:
         put_definitions_django(stack, team.id, DEFINITIONS)
 
 
-def all_say(stack: Stack, expected: dict[Ask, int], timeout: float = 10.0) -> None:
+def all_say(stack: Stack, expected: dict[Ask, int], timeout: float = 40.0) -> None:
     """Waits until each request gets its status on every connection."""
     deadline = time.monotonic() + timeout
     with connections(stack) as client:
@@ -143,7 +143,7 @@ class Change:
     kind: str = "change"
 
 
-def delays(stack: Stack, changes: Sequence[Change], pause: float = 0.13, limit: float = 15.0) -> list[float]:
+def delays(stack: Stack, changes: Sequence[Change], pause: float = 0.13, limit: float = 40.0) -> list[float]:
     """Lets one change after the other happen. Seconds from each until all connections get the new answer."""
     began: dict[int, float] = {}
     found: dict[int, float] = {}
@@ -205,7 +205,7 @@ def expire_lock(stack: Stack) -> None:
     stack.redis.delete(whole.PREFIX + "lock")
 
 
-def wait_until_published(stack: Stack, database: Database, timeout: float = 15.0) -> Published:
+def wait_until_published(stack: Stack, database: Database, timeout: float = 40.0) -> Published:
     """Until what is published is whole, and teams and credentials are those of the database."""
     deadline = time.monotonic() + timeout
     while True:

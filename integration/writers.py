@@ -22,7 +22,7 @@ from django_redis.cache import RedisCache
 from django_redis.compressors.base import BaseCompressor
 from django_redis.compressors.zlib import ZlibCompressor as DjangoZlibCompressor
 
-from edge import trap_count
+from edge import health, trap_count
 from model import PersonalKey, ProjectKey, State, Team, etag_of, sha256, stored_text
 from settings import Settings
 from stack import Stack
@@ -267,6 +267,8 @@ def stack_with(
             write_identities(stack, state)
         write_definitions(stack, state)
         stack.start_envoy()
+        if identities == "read_through":  # Envoy is ready without the snapshot, too
+            stack.wait_until(lambda: health(stack)["generation"] is not None)
     passed = False
     try:
         yield stack
