@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 INK = "#76808c"
-GRID = "#76808c40"
+FAINT = 'stroke="#76808c" stroke-opacity="0.25"'
 OURS, OTHERS = "#2f81f7", "#8b949e"
 SHADES = {"p50": "#2da44e", "p99": "#2f81f7", "p99.9": "#db6d28"}
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 860, 250, 90, 44, 46
@@ -58,9 +58,7 @@ def latencies(path: Path, of: dict[str, dict[str, float]]) -> None:
         y = TOP + ROW * number + 12
         parts.append(_text(LEFT - 8, y + 4, name.replace("_", " "), "end"))
         first, last = x(row["p50"]), x(row["p99.9"])
-        parts.append(
-            f'<line x1="{first:.1f}" y1="{y}" x2="{last:.1f}" y2="{y}" stroke="{GRID}" stroke-width="3"/>'
-        )
+        parts.append(f'<line x1="{first:.1f}" y1="{y}" x2="{last:.1f}" y2="{y}" {FAINT} stroke-width="3"/>')
         for percentile, colour in SHADES.items():
             parts.append(f'<circle cx="{x(row[percentile]):.1f}" cy="{y}" r="5" fill="{colour}"/>')
         parts.append(_text(last + 10, y + 4, f"{row['p99.9']:.2g}", "start"))
@@ -84,7 +82,7 @@ def memory(path: Path, samples: Sequence[tuple[float, float]], warm: float) -> N
         parts += _vertical(point(number * step_x, 0)[0], height, f"{number * step_x:g}")
     for number in range(round(top / step_y) + 1):
         _, y = point(0, number * step_y)
-        parts.append(f'<line x1="{left}" y1="{y:.1f}" x2="{left + wide}" y2="{y:.1f}" stroke="{GRID}"/>')
+        parts.append(f'<line x1="{left}" y1="{y:.1f}" x2="{left + wide}" y2="{y:.1f}" {FAINT}/>')
         parts.append(_text(left - 8, y + 4, f"{number * step_y:g} MB", "end"))
     x = point(warm, 0)[0]
     parts.append(
@@ -106,7 +104,7 @@ def nice_step(largest: float) -> float:
 
 def _vertical(x: float, height: int, label: str) -> list[str]:
     bottom = height - BOTTOM
-    line = f'<line x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{bottom}" stroke="{GRID}"/>'
+    line = f'<line x1="{x:.1f}" y1="{TOP}" x2="{x:.1f}" y2="{bottom}" {FAINT}/>'
     return [line, _text(x, bottom + 18, label, "middle")]
 
 

@@ -54,22 +54,21 @@ def wrk_command(
     return [*command, "-s", str(ROOT / "bench/requests.lua"), url, "--", str(path)]
 
 
-def wrk(url: str, requests: Sequence[Request], seconds: int, directory: Path, **more: int) -> int:
-    """How many requests were answered in that time, whatever the answer."""
+def wrk(
+    url: str, requests: Sequence[Request], seconds: int, directory: Path, **more: int
+) -> tuple[int, float]:
+    """How many requests were answered, whatever the answer, and how many per second."""
     command = wrk_command(url, requests, seconds, directory, **more)
     output = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=True).stdout
-    return wrk_requests(output)
-
-
-def wrk_requests(output: str) -> int:
     done = re.search(r"(\d+) requests in", output)
-    if not done:
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    if not done or not rate:
         raise StackError(f"wrk said something else than usual:\n{output}")
     # A timeout is an answer that took more than two seconds; on a busy machine that may be nobody's fault.
     errors = re.search(r"connect (\d+), read (\d+), write (\d+), timeout", output)
     if errors and any(map(int, errors.groups())):
         raise StackError(f"connections failed:\n{output}")
-    return int(done[1])
+    return int(done[1]), float(rate[1])
 
 
 def oha(url: str, request: Request, rate: float, seconds: int, status: int) -> Latency:

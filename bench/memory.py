@@ -15,7 +15,7 @@ from edge import UNLIMITED
 from settings import Settings
 from stack import definitions_key
 
-WORKERS = 3  # of the larger Envoy
+WORKERS = 5  # of the larger Envoy
 REQUEST = Request(
     "/flags/definitions?token=phc_sample_team_one", ("Authorization: Bearer phs_sample_team_one_secret",)
 )
@@ -66,6 +66,5 @@ def _rss(workers: int, with_filter: bool, directory: Path) -> int:
         etag = stack.redis.get(definitions_key(1) + ":etag").decode()
         conditional = Request(REQUEST.path, (*REQUEST.headers, f'If-None-Match: W/"{etag}"'))
         for request in (conditional, REQUEST):
-            # Enough connections that no worker is left out.
-            wrk(stack.edge_url, [request], 2, directory, connections=64 * workers)
+            wrk(stack.edge_url, [request], 2, directory)
         return cpu.rss_bytes(stack.processes["envoy"].pid)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import statistics
 import time
 from collections.abc import Iterator
@@ -103,10 +104,14 @@ def _stack(document: Path, text: str) -> Iterator[PlainStack]:
         generation = json.loads(stack.redis.get("flag_definitions:snapshot"))["generation"]
         stack.wait_until(lambda: _generation(stack) == generation, timeout=LOAD_TIMEOUT)
         print(f"loading {document.name}: {time.monotonic() - began:.1f} s", flush=True)
+    passed = False
     try:
         yield stack
+        passed = True
     finally:
         stack.stop()
+        if passed:  # after a failure the logs are wanted
+            shutil.rmtree(settings.run_dir, ignore_errors=True)
 
 
 def _generation(stack: PlainStack) -> str | None:

@@ -2,7 +2,7 @@
 //! answer. Which of them a listener gets is said by its plugin configuration: none, or an [`Answer`] as JSON.
 
 // `proxy_wasm::main!` exports a function by its name.
-#![allow(unsafe_code)]
+#![allow(unsafe_code, missing_docs)]
 
 use std::rc::Rc;
 
