@@ -24,6 +24,7 @@ RUST := .tools/rust
 NEXTEST := .tools/nextest
 WASM_BINDGEN := .tools/wasm-bindgen
 CARGO_FUZZ := .tools/cargo-fuzz
+OHA := .tools/oha
 
 .PHONY: help
 help: ## Show this list
@@ -38,11 +39,13 @@ help: ## Show this list
 	@echo '  WATCH=1           the publisher watches the PostgreSQL of DATABASE_URL instead of publishing SNAPSHOT'
 	@echo '  DATABASE_URL      postgresql://user:password@host:port/database, for WATCH=1'
 	@echo '  PUBLISHER_PORT    its /metrics and /healthz (9105)'
+	@echo 'Variable of bench and bench-soak:'
+	@echo '  BENCH_OPTIONS     of bench/run.py or bench/soak.py, e.g. --quick or --help'
 
 # === Parts ===
 
 .PHONY: setup
-setup: $(VENV) $(NODE_PACKAGES) $(RUST) $(NEXTEST) $(WASM_BINDGEN) $(CARGO_FUZZ) test-packages ## Install everything the other targets need
+setup: $(VENV) $(NODE_PACKAGES) $(RUST) $(NEXTEST) $(WASM_BINDGEN) $(CARGO_FUZZ) $(OHA) test-packages ## Install everything the other targets need
 	@$(SETUP) packages node wrk g++
 
 .PHONY: stack-packages
@@ -78,6 +81,10 @@ $(CARGO_FUZZ): $(SETUP)
 	$(SETUP) fuzz
 	@mkdir -p $(@D) && touch $@
 
+$(OHA): $(SETUP)
+	$(SETUP) oha
+	@mkdir -p $(@D) && touch $@
+
 # === Build ===
 
 .PHONY: build
@@ -89,6 +96,12 @@ build: $(RUST) ## Build the filter (wasm) and the publisher
 .PHONY: build-faults
 build-faults: $(RUST)
 	$(FILTER_BUILD) --features fault-injection --target-dir target/faults
+
+# What the benchmark compares with.
+.PHONY: build-bench
+build-bench: build
+	cargo build --release --locked --target wasm32-wasip1 -p bench-filters
+	cargo build --release --locked -p bench-service
 
 # === Local stack ===
 
@@ -111,8 +124,8 @@ test: test-rust test-node test-integration ## Run all tests; needs nothing start
 
 .PHONY: test-rust
 test-rust: $(RUST) $(NEXTEST) test-packages
-	cargo nextest run --workspace --locked
-	cargo test --doc --workspace --locked
+	cargo nextest run --locked
+	cargo test --doc --locked
 
 # The pure rooms, compiled to wasm and run under Node.
 .PHONY: test-node
@@ -130,14 +143,21 @@ test-integration: build build-faults $(VENV) $(NODE_PACKAGES) test-packages
 lint: $(RUST) $(VENV) ## Check formatting and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	cargo clippy -p $(FILTER) --target wasm32-wasip1 --locked -- -D warnings
+	cargo clippy -p $(FILTER) -p bench-filters --target wasm32-wasip1 --locked -- -D warnings
 	.venv/bin/ruff check integration bench
 	.venv/bin/ruff format --check integration bench
 
+BENCH_OPTIONS ?=
+
 .PHONY: bench
-bench: build $(VENV) stack-packages ## Measure against Envoy's own limit; writes bench/results.json
+bench: build-bench $(VENV) $(OHA) stack-packages ## Measure against Envoy's own limit; writes bench/results.json, docs/*.svg
 	@$(SETUP) packages wrk
-	$(PYTHON) bench/run.py
+	$(PYTHON) bench/run.py $(BENCH_OPTIONS)
+
+.PHONY: bench-soak
+bench-soak: build-bench $(VENV) stack-packages ## 20 million requests, and whether memory stays; adds to bench/results.json
+	@$(SETUP) packages wrk
+	$(PYTHON) bench/soak.py $(BENCH_OPTIONS)
 
 .PHONY: bench-watch
 bench-watch: build $(VENV) test-packages ## Measure the watching publisher with a million credentials; adds to bench/results.json

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "bench/results.json"
+from paths import RESULTS, ROOT
 
 
-def write(results: dict[str, Any]) -> None:
-    before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    RESULTS.write_text(json.dumps(before | results, indent=2) + "\n")
-    print(f"written to {RESULTS.relative_to(ROOT)}")
+def write(results: dict[str, Any], path: Path = RESULTS) -> None:
+    before = json.loads(path.read_text()) if path.exists() else {}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(before | results, indent=2) + "\n")
+    print(f"written to {path.relative_to(ROOT)}")

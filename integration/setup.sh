@@ -6,13 +6,14 @@
 #   integration/setup.sh node-packages                 integration/node/node_modules/ from its package-lock.json
 #   integration/setup.sh rust                           the wasm targets of the pinned toolchain
 #   integration/setup.sh nextest | wasm-bindgen         into .tools/, unless the machine has them
-#   integration/setup.sh fuzz                           cargo-fuzz, into .tools/
+#   integration/setup.sh fuzz | oha                     cargo-fuzz; the load generator oha: into .tools/
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 WASM_BINDGEN=0.2.130 # the runner must be of the same version as the crate in Cargo.lock
 NEXTEST=0.9.143
 CARGO_FUZZ=0.13.2
+OHA=1.16.0
 
 fail() {
   echo "error: $*" >&2
@@ -85,6 +86,11 @@ wasm-bindgen() {
 fuzz() {
   [[ "$(.tools/bin/cargo-fuzz --version 2>/dev/null)" == "cargo-fuzz $CARGO_FUZZ" ]] ||
     cargo install cargo-fuzz --version "$CARGO_FUZZ" --locked --root .tools
+}
+
+oha() {
+  [[ "$(.tools/bin/oha --version 2>/dev/null)" == "oha $OHA" ]] ||
+    cargo install oha --version "$OHA" --locked --root .tools
 }
 
 "$@"

@@ -233,7 +233,7 @@ class Stack:
     def publisher_url(self) -> str:
         return f"redis://publisher:{PUBLISHER_PASSWORD}@127.0.0.1:{self.settings.redis_port}/"
 
-    def publish(self, document: Path | dict[str, Any]) -> None:
+    def publish(self, document: Path | dict[str, Any], timeout: float = 60.0) -> None:
         """Publishes a source document (a file or its content) with the real publisher."""
         if isinstance(document, dict):
             path = self.settings.run_dir / "published.json"
@@ -241,7 +241,7 @@ class Stack:
             document = path
         command = [require(self.settings.publisher), "publish", "--file", document]
         result = subprocess.run(
-            [*command, "--redis-url", self.publisher_url], capture_output=True, text=True, timeout=60
+            [*command, "--redis-url", self.publisher_url], capture_output=True, text=True, timeout=timeout
         )
         if result.returncode != 0:
             raise StackError(f"the publisher refused {document}:\n{result.stderr.strip()}")

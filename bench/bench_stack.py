@@ -1,0 +1,179 @@
+"""The local stack with a listener for each way to answer, all on the same Envoy and the same worker."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from paths import FILTERS, SERVICE
+
+from clusters import Cluster
+from render import webdis
+from settings import Settings, free_port
+from stack import Stack, accepts_connections, require, tool
+
+Document = dict[str, Any]
+
+
+class PlainStack(Stack):
+    """The stack without the relay that logs in to Redis for webdis: it is slow, and would be what is
+    measured. A webdis that can log in needs none."""
+
+    def start_webdis(self) -> None:
+        self._prepare()
+        self._write("webdis.json", webdis(self.settings, self.settings.redis_port))
+        self._start("webdis", [tool("webdis"), "webdis.json"])
+        self._wait_for("webdis", lambda: self.http(f"{self.webdis_url}/PING.raw")[0] == 200)
+
+
+@dataclass
+class BenchStack(PlainStack):
+    """`listeners` makes each further listener from the one called `edge`."""
+
+    listeners: dict[str, Callable[[Document], None]] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)
+    service_port: int = field(default_factory=free_port)
+
+    def __post_init__(self) -> None:
+        cluster = Cluster("bench/service.yaml", {"SERVICE_PORT": self.service_port})
+        self.settings = Settings(**(vars(self.settings) | {"clusters": (cluster,)}))
+        self.ports["edge"] = self.settings.edge_port
+
+    def url(self, listener: str) -> str:
+        return f"http://127.0.0.1:{self.ports[listener]}"
+
+    def pids(self) -> list[int]:
+        """Of all that take part in answering."""
+        return [process.pid for process in self.processes.values()]
+
+    def start_envoy(self, wait_ready: bool = True) -> None:
+        self._start(
+            "service",
+            [require(SERVICE, "make bench"), "--listen", f"127.0.0.1:{self.service_port}"]
+            + ["--teams", self.settings.snapshot],
+            environment={"REDIS_URL": f"redis://127.0.0.1:{self.settings.redis_port}/"},
+        )
+        self._wait_for("service", lambda: accepts_connections(self.service_port))
+        super().start_envoy(wait_ready)
+
+    def stop(self) -> None:
+        if service := self.processes.pop("service", None):
+            service.stop()
+        super().stop()
+
+    def add_listeners(self, more: dict[str, Callable[[Document], None]]) -> None:
+        """Returns when Envoy listens on them. It leaves those that it has alone."""
+        self.listeners |= more
+        self.write_listeners(self.settings.config)
+        self.wait_until(lambda: all(accepts_connections(self.ports[name]) for name in more))
+
+    def write_listeners(self, config: Any) -> None:
+        super().write_listeners(config)
+        document = yaml.safe_load((self.settings.run_dir / "listeners.yaml").read_text())
+        edge = next(listener for listener in document["resources"] if listener["name"] == "edge")
+        for name, change in self.listeners.items():
+            self.ports.setdefault(name, free_port())
+            listener = copy.deepcopy(edge) | {"name": name}
+            listener["address"]["socket_address"]["port_value"] = self.ports[name]
+            connection_manager(listener)["stat_prefix"] = name
+            change(listener)
+            document["resources"].append(listener)
+        self._write("listeners.yaml", yaml.safe_dump(document))
+
+
+# === Ways to answer ===
+
+
+def this_filter(config: Document) -> Callable[[Document], None]:
+    """This filter with another plugin configuration."""
+
+    def change(listener: Document) -> None:
+        wasm = connection_manager(listener)["http_filters"][0]["typed_config"]["config"]
+        wasm["configuration"]["value"] = json.dumps(config)
+
+    return change
+
+
+def untouched_path(listener: Document) -> None:
+    """All paths go through this filter, to Envoy's own 304."""
+    del connection_manager(listener)["http_filters"][0]["disabled"]
+    _answer_with(listener, {"direct_response": {"status": 304}})
+
+
+def direct_response(status: int, body: Path | None = None) -> Callable[[Document], None]:
+    """Envoy's own answer, without any filter."""
+
+    def change(listener: Document) -> None:
+        del connection_manager(listener)["http_filters"][0]
+        _answer_with(listener, _direct(status, body))
+
+    return change
+
+
+def cluster(name: str) -> Callable[[Document], None]:
+    """A plain route, without any filter."""
+
+    def change(listener: Document) -> None:
+        del connection_manager(listener)["http_filters"][0]
+        _answer_with(listener, {"route": {"cluster": name}})
+
+    return change
+
+
+def no_op(status: int, body: Path | None = None) -> Callable[[Document], None]:
+    """A filter that does nothing, in front of Envoy's own answer."""
+
+    def change(listener: Document) -> None:
+        connection_manager(listener)["http_filters"][0] = _bench_filter("")
+        _answer_with(listener, _direct(status, body))
+
+    return change
+
+
+def reply_only(status: int, headers: list[tuple[str, str]], body: bytes) -> Callable[[Document], None]:
+    """A filter that sends this answer and reads nothing."""
+
+    def change(listener: Document) -> None:
+        answer = {"status": status, "headers": headers, "body": base64.b64encode(body).decode()}
+        connection_manager(listener)["http_filters"][0] = _bench_filter(json.dumps(answer))
+        _answer_with(listener, _direct(404, None))
+
+    return change
+
+
+def connection_manager(listener: Document) -> Document:
+    return listener["filter_chains"][0]["filters"][0]["typed_config"]
+
+
+def _answer_with(listener: Document, action: Document) -> None:
+    routes = connection_manager(listener)["route_config"]
+    routes["max_direct_response_body_size_bytes"] = 1 << 20
+    routes["virtual_hosts"][0]["routes"] = [{"match": {"prefix": "/"}} | action]
+
+
+def _direct(status: int, body: Path | None) -> Document:
+    return {"direct_response": {"status": status} | ({"body": {"filename": str(body)}} if body else {})}
+
+
+def _bench_filter(configuration: str) -> Document:
+    wasm = {
+        "name": "bench",
+        "root_id": "bench",
+        "vm_config": {
+            "vm_id": "bench",
+            "runtime": "envoy.wasm.runtime.v8",
+            "code": {"local": {"filename": str(require(FILTERS, "make bench"))}},
+        },
+        "configuration": {
+            "@type": "type.googleapis.com/google.protobuf.StringValue",
+            "value": configuration,
+        },
+    }
+    kind = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"
+    return {"name": "bench", "typed_config": {"@type": kind, "config": wasm}}

@@ -1,0 +1,88 @@
+//! What any filter costs, to compare with: one that does nothing, and one that reads nothing and sends one fixed
+//! answer. Which of them a listener gets is said by its plugin configuration: none, or an [`Answer`] as JSON.
+
+// `proxy_wasm::main!` exports a function by its name.
+#![allow(unsafe_code, missing_docs)]
+
+use std::rc::Rc;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{Action, ContextType};
+use serde::Deserialize;
+
+proxy_wasm::main! {{
+    proxy_wasm::set_root_context(|_| Box::new(Root { answer: None }));
+}}
+
+/// The answer to every request.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Answer {
+    status: u32,
+    /// Names and values, in order. `content-length` is Envoy's to add.
+    headers: Vec<(String, String)>,
+    /// In base64, since JSON is text.
+    #[serde(deserialize_with = "from_base64")]
+    body: Vec<u8>,
+}
+
+fn from_base64<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+    let text = String::deserialize(from)?;
+    BASE64_STANDARD
+        .decode(text)
+        .map_err(serde::de::Error::custom)
+}
+
+struct Root {
+    answer: Option<Rc<Answer>>,
+}
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, _: usize) -> bool {
+        match self.get_plugin_configuration() {
+            None => true,
+            Some(text) => match serde_json::from_slice(&text) {
+                Ok(answer) => {
+                    self.answer = Some(Rc::new(answer));
+                    true
+                }
+                Err(_) => false,
+            },
+        }
+    }
+
+    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
+        Some(match &self.answer {
+            None => Box::new(NoOp),
+            Some(answer) => Box::new(ReplyOnly(Rc::clone(answer))),
+        })
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+struct NoOp;
+
+impl Context for NoOp {}
+
+impl HttpContext for NoOp {}
+
+struct ReplyOnly(Rc<Answer>);
+
+impl Context for ReplyOnly {}
+
+impl HttpContext for ReplyOnly {
+    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+        let answer = &self.0;
+        let headers = answer.headers.iter();
+        let headers = headers.map(|(name, value)| (name.as_str(), value.as_str()));
+        self.send_http_response(answer.status, headers.collect(), Some(&answer.body));
+        Action::Pause
+    }
+}

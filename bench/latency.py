@@ -1,0 +1,46 @@
+"""Latency at a fixed rate: half of what a subject reaches."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench_stack import BenchStack
+from load import Latency, oha
+from rounds import in_turn
+from subjects import Subject
+
+# Each at half of its own peak rate.
+OWN_RATE = ["direct_response_304", "reply_only_304", "confirmed_304", "cached_200_24k", "service_304"]
+# Envoy's own answer at the rate of the confirmed 304: the same load for both.
+SAME_RATE = "direct_response_304_at_rate_of_confirmed_304"
+NEEDED = {*OWN_RATE}
+
+
+@dataclass(frozen=True)
+class Point:
+    name: str
+    subject: Subject
+    rate: float
+
+
+def latencies(
+    stack: BenchStack, subjects: Sequence[Subject], peaks: dict[str, float], rounds: int, seconds: int
+) -> dict[str, Latency]:
+    """Medians over the rounds, in milliseconds."""
+    by_name = {subject.name: subject for subject in subjects}
+    points = [Point(name, by_name[name], peaks[name] / 2) for name in OWN_RATE]
+    points.append(Point(SAME_RATE, by_name["direct_response_304"], peaks["confirmed_304"] / 2))
+    seen: dict[str, list[Latency]] = {point.name: [] for point in points}
+    for turn, point in in_turn(points, rounds):
+        subject = point.subject
+        one = oha(stack.url(subject.listener), subject.requests[0], point.rate, seconds, subject.status)
+        seen[point.name].append(one)
+        shown = f"p50 {one.p50:.2f}  p99 {one.p99:.2f}  p99.9 {one.p999:.2f} ms"
+        print(f"{turn}  {point.name:44} at {one.rate:6.0f}/s of {point.rate:6.0f}/s: {shown}", flush=True)
+    return {name: _median(values) for name, values in seen.items()}
+
+
+def _median(of: list[Latency]) -> Latency:
+    return Latency(*(statistics.median(getattr(one, name) for one in of) for name in vars(of[0])))

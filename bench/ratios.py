@@ -1,0 +1,91 @@
+"""What counts: ratios within one run, and what each of them should be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from latency import SAME_RATE
+
+Figures = dict[str, Any]  # as in bench/results.json
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """`of` raises KeyError where a figure was not measured."""
+
+    name: str
+    of: Callable[[Figures], float]
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def target(self) -> str:
+        if self.at_least is not None:
+            return f"≥ {self.at_least:g}"
+        return "–" if self.at_most is None else f"≤ {self.at_most:g}"
+
+    def verdict(self, value: float) -> str:
+        if self.at_least is None and self.at_most is None:
+            return ""
+        low = self.at_least is not None and value < self.at_least
+        high = self.at_most is not None and value > self.at_most
+        return "MISSED" if low or high else "met"
+
+
+def _rate(one: str, other: str) -> Callable[[Figures], float]:
+    return lambda figures: figures["rates"][one] / figures["rates"][other]
+
+
+def _per_cpu(one: str, other: str) -> Callable[[Figures], float]:
+    """Requests per CPU second of the one, as a multiple of the other's."""
+    spent = "cpu_seconds_per_million"
+    return lambda figures: figures[spent][other] / figures[spent][one]
+
+
+def _p99_of_bare(figures: Figures) -> float:
+    latency = figures["latency_milliseconds"]
+    return latency["confirmed_304"]["p99"] / latency[SAME_RATE]["p99"]
+
+
+RATIOS = [
+    Ratio("304_of_reply_only", _rate("confirmed_304", "reply_only_304")),
+    Ratio("304_of_bare", _rate("confirmed_304", "direct_response_304")),
+    Ratio("304_of_no_limits", _rate("confirmed_304", "confirmed_304_no_limits")),
+    Ratio("200_of_reply_only", _rate("cached_200_24k", "reply_only_200_24k")),
+    Ratio("200_of_bare", _rate("cached_200_24k", "direct_response_200_24k")),
+    Ratio("200_gzip_of_reply_only", _rate("cached_200_24k_gzip", "reply_only_200_24k_gzip")),
+    Ratio("200_200k_of_bare", _rate("cached_200_200k", "direct_response_200_200k")),
+    Ratio("callout_of_route", _rate("callout_200_24k", "webdis_route_24k")),
+    Ratio("untouched_of_no_op", _rate("untouched_path", "no_op_304")),
+    Ratio("304_per_cpu_of_service", _per_cpu("confirmed_304", "service_304")),
+    Ratio("200_per_cpu_of_service", _per_cpu("cached_200_24k", "service_200_24k")),
+    Ratio("p99_304_of_bare", _p99_of_bare, at_most=1.5),
+    Ratio("throughput_1m_of_10", _rate("confirmed_304_many_credentials", "confirmed_304_10_credentials")),
+    Ratio(
+        "throughput_1m_spread_of_10",
+        _rate("confirmed_304_many_credentials_spread", "confirmed_304_10_credentials"),
+    ),
+    Ratio("bytes_per_credential", lambda figures: figures["scale"]["bytes_per_credential"]),
+]
+
+
+def ratios(figures: Figures) -> dict[str, float]:
+    """Those whose figures are there."""
+    found = {}
+    for ratio in RATIOS:
+        try:
+            value = ratio.of(figures)
+        except KeyError:
+            continue
+        found[ratio.name] = round(value, 3 if value < 10 else 1)
+    return found
+
+
+def table(found: dict[str, float]) -> str:
+    lines = [f"{'ratio':30} {'measured':>9}  {'target':8}"]
+    for ratio in RATIOS:
+        if (value := found.get(ratio.name)) is not None:
+            lines.append(f"{ratio.name:30} {value:9g}  {ratio.target:8} {ratio.verdict(value)}".rstrip())
+    return "\n".join(lines)

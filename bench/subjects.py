@@ -1,0 +1,217 @@
+"""What is measured: the ways to answer, and the requests that they are sent."""
+
+from __future__ import annotations
+
+import http.client
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import bench_stack
+from bench_stack import BenchStack
+from documents import definitions_of_size, secret, token, write_document
+from load import Request
+
+from edge import get, upstream
+from model import etag_of
+from processes import StackError
+from settings import Settings
+from stack import Stack, definitions_key
+from writers import put_definitions_django
+
+# Above any load here, so that each request spends and none is refused.
+ALL_ON = {"rate_limit": {"full": "1000000/second", "conditional": "60000/second"}}
+ALL_OFF = {"rate_limit": {"enabled": False}, "quota": {"enabled": False}, "usage": {"enabled": False}}
+NO_BODY_CACHE = ALL_ON | {"definitions": {"body_cache_bytes": 0}}
+
+TEAM, LARGE_TEAM = 1, 2  # of 24 KB and 200 KB
+SMALL, LARGE = 24_000, 200_000  # bytes of JSON text
+# Requests of a worker that need the same share one callout. So many teams in turn share none.
+CALLOUT_TEAMS = range(3, 515)
+USER_AGENT = "User-Agent: posthog-python/7.91.1"
+ACCEPT_GZIP = "Accept-Encoding: gzip"
+
+WARM = 10.0  # seconds until a subject must answer as it should
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was answered, without what Envoy adds."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    @property
+    def gzipped(self) -> bool:
+        return ("content-encoding", "gzip") in self.headers
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A way to answer, by the name that it has in bench/results.json."""
+
+    name: str
+    listener: str
+    status: int
+    requests: tuple[Request, ...]
+    body: bytes = b""  # is in the answer, without its content encoding
+    gzipped: bool = False
+
+    def answers(self, stack: BenchStack) -> bool:
+        answer = ask(stack, self.listener, self.requests[0])
+        body = zlib.decompress(answer.body, zlib.MAX_WBITS | 16) if answer.gzipped else answer.body
+        return answer.status == self.status and answer.gzipped == self.gzipped and self.body in body
+
+
+def ask(stack: BenchStack, listener: str, request: Request) -> Answer:
+    connection = http.client.HTTPConnection("127.0.0.1", stack.ports[listener], timeout=10)
+    try:
+        connection.putrequest(request.method, request.path, skip_accept_encoding=True)
+        for header in request.headers:
+            connection.putheader(*header.split(": ", 1))
+        connection.putheader("content-length", str(len(request.body)))
+        connection.endheaders(request.body.encode())
+        response = connection.getresponse()
+        added = {"content-length", "date", "server", "x-envoy-upstream-service-time"}
+        headers = tuple((name, value) for name, value in response.getheaders() if name not in added)
+        return Answer(response.status, headers, response.read())
+    finally:
+        connection.close()
+
+
+def wait_until_it_answers(stack: BenchStack, subject: Subject) -> None:
+    """Bodies are cached, and compressed, after the first request for them."""
+    deadline = time.monotonic() + WARM
+    while not subject.answers(stack):
+        if time.monotonic() > deadline:
+            answer = ask(stack, subject.listener, subject.requests[0])
+            raise StackError(
+                f"{subject.name} is answered with {answer.status}, {len(answer.body)} bytes, {answer.headers}"
+            )
+        time.sleep(0.05)
+
+
+def definitions_request(team: int, etag: str | None = None, *headers: str) -> Request:
+    headers = (f"Authorization: Bearer {secret(team)}", USER_AGENT, *headers)
+    if etag is not None:
+        headers += (f'If-None-Match: W/"{etag}"',)
+    return Request(f"/flags/definitions?token={token(team)}", headers)
+
+
+def stack_for(directory: Path) -> BenchStack:
+    """Its files are put into `directory`."""
+    document = directory / "snapshot.json"
+    write_document(document, teams=CALLOUT_TEAMS[-1])
+    small, large = directory / "24k.json", directory / "200k.json"
+    small.write_text(definitions_of_size(SMALL))
+    large.write_text(definitions_of_size(LARGE))
+    settings = Settings.on_free_ports(
+        callout_timeout=None, concurrency=1, log_level="error", config=ALL_ON, snapshot=document
+    )
+    listeners: dict[str, Callable[[bench_stack.Document], None]] = {
+        "no_limits": bench_stack.this_filter(ALL_OFF),
+        "callout": bench_stack.this_filter(NO_BODY_CACHE),
+        "untouched_path": bench_stack.untouched_path,
+        "direct_response_304": bench_stack.direct_response(304),
+        "direct_response_200_24k": bench_stack.direct_response(200, small),
+        "direct_response_200_200k": bench_stack.direct_response(200, large),
+        "no_op_304": bench_stack.no_op(304),
+        "no_op_200_24k": bench_stack.no_op(200, small),
+        "webdis_route": bench_stack.cluster("flag_definitions_redis"),
+        "service": bench_stack.cluster("bench_service"),
+    }
+    return BenchStack(settings, listeners=listeners)
+
+
+def subjects(stack: BenchStack, callout: str) -> list[Subject]:
+    """Fills Redis, and has the filters that only reply say what this filter says. `callout` is what
+    `callout_of_this_filter` returned."""
+    small, large = definitions_of_size(SMALL), definitions_of_size(LARGE)
+    etag = put_definitions_django(stack, TEAM, small)
+    put_definitions_django(stack, LARGE_TEAM, large)
+    for team in CALLOUT_TEAMS:
+        # As it is answered, so that callout and route move the same bytes.
+        stack.redis.mset({definitions_key(team): small, definitions_key(team) + ":etag": etag_of(small)})
+
+    conditional = (definitions_request(TEAM, etag),)
+    full = (definitions_request(TEAM),)
+    gzip = (definitions_request(TEAM, None, ACCEPT_GZIP),)
+    wrong = (Request(conditional[0].path, ("Authorization: Bearer phs_wrong", *conditional[0].headers[1:])),)
+    text, large_text = small.encode(), large.encode()
+    confirmed = Subject("confirmed_304", "edge", 304, conditional)
+    cached = Subject("cached_200_24k", "edge", 200, full, text)
+    cached_gzip = Subject("cached_200_24k_gzip", "edge", 200, gzip, text, gzipped=True)
+
+    reply_only = [
+        Subject("reply_only_304", "reply_only_304", 304, conditional),
+        Subject("reply_only_200_24k", "reply_only_200_24k", 200, full, text),
+        Subject("reply_only_200_24k_gzip", "reply_only_200_24k_gzip", 200, gzip, text, gzipped=True),
+    ]
+    models = (confirmed, cached, cached_gzip)
+    for model in models:
+        wait_until_it_answers(stack, model)
+    said = [ask(stack, model.listener, model.requests[0]) for model in models]
+    stack.add_listeners(
+        {
+            subject.listener: bench_stack.reply_only(answer.status, list(answer.headers), answer.body)
+            for subject, answer in zip(reply_only, said, strict=True)
+        }
+    )
+    for subject, answer in zip(reply_only, said, strict=True):
+        if ask(stack, subject.listener, subject.requests[0]) != answer:
+            raise StackError(f"{subject.name} does not answer as this filter does")
+
+    return [
+        Subject("direct_response_304", "direct_response_304", 304, conditional),
+        Subject("no_op_304", "no_op_304", 304, conditional),
+        reply_only[0],
+        confirmed,
+        Subject("confirmed_304_no_limits", "no_limits", 304, conditional),
+        Subject("untouched_path", "untouched_path", 304, (Request("/other", conditional[0].headers),)),
+        Subject("rejected_401", "edge", 401, wrong),
+        Subject("service_304", "service", 304, conditional),
+        Subject("direct_response_200_24k", "direct_response_200_24k", 200, full, text),
+        Subject("no_op_200_24k", "no_op_200_24k", 200, full, text),
+        reply_only[1],
+        cached,
+        reply_only[2],
+        cached_gzip,
+        Subject(
+            "callout_200_24k", "callout", 200, tuple(definitions_request(t) for t in CALLOUT_TEAMS), text
+        ),
+        Subject(
+            "webdis_route_24k", "webdis_route", 200, tuple(_webdis(callout, t) for t in CALLOUT_TEAMS), text
+        ),
+        Subject("service_200_24k", "service", 200, full, text),
+        Subject("direct_response_200_200k", "direct_response_200_200k", 200, full, large_text),
+        Subject("cached_200_200k", "edge", 200, (definitions_request(LARGE_TEAM),), large_text),
+    ]
+
+
+# === The callout ===
+
+
+def callout_of_this_filter() -> str:
+    """The body with which this filter asks webdis for the definitions of team 1 of the samples."""
+    config = {"redis": {"definitions": {"cluster": "flag_definitions_upstream"}}}
+    with upstream() as recorder:
+        settings = Settings.on_free_ports(
+            concurrency=1, log_level="error", config=config, upstream=recorder.address
+        )
+        with Stack(settings) as stack:
+            get(stack)
+    body = recorder.requests[0]["body"].decode()
+    if quote(definitions_key(1), safe="-._~") not in body:
+        raise StackError(f"the filter asked webdis for something else: {body}")
+    return body
+
+
+def _webdis(callout: str, team: int) -> Request:
+    """The same for another team."""
+    body = callout.replace("%2Fteams%2F1%2F", f"%2Fteams%2F{team}%2F")
+    body = body.replace("quota_end%3A1/", f"quota_end%3A{team}/")
+    return Request("/", ("content-type: text/plain",), "POST", body)
