@@ -254,6 +254,12 @@ impl MemoryStore {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Bytes of all values.
+    pub fn bytes(&self) -> usize {
+        let entries = self.entries.borrow();
+        entries.values().map(|(value, _)| value.len()).sum()
+    }
 }
 
 impl Store for MemoryStore {
@@ -293,6 +299,16 @@ mod tests {
         assert!(store.replace("k", b"one", Cas::ABSENT).unwrap());
         assert!(!store.replace("k", b"two", Cas::ABSENT).unwrap());
         assert_eq!(store.read("k").unwrap().value, b"one");
+    }
+
+    #[test]
+    fn an_empty_value_is_there_and_can_be_replaced() {
+        let store = MemoryStore::default();
+        assert!(store.replace("k", b"", Cas::ABSENT).unwrap());
+        let empty = store.read("k").unwrap();
+        assert!(empty.value.is_empty() && empty.cas != Cas::ABSENT);
+        assert!(!store.replace("k", b"two", Cas::ABSENT).unwrap());
+        assert!(store.replace("k", b"two", empty.cas).unwrap());
     }
 
     #[test]
