@@ -1,7 +1,7 @@
 //! One snapshot on its way into shared data.
 //!
-//! Buckets of a large snapshot are created first. Pages are read twice: first all of them are checked and no record
-//! is written, then they are applied. While records of two snapshots lie side by side nobody is refused ([`Status::applying`]), and what is no longer there is
+//! Pages are read twice: first all of them are checked and nothing is written, then they are applied. While
+//! records of two snapshots lie side by side nobody is refused ([`Status::applying`]), and what is no longer there is
 //! dropped when a load is complete.
 
 use super::StreamId;
@@ -13,7 +13,7 @@ use super::status::{Applying, Live, Status};
 use crate::directory::bucket::{self, Entry};
 use crate::directory::{CorruptRecord, Record};
 use crate::redis::{Command, Failure, Reply};
-use crate::shared::{Cas, Keys, Store, StoreError, Update, update};
+use crate::shared::{Keys, Store, StoreError, Update, update};
 use crate::time::Monotonic;
 
 /// What one slice may cost, see [`apply_slice`]: about a millisecond.
@@ -21,9 +21,6 @@ pub(super) const SLICE: usize = 768;
 
 /// What a bucket costs, in records: it is read, built and written.
 const BUCKET_COST: usize = 3;
-
-/// Most buckets created in one slice.
-const SLICE_CREATED: u32 = 512;
 
 /// Most records looked at in one slice.
 const SLICE_CHECKED: usize = 1_024;
@@ -45,7 +42,6 @@ enum Pass {
 /// What comes next.
 #[derive(Debug)]
 pub(super) enum Step {
-    Creating(u32),
     NextPage(usize),
     AwaitingPage(usize),
     Checking(usize, Cursor),
@@ -73,19 +69,12 @@ impl Load {
         manifest: Manifest,
         attempt: Attempt,
         asked_at: Monotonic,
-        keys: &Keys,
     ) -> Self {
-        // A small snapshot does not pay for buckets that it leaves empty.
-        let fills_most = manifest.records.total() >= u64::from(keys.buckets() / 2);
         Self {
             digest,
             manifest,
             attempt,
-            step: if fills_most {
-                Step::Creating(0)
-            } else {
-                Step::NextPage(0)
-            },
+            step: Step::NextPage(0),
             asked_at,
             pass: Pass::Check,
         }
@@ -138,7 +127,6 @@ impl Load {
     /// Why the load ends.
     pub(super) fn slice(&mut self, store: &impl Store, keys: &Keys) -> Result<(), Event> {
         match std::mem::replace(&mut self.step, Step::Complete) {
-            Step::Creating(bucket) => self.create(store, keys, bucket),
             Step::Checking(page, cursor) => self.check(store, keys, page, cursor),
             Step::Applying(page, cursor) => self.apply(store, keys, page, cursor),
             Step::Sweeping(bucket) => self.sweep(store, keys, bucket),
@@ -163,23 +151,6 @@ impl Load {
             contact_at: self.asked_at.as_millis(),
             longest_slice_micros,
         }
-    }
-
-    /// Creates buckets that do not exist, empty. The map behind shared data grows with the number of its entries,
-    /// and each time it visits all of them while every worker waits. That takes a few times longer once hundreds of
-    /// bytes for each record lie between them.
-    fn create(&mut self, store: &impl Store, keys: &Keys, from: u32) -> Result<(), Event> {
-        let until = from.saturating_add(SLICE_CREATED).min(keys.buckets());
-        for index in from..until {
-            // `false`: it is there already.
-            store.replace(&keys.bucket(index), &[], Cas::ABSENT)?;
-        }
-        self.step = if until < keys.buckets() {
-            Step::Creating(until)
-        } else {
-            Step::NextPage(0)
-        };
-        Ok(())
     }
 
     fn check(

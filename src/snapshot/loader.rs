@@ -415,7 +415,6 @@ impl Loader {
             manifest,
             attempt,
             self.polled_at,
-            &self.keys,
         )));
         if bad {
             self.end(store, Event::MarkedBad, events);

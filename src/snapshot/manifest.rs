@@ -62,20 +62,6 @@ pub struct RecordCounts {
     pub etags: u64,
 }
 
-impl RecordCounts {
-    /// Of all kinds together.
-    pub fn total(&self) -> u64 {
-        let kinds = [
-            self.teams,
-            self.team_secrets,
-            self.project_secret_keys,
-            self.personal_keys,
-            self.etags,
-        ];
-        kinds.into_iter().fold(0, u64::saturating_add)
-    }
-}
-
 /// A manifest that is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ManifestError {
