@@ -8,7 +8,14 @@ SHELL := /bin/bash
 PYTHON := .venv/bin/python
 SETUP := integration/setup.sh
 FILTER := flag-definitions-filter
-FILTER_BUILD := cargo build --release --locked --target wasm32-wasip1 -p $(FILTER)
+# Panic messages name source files: without the places where this machine keeps them, so that the same sources give the
+# same bytes anywhere. Expanded where it is used, since rustc need not be there yet.
+REMAP = --remap-path-prefix=$(CURDIR)=/flag-definitions-filter \
+	--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}/registry/src=/crates \
+	--remap-path-prefix=$$(rustc --print sysroot)/lib/rustlib/src/rust=/rustc/$$(rustc -vV | sed -n 's/^commit-hash: //p')
+FILTER_BUILD = CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS="$(REMAP)" \
+	cargo build --release --locked --target wasm32-wasip1 -p $(FILTER)
+WASM := flag_definitions_filter.wasm
 
 # Tools installed here come after those of the machine.
 export PATH := $(PATH):$(CURDIR)/.tools/bin
@@ -88,9 +95,18 @@ $(OHA): $(SETUP)
 # === Build ===
 
 .PHONY: build
-build: $(RUST) ## Build the filter (wasm) and the publisher
-	$(FILTER_BUILD)
+build: filter ## Build the filter (wasm) and the publisher
 	cargo build --release --locked -p flag-definitions-publisher
+
+# With its SHA-256, which Envoy Gateway and Istio ask for.
+.PHONY: filter
+filter: $(RUST)
+	$(FILTER_BUILD)
+	cd target/wasm32-wasip1/release && sha256sum $(WASM) > $(WASM).sha256
+
+.PHONY: reproducible
+reproducible: $(RUST) ## Build the filter twice, in two places, and compare
+	@integration/reproducible.sh
 
 # The same filter with faults that tests can trigger. Never what `build` leaves behind.
 .PHONY: build-faults

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import re
+from pathlib import Path
 
 from settings import ROOT, WASM
 
@@ -18,6 +21,17 @@ def test_the_filter_is_small() -> None:
 
 def test_the_filter_carries_no_test_fault() -> None:
     assert b"x-flag-definitions-trap" not in WASM.read_bytes()
+
+
+def test_the_filter_names_no_place_of_the_machine_that_built_it() -> None:
+    wasm = WASM.read_bytes()
+    for place in (ROOT, Path.home(), Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")):
+        assert os.fsencode(f"{place}/") not in wasm, f"{place}: build it with make"
+
+
+def test_its_digest_lies_beside_it() -> None:
+    digest, name = WASM.with_name(WASM.name + ".sha256").read_text().split()
+    assert (digest, name) == (hashlib.sha256(WASM.read_bytes()).hexdigest(), WASM.name)
 
 
 def test_the_figures_of_the_readme_are_those_of_the_benchmark() -> None:

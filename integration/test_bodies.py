@@ -1,5 +1,5 @@
-"""Bodies that workers keep: a 200 costs no callout while its ETag is known to be current, in the coding that the
-client asks for; what is not known to be current is never answered."""
+"""Bodies that workers keep: a 200 costs no callout while its ETag is known to be current, in the coding that
+the client asks for; what is not known to be current is never answered."""
 
 from __future__ import annotations
 

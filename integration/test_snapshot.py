@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import requests
@@ -175,6 +178,31 @@ def test_ten_thousand_records_never_hold_a_vm_for_long(stack: Stack) -> None:
     records = health(stack)["records"]
     assert records["teams"] == 5000 and records["team_secrets"] == 5000
     print(f"10 000 records: longest slices {longest} us")
+
+
+def test_a_credential_takes_at_most_200_bytes_of_an_envoy() -> None:
+    credentials = 100_000
+    organization = "00000000-0000-4000-8000-000000000001"
+    teams = [team(n, f"phc_{n}", f"phs_{n}") for n in range(1, credentials // 10 + 1)]
+    keys = [
+        {"sha256": sha256(f"phx_{n}"), "user_active": True, "organization_ids": [organization]}
+        for n in range(credentials - len(teams))
+    ]
+    with Stack(Settings.on_free_ports()) as stack:
+        sizes = []
+        for content in (document(ONE), document(*teams, personal_keys=keys)):
+            stack.publish(content)
+            generation = json.loads(stack.redis.get("flag_definitions:snapshot"))["generation"]
+            stack.wait_until(lambda g=generation: health(stack)["generation"] == g, timeout=60)
+            time.sleep(1)
+            sizes.append(resident_bytes(stack.processes["envoy"].pid))
+    each = (sizes[1] - sizes[0]) / credentials
+    print(f"{each:.0f} bytes a credential")
+    assert each <= 200
+
+
+def resident_bytes(pid: int) -> int:
+    return int(re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[1]) * 1024
 
 
 def test_health_tells_and_hides(stack: Stack) -> None:

@@ -14,6 +14,9 @@ use crate::limits;
 /// filter in one Envoy never read each other's bytes.
 pub const FORMAT: u8 = 1;
 
+/// Most entries that hold confirmed ETags: with 100 000 teams 12 to an entry.
+const ETAG_SLOTS: u32 = 8_192;
+
 /// Entries that hold rate limits: with 100 000 busy teams 25 to an entry.
 const RATE_SLOTS: u32 = 4_096;
 
@@ -218,7 +221,7 @@ impl Keys {
         format!("{}change_attempt", self.scope)
     }
 
-    /// Number of directory buckets, and of ETag slots.
+    /// Number of directory buckets.
     pub fn buckets(&self) -> u32 {
         self.buckets
     }
@@ -238,7 +241,8 @@ impl Keys {
     /// The slot that holds a team's confirmed ETag.
     pub fn etag_slot(&self, team: u32) -> String {
         // Team ids are handed out in sequence, so the remainder spreads them evenly.
-        let slot = team.checked_rem(self.buckets).unwrap_or(0);
+        let slots = self.buckets.min(ETAG_SLOTS);
+        let slot = team.checked_rem(slots).unwrap_or(0);
         format!("{}e:{slot}", self.scope)
     }
 }
@@ -263,6 +267,12 @@ impl MemoryStore {
     /// Whether nothing is stored.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Bytes of all values.
+    pub fn bytes(&self) -> usize {
+        let entries = self.entries.borrow();
+        entries.values().map(|(value, _)| value.len()).sum()
     }
 }
 
@@ -320,6 +330,23 @@ mod tests {
         }
         assert_eq!(base, with(r#"{"role":"health"}"#), "the health role reads");
         assert_eq!(base, with(r#"{"snapshot":{"max_age":"1h"}}"#));
+    }
+
+    #[test]
+    fn the_entries_of_the_default_settings_do_not_make_envoys_map_grow_twice() {
+        let keys = Keys::new(&Settings::default());
+        // Who loads, who sends usage, and so on: `Keys` has a name for each.
+        let single = 100;
+        let slots = [
+            u32::from(crate::identity::table::SLOTS),
+            u32::from(crate::usage::ledger::SLOTS),
+            crate::signal::SLOTS,
+            keys.rate_slots().count,
+            ETAG_SLOTS,
+        ];
+        let entries = keys.buckets() + slots.iter().sum::<u32>() + single;
+        // Sizes of libc++'s unordered_map on its way: it visits all entries when it gets one more than these.
+        assert!((25_717..51_437).contains(&entries), "{entries}");
     }
 
     #[test]

@@ -41,7 +41,8 @@ pub struct Snapshot {
     /// For how long the snapshot answers 200 and 304 without such contact: at least `refuse_max_age`.
     #[serde(deserialize_with = "duration")]
     pub max_age: Duration,
-    /// Number of shared-data buckets: 1 to 1 048 576.
+    /// Number of shared-data buckets: 1 to 1 048 576. Envoy's map behind shared data doubles at certain numbers of
+    /// entries, and visits all of them while every worker waits: more buckets, longer slices of the first load.
     pub buckets: u32,
 }
 
@@ -53,7 +54,7 @@ impl Default for Snapshot {
             etag_max_age: Duration::from_secs(2),
             refuse_max_age: Duration::from_secs(5),
             max_age: Duration::from_secs(600),
-            buckets: 65_536,
+            buckets: 32_768,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! empty bucket.
 
 use super::hash::Sha256Hash;
-use super::record::{CorruptRecord, Reader, Record};
+use super::record::{CorruptRecord, Reader, TOMBSTONE};
 use crate::snapshot::StreamId;
 
 const HEADER: usize = 4;
@@ -27,7 +27,7 @@ pub struct Entry<'a> {
 
 impl Entry<'_> {
     fn is_tombstone(&self) -> bool {
-        matches!(Record::decode(self.record), Ok(Record::Tombstone))
+        self.record == [TOMBSTONE]
     }
 }
 
@@ -134,6 +134,15 @@ pub fn build<'a>(entries: &[Entry<'a>]) -> Vec<u8> {
 ///
 /// `updates` come in hash order, each hash once.
 pub fn merge(current: &[u8], updates: &[Entry<'_>]) -> Option<Vec<u8>> {
+    merge_and_expire(current, updates, StreamId::default())
+}
+
+/// As [`merge`]; a bucket that changes loses its tombstones older than `tombstones_until` as well.
+pub fn merge_and_expire(
+    current: &[u8],
+    updates: &[Entry<'_>],
+    tombstones_until: StreamId,
+) -> Option<Vec<u8>> {
     let existing: Vec<Entry<'_>> = readable(current).unwrap_or_default();
     let mut merged = Vec::with_capacity(existing.len() + updates.len());
     let mut changed = false;
@@ -151,6 +160,7 @@ pub fn merge(current: &[u8], updates: &[Entry<'_>]) -> Option<Vec<u8>> {
         }
     }
     merged.extend(old);
+    merged.retain(|entry| entry.id >= tombstones_until || !entry.is_tombstone());
     changed.then(|| build(&merged))
 }
 
@@ -185,6 +195,7 @@ fn readable(bytes: &[u8]) -> Option<Vec<Entry<'_>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::directory::Record;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
@@ -222,6 +233,12 @@ mod tests {
         }
     }
 
+    fn firsts(bucket: &[u8]) -> Vec<u8> {
+        let bucket = Bucket::parse(bucket).unwrap();
+        let entries = bucket.entries().map(Result::unwrap);
+        entries.map(|entry| entry.hash.as_bytes()[0]).collect()
+    }
+
     #[test]
     fn an_older_write_never_replaces_a_newer_record() {
         let bucket = merge(&[], &[entry(1, 10, b"new")]).unwrap();
@@ -246,14 +263,30 @@ mod tests {
         )
         .unwrap();
         let swept = sweep(&bucket, id(10), id(3)).unwrap();
-        let left: Vec<u8> = Bucket::parse(&swept)
-            .unwrap()
-            .entries()
-            .map(|entry| entry.unwrap().hash.as_bytes()[0])
-            .collect();
-        assert_eq!(left, [2, 3]);
+        assert_eq!(firsts(&swept), [2, 3]);
         assert_eq!(sweep(&swept, id(10), id(3)), None);
         assert_eq!(sweep(&[], id(10), id(3)), None);
+    }
+
+    #[test]
+    fn a_change_drops_old_tombstones_beside_it_and_nothing_else() {
+        let grave = Record::Tombstone.encode().unwrap();
+        let bucket = merge(
+            &[],
+            &[
+                entry(1, 1, &grave),
+                entry(2, 1, b"\x02\0\0\0\0"),
+                entry(3, 5, &grave),
+            ],
+        )
+        .unwrap();
+        assert_eq!(
+            merge_and_expire(&bucket, &[entry(2, 1, b"x")], id(5)),
+            None,
+            "what changes nothing writes nothing"
+        );
+        let changed = merge_and_expire(&bucket, &[entry(4, 9, &grave)], id(5)).unwrap();
+        assert_eq!(firsts(&changed), [2, 3, 4]);
     }
 
     proptest! {

@@ -113,7 +113,7 @@ impl fmt::Display for CorruptRecord {
 
 impl std::error::Error for CorruptRecord {}
 
-const TOMBSTONE: u8 = 0;
+pub(super) const TOMBSTONE: u8 = 0;
 const TEAM: u8 = 1;
 const TEAM_SECRET: u8 = 2;
 const PROJECT_SECRET: u8 = 3;

@@ -14,7 +14,7 @@ use crate::shared::{Store, StoreError, Update, update};
 use crate::time::Monotonic;
 
 /// Number of slots, a power of two.
-const SLOTS: u16 = 4_096;
+pub const SLOTS: u16 = 4_096;
 
 /// Most entries in one slot; beyond it the one looked up longest ago gives way.
 const MAX_ENTRIES: usize = 8;

@@ -7,7 +7,7 @@ use super::attempt::{Attempt, Place};
 use super::change::{self, Change, Content, Watermark};
 use super::event::Event;
 use super::follow::{Follow, Link};
-use super::load::{SLICE, apply_slice};
+use super::load::{SLICE, TOMBSTONE_MILLIS, apply_slice};
 use super::page::Cursor;
 use super::poll::{MAX_CHANGES, Poll};
 use crate::directory::CorruptRecord;
@@ -25,6 +25,8 @@ pub(super) struct Incoming {
     pub(super) follow: Follow,
     changes: VecDeque<Result<Change, CorruptRecord>>,
     applying: Option<(StreamId, Cursor, Attempt)>,
+    /// A snapshot is being put in, whose pages may hold what was removed since.
+    beside_load: bool,
     newest: Option<StreamId>,
     /// There are more changes than one poll brings.
     pub(super) more: bool,
@@ -37,13 +39,20 @@ pub(super) struct Incoming {
 
 impl Incoming {
     /// What a poll brought to somebody who stands at `follow`.
-    pub(super) fn new(owner: u64, follow: Follow, poll: Poll<'_>, asked_at: Monotonic) -> Self {
+    pub(super) fn new(
+        owner: u64,
+        follow: Follow,
+        poll: Poll<'_>,
+        asked_at: Monotonic,
+        beside_load: bool,
+    ) -> Self {
         Self {
             owner,
             follow,
             more: poll.changes.len() >= MAX_CHANGES,
             changes: poll.changes.into(),
             applying: None,
+            beside_load,
             newest: poll.newest,
             mark: None,
             redis_now: poll.redis_now,
@@ -65,7 +74,13 @@ impl Incoming {
         let mut left = SLICE;
         while left > 0 {
             if let Some((id, mut cursor, mut attempt)) = self.applying.take() {
-                if apply_slice(store, keys, id, &mut cursor, &mut left)? {
+                // Loads may be weeks apart: changes drop what outlived its use.
+                let tombstones_until = if self.beside_load {
+                    StreamId::default()
+                } else {
+                    id.minus_millis(TOMBSTONE_MILLIS)
+                };
+                if apply_slice(store, keys, id, tombstones_until, &mut cursor, &mut left)? {
                     self.applying = Some((id, cursor, attempt));
                 } else {
                     attempt.end(store, &entry)?;

@@ -30,7 +30,7 @@ const SLICE_SWEPT: usize = 1_024;
 const SWEPT_BYTES: usize = 256;
 
 /// For how long a removal is remembered, in milliseconds: longer than any other source may bring it back.
-const TOMBSTONE_MILLIS: u64 = 24 * 3_600 * 1_000;
+pub(super) const TOMBSTONE_MILLIS: u64 = 24 * 3_600 * 1_000;
 
 /// What is done with the pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,7 +197,9 @@ impl Load {
         self.attempt.note(store, &keys.attempt(), place)?;
         let id = self.manifest.stream_id;
         let mut left = SLICE;
-        if apply_slice(store, keys, id, &mut cursor, &mut left)? {
+        // What is removed meanwhile must outlive the pages, however old they are.
+        let tombstones_until = StreamId::default();
+        if apply_slice(store, keys, id, tombstones_until, &mut cursor, &mut left)? {
             self.step = Step::Applying(page, cursor);
         } else if self.is_followed_by_page(page) {
             self.step = Step::NextPage(page + 1);
@@ -261,7 +263,7 @@ impl Load {
 }
 
 /// Puts the next records of a page into their buckets, as many as what is `left` of a slice pays for; whether the
-/// page goes on.
+/// page goes on. Tombstones older than `tombstones_until` go from buckets that change.
 ///
 /// # Errors
 /// When shared data fails, or what follows is no record.
@@ -269,11 +271,18 @@ pub(super) fn apply_slice(
     store: &impl Store,
     keys: &Keys,
     id: StreamId,
+    tombstones_until: StreamId,
     cursor: &mut Cursor,
     left: &mut usize,
 ) -> Result<bool, Event> {
     let mut touched = Touched::default();
-    let goes_on = put(store, keys, id, (cursor, left), &mut touched);
+    let goes_on = put(
+        store,
+        keys,
+        (id, tombstones_until),
+        (cursor, left),
+        &mut touched,
+    );
     if touched != Touched::default() {
         Revision::raise(store, keys, touched)?;
     }
@@ -283,7 +292,7 @@ pub(super) fn apply_slice(
 fn put(
     store: &impl Store,
     keys: &Keys,
-    id: StreamId,
+    (id, tombstones_until): (StreamId, StreamId),
     (cursor, left): (&mut Cursor, &mut usize),
     touched: &mut Touched,
 ) -> Result<bool, Event> {
@@ -309,7 +318,7 @@ fn put(
         };
         *left = left.saturating_sub(BUCKET_COST);
         let merged = update(store, &keys.bucket(index), |current| {
-            bucket::merge(current, &entries)
+            bucket::merge_and_expire(current, &entries, tombstones_until)
         })?;
         if merged == Update::Contended {
             return Err(Event::StoreFailed);

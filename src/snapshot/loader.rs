@@ -242,7 +242,9 @@ impl Loader {
         });
         match status.follow {
             Some(follow) => {
-                let incoming = Incoming::new(self.owner, follow, poll, self.polled_at);
+                // One that another VM began and did not finish counts as well.
+                let beside_load = self.load.is_some() || status.applying.is_some();
+                let incoming = Incoming::new(self.owner, follow, poll, self.polled_at, beside_load);
                 self.incoming = Some((incoming, shown));
                 self.apply_changes(store, events);
             }

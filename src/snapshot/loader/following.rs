@@ -13,6 +13,9 @@ use std::collections::BTreeMap;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
+/// In milliseconds.
+const DAY: u64 = 24 * 3_600 * 1_000;
+
 /// A Redis that a publisher writes to. Its clock is the stream's.
 #[derive(Default)]
 struct Publisher {
@@ -168,7 +171,11 @@ struct Envoy {
 
 impl Envoy {
     fn new() -> Self {
-        let settings = Settings::from_json(br#"{"snapshot":{"buckets":64}}"#).unwrap();
+        Self::with(r#"{"snapshot":{"buckets":64}}"#)
+    }
+
+    fn with(settings: &str) -> Self {
+        let settings = Settings::from_json(settings.as_bytes()).unwrap();
         Self {
             store: MemoryStore::default(),
             loader: Loader::new(&settings, 1),
@@ -384,6 +391,72 @@ fn a_key_that_is_revoked_while_a_load_is_under_way_stays_revoked() {
     }
     assert!(envoy.record(last[1]).is_some());
     assert_eq!(envoy.freshness(), Freshness::Current);
+}
+
+#[test]
+fn a_key_that_was_revoked_long_ago_stays_revoked_while_an_older_snapshot_is_loaded() {
+    let tokens: Vec<String> = (0..12_000).map(|n| format!("phs_{n}")).collect();
+    let mut tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+    let mut publisher = Publisher::new(&tokens);
+    tokens.sort_by_key(|token| hash(token));
+    let (revoked, neighbour) = (tokens[11_999], tokens[11_998]);
+    publisher.change(revoked, None);
+    publisher.now += 2 * DAY;
+    publisher.change(neighbour, Some(secret(9)));
+    let mut envoy = Envoy::with(r#"{"snapshot":{"buckets":64,"poll_interval":"100ms"}}"#);
+    while envoy.record(neighbour) != Some(Record::TeamSecret(TeamId(9))) {
+        envoy.run(&mut publisher, 10);
+    }
+    assert_eq!(
+        envoy.record(tokens[11_997]),
+        None,
+        "its page is still to come"
+    );
+    envoy.run_watched(&mut publisher, 3);
+    assert!(envoy.record(tokens[11_997]).is_some());
+    assert_eq!(envoy.record(revoked), Some(Record::Tombstone));
+}
+
+#[test]
+fn shared_data_stays_bounded_while_tokens_come_and_go() {
+    for loads_again in [false, true] {
+        let token = |round: usize, n: usize| format!("phs_{round}_{n}");
+        let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&[]));
+        envoy.run_watched(&mut publisher, 3);
+        let mut sizes = Vec::new();
+        // A week. Tokens live for half a day.
+        for round in 1..=14 {
+            for n in 0..200 {
+                publisher.change(&token(round, n), Some(secret(1)));
+                publisher.change(&token(round - 1, n), None);
+            }
+            if loads_again && round % 4 == 0 {
+                publisher.begin();
+            }
+            envoy.run_watched(&mut publisher, 8);
+            sizes.push((envoy.store.len(), envoy.store.bytes()));
+            publisher.now += DAY / 2;
+            envoy.now += DAY / 2;
+        }
+        let settled = &sizes[4..];
+        assert!(
+            settled.iter().all(|size| size.0 == settled[0].0),
+            "{sizes:?}"
+        );
+        // One round of tokens, and the tombstones of at most three.
+        let most = 64 * 4 + 4 * 200 * 59;
+        let largest = settled.iter().map(|size| size.1).max();
+        assert!(
+            largest.is_some_and(|bytes| bytes <= most + 2_000),
+            "{sizes:?}"
+        );
+        assert_eq!(
+            envoy.record(&token(14, 0)),
+            Some(Record::TeamSecret(TeamId(1)))
+        );
+        assert_eq!(envoy.record(&token(13, 0)), Some(Record::Tombstone));
+        assert_eq!(envoy.record(&token(10, 0)), None);
+    }
 }
 
 #[test]
