@@ -41,7 +41,7 @@ impl Redis {
                 panic!("these tests need redis-server (apt-get install redis-server): {error}")
             });
         let client = redis::Client::open(("127.0.0.1", port)).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while Instant::now() < deadline && process.try_wait().unwrap().is_none() {
             if let Ok(mut connection) = client.get_connection() {
                 let info: String = redis::cmd("INFO").query(&mut connection).unwrap();

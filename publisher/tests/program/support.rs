@@ -4,9 +4,10 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use flag_definitions_filter::directory::{Record, Sha256Hash};
 use flag_definitions_filter::snapshot::StreamId;
@@ -50,7 +51,7 @@ pub fn run_with_environment(
         .envs(variables.iter().copied())
         .args(arguments)
         .write_stdin(stdin)
-        .timeout(Duration::from_secs(60))
+        .timeout(Duration::from_secs(120))
         .output()
         .unwrap();
     Outcome {
@@ -127,7 +128,7 @@ impl Redis {
 
     /// At a port that another one had.
     pub fn start_at(port: u16) -> Self {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             if let Some(redis) = Self::try_start(port, &[]) {
                 return redis;
@@ -172,7 +173,7 @@ impl Redis {
             .unwrap_or_else(|error| {
                 panic!("these tests need redis-server (apt-get install redis-server): {error}")
             });
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while Instant::now() < deadline && process.try_wait().unwrap().is_none() {
             if let Some(connection) = own_connection(port, process.id()) {
                 return Some(Self {
@@ -291,10 +292,20 @@ fn own_connection(port: u16, process: u32) -> Option<Connection> {
         .then_some(connection)
 }
 
+/// Below the range that the kernel gives to outgoing connections, which could take it before whoever is to listen.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    let start = u64::from(now.subsec_nanos()) + u64::from(std::process::id()) * 7_919 + call * 101;
+    (0..1_000)
+        .map(|step| 12_000 + u16::try_from((start + step * 37) % 12_000).unwrap())
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .unwrap()
 }
+
+/// Where nobody listens, nor will.
+pub const NOBODYS_PORT: u16 = 1;
 
 /// What a gate does with the command that replaces the manifest.
 pub enum AtManifest {
@@ -357,7 +368,7 @@ impl Gate {
 
     /// Returns when the program is about to replace the manifest.
     pub fn wait_until_reached(&self) {
-        self.reached.recv_timeout(Duration::from_secs(30)).unwrap();
+        self.reached.recv_timeout(Duration::from_secs(60)).unwrap();
     }
 
     pub fn open(&self) {

@@ -77,7 +77,7 @@ fn what_is_announced_goes_out_at_once() {
     let mut slow = settings(&redis.url());
     slow.diff_interval = Duration::from_secs(600);
     source.say(Heard::Listening);
-    source.say(Heard::UpTo(Instant::now() + Duration::from_secs(60)));
+    source.say(Heard::UpTo(Instant::now() + Duration::from_secs(600)));
     let instance = Instance::start(slow, &source);
     instance.wait_until_live();
     instance.wait("listening", |figures| figures.listening);
@@ -178,13 +178,15 @@ fn the_snapshot_is_written_again_and_old_changes_go() {
     instance.wait_until_live();
     let first = redis.manifest();
     source.put("phs_new", Some(&Record::TeamSecret(TeamId(1))));
-    instance.wait("a second snapshot", |figures| figures.snapshots == 2);
+    instance.wait("a second snapshot", |figures| figures.snapshots >= 2);
     let published = Published::read(&mut redis);
     let second = &published.manifest;
-    assert_eq!(
-        (second.lineage, second.generation),
-        (first.lineage, first.generation + 1)
-    );
+    assert_eq!(second.lineage, first.lineage);
+    assert!(second.generation > first.generation);
+    // One more for each, of which there may be a third meanwhile.
+    instance.wait("its figure", |figures| {
+        first.generation + figures.snapshots > second.generation
+    });
     assert!(second.stream_id > first.stream_id);
     assert_eq!(published.records, decoded(&source.records.lock().unwrap()));
     let ttl = redis.ttl("flag_definitions:snapshot:1:0");

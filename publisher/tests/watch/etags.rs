@@ -1,6 +1,6 @@
 //! ETags as clients see them, found by looking and by hints.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use flag_definitions_filter::definitions::ETag;
 use flag_definitions_filter::directory::{Record, TeamId, etag_hash};
@@ -50,7 +50,7 @@ fn pickled_etags_with_the_suffix_of_a_quota_period() {
     assert_eq!(Published::read(&mut redis).manifest.records.etags, 2);
 
     let (seconds, _): (u64, u64) = redis.command("TIME", &[""; 0]);
-    let end = (seconds + 2) * 1_000;
+    let end = (seconds + 3) * 1_000;
     set(
         &mut redis,
         "flag_definitions:quota_end:2",
@@ -61,8 +61,15 @@ fn pickled_etags_with_the_suffix_of_a_quota_period() {
         "flag_definitions:quota_end:1",
         format!("{end}:zz9:other").as_bytes(),
     );
-    std::thread::sleep(Duration::from_millis(500));
-    assert_eq!(etag(&mut redis, 2).unwrap(), "plain");
+    loop {
+        let shown = etag(&mut redis, 2).unwrap();
+        let (seconds, micros): (u64, u64) = redis.command("TIME", &[""; 0]);
+        if seconds * 1_000 + micros / 1_000 >= end {
+            break;
+        }
+        assert_eq!(shown, "plain");
+        std::thread::sleep(Duration::from_millis(50));
+    }
     eventually("the end of the period", || {
         etag(&mut redis, 2).unwrap() == "plain-zz9"
     });
@@ -113,7 +120,7 @@ fn redis_itself_names_what_changed() {
     let () = redis.command("CONFIG", &["SET", "notify-keyspace-events", "K$"]);
     let source = Memory::with_teams(50);
     let mut slow = settings(&redis.url());
-    slow.sweep_interval = Duration::from_secs(60);
+    slow.sweep_interval = Duration::from_secs(600);
     let instance = Instance::start(slow, &source);
     instance.wait_until_live();
     eventually("the subscription", || {
@@ -121,10 +128,9 @@ fn redis_itself_names_what_changed() {
         count == 1
     });
     for n in 0..5 {
-        let began = Instant::now();
         let () = redis.command("SET", &[key(33), format!("n{n}")]);
+        // Sooner than a sweep would bring it.
         eventually("the hint", || etag(&mut redis, 33) == Some(format!("n{n}")));
-        assert!(began.elapsed() < Duration::from_secs(5));
     }
     // Of teams that are not ours nothing is told.
     let () = redis.command("SET", &[&*key(99), "x"]);
