@@ -48,10 +48,6 @@ class BenchStack(PlainStack):
     def url(self, listener: str) -> str:
         return f"http://127.0.0.1:{self.ports[listener]}"
 
-    def pids(self) -> list[int]:
-        """Of all that take part in answering."""
-        return [process.pid for process in self.processes.values()]
-
     def start_envoy(self, wait_ready: bool = True) -> None:
         self._start(
             "service",

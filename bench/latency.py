@@ -14,7 +14,7 @@ from subjects import Subject
 # Each at half of its own peak rate.
 OWN_RATE = ["direct_response_304", "reply_only_304", "confirmed_304", "cached_200_24k", "service_304"]
 # Envoy's own answer at the rate of the confirmed 304: the same load for both.
-SAME_RATE = "direct_response_304_at_rate_of_confirmed_304"
+SAME_RATE = "direct_response_304_at_same_rate"
 NEEDED = {*OWN_RATE}
 
 
@@ -31,14 +31,16 @@ def latencies(
     """Medians over the rounds, in milliseconds."""
     by_name = {subject.name: subject for subject in subjects}
     points = [Point(name, by_name[name], peaks[name] / 2) for name in OWN_RATE]
-    points.append(Point(SAME_RATE, by_name["direct_response_304"], peaks["confirmed_304"] / 2))
+    # Right before the confirmed 304, which it is compared with.
+    same = Point(SAME_RATE, by_name["direct_response_304"], peaks["confirmed_304"] / 2)
+    points.insert(OWN_RATE.index("confirmed_304"), same)
     seen: dict[str, list[Latency]] = {point.name: [] for point in points}
     for turn, point in in_turn(points, rounds):
         subject = point.subject
         one = oha(stack.url(subject.listener), subject.requests[0], point.rate, seconds, subject.status)
         seen[point.name].append(one)
         shown = f"p50 {one.p50:.2f}  p99 {one.p99:.2f}  p99.9 {one.p999:.2f} ms"
-        print(f"{turn}  {point.name:44} at {one.rate:6.0f}/s of {point.rate:6.0f}/s: {shown}", flush=True)
+        print(f"{turn}  {point.name:32} at {one.rate:6.0f}/s of {point.rate:6.0f}/s: {shown}", flush=True)
     return {name: _median(values) for name, values in seen.items()}
 
 

@@ -26,62 +26,55 @@ def in_turn(subjects: Sequence[T], rounds: int) -> Iterator[tuple[str, T]]:
             yield f"round {number + 1}/{rounds}", subject
 
 
+@dataclass(frozen=True)
+class Round:
+    requests: int
+    rate: float  # requests per second
+    cpu_seconds: float  # of all processes of the stack
+    callouts: int
+
+
 @dataclass
 class Measured:
-    """One entry for each round."""
-
-    rates: list[float] = field(default_factory=list)  # requests per second
-    cpu_seconds: list[float] = field(default_factory=list)  # per million requests
+    rounds: list[Round] = field(default_factory=list)
 
     @property
     def rate(self) -> float:
-        return statistics.median(self.rates)
+        return statistics.median(one.rate for one in self.rounds)
 
     @property
     def cpu(self) -> float:
-        return statistics.median(self.cpu_seconds)
+        """CPU seconds per million requests."""
+        return statistics.median(one.cpu_seconds / one.requests * 1e6 for one in self.rounds)
+
+    @property
+    def callouts(self) -> float:
+        """Per request; those of the filter's chores are in it."""
+        return sum(one.callouts for one in self.rounds) / sum(one.requests for one in self.rounds)
 
 
 def throughput(
     stack: BenchStack, subjects: Sequence[Subject], rounds: int, seconds: int, directory: Path
-) -> tuple[dict[str, Measured], float]:
-    """By name; and how many callouts each request of `callout_200_24k` cost."""
+) -> dict[str, Measured]:
+    """By name."""
+
+    def measure(subject: Subject, seconds: int) -> Round:
+        url, requests = stack.url(subject.listener), subject.requests
+        return measure_round(stack, subject.listener, url, subject.status, requests, seconds, directory)
+
     for subject in subjects:
         wait_until_it_answers(stack, subject)
-        _round(stack, subject, 1, directory)
+        measure(subject, 1)
     measured = {subject.name: Measured() for subject in subjects}
-    callouts = requests = 0
     for turn, subject in in_turn(subjects, rounds):
-        before = stack.stats()
-        done, rate, spent = _round(stack, subject, seconds, directory)
-        if subject.name == "callout_200_24k":
-            name = "cluster.flag_definitions_redis.upstream_rq_total"
-            callouts += stack.stats()[name] - before[name]
-            requests += done
-        of = measured[subject.name]
-        of.rates.append(rate)
-        of.cpu_seconds.append(spent / done * 1e6)
-        print(f"{turn}  {subject.name:26} {rate:9.0f}/s {of.cpu_seconds[-1]:7.1f} CPU s/million", flush=True)
-    return measured, callouts / requests if requests else 0.0
+        one = measure(subject, seconds)
+        measured[subject.name].rounds.append(one)
+        spent = one.cpu_seconds / one.requests * 1e6
+        print(f"{turn}  {subject.name:26} {one.rate:9.0f}/s {spent:7.1f} CPU s/million", flush=True)
+    return measured
 
 
-def _round(stack: BenchStack, subject: Subject, seconds: int, directory: Path) -> tuple[int, float, float]:
-    """Requests, requests per second, CPU seconds. Fails when an answer has another status than it should."""
-    pids = stack.pids()
-    spent = cpu.seconds(pids)
-    done, rate = answered(
-        stack,
-        subject.listener,
-        stack.url(subject.listener),
-        subject.status,
-        subject.requests,
-        seconds,
-        directory,
-    )
-    return done, rate, cpu.seconds(pids) - spent
-
-
-def answered(
+def measure_round(
     stack: Stack,
     stat_prefix: str,
     url: str,
@@ -89,17 +82,19 @@ def answered(
     requests: Sequence[Request],
     seconds: int,
     directory: Path,
-) -> tuple[int, float]:
-    """Requests, and requests per second. Fails when an answer is of another class of status than `status`."""
-    before = stack.stats()
+) -> Round:
+    """Fails when an answer is of another class of status than `status`."""
+    pids = [process.pid for process in stack.processes.values()]
+    before, spent = stack.stats(), cpu.seconds(pids)
     done, rate = wrk(url, requests, seconds, directory)
-    counters = {f"http.{stat_prefix}.downstream_rq_{kind}xx": kind for kind in (1, 2, 3, 4, 5)}
+    spent = cpu.seconds(pids) - spent
     after = stack.stats()
-    others = {
-        name: after[name] - before.get(name, 0)
-        for name, kind in counters.items()
-        if kind != status // 100 and after.get(name, 0) > before.get(name, 0)
-    }
-    if others:
+
+    def counted(name: str) -> int:
+        return after.get(name, 0) - before.get(name, 0)
+
+    others = {kind: counted(f"http.{stat_prefix}.downstream_rq_{kind}xx") for kind in (1, 2, 3, 4, 5)}
+    del others[status // 100]
+    if any(others.values()):
         raise StackError(f"not every answer was a {status}: {others}")
-    return done, rate
+    return Round(done, rate, spent, counted("cluster.flag_definitions_redis.upstream_rq_total"))

@@ -115,11 +115,12 @@ def measure_subjects(figures: dict[str, Any], options: argparse.Namespace, direc
                 raise StackError(f"--only {','.join(unknown)}: there are {', '.join(sorted(chosen | PARTS))}")
             chosen &= options.only | (latency.NEEDED if "latency" in options.only else set())
         some = [subject for subject in everything if subject.name in chosen]
-        measured, callouts = throughput(stack, some, options.rounds, options.seconds, directory)
+        measured = throughput(stack, some, options.rounds, options.seconds, directory)
         figures["rates"] |= {name: round(of.rate) for name, of in measured.items()}
         figures["cpu_seconds_per_million"] |= {name: round(of.cpu, 1) for name, of in measured.items()}
-        if callouts:
-            figures["callouts_per_request"] = round(callouts, 3)
+        figures["callouts_per_request"] = {
+            name: round(of.callouts, 3) for name, of in measured.items() if name.startswith(OURS)
+        }
         if not options.only or "latency" in options.only:
             peaks = {name: of.rate for name, of in measured.items()}
             found = latency.latencies(stack, some, peaks, options.rounds, options.seconds)

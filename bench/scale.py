@@ -16,7 +16,7 @@ import cpu
 from bench_stack import PlainStack
 from documents import HOT_TEAMS, definitions_of_size, hot_team_of, personal_key, token, write_document
 from load import Request
-from rounds import answered, in_turn
+from rounds import in_turn, measure_round
 from subjects import ALL_ON, USER_AGENT, definitions_request
 
 from model import etag_of
@@ -82,7 +82,8 @@ def _request_with_key(number: int, etag: str) -> Request:
 
 
 def _round(case: Case, seconds: int, directory: Path) -> float:
-    return answered(case.stack, "edge", case.stack.edge_url, 304, case.requests, seconds, directory)[1]
+    url = case.stack.edge_url
+    return measure_round(case.stack, "edge", url, 304, case.requests, seconds, directory).rate
 
 
 @contextlib.contextmanager
