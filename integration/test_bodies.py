@@ -1,5 +1,5 @@
-"""Bodies that workers keep: a 200 costs no callout while its ETag is known to be current, in the coding that the
-client asks for; what is not known to be current is never answered."""
+"""Bodies that workers keep: a 200 costs no callout while its ETag is known to be current, in the coding that
+the client asks for; what is not known to be current is never answered."""
 
 from __future__ import annotations
 
@@ -328,7 +328,11 @@ def test_who_accepts_gzip(stack: Stack, accepted: tuple[str, ...], packed: bool)
 
 def test_other_answers_do_not_vary_by_coding(stack: Stack) -> None:
     own = TEAMS[7]
-    for secret, method, status in [("phs_x", "GET", 401), (own.secret, "POST", 405), (own.secret, "HEAD", 200)]:
+    for secret, method, status in [
+        ("phs_x", "GET", 401),
+        (own.secret, "POST", 405),
+        (own.secret, "HEAD", 200),
+    ]:
         answer = get(stack, own.token, secret, method=method, headers={"Accept-Encoding": "gzip"})
         assert (answer.status_code, answer.headers["vary"]) == (status, VARY)
         assert "content-encoding" not in answer.headers

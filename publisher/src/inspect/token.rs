@@ -204,7 +204,7 @@ impl Decision {
     }
 
     fn refused(answer: Answer, unknown: bool) -> Self {
-        let body = String::from_utf8_lossy(Reply::fixed(answer).body).into_owned();
+        let body = String::from_utf8_lossy(Reply::fixed(answer).body.bytes()).into_owned();
         // Some bodies are plain text.
         let json = serde_json::from_str::<serde_json::Value>(&body).ok();
         let detail = json.and_then(|json| Some(json.get("detail")?.as_str()?.to_owned()));
