@@ -17,7 +17,7 @@ import test_wire_encodings as encodings
 import test_wire_limits as limits
 import test_wire_tables as tables
 import writers
-from edge import document, get, health, publish, team, trap_count
+from edge import document, get, health, publish, team, trap_count, wait_until_all
 from model import State
 from settings import Settings
 from stack import UPSTASH_TOKEN, Stack
@@ -114,7 +114,7 @@ def test_a_wrong_token_is_503_and_a_right_one_heals() -> None:
         assert get(stack).status_code == 200
         refused = {"store": "definitions", "outcome": "refused"}
         stack.write_upstash_token("wrong")
-        stack.wait_until(lambda: get(stack).status_code != 200)
+        wait_until_all(stack, lambda: get(stack).status_code != 200)
         answer = get(stack)
         assert (answer.status_code, answer.text) == (503, bodies.MISS)
         # Nothing new about credentials is known, so after a while nobody is refused.
