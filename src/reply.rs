@@ -314,19 +314,22 @@ pub struct Reply<'a> {
     vary: &'static str,
 }
 
+/// More headers than any answer has.
+const MOST_HEADERS: usize = 10;
+
 impl<'a> Reply<'a> {
     /// An answer whose content is fixed.
     pub fn fixed(answer: Answer) -> Self {
-        let (headers, body) = match answer.content() {
-            None => (Vec::new(), ""),
-            Some((content_type, body)) => (vec![header("content-type", content_type)], body),
-        };
+        let content = answer.content();
         let mut reply = Self {
             answer,
-            headers,
-            body: Body::Fixed(body),
+            headers: Vec::with_capacity(MOST_HEADERS),
+            body: Body::Fixed(content.map_or("", |(_, body)| body)),
             vary: VARY,
         };
+        if let Some((content_type, _)) = content {
+            reply.headers.push(header("content-type", content_type));
+        }
         if answer == Answer::MethodNotAllowed {
             reply.headers.push(header("allow", "GET, OPTIONS, HEAD"));
         }

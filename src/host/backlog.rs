@@ -106,7 +106,7 @@ impl Backlog {
 
     /// Notes that a stream was answered or is gone; `false` when it was not waiting here.
     pub fn leave(&mut self, stream: u32) -> bool {
-        self.streams.remove(&stream)
+        !self.streams.is_empty() && self.streams.remove(&stream)
     }
 
     /// Whether a stream waits for its answer.

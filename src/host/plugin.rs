@@ -230,7 +230,10 @@ impl Plugin {
         self.load(now);
         let (duty, chores, recorder) = self.duty();
         chores.tick(duty, recorder);
-        self.bodies.compress();
+        // Those who wait come first.
+        if self.backlog.is_empty() {
+            self.bodies.compress();
+        }
         let old = self
             .status_read_at
             .is_none_or(|read_at| now.since(read_at) >= STATUS_AGE);

@@ -2,6 +2,7 @@
 //!
 //! It is public (web pages carry it), so its text may be kept; still it is shown nowhere.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::split_at_byte;
@@ -75,7 +76,7 @@ impl Token {
         for pair in query.split(|byte| *byte == b'&') {
             let (name, value) = split_at_byte(pair, b'=');
             // Few names have an escape in them, and none needs one.
-            let named = name == b"token" || (name.contains(&b'%') && decode(name) == b"token");
+            let named = name == b"token" || (name.contains(&b'%') && *decode(name) == *b"token");
             if !named {
                 continue;
             }
@@ -118,12 +119,15 @@ impl Token {
 }
 
 /// Percent-decodes; `+` is a blank, and an incomplete escape stands for itself.
-fn decode(bytes: &[u8]) -> Vec<u8> {
+fn decode(bytes: &[u8]) -> Cow<'_, [u8]> {
+    if !bytes.iter().any(|byte| matches!(byte, b'+' | b'%')) {
+        return Cow::Borrowed(bytes);
+    }
     let mut out = Vec::with_capacity(bytes.len());
     let mut rest = bytes;
     loop {
         rest = match rest {
-            [] => return out,
+            [] => return Cow::Owned(out),
             [b'+', tail @ ..] => {
                 out.push(b' ');
                 tail

@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::reply::Body;
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 fn tag(text: &str) -> ETag {
     ETag::new(text.as_bytes()).unwrap()
