@@ -50,24 +50,28 @@ def _p99_of_bare(figures: Figures) -> float:
 
 
 RATIOS = [
-    Ratio("304_of_reply_only", _rate("confirmed_304", "reply_only_304")),
-    Ratio("304_of_bare", _rate("confirmed_304", "direct_response_304")),
-    Ratio("304_of_no_limits", _rate("confirmed_304", "confirmed_304_no_limits")),
-    Ratio("200_of_reply_only", _rate("cached_200_24k", "reply_only_200_24k")),
-    Ratio("200_of_bare", _rate("cached_200_24k", "direct_response_200_24k")),
-    Ratio("200_gzip_of_reply_only", _rate("cached_200_24k_gzip", "reply_only_200_24k_gzip")),
+    Ratio("304_of_reply_only", _rate("confirmed_304", "reply_only_304"), at_least=0.8),
+    Ratio("304_of_bare", _rate("confirmed_304", "direct_response_304"), at_least=0.6),
+    Ratio("304_of_no_limits", _rate("confirmed_304", "confirmed_304_no_limits"), at_least=0.92),
+    Ratio("200_of_reply_only", _rate("cached_200_24k", "reply_only_200_24k"), at_least=0.78),
+    Ratio("200_of_bare", _rate("cached_200_24k", "direct_response_200_24k"), at_least=0.58),
+    Ratio("200_gzip_of_reply_only", _rate("cached_200_24k_gzip", "reply_only_200_24k_gzip"), at_least=0.78),
     Ratio("200_200k_of_bare", _rate("cached_200_200k", "direct_response_200_200k")),
-    Ratio("callout_of_route", _rate("callout_200_24k", "webdis_route_24k")),
+    Ratio("callout_of_route", _rate("callout_200_24k", "webdis_route_24k"), at_least=0.85),
     Ratio("untouched_of_no_op", _rate("untouched_path", "no_op_304")),
-    Ratio("304_per_cpu_of_service", _per_cpu("confirmed_304", "service_304")),
-    Ratio("200_per_cpu_of_service", _per_cpu("cached_200_24k", "service_200_24k")),
+    Ratio("304_per_cpu_of_service", _per_cpu("confirmed_304", "service_304"), at_least=3),
+    Ratio("200_per_cpu_of_service", _per_cpu("cached_200_24k", "service_200_24k"), at_least=2),
     Ratio("p99_304_of_bare", _p99_of_bare, at_most=1.5),
-    Ratio("throughput_1m_of_10", _rate("confirmed_304_many_credentials", "confirmed_304_10_credentials")),
+    Ratio(
+        "throughput_1m_of_10",
+        _rate("confirmed_304_many_credentials", "confirmed_304_10_credentials"),
+        at_least=0.95,
+    ),
     Ratio(
         "throughput_1m_spread_of_10",
         _rate("confirmed_304_many_credentials_spread", "confirmed_304_10_credentials"),
     ),
-    Ratio("bytes_per_credential", lambda figures: figures["scale"]["bytes_per_credential"]),
+    Ratio("bytes_per_credential", lambda figures: figures["scale"]["bytes_per_credential"], at_most=200),
 ]
 
 

@@ -58,6 +58,12 @@ impl UnixMillis {
     pub const fn as_millis(self) -> u64 {
         self.0
     }
+
+    /// The moment `later` from this one; saturates.
+    pub fn plus(self, later: Duration) -> Self {
+        let millis = u64::try_from(later.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(millis))
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The bodies that were read last, so that a 200 need not read its own.
 //!
 //! Of each team one version is kept, under the ETag that clients see. What is kept says nothing about what is
-//! current: [`crate::pipeline`] answers with it only when exactly this ETag is known to be current.
+//! current: [`crate::pipeline`] answers with it only when exactly this ETag is known to be current. A text that was
+//! read with the ETag of another is not kept ([`super::proof`]).
 //!
 //! All that is kept is bounded in bytes; the team whose body was not used for longest gives way. Making room drops
 //! as many small bodies as the new one has kilobytes at most, which takes less than reading it did.
@@ -12,6 +13,7 @@ use std::rc::Rc;
 use super::etag::ETag;
 use super::gzip::{Compression, LONGEST, Progress};
 use super::outcome::Full;
+use super::proof::{self, Proof};
 use crate::directory::TeamId;
 
 /// What keeping a body costs beyond its bytes: map entries, the ETag, and the allocator's share.
@@ -19,6 +21,10 @@ const OVERHEAD: usize = 1 << 10;
 
 /// Most teams whose bodies wait to be compressed. Others ask again with their next request.
 const MOST_WANTED: usize = 64;
+
+/// Most long bodies at a time of which it is not known yet whether they may be kept, and their part of all bytes.
+const MOST_UNPROVEN: usize = 64;
+const UNPROVEN_PART: usize = 4;
 
 /// Bodies of one worker.
 pub struct Bodies {
@@ -28,6 +34,8 @@ pub struct Bodies {
     /// Who was used when: the first is who gives way.
     by_use: BTreeMap<u64, TeamId>,
     uses: u64,
+    /// What is kept once its text was hashed.
+    unproven: VecDeque<(TeamId, Proof)>,
     /// Whose gzip form was asked for and is not there yet.
     wanted: VecDeque<TeamId>,
     compressing: Option<(TeamId, Compression)>,
@@ -74,6 +82,7 @@ impl Bodies {
             entries: HashMap::new(),
             by_use: BTreeMap::new(),
             uses: 0,
+            unproven: VecDeque::new(),
             wanted: VecDeque::new(),
             compressing: None,
         }
@@ -97,7 +106,8 @@ impl Bodies {
         Some(Rc::clone(&entry.full))
     }
 
-    /// Keeps what was read, in place of what was kept of the team.
+    /// Keeps what was read, in place of what was kept of the team; a long text not before some calls of
+    /// [`Bodies::work`].
     pub fn put(&mut self, team: TeamId, full: &Rc<Full>) {
         let same = self.entries.get(&team).is_some_and(|entry| {
             // Read anew, because the ETag had to be computed, or was asked for by who holds another.
@@ -107,10 +117,31 @@ impl Bodies {
             self.get(team, &full.etag);
             return;
         }
+        // While it is hashed it may be read again and again: that must not begin anew each time.
+        let is_hashed = |(other, proof): &(TeamId, Proof)| *other == team && proof.full() == full;
+        if self.unproven.iter().any(is_hashed) {
+            return;
+        }
         self.remove(team);
         if cost(full) > self.most {
             return;
         }
+        match Proof::begin(full) {
+            proof::Progress::Done(Some(full)) => self.keep(team, &full),
+            proof::Progress::Done(None) => {}
+            proof::Progress::More(proof) => {
+                let held: usize = self.unproven.iter().map(|(_, proof)| proof.bytes()).sum();
+                let fits = held.saturating_add(proof.bytes()) <= self.most / UNPROVEN_PART;
+                // The next read brings it again.
+                if fits && self.unproven.len() < MOST_UNPROVEN {
+                    self.unproven.push_back((team, proof));
+                }
+            }
+        }
+    }
+
+    fn keep(&mut self, team: TeamId, full: &Rc<Full>) {
+        self.remove(team);
         self.make_room(cost(full));
         self.uses += 1;
         let entry = Entry {
@@ -123,7 +154,7 @@ impl Bodies {
         self.entries.insert(team, entry);
     }
 
-    /// The gzip form of a body, if it is there. Otherwise it is made in later calls of [`Bodies::compress`].
+    /// The gzip form of a body, if it is there. Otherwise it is made in later calls of [`Bodies::work`].
     pub fn gzip(&mut self, team: TeamId, etag: &ETag) -> Option<Rc<Vec<u8>>> {
         let entry = self.entries.get_mut(&team)?;
         if entry.full.etag != *etag {
@@ -153,13 +184,25 @@ impl Bodies {
         })
     }
 
-    /// Whether [`Bodies::compress`] has something to do.
+    /// Whether [`Bodies::work`] has something to do.
     pub fn is_busy(&self) -> bool {
-        self.compressing.is_some() || !self.wanted.is_empty()
+        !self.unproven.is_empty() || self.compressing.is_some() || !self.wanted.is_empty()
     }
 
-    /// Compresses a slice of a body that is wanted in gzip form: about 2 ms.
-    pub fn compress(&mut self) {
+    /// Does a slice of what takes longer: hashes a part of a long body, or compresses one that is wanted in gzip
+    /// form. About 2 ms.
+    pub fn work(&mut self) {
+        let Some((team, proof)) = self.unproven.pop_front() else {
+            return self.compress();
+        };
+        match proof.step() {
+            proof::Progress::More(proof) => self.unproven.push_front((team, proof)),
+            proof::Progress::Done(Some(full)) => self.keep(team, &full),
+            proof::Progress::Done(None) => {}
+        }
+    }
+
+    fn compress(&mut self) {
         let Some((team, work)) = self.compressing.take().or_else(|| self.next_wanted()) else {
             return;
         };
@@ -209,6 +252,7 @@ impl Bodies {
 
     /// Drops a team's body.
     pub fn remove(&mut self, team: TeamId) {
+        self.unproven.retain(|(other, _)| *other != team);
         self.take(team);
     }
 
@@ -253,7 +297,7 @@ mod tests {
     /// Everything that was asked for is compressed.
     fn compress(bodies: &mut Bodies) {
         for _ in 0..1_000 {
-            bodies.compress();
+            bodies.work();
         }
         assert!(!bodies.is_busy());
     }
@@ -275,6 +319,54 @@ mod tests {
         assert_eq!(bodies.get(TEAM, &tag(2)).unwrap().text.len(), 30);
         bodies.remove(TEAM);
         assert_eq!((bodies.get(TEAM, &tag(2)), bodies.bytes), (None, 0));
+    }
+
+    #[test]
+    fn a_text_with_the_etag_of_another_is_not_kept_and_drives_out_what_was() {
+        let mut bodies = Bodies::new(16 << 20);
+        for length in [100, 1 << 20] {
+            let text = vec![b'x'; length];
+            let own = ETag::of_text(&text);
+            let version = |etag: &ETag, text: &[u8]| {
+                Rc::new(Full {
+                    etag: etag.clone(),
+                    etag_stored: true,
+                    text: text.to_vec(),
+                    billable: true,
+                })
+            };
+            bodies.put(TEAM, &version(&own, &text));
+            compress(&mut bodies);
+            assert_eq!(bodies.etag(TEAM), Some(&own));
+            bodies.put(TEAM, &version(&own, &vec![b'y'; length]));
+            compress(&mut bodies);
+            assert_eq!(bodies.etag(TEAM), None, "{length}");
+            // What is read meanwhile counts, and what was read before it does not come back.
+            bodies.put(TEAM, &version(&own, &text));
+            bodies.put(TEAM, &full(2, 10));
+            compress(&mut bodies);
+            assert_eq!(bodies.etag(TEAM), Some(&tag(2)));
+        }
+    }
+
+    #[test]
+    fn long_bodies_that_wait_for_their_proof_are_bounded() {
+        let mut bodies = Bodies::new(16 << 20);
+        let text = vec![b'x'; 1 << 20];
+        let long = Rc::new(Full {
+            etag: ETag::of_text(&text),
+            etag_stored: true,
+            billable: true,
+            text,
+        });
+        for team in 0..9 {
+            bodies.put(TeamId(team), &long);
+            bodies.put(TeamId(team), &Rc::new((*long).clone()));
+        }
+        assert_eq!(bodies.unproven.len(), 4, "a quarter of all bytes");
+        compress(&mut bodies);
+        let kept = (0..9).filter(|team| bodies.etag(TeamId(*team)).is_some());
+        assert_eq!(kept.collect::<Vec<_>>(), [0, 1, 2, 3]);
     }
 
     #[test]

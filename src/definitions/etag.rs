@@ -4,6 +4,9 @@ use std::fmt;
 
 use crate::directory::Sha256Hash;
 
+/// Length of PostHog's ETags.
+const DIGITS: usize = 16;
+
 /// The opaque part of an entity tag: 1 to 64 characters that need no escaping in a header.
 /// PostHog's are 16 hexadecimal digits.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,9 +26,22 @@ impl ETag {
     /// What PostHog stores beside a payload: the first 16 hexadecimal digits of the SHA-256 of its stored
     /// text. Hashing takes longer than decompressing the text, so a stored tag is preferred.
     pub fn of_text(text: &[u8]) -> Self {
-        let mut digits = Sha256Hash::of(text).to_hex().into_bytes();
-        digits.truncate(16);
+        Self::of_hash(Sha256Hash::of(text))
+    }
+
+    /// The same, of a text with this SHA-256.
+    pub fn of_hash(hash: Sha256Hash) -> Self {
+        let mut digits = hash.to_hex().into_bytes();
+        digits.truncate(DIGITS);
         Self(digits)
+    }
+
+    /// The digits that PostHog's ETag has of its text, without a suffix ([`super::latch`]); `None` for one of
+    /// another form.
+    pub fn digits(&self) -> Option<&[u8]> {
+        let digits = self.0.split(|byte| *byte == b'-').next()?;
+        let hexadecimal = |digit: &u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
+        (digits.len() == DIGITS && digits.iter().all(hexadecimal)).then_some(digits)
     }
 
     /// The opaque part.

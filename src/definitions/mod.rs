@@ -2,7 +2,8 @@
 //!
 //! [`etag`] compares validators, [`pair`] reads ETag and payload as one atomic pair, [`encoding`] makes text of
 //! what is stored, [`flags`] says whether it counts as usage, [`confirmed`] remembers for a short time which
-//! ETag is current, [`bodies`] keeps what was read, [`gzip`] makes it shorter.
+//! ETag is current, [`bodies`] keeps what was read, [`gzip`] makes it shorter, [`proof`] tells an ETag from that of
+//! another text.
 
 pub mod bodies;
 pub mod confirmed;
@@ -14,6 +15,7 @@ pub mod latch;
 pub mod object;
 pub mod outcome;
 pub mod pair;
+pub mod proof;
 
 pub use bodies::Bodies;
 pub use etag::{ETag, IfNoneMatch};

@@ -8,6 +8,25 @@ use sha2::{Digest, Sha256};
 /// 1.5 MB took 70 ms the first time, calls of this length 10 ms.
 const HASHED_AT_ONCE: usize = 4 << 10;
 
+/// The SHA-256 of bytes that come one after the other.
+#[derive(Clone, Default)]
+pub struct Hasher(Sha256);
+
+impl Hasher {
+    /// Adds bytes.
+    pub fn add(&mut self, bytes: &[u8]) {
+        // In pieces: V8 replaces slow code by fast one between calls, never inside of one.
+        for piece in bytes.chunks(HASHED_AT_ONCE) {
+            self.0.update(piece);
+        }
+    }
+
+    /// The hash of all that was added.
+    pub fn finish(self) -> Sha256Hash {
+        Sha256Hash(self.0.finalize().into())
+    }
+}
+
 /// A SHA-256 digest. `Debug` shows the first bytes only, which suffices to tell two apart in a log.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sha256Hash([u8; 32]);
@@ -23,12 +42,9 @@ impl Sha256Hash {
     /// );
     /// ```
     pub fn of(bytes: &[u8]) -> Self {
-        let mut hash = Sha256::new();
-        // In pieces: V8 replaces slow code by fast one between calls, never inside of one.
-        for piece in bytes.chunks(HASHED_AT_ONCE) {
-            hash.update(piece);
-        }
-        Self(hash.finalize().into())
+        let mut hasher = Hasher::default();
+        hasher.add(bytes);
+        hasher.finish()
     }
 
     /// A digest made elsewhere.

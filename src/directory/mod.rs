@@ -10,7 +10,7 @@ mod hash;
 mod record;
 mod revision;
 
-pub use hash::Sha256Hash;
+pub use hash::{Hasher, Sha256Hash};
 pub(crate) use record::Reader;
 pub use record::{CorruptRecord, OrganizationId, PersonalKey, Record, Team, TeamId, etag_hash};
 pub use revision::{Revision, Touched};

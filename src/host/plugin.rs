@@ -19,6 +19,7 @@ use crate::identity::Misses;
 use crate::limits::Limiter;
 use crate::pipeline::Memory;
 use crate::recent::Recent;
+use crate::request;
 use crate::shared::Keys;
 use crate::snapshot::status::{Freshness, Status};
 use crate::time::Monotonic;
@@ -50,6 +51,9 @@ const STATUS_AGE: Duration = Duration::from_millis(200);
 
 /// How often shared data is asked for a watermark that did not come.
 const CONFIRMATION_RETRY: Duration = Duration::from_millis(50);
+
+/// After so many requests to our own paths in a row, the next is expected to be one as well.
+const EXPECTED_AFTER: u8 = 16;
 
 /// How often Envoy's counters are brought up to date.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
@@ -90,6 +94,8 @@ pub struct Plugin {
     logged: Logged,
     tick: Option<Duration>,
     serves_requests: bool,
+    /// How many requests to our own paths came in a row.
+    ours: u8,
     superseded: bool,
     /// Length of the body of the last answer.
     sent_bytes: usize,
@@ -126,6 +132,7 @@ impl Plugin {
             logged: Logged::default(),
             tick: None,
             serves_requests: false,
+            ours: 0,
             superseded: false,
             sent_bytes: 0,
             active: id,
@@ -139,6 +146,19 @@ impl Plugin {
         self.recorder.define()?;
         self.set_tick(START_TICK);
         Ok(())
+    }
+
+    /// Whether the next request is expected to be for our own paths, as in an Envoy that carries nothing else: then
+    /// all of its headers are read at once, which spares a host call. Otherwise the path is read first.
+    pub fn expects_ours(&self) -> bool {
+        self.ours >= EXPECTED_AFTER
+    }
+
+    /// Whether the filter answers this path; and notes what came.
+    pub fn notes_ours(&mut self, path: &[u8]) -> bool {
+        let ours = request::is_ours(path);
+        self.ours = if ours { self.ours.saturating_add(1) } else { 0 };
+        ours
     }
 
     /// Makes this root context known to the others of its VM.
@@ -232,7 +252,7 @@ impl Plugin {
         chores.tick(duty, recorder);
         // Those who wait come first.
         if self.backlog.is_empty() {
-            self.bodies.compress();
+            self.bodies.work();
         }
         let old = self
             .status_read_at

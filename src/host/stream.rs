@@ -1,11 +1,14 @@
 //! One request.
 
+use std::rc::Rc;
+
 use super::abi;
 use super::health;
+use super::plugin::Plugin;
 use super::root::Shared;
 use super::wire;
 use crate::config::{HeadRequests, Role};
-use crate::request::{self, Method, Request};
+use crate::request::{Method, Request};
 
 /// What the host shall do with a stream next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,36 +40,50 @@ impl Stream {
 
     /// The request's headers are there.
     pub fn on_request_headers(&mut self) -> Next {
-        let Ok(mut root) = self.root.try_borrow_mut() else {
+        let shared = Rc::clone(&self.root);
+        let Ok(mut root) = shared.try_borrow_mut() else {
             return Next::Continue;
         };
         let Some(plugin) = root.plugin() else {
             return Next::Continue;
         };
+        let bytes = match plugin.expects_ours() {
+            true => abi::request_headers().ok(),
+            false => None,
+        };
         // Nothing else is read before the path is known to be ours.
+        if let Some(fields) = bytes.as_deref().and_then(wire::fields) {
+            let is_path = |(name, _): &&(&[u8], &[u8])| *name == b":path";
+            let path = fields.iter().find(is_path).map(|(_, path)| *path);
+            return match path {
+                Some(path) if plugin.notes_ours(path) => self.serve(plugin, fields),
+                _ => Next::Continue,
+            };
+        }
         let Ok(Some(path)) = abi::request_header(":path") else {
             return Next::Continue;
         };
-        let paused = match plugin.settings.role {
-            Role::Health => health::answer(plugin, &path),
-            Role::Filter if !request::is_ours(&path) => false,
-            Role::Filter => match abi::request_headers() {
-                Ok(bytes) => match wire::fields(&bytes) {
-                    Some(fields) => {
-                        fields
-                            .iter()
-                            .for_each(|(name, _)| crate::faults::on_header(name));
-                        let request = Request::parse(fields);
-                        let posthogs = plugin.settings.head_requests == HeadRequests::Posthog;
-                        self.is_head = posthogs && request.method == Method::Head;
-                        plugin.on_request(self.id, request)
-                    }
-                    None => plugin.on_unreadable_request(),
-                },
-                Err(_) => plugin.on_unreadable_request(),
-            },
-        };
-        next(paused)
+        if plugin.settings.role == Role::Health {
+            return next(health::answer(plugin, &path));
+        }
+        if !plugin.notes_ours(&path) {
+            return Next::Continue;
+        }
+        let bytes = abi::request_headers().ok();
+        match bytes.as_deref().and_then(wire::fields) {
+            Some(fields) => self.serve(plugin, fields),
+            None => next(plugin.on_unreadable_request()),
+        }
+    }
+
+    fn serve(&mut self, plugin: &mut Plugin, fields: Vec<(&[u8], &[u8])>) -> Next {
+        fields
+            .iter()
+            .for_each(|(name, _)| crate::faults::on_header(name));
+        let request = Request::parse(fields);
+        let posthogs = plugin.settings.head_requests == HeadRequests::Posthog;
+        self.is_head = posthogs && request.method == Method::Head;
+        next(plugin.on_request(self.id, request))
     }
 
     /// The response's headers are there. Envoy takes the type off a local reply without a body, but PostHog's

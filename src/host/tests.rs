@@ -13,6 +13,7 @@ use worker::{
 };
 
 mod bodies;
+mod calls;
 mod life;
 mod worker;
 
@@ -53,16 +54,6 @@ fn the_thin_path_end_to_end() {
         metrics["flag_definitions_auth_total;method=secret_api_key;"],
         2
     );
-}
-
-#[test]
-fn a_foreign_path_costs_one_header_read() {
-    let worker = loaded();
-    host(|host| host.calls.clear());
-    let (_stream, next) = worker.request(10, &[(":method", b"GET"), (":path", b"/other")]);
-    assert_eq!(next, Next::Continue);
-    let calls: Vec<_> = host(|host| host.calls.clone()).into_iter().collect();
-    assert_eq!(calls, [("proxy_get_header_map_value", 1)]);
 }
 
 #[test]
@@ -296,34 +287,6 @@ fn while_nothing_can_be_stored_it_does_not_tick_fast_for_ever() {
     assert_eq!(worker.usage.values().sum::<u64>(), 1);
 }
 
-/// Of team `a`, whose ETag is confirmed.
-#[track_caller]
-fn a_304_costs_few_host_calls(worker: &Worker) {
-    let mut last = Vec::new();
-    // Rate limits are taken in small batches, so that not each request costs a round of calls.
-    for id in 11..14 {
-        host(|host| host.calls.clear());
-        let (_stream, _) = worker.get(id, Some("W/\"e1\""));
-        last = host(|host| host.calls.clone()).into_iter().collect();
-    }
-    let expected = [
-        ("clock_time_get", 1),
-        ("proxy_get_header_map_pairs", 1),
-        ("proxy_get_header_map_value", 1),
-        ("proxy_send_local_response", 1),
-    ];
-    assert_eq!(last, expected);
-    assert_eq!(sent().last().map(|sent| sent.status), Some(304));
-}
-
-#[test]
-fn a_confirmed_304_costs_few_host_calls() {
-    let mut worker = loaded();
-    let (_first, _) = worker.get(10, None);
-    worker.answer_callouts();
-    a_304_costs_few_host_calls(&worker);
-}
-
 #[test]
 fn while_a_publisher_watches_a_304_costs_no_callout_and_a_dead_one_confirms_nothing() {
     let mut worker = watched_worker(NOTHING_KEPT);
@@ -361,14 +324,6 @@ fn while_a_publisher_watches_a_304_costs_no_callout_and_a_dead_one_confirms_noth
     worker.answer_callouts();
     worker.run(Duration::from_secs(4));
     assert_eq!(asks(&worker, "c", None).1, Some(503), "nobody is refused");
-}
-
-#[test]
-fn a_304_by_watermark_costs_few_host_calls() {
-    let mut worker = watched_worker(r#"{"snapshot":{"buckets":16}}"#);
-    assert!(worker.configure());
-    worker.run(Duration::from_secs(3));
-    a_304_costs_few_host_calls(&worker);
 }
 
 /// As many requests of team `a` as wait for one callout.

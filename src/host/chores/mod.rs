@@ -94,16 +94,17 @@ impl Chores {
         self.quota.stop(duty);
     }
 
-    /// Counts a billed answer.
+    /// Counts an answer that is billed now.
     pub fn bill(
         &mut self,
         settings: &Settings,
         team: TeamId,
         request: &Request,
+        now: Monotonic,
         recorder: &mut Recorder,
     ) {
         if settings.usage.enabled {
-            self.usage.count(team, request, recorder);
+            self.usage.count(team, request, now, recorder);
         }
     }
 

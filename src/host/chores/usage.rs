@@ -1,5 +1,7 @@
 //! Counts billed answers, and sends the counts.
 
+use std::time::Duration;
+
 use super::Duty;
 use crate::config::Settings;
 use crate::directory::TeamId;
@@ -19,6 +21,9 @@ use crate::usage::{Client, Outbox, Pending, Slots, State, Tally};
 /// The script answers which batches are in: some 20 bytes for each of a command.
 const LARGEST_REPLY: usize = 64 << 10;
 
+/// For how long the wall clock is told from the monotonic one before it is read again: it may step.
+const UNIX_AGE: Duration = Duration::from_secs(1);
+
 /// How often a root context that ends tries to store what it counted.
 const LAST_TRIES: usize = 16;
 
@@ -31,7 +36,8 @@ pub(super) struct Sending {
     holds: bool,
     /// The last attempt to store what is pending stored nothing.
     stuck: bool,
-    unix: UnixMillis,
+    /// The wall clock, as it was read at this time.
+    unix: (UnixMillis, Monotonic),
 }
 
 impl Sending {
@@ -50,26 +56,32 @@ impl Sending {
             sent: None,
             holds: false,
             stuck: false,
-            unix: UnixMillis::default(),
+            unix: Default::default(),
         }
     }
 
-    pub(super) fn count(&mut self, team: TeamId, request: &Request, recorder: &mut Recorder) {
-        // When the clock fails, the last time that it did not.
-        if let Ok(unix) = abi::unix() {
-            self.unix = unix;
+    pub(super) fn count(
+        &mut self,
+        team: TeamId,
+        request: &Request,
+        now: Monotonic,
+        recorder: &mut Recorder,
+    ) {
+        let (unix, at) = self.unix;
+        let never = unix == UnixMillis::default();
+        // When the clock fails, it goes on from the last time that it did not.
+        if (never || now.since(at) >= UNIX_AGE)
+            && let Ok(unix) = abi::unix()
+        {
+            self.unix = (unix, now);
         }
+        let (unix, at) = self.unix;
+        let unix = unix.plus(now.since(at));
         let headers = &request.client;
         let client = Client::of(headers.user_agent.as_deref(), headers.sec_fetch);
         let mut tally = Tally::default();
-        self.pending.count(
-            &SharedData,
-            &self.slots,
-            team,
-            client,
-            self.unix,
-            &mut tally,
-        );
+        self.pending
+            .count(&SharedData, &self.slots, team, client, unix, &mut tally);
         record(&tally, recorder);
     }
 

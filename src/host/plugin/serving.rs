@@ -205,8 +205,9 @@ impl Plugin {
         if let Some(team) = observed.team {
             self.recorder.count(Metric::TeamAnswer(team, status));
             if observed.billed {
+                let (settings, now) = (&self.settings, self.now);
                 self.chores
-                    .bill(&self.settings, team, request, &mut self.recorder);
+                    .bill(settings, team, request, now, &mut self.recorder);
             }
         }
         if status >= 400 {
