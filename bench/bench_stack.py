@@ -132,11 +132,14 @@ def no_op(status: int, body: Path | None = None) -> Callable[[Document], None]:
     return change
 
 
-def reply_only(status: int, headers: list[tuple[str, str]], body: bytes) -> Callable[[Document], None]:
-    """A filter that sends this answer and reads nothing."""
+def reply_only(
+    status: int, headers: list[tuple[str, str]], body: bytes, host_calls: str = "none"
+) -> Callable[[Document], None]:
+    """A filter that sends this answer, and decides nothing; `host_calls`: see bench/filters."""
 
     def change(listener: Document) -> None:
         answer = {"status": status, "headers": headers, "body": base64.b64encode(body).decode()}
+        answer["host_calls"] = host_calls
         connection_manager(listener)["http_filters"][0] = _bench_filter(json.dumps(answer))
         _answer_with(listener, _direct(404, None))
 

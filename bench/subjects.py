@@ -151,6 +151,11 @@ def subjects(stack: BenchStack, callout: str) -> list[Subject]:
         Subject("reply_only_200_24k", "reply_only_200_24k", 200, full, text),
         Subject("reply_only_200_24k_gzip", "reply_only_200_24k_gzip", 200, gzip, text, gzipped=True),
     ]
+    # What those answers cannot be given without, and nothing else.
+    host_calls = [
+        Subject("host_calls_304", "host_calls_304", 304, conditional),
+        Subject("host_calls_200_24k", "host_calls_200_24k", 200, full, text),
+    ]
     models = (confirmed, cached, cached_gzip)
     for model in models:
         wait_until_it_answers(stack, model)
@@ -161,7 +166,15 @@ def subjects(stack: BenchStack, callout: str) -> list[Subject]:
             for subject, answer in zip(reply_only, said, strict=True)
         }
     )
-    for subject, answer in zip(reply_only, said, strict=True):
+    stack.add_listeners(
+        {
+            subject.listener: bench_stack.reply_only(answer.status, list(answer.headers), answer.body, needs)
+            for subject, answer, needs in zip(
+                host_calls, said[:2], ("request", "request_and_count"), strict=True
+            )
+        }
+    )
+    for subject, answer in zip([*reply_only, *host_calls], [*said, *said[:2]], strict=True):
         if ask(stack, subject.listener, subject.requests[0]) != answer:
             raise StackError(f"{subject.name} does not answer as this filter does")
 
@@ -169,6 +182,7 @@ def subjects(stack: BenchStack, callout: str) -> list[Subject]:
         Subject("direct_response_304", "direct_response_304", 304, conditional),
         Subject("no_op_304", "no_op_304", 304, conditional),
         reply_only[0],
+        host_calls[0],
         confirmed,
         Subject("confirmed_304_no_limits", "no_limits", 304, conditional),
         Subject("untouched_path", "untouched_path", 304, (Request("/other", conditional[0].headers),)),
@@ -177,6 +191,7 @@ def subjects(stack: BenchStack, callout: str) -> list[Subject]:
         Subject("direct_response_200_24k", "direct_response_200_24k", 200, full, text),
         Subject("no_op_200_24k", "no_op_200_24k", 200, full, text),
         reply_only[1],
+        host_calls[1],
         cached,
         reply_only[2],
         cached_gzip,

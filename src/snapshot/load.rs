@@ -242,6 +242,13 @@ impl Load {
 
     /// Drops what the snapshot did not renew.
     fn sweep(&mut self, store: &impl Store, keys: &Keys, from: u32) -> Result<(), Event> {
+        let swept = self.sweep_slice(store, keys, from);
+        // Also after a failure: something may be gone.
+        Revision::raise(store, keys, Touched::ALL)?;
+        swept
+    }
+
+    fn sweep_slice(&mut self, store: &impl Store, keys: &Keys, from: u32) -> Result<(), Event> {
         let loaded = self.manifest.stream_id;
         let graves = loaded.minus_millis(TOMBSTONE_MILLIS);
         let mut cost = 0;
@@ -258,7 +265,7 @@ impl Load {
                 return Err(Event::StoreFailed);
             }
         }
-        Ok(Revision::raise(store, keys, Touched::ALL)?)
+        Ok(())
     }
 }
 

@@ -1,9 +1,11 @@
-//! What any filter costs, to compare with: one that does nothing, and one that reads nothing and sends one fixed
-//! answer. Which of them a listener gets is said by its plugin configuration: none, or an [`Answer`] as JSON.
+//! What any filter costs, to compare with: one that does nothing, one that reads nothing and sends one fixed answer,
+//! and one that makes the host calls of such an answer before it sends it, and does nothing with what they bring.
+//! Which of them a listener gets is said by its plugin configuration: none, or an [`Answer`] as JSON.
 
 // `proxy_wasm::main!` exports a function by its name.
 #![allow(unsafe_code, missing_docs)]
 
+use std::hint::black_box;
 use std::rc::Rc;
 
 use base64::Engine;
@@ -26,6 +28,35 @@ struct Answer {
     /// In base64, since JSON is text.
     #[serde(deserialize_with = "from_base64")]
     body: Vec<u8>,
+    /// Made before it is sent.
+    #[serde(default)]
+    host_calls: HostCalls,
+}
+
+/// What an answer cannot be given without.
+#[derive(Clone, Copy, Default, Deserialize, PartialEq)]
+#[serde(rename_all = "snake_case")]
+enum HostCalls {
+    #[default]
+    None,
+    /// The request's headers, and the clock.
+    Request,
+    /// These, and one that counts in shared data: a get, and a set that compares.
+    RequestAndCount,
+}
+
+/// As long as the filter's own.
+const COUNTER: &str = "fd1u:0123456789ab:u:123";
+
+fn count() {
+    if let Ok((value, cas)) = proxy_wasm::hostcalls::get_shared_data(COUNTER) {
+        let mut value = value.unwrap_or_else(|| vec![0; 25]);
+        if let Some(byte) = value.first_mut() {
+            *byte = byte.wrapping_add(1);
+        }
+        // Another worker may be first: that is what it would cost, too.
+        let _ = proxy_wasm::hostcalls::set_shared_data(COUNTER, Some(&value), cas);
+    }
 }
 
 fn from_base64<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
@@ -80,6 +111,13 @@ impl Context for ReplyOnly {}
 impl HttpContext for ReplyOnly {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
         let answer = &self.0;
+        if answer.host_calls != HostCalls::None {
+            black_box(self.get_http_request_headers_bytes());
+            black_box(self.get_current_time());
+        }
+        if answer.host_calls == HostCalls::RequestAndCount {
+            count();
+        }
         let headers = answer.headers.iter();
         let headers = headers.map(|(name, value)| (name.as_str(), value.as_str()));
         self.send_http_response(answer.status, headers.collect(), Some(&answer.body));
