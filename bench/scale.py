@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import statistics
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 import cpu
 from bench_stack import PlainStack
 from documents import HOT_TEAMS, definitions_of_size, hot_team_of, personal_key, token, write_document
+from front import kept_for_a_look
 from load import Request
 from rounds import in_turn, measure_round
 from subjects import ALL_ON, USER_AGENT, definitions_request
@@ -92,8 +92,7 @@ def _stack(document: Path, text: str) -> Iterator[PlainStack]:
     settings = Settings.on_free_ports(
         callout_timeout=None, concurrency=1, log_level="error", config=ALL_ON, snapshot=None
     )
-    stack = PlainStack(settings)
-    with stack.all_or_nothing():
+    with kept_for_a_look(PlainStack(settings)) as stack:
         stack.start_redis()
         stack.start_gateway()
         began = time.monotonic()
@@ -107,14 +106,7 @@ def _stack(document: Path, text: str) -> Iterator[PlainStack]:
         generation = json.loads(stack.redis.get("flag_definitions:snapshot"))["generation"]
         stack.wait_until(lambda: _generation(stack) == generation, timeout=LOAD_TIMEOUT)
         print(f"loading {document.name}: {time.monotonic() - began:.1f} s", flush=True)
-    passed = False
-    try:
         yield stack
-        passed = True
-    finally:
-        stack.stop()
-        if passed:  # after a failure the logs are wanted
-            shutil.rmtree(settings.run_dir, ignore_errors=True)
 
 
 def _generation(stack: PlainStack) -> str | None:

@@ -161,21 +161,17 @@ def subjects(stack: BenchStack, callout: str) -> list[Subject]:
     for model in models:
         wait_until_it_answers(stack, model)
     said = [ask(stack, model.listener, model.requests[0]) for model in models]
-    stack.add_listeners(
-        {
-            subject.listener: bench_stack.reply_only(answer.status, list(answer.headers), answer.body)
-            for subject, answer in zip(reply_only, said, strict=True)
-        }
-    )
+    stand_ins = [
+        *zip(reply_only, said, ("none", "none", "none"), strict=True),
+        *zip(host_calls, said[:2], ("request", "request_and_count"), strict=True),
+    ]
     stack.add_listeners(
         {
             subject.listener: bench_stack.reply_only(answer.status, list(answer.headers), answer.body, needs)
-            for subject, answer, needs in zip(
-                host_calls, said[:2], ("request", "request_and_count"), strict=True
-            )
+            for subject, answer, needs in stand_ins
         }
     )
-    for subject, answer in zip([*reply_only, *host_calls], [*said, *said[:2]], strict=True):
+    for subject, answer, _ in stand_ins:
         if ask(stack, subject.listener, subject.requests[0]) != answer:
             raise StackError(f"{subject.name} does not answer as this filter does")
 

@@ -130,8 +130,12 @@ impl Bodies {
             proof::Progress::Done(Some(full)) => self.keep(team, &full),
             proof::Progress::Done(None) => {}
             proof::Progress::More(proof) => {
-                let held: usize = self.unproven.iter().map(|(_, proof)| proof.bytes()).sum();
-                let fits = held.saturating_add(proof.bytes()) <= self.most / UNPROVEN_PART;
+                let lengths = self
+                    .unproven
+                    .iter()
+                    .map(|(_, proof)| proof.full().text.len());
+                let held = lengths.sum::<usize>().saturating_add(full.text.len());
+                let fits = held <= self.most / UNPROVEN_PART;
                 // The next read brings it again.
                 if fits && self.unproven.len() < MOST_UNPROVEN {
                     self.unproven.push_back((team, proof));

@@ -48,11 +48,6 @@ impl Proof {
         &self.full
     }
 
-    /// Bytes that are held for it.
-    pub fn bytes(&self) -> usize {
-        self.full.text.len()
-    }
-
     /// Hashes the next slice.
     pub fn step(mut self) -> Progress {
         let text = &self.full.text;

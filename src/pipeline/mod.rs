@@ -348,9 +348,8 @@ fn revalidate<S: Store>(
     observed: &mut Observed,
 ) -> Decision {
     let team = reader.team;
-    let kept = context.bodies.etag(team).cloned();
     // Who holds nothing, where nothing is kept, needs the payload whatever is current.
-    if request.if_none_match.is_present() || kept.is_some() {
+    if request.if_none_match.is_present() || context.bodies.etag(team).is_some() {
         let current = match current_etag(request, reader, context) {
             Ok(current) => current,
             Err(_) => return Decision::Undecided(Why::SharedData),
@@ -370,8 +369,8 @@ fn revalidate<S: Store>(
         return Decision::Absent(*absent);
     }
     // When what is kept turns out to be current, it serves everybody.
-    let held = match kept {
-        Some(etag) => Some(Candidate::Tag(etag)),
+    let held = match context.bodies.etag(team) {
+        Some(etag) => Some(Candidate::Tag(etag.clone())),
         None => request.if_none_match.candidate(),
     };
     Decision::Fetch(Fetch::Definitions(Need { team, held }))
