@@ -101,17 +101,14 @@ fn killed_at_any_moment_the_snapshot_is_whole() {
     let mut lineages = std::collections::BTreeSet::new();
     for round in 0..24u32 {
         let process = Process::start(&redis.url(), &file);
-        let (one, other) = (round * 500, round * 500 + 250);
         // From before the first page to the middle of some later snapshot.
         let until = Instant::now() + Duration::from_millis(40 + u64::from(round * 7919 % 900));
-        while Instant::now() < until {
-            let from = if Instant::now().elapsed().as_nanos().is_multiple_of(2) {
-                one
-            } else {
-                other
-            };
+        for from in [round * 500, round * 500 + 250].into_iter().cycle() {
             write_document(&file, from..(from + 12_000));
             std::thread::sleep(Duration::from_millis(30));
+            if Instant::now() > until {
+                break;
+            }
         }
         process.kill();
         if is_published(&mut redis) {
@@ -121,14 +118,17 @@ fn killed_at_any_moment_the_snapshot_is_whole() {
         // As if five seconds had passed.
         let () = redis.command("DEL", &["flag_definitions:lock"]);
     }
+    write_document(&file, 12_000..24_000);
     let process = Process::start(&redis.url(), &file);
     eventually("the last state", || {
         if !is_published(&mut redis) {
             return false;
         }
-        let mut left = Published::read(&mut redis).records.len();
-        left -= 1;
-        left == 12_000 && Published::read(&mut redis).get("phs_11500").is_some()
+        let published = Published::read(&mut redis);
+        // And the token of the team.
+        published.records.len() == 12_000 + 1
+            && published.get("phs_12000").is_some()
+            && published.get("phs_23999").is_some()
     });
     process.kill();
     lineages.insert(Published::read(&mut redis).manifest.lineage);
