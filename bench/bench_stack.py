@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import copy
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cpu
 import yaml
 from paths import FILTERS, SERVICE
 
@@ -23,7 +25,11 @@ Document = dict[str, Any]
 
 class PlainStack(Stack):
     """The stack without the relay that logs in to Redis for webdis: it is slow, and would be what is
-    measured. A webdis that can log in needs none."""
+    measured. A webdis that can log in needs none. Envoy has a core of its own."""
+
+    def start_envoy(self, wait_ready: bool = True) -> None:
+        super().start_envoy(wait_ready)
+        cpu.give_a_core(self.processes["envoy"].pid)
 
     def start_webdis(self) -> None:
         self._prepare()
@@ -38,29 +44,36 @@ class BenchStack(PlainStack):
 
     listeners: dict[str, Callable[[Document], None]] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
-    service_port: int = field(default_factory=free_port)
+    # By cluster. The one asks Redis who may read, as PostHog's service does; the other knows.
+    service_ports: dict[str, int] = field(
+        default_factory=lambda: {name: free_port() for name in ("service", "service_in_memory")}
+    )
 
     def __post_init__(self) -> None:
-        cluster = Cluster("bench/service.yaml", {"SERVICE_PORT": self.service_port})
-        self.settings = Settings(**(vars(self.settings) | {"clusters": (cluster,)}))
+        clusters = tuple(
+            Cluster("bench/service.yaml", {"SERVICE_NAME": name, "SERVICE_PORT": port})
+            for name, port in self.service_ports.items()
+        )
+        self.settings = Settings(**(vars(self.settings) | {"clusters": clusters}))
         self.ports["edge"] = self.settings.edge_port
 
     def url(self, listener: str) -> str:
         return f"http://127.0.0.1:{self.ports[listener]}"
 
     def start_envoy(self, wait_ready: bool = True) -> None:
-        self._start(
-            "service",
-            [require(SERVICE, "make bench"), "--listen", f"127.0.0.1:{self.service_port}"]
-            + ["--teams", self.settings.snapshot],
-            environment={"REDIS_URL": f"redis://127.0.0.1:{self.settings.redis_port}/"},
-        )
-        self._wait_for("service", lambda: accepts_connections(self.service_port))
+        for name, port in self.service_ports.items():
+            command = [require(SERVICE, "make bench"), "--listen", f"127.0.0.1:{port}"]
+            if name == "service_in_memory":
+                command += ["--teams", self.settings.snapshot]
+            redis = f"redis://127.0.0.1:{self.settings.redis_port}/"
+            self._start(name, command, environment={"REDIS_URL": redis})
+            self._wait_for(name, functools.partial(accepts_connections, port))
         super().start_envoy(wait_ready)
 
     def stop(self) -> None:
-        if service := self.processes.pop("service", None):
-            service.stop()
+        for name in self.service_ports:
+            if service := self.processes.pop(name, None):
+                service.stop()
         super().stop()
 
     def add_listeners(self, more: dict[str, Callable[[Document], None]]) -> None:
@@ -133,13 +146,20 @@ def no_op(status: int, body: Path | None = None) -> Callable[[Document], None]:
 
 
 def reply_only(
-    status: int, headers: list[tuple[str, str]], body: bytes, host_calls: str = "none"
+    status: int,
+    headers: list[tuple[str, str]],
+    body: bytes = b"",
+    host_calls: str = "none",
+    callout: str | None = None,
 ) -> Callable[[Document], None]:
-    """A filter that sends this answer, and decides nothing; `host_calls`: see bench/filters."""
+    """A filter that sends this answer, or what webdis says to `callout`, and decides nothing; see
+    bench/filters."""
 
     def change(listener: Document) -> None:
-        answer = {"status": status, "headers": headers, "body": base64.b64encode(body).decode()}
+        answer: Document = {"status": status, "headers": headers, "body": base64.b64encode(body).decode()}
         answer["host_calls"] = host_calls
+        if callout:
+            answer["callout"] = {"cluster": "flag_definitions_redis", "body": callout}
         connection_manager(listener)["http_filters"][0] = _bench_filter(json.dumps(answer))
         _answer_with(listener, _direct(404, None))
 

@@ -27,8 +27,8 @@ class Point:
 
 def latencies(
     stack: BenchStack, subjects: Sequence[Subject], peaks: dict[str, float], rounds: int, seconds: int
-) -> dict[str, Latency]:
-    """Medians over the rounds, in milliseconds."""
+) -> dict[str, list[Latency]]:
+    """Of each round, by name."""
     by_name = {subject.name: subject for subject in subjects}
     points = [Point(name, by_name[name], peaks[name] / 2) for name in OWN_RATE]
     # Right before the confirmed 304, which it is compared with.
@@ -41,8 +41,8 @@ def latencies(
         seen[point.name].append(one)
         shown = f"p50 {one.p50:.2f}  p99 {one.p99:.2f}  p99.9 {one.p999:.2f} ms"
         print(f"{turn}  {point.name:32} at {one.rate:6.0f}/s of {point.rate:6.0f}/s: {shown}", flush=True)
-    return {name: _median(values) for name, values in seen.items()}
+    return seen
 
 
-def _median(of: list[Latency]) -> Latency:
+def median(of: list[Latency]) -> Latency:
     return Latency(*(statistics.median(getattr(one, name) for one in of) for name in vars(of[0])))

@@ -33,6 +33,11 @@ class Round:
     cpu_seconds: float  # of all processes of the stack
     callouts: int
 
+    @property
+    def cpu(self) -> float:
+        """CPU seconds per million requests."""
+        return self.cpu_seconds / self.requests * 1e6
+
 
 @dataclass
 class Measured:
@@ -45,12 +50,19 @@ class Measured:
     @property
     def cpu(self) -> float:
         """CPU seconds per million requests."""
-        return statistics.median(one.cpu_seconds / one.requests * 1e6 for one in self.rounds)
+        return statistics.median(one.cpu for one in self.rounds)
 
     @property
     def callouts(self) -> float:
         """Per request; those of the filter's chores are in it."""
         return sum(one.callouts for one in self.rounds) / sum(one.requests for one in self.rounds)
+
+    def figures(self) -> dict[str, list[float]]:
+        """Of each round, as in bench/results.json."""
+        return {
+            "rate": [round(one.rate) for one in self.rounds],
+            "cpu_seconds_per_million": [round(one.cpu, 2) for one in self.rounds],
+        }
 
 
 def throughput(
@@ -69,8 +81,7 @@ def throughput(
     for turn, subject in in_turn(subjects, rounds):
         one = measure(subject, seconds)
         measured[subject.name].rounds.append(one)
-        spent = one.cpu_seconds / one.requests * 1e6
-        print(f"{turn}  {subject.name:26} {one.rate:9.0f}/s {spent:7.1f} CPU s/million", flush=True)
+        print(f"{turn}  {subject.name:26} {one.rate:9.0f}/s {one.cpu:7.1f} CPU s/million", flush=True)
     return measured
 
 

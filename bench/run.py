@@ -1,7 +1,8 @@
 """How close the filter comes to Envoy's own limit: one run, one machine, one Envoy worker.
 
-Subjects take turns for several rounds, so that a noisy machine disturbs all of them alike; what counts are
-ratios of medians. Writes into bench/results.json, and pictures into docs/.
+Envoy has a core of its own. Subjects take turns for several rounds, so that a noisy machine disturbs all of
+them alike. Rates are medians; what counts are ratios, each the median of what the rounds say. Writes into
+bench/results.json, and pictures into docs/.
 
 Parts beside the subjects, for --only: decode, latency, memory, scale.
 """
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import charts
+import cpu
 import decoding
 import latency
 import memory
@@ -41,6 +43,7 @@ QUICK_CREDENTIALS = 20_000
 def main() -> None:
     options = arguments()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything started is stopped
+    cpu.leave_a_core()
     began = time.monotonic()
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as directory:
@@ -91,6 +94,7 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
         },
         "rates": {},
         "cpu_seconds_per_million": {},
+        "rounds": {},
     }
     if wanted("decode"):
         figures["milliseconds"] = decoding.milliseconds(10 if options.quick else 40)
@@ -101,6 +105,7 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
     if wanted("scale"):
         figures["scale"] = scale.measure(options.credentials, options.rounds, options.seconds, directory)
         figures["rates"] |= figures["scale"].pop("rates")
+        figures["rounds"] |= figures["scale"].pop("rounds")
     figures["ratios"] = ratios(figures)
     return figures
 
@@ -117,6 +122,7 @@ def measure_subjects(figures: dict[str, Any], options: argparse.Namespace, direc
         some = [subject for subject in everything if subject.name in chosen]
         measured = throughput(stack, some, options.rounds, options.seconds, directory)
         figures["rates"] |= {name: round(of.rate) for name, of in measured.items()}
+        figures["rounds"] |= {name: of.figures() for name, of in measured.items()}
         figures["cpu_seconds_per_million"] |= {name: round(of.cpu, 1) for name, of in measured.items()}
         figures["callouts_per_request"] = {
             name: round(of.callouts, 3) for name, of in measured.items() if name.startswith(OURS)
@@ -124,7 +130,11 @@ def measure_subjects(figures: dict[str, Any], options: argparse.Namespace, direc
         if not options.only or "latency" in options.only:
             peaks = {name: of.rate for name, of in measured.items()}
             found = latency.latencies(stack, some, peaks, options.rounds, options.seconds)
-            figures["latency_milliseconds"] = {name: one.figures() for name, one in found.items()}
+            figures["latency_milliseconds"] = {
+                name: latency.median(of).figures() for name, of in found.items()
+            }
+            for name, of in found.items():
+                figures["rounds"].setdefault(name, {})["p99"] = [one.figures()["p99"] for one in of]
 
 
 def draw(figures: dict[str, Any], folder: Path) -> None:

@@ -19,6 +19,7 @@ from load import Request
 from rounds import in_turn, measure_round
 from subjects import ALL_ON, USER_AGENT, definitions_request
 
+from edge import health
 from model import etag_of
 from settings import Settings
 from stack import definitions_key
@@ -66,11 +67,13 @@ def measure(credentials: int, rounds: int, seconds: int, directory: Path) -> dic
         for turn, case in in_turn(cases, rounds):
             case.rates.append(_round(case, seconds, directory))
             print(f"{turn}  {case.name:26} {case.rates[-1]:9.0f}/s", flush=True)
-    rates = {f"confirmed_304_{case.name}": statistics.median(case.rates) for case in cases}
+        slice_us = health(many)["loader"]["longest_slice_us"]
     return {
         "credentials": credentials,
         "spread_over": spread,
-        "rates": {name: round(rate) for name, rate in rates.items()},
+        "load_longest_slice_us": slice_us,
+        "rates": {f"confirmed_304_{case.name}": round(statistics.median(case.rates)) for case in cases},
+        "rounds": {f"confirmed_304_{case.name}": {"rate": case.rates} for case in cases},
         "rss_bytes": memory,
         "bytes_per_credential": (memory[1] - memory[0]) / (credentials - HOT_TEAMS),
     }

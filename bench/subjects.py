@@ -16,11 +16,11 @@ from documents import definitions_of_size, secret, token, write_document
 from load import Request
 
 from edge import get, upstream
-from model import etag_of
+from model import Team, etag_of
 from processes import StackError
 from settings import Settings
 from stack import Stack, definitions_key
-from writers import put_definitions_django
+from writers import put_credential, put_definitions_django, put_team, team_secret_entry
 
 # Above any load here, so that each request spends and none is refused.
 ALL_ON = {"rate_limit": {"full": "1000000/second", "conditional": "60000/second"}}
@@ -123,7 +123,7 @@ def stack_for(directory: Path) -> BenchStack:
         "no_op_304": bench_stack.no_op(304),
         "no_op_200_24k": bench_stack.no_op(200, small),
         "webdis_route": bench_stack.cluster("flag_definitions_redis"),
-        "service": bench_stack.cluster("bench_service"),
+        **{name: bench_stack.cluster(name) for name in ("service", "service_in_memory")},
     }
     return BenchStack(settings, listeners=listeners)
 
@@ -134,6 +134,9 @@ def subjects(stack: BenchStack, callout: str) -> list[Subject]:
     small, large = definitions_of_size(SMALL), definitions_of_size(LARGE)
     etag = put_definitions_django(stack, TEAM, small)
     put_definitions_django(stack, LARGE_TEAM, large)
+    team = Team(TEAM, token(TEAM), secret=secret(TEAM))
+    put_team(stack, team)
+    put_credential(stack, secret(TEAM), team_secret_entry(team))
     for team in CALLOUT_TEAMS:
         # As it is answered, so that callout and route move the same bytes.
         stack.redis.mset({definitions_key(team): small, definitions_key(team) + ":etag": etag_of(small)})
@@ -157,6 +160,7 @@ def subjects(stack: BenchStack, callout: str) -> list[Subject]:
         Subject("host_calls_304", "host_calls_304", 304, conditional),
         Subject("host_calls_200_24k", "host_calls_200_24k", 200, full, text),
     ]
+    callouts = tuple(definitions_request(team) for team in CALLOUT_TEAMS)
     models = (confirmed, cached, cached_gzip)
     for model in models:
         wait_until_it_answers(stack, model)
@@ -171,6 +175,11 @@ def subjects(stack: BenchStack, callout: str) -> list[Subject]:
             for subject, answer, needs in stand_ins
         }
     )
+    # Team and webdis' reply are all that differs from the filter's own callout and answer.
+    callout_only = Subject("callout_only_200_24k", "callout_only", 200, callouts, text)
+    template = _of_team(callout, "{team}")
+    headers = list(said[1].headers)
+    stack.add_listeners({callout_only.listener: bench_stack.reply_only(200, headers, callout=template)})
     for subject, answer, _ in stand_ins:
         if ask(stack, subject.listener, subject.requests[0]) != answer:
             raise StackError(f"{subject.name} does not answer as this filter does")
@@ -185,6 +194,7 @@ def subjects(stack: BenchStack, callout: str) -> list[Subject]:
         Subject("untouched_path", "untouched_path", 304, (Request("/other", conditional[0].headers),)),
         Subject("rejected_401", "edge", 401, wrong),
         Subject("service_304", "service", 304, conditional),
+        Subject("service_in_memory_304", "service_in_memory", 304, conditional),
         Subject("direct_response_200_24k", "direct_response_200_24k", 200, full, text),
         Subject("no_op_200_24k", "no_op_200_24k", 200, full, text),
         reply_only[1],
@@ -193,12 +203,12 @@ def subjects(stack: BenchStack, callout: str) -> list[Subject]:
         reply_only[2],
         cached_gzip,
         Subject(
-            "callout_200_24k", "callout", 200, tuple(definitions_request(t) for t in CALLOUT_TEAMS), text
-        ),
-        Subject(
             "webdis_route_24k", "webdis_route", 200, tuple(_webdis(callout, t) for t in CALLOUT_TEAMS), text
         ),
+        callout_only,
+        Subject("callout_200_24k", "callout", 200, callouts, text),
         Subject("service_200_24k", "service", 200, full, text),
+        Subject("service_in_memory_200_24k", "service_in_memory", 200, full, text),
         Subject("direct_response_200_200k", "direct_response_200_200k", 200, full, large_text),
         Subject("cached_200_200k", "edge", 200, (definitions_request(LARGE_TEAM),), large_text),
     ]
@@ -224,6 +234,9 @@ def callout_of_this_filter() -> str:
 
 def _webdis(callout: str, team: int) -> Request:
     """The same for another team."""
+    return Request("/", ("content-type: text/plain",), "POST", _of_team(callout, str(team)))
+
+
+def _of_team(callout: str, team: str) -> str:
     body = callout.replace("%2Fteams%2F1%2F", f"%2Fteams%2F{team}%2F")
-    body = body.replace("quota_end%3A1/", f"quota_end%3A{team}/")
-    return Request("/", ("content-type: text/plain",), "POST", body)
+    return body.replace("quota_end%3A1/", f"quota_end%3A{team}/")

@@ -1,12 +1,14 @@
 //! What any filter costs, to compare with: one that does nothing, one that reads nothing and sends one fixed answer,
-//! and one that makes the host calls of such an answer before it sends it, and does nothing with what they bring.
-//! Which of them a listener gets is said by its plugin configuration: none, or an [`Answer`] as JSON.
+//! one that makes the host calls of such an answer before it sends it, and does nothing with what they bring, and one
+//! that asks a gateway and answers with what that says. Which of them a listener gets is said by its plugin
+//! configuration: none, or an [`Answer`] as JSON.
 
 // `proxy_wasm::main!` exports a function by its name.
 #![allow(unsafe_code, missing_docs)]
 
 use std::hint::black_box;
 use std::rc::Rc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -31,7 +33,21 @@ struct Answer {
     /// Made before it is sent.
     #[serde(default)]
     host_calls: HostCalls,
+    /// Then `body` is not what is sent.
+    callout: Option<Callout>,
 }
+
+/// What a gateway is asked. All that it replies is the answer's body.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Callout {
+    cluster: String,
+    /// `{team}` stands for the number at the end of the request's path.
+    body: String,
+}
+
+/// As long as the filter waits in the benchmark.
+const CALLOUT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What an answer cannot be given without.
 #[derive(Clone, Copy, Default, Deserialize, PartialEq)]
@@ -106,7 +122,40 @@ impl HttpContext for NoOp {}
 
 struct ReplyOnly(Rc<Answer>);
 
-impl Context for ReplyOnly {}
+impl ReplyOnly {
+    fn send(&self, body: &[u8]) {
+        let headers = self.0.headers.iter();
+        let headers = headers.map(|(name, value)| (name.as_str(), value.as_str()));
+        self.send_http_response(self.0.status, headers.collect(), Some(body));
+    }
+
+    fn call(&self, callout: &Callout) {
+        let path = self.get_http_request_header(":path").unwrap_or_default();
+        let team = path.rsplit(|c: char| !c.is_ascii_digit()).next();
+        let body = callout.body.replace("{team}", team.unwrap_or_default());
+        let headers = vec![
+            (":method", "POST"),
+            (":path", "/"),
+            (":authority", callout.cluster.as_str()),
+            ("content-type", "text/plain"),
+        ];
+        let body = Some(body.as_bytes());
+        let sent =
+            self.dispatch_http_call(&callout.cluster, headers, body, vec![], CALLOUT_TIMEOUT);
+        if sent.is_err() {
+            self.send_http_response(503, vec![], None);
+        }
+    }
+}
+
+impl Context for ReplyOnly {
+    fn on_http_call_response(&mut self, _: u32, _: usize, body_size: usize, _: usize) {
+        match self.get_http_call_response_body(0, body_size) {
+            Some(body) => self.send(&body),
+            None => self.send_http_response(503, vec![], None),
+        }
+    }
+}
 
 impl HttpContext for ReplyOnly {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
@@ -118,9 +167,10 @@ impl HttpContext for ReplyOnly {
         if answer.host_calls == HostCalls::RequestAndCount {
             count();
         }
-        let headers = answer.headers.iter();
-        let headers = headers.map(|(name, value)| (name.as_str(), value.as_str()));
-        self.send_http_response(answer.status, headers.collect(), Some(&answer.body));
+        match &answer.callout {
+            None => self.send(&answer.body),
+            Some(callout) => self.call(callout),
+        }
         Action::Pause
     }
 }

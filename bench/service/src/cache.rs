@@ -38,7 +38,8 @@ pub async fn payload(
     Ok(payload.and_then(decoded).zip(etag.and_then(decoded)))
 }
 
-fn decoded(stored: Vec<u8>) -> Option<String> {
+/// The text in a value. `None` when it is none of Django's.
+pub fn decoded(stored: Vec<u8>) -> Option<String> {
     if !stored.starts_with(&ZSTD) {
         return unpickled(stored);
     }

@@ -71,12 +71,11 @@ async fn answer(
     headers: &HeaderMap,
 ) -> Result<Response, StatusCode> {
     let field = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let team = service.teams.with_token(token);
-    let team = team.ok_or(StatusCode::UNAUTHORIZED)?;
     let secret = field(AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
-    if secret.and_then(|secret| service.teams.with_secret(secret.trim())) != Some(team) {
-        return Err(StatusCode::UNAUTHORIZED);
-    }
+    let secret = secret.ok_or(StatusCode::UNAUTHORIZED)?.trim();
+    let team = service.teams.admitted(token, secret).await;
+    let team = team.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    let team = team.ok_or(StatusCode::UNAUTHORIZED)?;
     let held = field(IF_NONE_MATCH);
     if !service.limits.admit(team, held.is_some()) {
         return Err(StatusCode::TOO_MANY_REQUESTS);

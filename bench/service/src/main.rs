@@ -1,8 +1,8 @@
 //! The endpoint as a service behind Envoy, to compare with: what PostHog runs, made as fast as it honestly can be.
 //!
-//! It asks the same questions in the same order as the filter, on one thread. Who may read is held in memory, where
-//! PostHog's service asks Redis. The ETag of each conditional request and the payload of each 200 come from Redis over
-//! one multiplexed connection; usage is written in batches.
+//! It asks the same questions in the same order as the filter, on one thread, over one multiplexed connection to Redis:
+//! who may read (one round trip for team and credential), then the ETag of a conditional request, or the payload of a
+//! 200; usage is written in batches. With `--teams` it knows who may read, and only asks for the rest.
 
 mod cache;
 mod endpoint;
@@ -23,15 +23,16 @@ use redis::aio::ConnectionManager;
 use tokio::net::TcpListener;
 
 use endpoint::Service;
+use teams::Teams;
 
 #[derive(Parser)]
 struct Options {
     /// Address to listen on.
     #[arg(long)]
     listen: SocketAddr,
-    /// Source document with teams and credentials, as the publisher takes it.
+    /// Source document with all teams and credentials, as the publisher takes it: Redis is not asked for them.
     #[arg(long)]
-    teams: PathBuf,
+    teams: Option<PathBuf>,
     /// Redis with PostHog's cache. It may hold a password, hence the environment.
     #[arg(env = "REDIS_URL", hide_env_values = true)]
     redis_url: String,
@@ -39,15 +40,21 @@ struct Options {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
-    let document: teams::Document = serde_json::from_slice(&std::fs::read(&options.teams)?)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(serve(options, document.into()))
+    runtime.block_on(serve(options))
 }
 
-async fn serve(options: Options, teams: teams::Teams) -> Result<(), Box<dyn Error>> {
+async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     let redis = ConnectionManager::new(redis::Client::open(options.redis_url)?).await?;
+    let teams = match options.teams {
+        Some(path) => {
+            let document: teams::Document = serde_json::from_slice(&std::fs::read(path)?)?;
+            Teams::Known(document.into())
+        }
+        None => Teams::Cached(redis.clone()),
+    };
     let service = Arc::new(Service::new(teams, redis.clone()));
     tokio::spawn(usage::flush_for_ever(Arc::clone(&service), redis.clone()));
     tokio::spawn(limits::read_quota_for_ever(Arc::clone(&service), redis));

@@ -1,12 +1,74 @@
-//! Who may read what: teams by token and by the SHA-256 of their secrets.
+//! Who may read what: as PostHog's service asks Redis, or from a document held in memory.
 
 use std::collections::HashMap;
 
+use redis::aio::ConnectionManager;
+use redis::{AsyncCommands, RedisError};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
+
+use crate::cache;
 
 /// PostHog's id of a team.
 pub type TeamId = u32;
+
+/// Where teams and credentials are looked up.
+pub enum Teams {
+    /// In PostHog's cache: team metadata and checked credentials, both in one round trip.
+    Cached(ConnectionManager),
+    /// Nowhere: all of them are known.
+    Known(Known),
+}
+
+impl Teams {
+    /// The team with this token, when this is its secret.
+    ///
+    /// # Errors
+    /// When Redis fails.
+    pub async fn admitted(&self, token: &str, secret: &str) -> Result<Option<TeamId>, RedisError> {
+        let hash: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
+        match self {
+            Self::Cached(redis) => cached(redis, token, &hash).await,
+            Self::Known(known) => Ok(known.admitted(token, &hash)),
+        }
+    }
+}
+
+/// What is used of a cached team.
+#[derive(Deserialize)]
+struct Metadata {
+    id: TeamId,
+}
+
+/// What is used of a cached credential. Those of teams are all that the benchmark sends.
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Credential {
+    Secret { team_id: TeamId },
+}
+
+async fn cached(
+    redis: &ConnectionManager,
+    token: &str,
+    hash: &[u8; 32],
+) -> Result<Option<TeamId>, RedisError> {
+    let keys = [
+        format!("posthog:1:cache/team_tokens/{token}/team_metadata/full_metadata.json"),
+        format!("posthog:auth_token:sha256${}", hex::encode(hash)),
+    ];
+    let (team, credential): (Option<Vec<u8>>, Option<Vec<u8>>) = redis.clone().mget(&keys).await?;
+    let team: Option<Metadata> = team.and_then(parsed);
+    let credential: Option<Credential> = credential.and_then(parsed);
+    let (Some(team), Some(Credential::Secret { team_id })) = (team, credential) else {
+        return Ok(None);
+    };
+    Ok((team.id == team_id).then_some(team_id))
+}
+
+fn parsed<T: DeserializeOwned>(stored: Vec<u8>) -> Option<T> {
+    serde_json::from_str(&cache::decoded(stored)?).ok()
+}
 
 /// What is used of a source document.
 #[derive(Deserialize)]
@@ -21,13 +83,13 @@ struct SourceTeam {
     secret_token_sha256: Vec<String>,
 }
 
-/// All teams.
-pub struct Teams {
+/// All teams of a document.
+pub struct Known {
     by_token: HashMap<String, TeamId>,
     by_secret: HashMap<[u8; 32], TeamId>,
 }
 
-impl From<Document> for Teams {
+impl From<Document> for Known {
     fn from(document: Document) -> Self {
         let mut all = Self {
             by_token: HashMap::new(),
@@ -46,15 +108,9 @@ impl From<Document> for Teams {
     }
 }
 
-impl Teams {
-    /// The team with this token.
-    pub fn with_token(&self, token: &str) -> Option<TeamId> {
-        self.by_token.get(token).copied()
-    }
-
-    /// The team whose secret this is.
-    pub fn with_secret(&self, secret: &str) -> Option<TeamId> {
-        let hash: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
-        self.by_secret.get(&hash).copied()
+impl Known {
+    fn admitted(&self, token: &str, secret: &[u8; 32]) -> Option<TeamId> {
+        let team = self.by_token.get(token).copied()?;
+        (self.by_secret.get(secret) == Some(&team)).then_some(team)
     }
 }

@@ -244,7 +244,8 @@ fn many_changes_at_once_ask_for_a_full_read() {
         announced += ear.changes().len();
     }
     postgres.sql(&insert(10_000, 60_000));
-    assert_eq!(ear.next(), Heard::Overflow);
+    // The first of them may have come alone.
+    while ear.next() != Heard::Overflow {}
     let mut overflows = 1;
     while let Ok(heard) = ear.wait_a_moment() {
         overflows += usize::from(heard == Heard::Overflow);
