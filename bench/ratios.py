@@ -67,6 +67,7 @@ RATIOS = [
     Ratio("host_calls_200_of_reply_only", _rate("host_calls_200_24k", "reply_only_200_24k")),
     Ratio("200_200k_of_bare", _rate("cached_200_200k", "direct_response_200_200k")),
     Ratio("callout_of_route", _rate("callout_200_24k", "webdis_route_24k"), at_least=0.85),
+    Ratio("callout_per_cpu_of_route", _per_cpu("callout_200_24k", "webdis_route_24k")),
     Ratio("callout_of_callout_only", _rate("callout_200_24k", "callout_only_200_24k")),
     Ratio("callout_only_of_route", _rate("callout_only_200_24k", "webdis_route_24k")),
     Ratio("untouched_of_no_op", _rate("untouched_path", "no_op_304")),
@@ -74,7 +75,9 @@ RATIOS = [
     Ratio("304_per_cpu_of_service_in_memory", _per_cpu("confirmed_304", "service_in_memory_304")),
     Ratio("200_per_cpu_of_service", _per_cpu("cached_200_24k", "service_200_24k"), at_least=2),
     Ratio("200_per_cpu_of_service_in_memory", _per_cpu("cached_200_24k", "service_in_memory_200_24k")),
-    Ratio("p99_304_of_bare", _of_rounds("p99", "confirmed_304", SAME_RATE), at_most=1.5),
+    Ratio("p99_304_of_bare", _of_rounds("p99", "confirmed_304", "direct_response_304"), at_most=1.5),
+    Ratio("p99_304_of_bare_at_same_rate", _of_rounds("p99", "confirmed_304", SAME_RATE)),
+    Ratio("p99_304_of_reply_only", _of_rounds("p99", "confirmed_304", "reply_only_304")),
     Ratio(
         "throughput_1m_of_10",
         _rate("confirmed_304_many_credentials", "confirmed_304_10_credentials"),

@@ -60,8 +60,8 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of each subject (5)")
-    parser.add_argument("--seconds", type=int, default=3, help="seconds of each round (3)")
+    parser.add_argument("--rounds", type=int, default=6, help="rounds of each subject (6)")
+    parser.add_argument("--seconds", type=int, default=2, help="seconds of each round (2)")
     parser.add_argument("--credentials", type=int, default=1_000_000, help="of the large snapshot (1000000)")
     parser.add_argument("--only", metavar="NAME,...", help="these subjects and parts; written to .run/bench")
     parser.add_argument(

@@ -122,8 +122,8 @@ def stack_for(directory: Path) -> BenchStack:
         "direct_response_200_200k": bench_stack.direct_response(200, large),
         "no_op_304": bench_stack.no_op(304),
         "no_op_200_24k": bench_stack.no_op(200, small),
-        "webdis_route": bench_stack.cluster("flag_definitions_redis"),
-        **{name: bench_stack.cluster(name) for name in ("service", "service_in_memory")},
+        "webdis_route": bench_stack.cluster(bench_stack.PLAIN_WEBDIS),
+        **{name: bench_stack.cluster(name) for name in bench_stack.SERVICES},
     }
     return BenchStack(settings, listeners=listeners)
 

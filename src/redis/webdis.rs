@@ -7,14 +7,16 @@ use super::{Command, HttpRequest};
 
 /// Puts a command into webdis' words.
 pub fn encode(command: &Command) -> HttpRequest {
-    let mut body = Vec::with_capacity(command.0.iter().map(|part| part.len() + 8).sum());
+    // A third of a script is blanks and signs. Growing would copy all that is there already.
+    let length: usize = command.0.iter().map(|part| part.len() * 2 + 1).sum();
+    let mut body = Vec::with_capacity(length + RAW.len());
     for (index, part) in command.0.iter().enumerate() {
         if index > 0 {
             body.push(b'/');
         }
         percent_encode(part, &mut body);
     }
-    body.extend_from_slice(b".raw");
+    body.extend_from_slice(RAW);
     HttpRequest {
         method: "POST",
         path: "/",
@@ -23,19 +25,26 @@ pub fn encode(command: &Command) -> HttpRequest {
     }
 }
 
+const RAW: &[u8] = b".raw";
+
 /// Encodes all but the unreserved characters of RFC 3986 §2.3.
 fn percent_encode(bytes: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    for byte in bytes {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            out.push(*byte);
-        } else {
-            out.push(b'%');
-            for nibble in [byte >> 4, byte & 15] {
-                out.extend(HEX.get(usize::from(nibble)));
-            }
-        }
+    let stays =
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    let mut rest = bytes;
+    // Words are copied whole.
+    while let Some(length) = rest.iter().position(|byte| !stays(byte)) {
+        let (word, more) = rest.split_at(length);
+        out.extend_from_slice(word);
+        let Some((byte, more)) = more.split_first() else {
+            return;
+        };
+        let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or_default();
+        out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
+        rest = more;
     }
+    out.extend_from_slice(rest);
 }
 
 #[cfg(test)]

@@ -165,7 +165,9 @@ impl Plugin {
         }
         self.backlog.push(content, flight.waiters);
         self.answer_due(Turn::Newest);
-        if let (Some(Ok(began)), Ok(ended)) = (began, abi::now()) {
+        if let Some(Ok(began)) = began
+            && let Ok(ended) = abi::now()
+        {
             let micros = ended.saturating_sub(began).as_micros();
             log::debug!("a reply of {body_size} bytes was read and answered in {micros} us");
         }
