@@ -40,7 +40,7 @@ class PlainStack(Stack):
 
 # What stands behind Envoy beside the filter's webdis, by the name of its cluster. The one service asks Redis
 # who may read, as PostHog's does; the other knows. The filter has a webdis that nobody hangs up on: when the
-# load ends, requests through a plain route break off, and webdis 0.1.9 then delivers replies to the wrong ones.
+# load ends, requests through a plain route break off, and webdis 0.1.9 then delivers replies to others.
 PLAIN_WEBDIS = "plain_webdis"
 SERVICES = ("service", "service_in_memory")
 

@@ -18,8 +18,8 @@ from stack import Stack
 
 T = TypeVar("T")
 
-# Where code and data of a filter happen to lie in an Envoy's memory makes it up to a tenth faster or slower for
-# as long as that Envoy lives.
+# Where code and data of a filter happen to lie in memory makes it up to a tenth faster or slower for as long
+# as that Envoy lives.
 ROUNDS_OF_AN_ENVOY = 2
 
 

@@ -80,7 +80,7 @@ fn the_host_calls_of_each_kind_of_answer() {
             loaded_with(NO_BODIES),
             &[get, path, secret],
             200,
-            "clock_time_get 3, get_buffer_bytes 1, get_header_map_pairs 1, get_header_map_value 1, get_shared_data 3, http_call 1, send_local_response 1, set_effective_context 4, set_shared_data 2",
+            "clock_time_get 2, get_buffer_bytes 1, get_header_map_pairs 1, get_header_map_value 1, get_shared_data 3, http_call 1, send_local_response 1, set_effective_context 4, set_shared_data 2",
         ),
         (
             "401, no credential",
