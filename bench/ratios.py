@@ -57,11 +57,13 @@ def _of_rounds(figure: str, one: str, other: str) -> Callable[[Figures], float]:
 RATIOS = [
     Ratio("304_of_reply_only", _rate("confirmed_304", "reply_only_304"), at_least=0.8),
     Ratio("304_of_bare", _rate("confirmed_304", "direct_response_304"), at_least=0.6),
+    Ratio("reply_only_304_of_bare", _rate("reply_only_304", "direct_response_304")),
     Ratio("304_of_host_calls", _rate("confirmed_304", "host_calls_304")),
     Ratio("host_calls_304_of_reply_only", _rate("host_calls_304", "reply_only_304")),
     Ratio("304_of_no_limits", _rate("confirmed_304", "confirmed_304_no_limits"), at_least=0.92),
     Ratio("200_of_reply_only", _rate("cached_200_24k", "reply_only_200_24k"), at_least=0.78),
     Ratio("200_of_bare", _rate("cached_200_24k", "direct_response_200_24k"), at_least=0.58),
+    Ratio("reply_only_200_of_bare", _rate("reply_only_200_24k", "direct_response_200_24k")),
     Ratio("200_gzip_of_reply_only", _rate("cached_200_24k_gzip", "reply_only_200_24k_gzip"), at_least=0.78),
     Ratio("200_of_host_calls", _rate("cached_200_24k", "host_calls_200_24k")),
     Ratio("host_calls_200_of_reply_only", _rate("host_calls_200_24k", "reply_only_200_24k")),

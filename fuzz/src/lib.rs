@@ -239,7 +239,7 @@ pub fn bucket(bytes: &[u8]) -> bool {
         id,
         record: b"\0",
     };
-    let merged = bucket::merge(bytes, &[update]);
+    let merged = bucket::merge(bytes, &[update], StreamId::default());
     let swept = bucket::sweep(bytes, id, id);
     if let Some(swept) = &swept {
         for entry in read(swept).unwrap() {

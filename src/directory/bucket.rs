@@ -129,20 +129,12 @@ pub fn build<'a>(entries: &[Entry<'a>]) -> Vec<u8> {
     bytes
 }
 
-/// Puts records in, each only where it is newer than what is there. `None` when nothing changes.
-/// A bucket that cannot be read is replaced: what it held will be renewed by the load under way.
+/// Puts records in, each only where it is newer than what is there; a bucket that changes loses its tombstones older
+/// than `tombstones_until` as well. `None` when nothing changes. A bucket that cannot be read is replaced: what it held
+/// will be renewed by the load under way.
 ///
 /// `updates` come in hash order, each hash once.
-pub fn merge(current: &[u8], updates: &[Entry<'_>]) -> Option<Vec<u8>> {
-    merge_and_expire(current, updates, StreamId::default())
-}
-
-/// As [`merge`]; a bucket that changes loses its tombstones older than `tombstones_until` as well.
-pub fn merge_and_expire(
-    current: &[u8],
-    updates: &[Entry<'_>],
-    tombstones_until: StreamId,
-) -> Option<Vec<u8>> {
+pub fn merge(current: &[u8], updates: &[Entry<'_>], tombstones_until: StreamId) -> Option<Vec<u8>> {
     let existing: Vec<Entry<'_>> = readable(current).unwrap_or_default();
     let mut merged = Vec::with_capacity(existing.len() + updates.len());
     let mut changed = false;
@@ -201,6 +193,11 @@ mod tests {
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
+    /// Keeps tombstones of any age.
+    fn put(current: &[u8], updates: &[Entry<'_>]) -> Option<Vec<u8>> {
+        merge(current, updates, StreamId::default())
+    }
+
     #[test]
     fn a_bucket_whose_entries_overlap_is_replaced_and_never_blown_up() {
         let entry = Entry {
@@ -215,7 +212,7 @@ mod tests {
         }
         overlapping.extend_from_slice(&one[8..]);
         assert_eq!(Bucket::parse(&overlapping).unwrap().len(), 5_000);
-        assert_eq!(merge(&overlapping, &[entry]), Some(one));
+        assert_eq!(put(&overlapping, &[entry]), Some(one));
     }
 
     fn id(millis: u64) -> StreamId {
@@ -241,10 +238,10 @@ mod tests {
 
     #[test]
     fn an_older_write_never_replaces_a_newer_record() {
-        let bucket = merge(&[], &[entry(1, 10, b"new")]).unwrap();
-        assert_eq!(merge(&bucket, &[entry(1, 9, b"old")]), None);
-        assert_eq!(merge(&bucket, &[entry(1, 10, b"same age")]), None);
-        let newer = merge(&bucket, &[entry(1, 11, b"newer")]).unwrap();
+        let bucket = put(&[], &[entry(1, 10, b"new")]).unwrap();
+        assert_eq!(put(&bucket, &[entry(1, 9, b"old")]), None);
+        assert_eq!(put(&bucket, &[entry(1, 10, b"same age")]), None);
+        let newer = put(&bucket, &[entry(1, 11, b"newer")]).unwrap();
         let found = Bucket::parse(&newer).unwrap();
         assert_eq!(found.entries().next().unwrap().unwrap().record, b"newer");
     }
@@ -252,7 +249,7 @@ mod tests {
     #[test]
     fn a_sweep_drops_what_was_not_renewed_and_keeps_young_tombstones() {
         let grave = Record::Tombstone.encode().unwrap();
-        let bucket = merge(
+        let bucket = put(
             &[],
             &[
                 entry(1, 5, b"\x02\0\0\0\0"),
@@ -271,7 +268,7 @@ mod tests {
     #[test]
     fn a_change_drops_old_tombstones_beside_it_and_nothing_else() {
         let grave = Record::Tombstone.encode().unwrap();
-        let bucket = merge(
+        let bucket = put(
             &[],
             &[
                 entry(1, 1, &grave),
@@ -281,11 +278,11 @@ mod tests {
         )
         .unwrap();
         assert_eq!(
-            merge_and_expire(&bucket, &[entry(2, 1, b"x")], id(5)),
+            merge(&bucket, &[entry(2, 1, b"x")], id(5)),
             None,
             "what changes nothing writes nothing"
         );
-        let changed = merge_and_expire(&bucket, &[entry(4, 9, &grave)], id(5)).unwrap();
+        let changed = merge(&bucket, &[entry(4, 9, &grave)], id(5)).unwrap();
         assert_eq!(firsts(&changed), [2, 3, 4]);
     }
 
@@ -297,7 +294,7 @@ mod tests {
             let mut model: BTreeMap<u8, (u64, u8)> = BTreeMap::new();
             let mut bucket = Vec::new();
             for (first, millis, value) in writes {
-                if let Some(next) = merge(&bucket, &[entry(first, millis, &[value])]) {
+                if let Some(next) = put(&bucket, &[entry(first, millis, &[value])]) {
                     bucket = next;
                 }
                 match model.get(&first) {
@@ -322,7 +319,7 @@ mod tests {
                 let _ = bucket.find(&Sha256Hash::from_bytes([first; 32]));
                 let _ = bucket.entries().take(100).filter(Result::is_ok).count();
             }
-            let _ = merge(&bytes, &[entry(first, 1, b"x")]);
+            let _ = put(&bytes, &[entry(first, 1, b"x")]);
             let _ = sweep(&bytes, id(1), id(1));
         }
     }

@@ -99,7 +99,7 @@ impl World {
             },
             record: &record,
         };
-        let next = bucket::merge(&current.value, &[entry]).unwrap();
+        let next = bucket::merge(&current.value, &[entry], StreamId::default()).unwrap();
         assert!(self.store.replace(&key, &next, current.cas).unwrap());
         Revision::raise(&self.store, &self.keys, Touched::ALL).unwrap();
     }

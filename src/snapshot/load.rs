@@ -325,7 +325,7 @@ fn put(
         };
         *left = left.saturating_sub(BUCKET_COST);
         let merged = update(store, &keys.bucket(index), |current| {
-            bucket::merge_and_expire(current, &entries, tombstones_until)
+            bucket::merge(current, &entries, tombstones_until)
         })?;
         if merged == Update::Contended {
             return Err(Event::StoreFailed);
