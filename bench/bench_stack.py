@@ -40,7 +40,8 @@ class PlainStack(Stack):
 
 # What stands behind Envoy beside the filter's webdis, by the name of its cluster. The one service asks Redis
 # who may read, as PostHog's does; the other knows. The filter has a webdis that nobody hangs up on: when the
-# load ends, requests through a plain route break off, and webdis 0.1.9 then delivers replies to others.
+# load ends, requests through a plain route, and callouts that end with their request, break off, and webdis
+# 0.1.9 then delivers replies to others.
 PLAIN_WEBDIS = "plain_webdis"
 SERVICES = ("service", "service_in_memory")
 
@@ -80,7 +81,7 @@ class BenchStack(PlainStack):
             )
             self._start(name, [tool("webdis"), f"{name}.json"])
         else:
-            command = [require(SERVICE, "make bench"), "--listen", f"127.0.0.1:{port}"]
+            command: list[object] = [require(SERVICE, "make bench"), "--listen", f"127.0.0.1:{port}"]
             if name == "service_in_memory":
                 command += ["--teams", settings.snapshot]
             redis = f"redis://127.0.0.1:{settings.redis_port}/"
@@ -176,7 +177,7 @@ def reply_only(
         answer: Document = {"status": status, "headers": headers, "body": base64.b64encode(body).decode()}
         answer["host_calls"] = host_calls
         if callout:
-            answer["callout"] = {"cluster": "flag_definitions_redis", "body": callout}
+            answer["callout"] = {"cluster": PLAIN_WEBDIS, "body": callout}
         connection_manager(listener)["http_filters"][0] = _bench_filter(json.dumps(answer))
         _answer_with(listener, _direct(404, None))
 

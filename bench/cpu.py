@@ -18,7 +18,7 @@ def leave_a_core() -> None:
 
 
 def give_a_core(pid: int) -> None:
-    """To a process and all of its threads: nobody else is scheduled there."""
+    """To a process and all of its threads. It is theirs alone where this process has left one."""
     for thread in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setaffinity(int(thread.name), CORES[-1:])
 

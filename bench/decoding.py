@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 
+import cpu
 from documents import definitions_of_size
 
 from edge import get
@@ -24,6 +25,7 @@ def milliseconds(requests: int) -> dict[str, float]:
     with Stack(
         Settings.on_free_ports(callout_timeout=None, concurrency=1, log_level="debug", config=NO_BODY_CACHE)
     ) as stack:
+        cpu.give_a_core(stack.processes["envoy"].pid)
         put_definitions_django(stack, 1, text)
         for _ in range(requests):
             answer = get(stack)

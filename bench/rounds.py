@@ -19,7 +19,7 @@ from stack import Stack
 T = TypeVar("T")
 
 # Where code and data of a filter happen to lie in memory makes it up to a tenth faster or slower for as long
-# as that Envoy lives.
+# as that Envoy lives. An even number, for every other round goes backwards.
 ROUNDS_OF_AN_ENVOY = 2
 
 

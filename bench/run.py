@@ -30,13 +30,13 @@ import scale
 from load import CONNECTIONS
 from paths import PICTURES, RESULTS, SCRATCH
 from ratios import ratios, table
-from rounds import throughput
+from rounds import ROUNDS_OF_AN_ENVOY, throughput
 from subjects import callout_of_this_filter, stack_for, subjects
 
 from processes import StackError
 
 PARTS = {"decode", "latency", "memory", "scale"}
-OURS = ("cached_", "callout_", "confirmed_", "rejected_", "untouched_")
+OURS = ("cached_", "callout_200_", "confirmed_", "rejected_", "untouched_")
 QUICK_CREDENTIALS = 20_000
 
 
@@ -67,11 +67,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="whether everything works, in 2 rounds of 1 s and with fewer credentials; written to .run/bench",
+        help="whether everything works, in rounds of 1 s and with fewer credentials; written to .run/bench",
     )
     options = parser.parse_args()
     if options.quick:
-        options.rounds, options.seconds, options.credentials = 2, 1, QUICK_CREDENTIALS
+        options.rounds, options.seconds, options.credentials = ROUNDS_OF_AN_ENVOY + 1, 1, QUICK_CREDENTIALS
     options.only = set(options.only.split(",")) if options.only else set()
     if shutil.which("wrk") is None:
         sys.exit("error: wrk is not installed; run: make bench")

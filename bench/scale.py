@@ -73,7 +73,9 @@ def measure(credentials: int, rounds: int, seconds: int, directory: Path) -> dic
         "spread_over": spread,
         "load_longest_slice_us": slice_us,
         "rates": {f"confirmed_304_{case.name}": round(statistics.median(case.rates)) for case in cases},
-        "rounds": {f"confirmed_304_{case.name}": {"rate": case.rates} for case in cases},
+        "rounds": {
+            f"confirmed_304_{case.name}": {"rate": [round(rate) for rate in case.rates]} for case in cases
+        },
         "rss_bytes": memory,
         "bytes_per_credential": (memory[1] - memory[0]) / (credentials - HOT_TEAMS),
     }

@@ -80,6 +80,7 @@ def main() -> None:
     if shutil.which("wrk") is None:
         sys.exit("error: wrk is not installed; run: make bench-soak")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything started is stopped
+    cpu.leave_a_core()
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as directory:
             figures, soak = run(options.requests, Path(directory))

@@ -134,9 +134,9 @@ def subjects(stack: BenchStack, callout: str) -> list[Subject]:
     small, large = definitions_of_size(SMALL), definitions_of_size(LARGE)
     etag = put_definitions_django(stack, TEAM, small)
     put_definitions_django(stack, LARGE_TEAM, large)
-    team = Team(TEAM, token(TEAM), secret=secret(TEAM))
-    put_team(stack, team)
-    put_credential(stack, secret(TEAM), team_secret_entry(team))
+    reader = Team(TEAM, token(TEAM), secret=secret(TEAM))
+    put_team(stack, reader)
+    put_credential(stack, secret(TEAM), team_secret_entry(reader))
     for team in CALLOUT_TEAMS:
         # As it is answered, so that callout and route move the same bytes.
         stack.redis.mset({definitions_key(team): small, definitions_key(team) + ":etag": etag_of(small)})

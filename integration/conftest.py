@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import pytest_timeout
 
 import postgres as postgres_server
 from edge import trap_count
 from settings import FAULTS_WASM, Settings
 from stack import Stack
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """The time limit of a second try: pytest-timeout sets one for all tries, and a failure ends it."""
+    if getattr(item, "execution_count", 1) > 1:
+        limit = pytest_timeout.get_env_settings(item.config)
+        item.config.pluginmanager.hook.pytest_timeout_set_timer(item=item, settings=limit)
 
 
 @pytest.fixture(scope="module")
