@@ -33,9 +33,14 @@ class PlainStack(Stack):
 
     def start_webdis(self) -> None:
         self._prepare()
-        self._write("webdis.json", webdis(self.settings, self.settings.redis_port))
-        self._start("webdis", [tool("webdis"), "webdis.json"])
+        self._run_webdis("webdis", self.settings.webdis_port)
         self._wait_for("webdis", lambda: self.http(f"{self.webdis_url}/PING.raw")[0] == 200)
+
+    def _run_webdis(self, name: str, port: int) -> None:
+        settings = dataclasses.replace(self.settings, webdis_port=port)
+        configuration = webdis(settings, settings.redis_port).replace("webdis.log", f"{name}.log")
+        self._write(f"{name}.json", configuration)
+        self._start(name, [tool("webdis"), f"{name}.json"])
 
 
 # What stands behind Envoy beside the filter's webdis, by the name of its cluster. The one service asks Redis
@@ -75,11 +80,7 @@ class BenchStack(PlainStack):
     def _start_behind(self, name: str, port: int) -> None:
         settings = self.settings
         if name == PLAIN_WEBDIS:
-            plain = dataclasses.replace(settings, webdis_port=port)
-            self._write(
-                f"{name}.json", webdis(plain, settings.redis_port).replace("webdis.log", f"{name}.log")
-            )
-            self._start(name, [tool("webdis"), f"{name}.json"])
+            self._run_webdis(name, port)
         else:
             command: list[object] = [require(SERVICE, "make bench"), "--listen", f"127.0.0.1:{port}"]
             if name == "service_in_memory":
