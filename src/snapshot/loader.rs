@@ -415,6 +415,7 @@ impl Loader {
             manifest,
             attempt,
             self.polled_at,
+            self.keys.buckets(),
         )));
         if bad {
             self.end(store, Event::MarkedBad, events);

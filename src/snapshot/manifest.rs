@@ -62,6 +62,16 @@ pub struct RecordCounts {
     pub etags: u64,
 }
 
+impl RecordCounts {
+    /// How many have a hash of their own, and so a place in a bucket. ETags are part of their team.
+    pub fn hashes(&self) -> u64 {
+        let secrets = self.team_secrets.saturating_add(self.project_secret_keys);
+        self.teams
+            .saturating_add(secrets)
+            .saturating_add(self.personal_keys)
+    }
+}
+
 /// A manifest that is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ManifestError {

@@ -12,7 +12,7 @@ const MAGIC: &[u8] = b"FDP1";
 const HEADER: usize = 34;
 
 /// Largest page, in bytes: what one callout carries and one worker parses without being missed.
-pub const MAX_BYTES: usize = 256 << 10;
+pub const MAX_BYTES: usize = 128 << 10;
 
 /// Splits encoded records into pages. `records` come in hash order, each hash once.
 pub fn split<'a>(records: impl IntoIterator<Item = (Sha256Hash, &'a [u8])>) -> Vec<Page> {

@@ -128,7 +128,7 @@ fn a_failure_in_the_middle_removes_what_was_written() {
 
     let outcome = publish(&redis.url(), &large_document()).expect(1);
     assert!(
-        outcome.stderr.contains("wrote page 1 of 3"),
+        outcome.stderr.contains("wrote page 1 of 6"),
         "{}",
         outcome.stderr
     );

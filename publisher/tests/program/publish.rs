@@ -81,7 +81,7 @@ fn what_is_published_reads_back() {
 fn a_large_snapshot_takes_several_pages() {
     let mut redis = Redis::start();
     let outcome = publish(&redis.url(), &large_document()).expect(0);
-    assert!(outcome.stdout.contains("; 3 pages, "), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains("; 6 pages, "), "{}", outcome.stdout);
     assert_eq!(redis.records().len(), 20_001);
 }
 

@@ -42,7 +42,10 @@ impl FakeRedis {
             pages: pages.iter().map(PageDigest::of).collect(),
             etags_watched: false,
             lineage: 0,
-            records: manifest::RecordCounts::default(),
+            records: manifest::RecordCounts {
+                teams: pages.iter().map(|page| u64::from(page.records)).sum(),
+                ..Default::default()
+            },
         };
         for (index, page) in pages.iter().enumerate() {
             let key = manifest::page_key("flag_definitions:", generation, index);
@@ -575,6 +578,60 @@ fn shared_data_does_not_grow_with_generations() {
         sizes.push(process.store.len());
     }
     assert!(sizes.windows(2).all(|pair| pair[0] == pair[1]), "{sizes:?}");
+}
+
+#[test]
+fn buckets_that_will_be_filled_are_created_before_the_first_page_is_read() {
+    for (tokens, created) in [(200, 0), (201, 200)] {
+        let (mut process, mut redis) = (Process::new(), FakeRedis::default());
+        process.settings = Settings::from_json(br#"{"snapshot":{"buckets":200}}"#).unwrap();
+        let keys = Keys::new(&process.settings);
+        let existing = |process: &Process| {
+            let cas = (0..200).map(|bucket| process.store.read(&keys.bucket(bucket)).unwrap().cas);
+            cas.filter(|cas| *cas != Cas::ABSENT).count()
+        };
+        let tokens: Vec<String> = (0..tokens).map(|n| format!("phc_{n}")).collect();
+        let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+        redis.publish(1, 100, &tokens);
+
+        let (mut loader, mut events, mut at_once) = (process.loader(1), Vec::new(), 0);
+        for _ in 0..20 {
+            let before = existing(&process);
+            let command = loader.tick(&process.store, process.now(), false, &mut events);
+            at_once = at_once.max(existing(&process) - before);
+            process.now += 10;
+            let Some(command) = command else { continue };
+            if command.0[0] == b"GET" {
+                break;
+            }
+            loader.reply(&process.store, Ok(redis.get(&command)), &mut events);
+        }
+        assert_eq!(existing(&process), created);
+        assert!(at_once <= 128, "{at_once} in one slice");
+    }
+}
+
+#[test]
+fn buckets_that_exist_are_not_emptied_by_the_next_load() {
+    let (mut process, mut redis) = (Process::new(), FakeRedis::default());
+    let tokens: Vec<String> = (0..500).map(|n| format!("phc_{n}")).collect();
+    let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+    let mut loader = process.loader(1);
+    redis.publish(1, 100, &tokens);
+    process.run(&mut loader, &redis);
+    assert_eq!(process.generation(), Some(1));
+
+    redis.publish(2, 200, &tokens);
+    let mut events = Vec::new();
+    while process.generation() != Some(2) && process.now < 20_000 {
+        let command = loader.tick(&process.store, process.now(), false, &mut events);
+        if let Some(command) = command {
+            loader.reply(&process.store, Ok(redis.get(&command)), &mut events);
+        }
+        process.now += 10;
+        assert!(tokens.iter().all(|token| process.knows(token)));
+    }
+    assert_eq!(process.generation(), Some(2));
 }
 
 #[test]
