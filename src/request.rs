@@ -111,6 +111,14 @@ pub struct Request {
 impl Request {
     /// Reads a request from its headers, pseudo-headers included, in order.
     pub fn parse<'a>(headers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Self {
+        Self::parse_with(headers, &mut Sha256Hash::of)
+    }
+
+    /// The same, with a function that knows the SHA-256 of a text.
+    pub fn parse_with<'a>(
+        headers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+        hash: &mut impl FnMut(&[u8]) -> Sha256Hash,
+    ) -> Self {
         let mut request = Self {
             method: Method::Other,
             token: Token::Absent,
@@ -127,7 +135,7 @@ impl Request {
         for (name, value) in headers {
             match name {
                 b":method" => request.method = Method::parse(value),
-                b":path" => request.token = Token::of_query(split_query(value).1),
+                b":path" => request.token = Token::of_query(split_query(value).1, hash),
                 // Of repeated fields PostHog's service reads the first.
                 b"authorization" => authorization = authorization.or(Some(value)),
                 TOKEN_HEADER => token_header = token_header.or(Some(value)),
@@ -147,9 +155,10 @@ impl Request {
             }
         }
         request.accepts_gzip = accepted.prefers_gzip();
-        request.bearer = authorization.and_then(Bearer::parse);
+        request.bearer = authorization.and_then(|value| Bearer::parse(value, hash));
         if request.token == Token::Absent {
-            request.token = token_header.map_or(Token::Absent, Token::of_header);
+            request.token =
+                token_header.map_or(Token::Absent, |value| Token::of_header(value, hash));
         }
         request
     }
@@ -179,7 +188,7 @@ impl Method {
 impl Bearer {
     /// Reads an `Authorization` field: exactly `Bearer ` and a credential. Everything else, bytes outside
     /// visible ASCII included, is no credential rather than a wrong one, as in PostHog's service.
-    fn parse(value: &[u8]) -> Option<Self> {
+    fn parse(value: &[u8], hash: &mut impl FnMut(&[u8]) -> Sha256Hash) -> Option<Self> {
         if !value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
             return None;
         }
@@ -194,7 +203,7 @@ impl Bearer {
         };
         Some(Self {
             kind,
-            hash: Sha256Hash::of(secret),
+            hash: hash(secret),
             plausible: is_plausible(secret),
         })
     }

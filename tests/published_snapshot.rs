@@ -13,7 +13,7 @@ use flag_definitions_filter::limits::Limiter;
 use flag_definitions_filter::limits::quota::QuotaCopy;
 use flag_definitions_filter::pipeline::{self, Context, Memory, Observed, Step};
 use flag_definitions_filter::recent::Recent;
-use flag_definitions_filter::redis::{Command, Reply};
+use flag_definitions_filter::redis::Reply;
 use flag_definitions_filter::request::Request;
 use flag_definitions_filter::shared::{Keys, MemoryStore};
 use flag_definitions_filter::snapshot::loader::Loader;
@@ -96,9 +96,10 @@ fn load(
     for _ in 0..120 {
         *now += 10;
         let at = Monotonic::from_millis(*now);
-        if let Some(Command(words)) = loader.tick(store, at, false, &mut events) {
-            let value = |word: usize| words.get(word).and_then(|key| redis.get(key));
-            let reply = match words.first().map(Vec::as_slice) {
+        if let Some(command) = loader.tick(store, at, false, &mut events) {
+            let words = command.words();
+            let value = |word: usize| words.get(word).and_then(|key| redis.get(*key));
+            let reply = match words.first().copied() {
                 // What the script of the poll answers.
                 Some(b"EVAL_RO") => {
                     let manifest = value(3).map_or(&b""[..], Vec::as_slice);

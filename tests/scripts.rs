@@ -21,7 +21,7 @@ use flag_definitions_filter::definitions::pair::{Stored, etag_key, payload_key};
 use flag_definitions_filter::directory::{Sha256Hash, TeamId};
 use flag_definitions_filter::limits::quota::reader::{Event, QuotaReader, Target};
 use flag_definitions_filter::limits::quota::{QuotaCopy, QuotaEnd};
-use flag_definitions_filter::redis::{Command, Failure, Reply};
+use flag_definitions_filter::redis::{Command, Failure, Reply, Script};
 use flag_definitions_filter::shared::MemoryStore;
 use flag_definitions_filter::time::Monotonic;
 use real_redis::Redis;
@@ -591,8 +591,9 @@ fn these_permissions_suffice_and_the_user_writes_nothing_but_latches() {
     assert_eq!(redis.public(), X);
     assert!(redis.latched().is_some());
     for key in ["flag_definitions:snapshot", "posthog:1:x", LIST] {
-        let script = format!("redis.call('SET','{key}','x') return {{}}");
-        let command = Command(vec![b"EVAL".to_vec(), script.into_bytes(), b"0".to_vec()]);
+        let text = format!("redis.call('SET','{key}','x') return {{}}");
+        let script: &'static Script = Box::leak(Box::new(Script::new(text.leak())));
+        let command = Command::eval(script, [] as [&str; 0], [] as [&str; 0]);
         assert!(redis.send(&command).is_err(), "{key}");
     }
 }
@@ -611,7 +612,10 @@ fn commands_go_to_the_redis_that_has_their_keys() {
             .reader
             .tick(&envoy.store, now, team_of, &mut envoy.events);
         if let Some((target, command)) = command {
-            targets.push((target, String::from_utf8(command.0[0].clone()).unwrap()));
+            targets.push((
+                target,
+                String::from_utf8(command.words()[0].to_vec()).unwrap(),
+            ));
             let parts = redis.send(&command).unwrap();
             let reply = Reply::array(parts.iter().map(Vec::as_slice));
             envoy

@@ -24,14 +24,14 @@ use super::etag::ETag;
 use super::pair::etag_key;
 use crate::config::Definitions;
 use crate::directory::TeamId;
-use crate::redis::Command;
+use crate::redis::{Command, Script};
 
 use std::time::Duration;
 
 /// Most teams in one command.
 pub const BATCH: usize = 200;
 
-const SCRIPT: &str = concat!(include_str!("tag.lua"), include_str!("latch.lua"));
+static SCRIPT: Script = Script::new(concat!(include_str!("tag.lua"), include_str!("latch.lua")));
 
 /// When a limit ends: milliseconds since 1970 by the clock of Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,25 +105,16 @@ pub fn key(prefix: &str, team: TeamId) -> String {
 /// first [`BATCH`] of `limits`. `grace` is how long after a limit was lifted some Envoy may still answer 402.
 pub fn command(settings: &Definitions, prefix: &str, grace: Duration, limits: &[Limit]) -> Command {
     let limits = limits.get(..BATCH).unwrap_or(limits);
-    let mut parts = vec![
-        b"EVAL".to_vec(),
-        SCRIPT.as_bytes().to_vec(),
-        limits.len().to_string().into_bytes(),
-    ];
-    parts.extend(
-        limits
-            .iter()
-            .map(|limit| key(prefix, limit.team).into_bytes()),
-    );
-    parts.push(grace.as_millis().to_string().into_bytes());
+    let keys = limits.iter().map(|limit| key(prefix, limit.team));
+    let mut arguments = vec![grace.as_millis().to_string()];
     for limit in limits {
-        let state: &[u8] = if limit.gone { b"gone" } else { b"limited" };
-        parts.push(state.to_vec());
-        parts.push(limit.end.0.to_string().into_bytes());
+        let state = if limit.gone { "gone" } else { "limited" };
+        arguments.push(state.to_owned());
+        arguments.push(limit.end.0.to_string());
         // Not among the keys: of those EVAL must be allowed to write each, and PostHog's are for reading only.
-        parts.push(etag_key(settings, limit.team).into_bytes());
+        arguments.push(etag_key(settings, limit.team));
     }
-    Command(parts)
+    Command::eval(&SCRIPT, keys, arguments)
 }
 
 #[cfg(test)]
@@ -168,10 +159,10 @@ mod tests {
         };
         let limits = [limit(7, 1_000, false), limit(8, 2_000, true)];
         let grace = Duration::from_secs(21);
-        let Command(parts) = command(&Definitions::default(), "fd:", grace, &limits);
-        let parts: Vec<&str> = parts
-            .iter()
-            .map(|part| std::str::from_utf8(part).unwrap())
+        let command = command(&Definitions::default(), "fd:", grace, &limits);
+        let words = command.words().into_iter();
+        let parts: Vec<&str> = words
+            .map(|word| std::str::from_utf8(word).unwrap())
             .collect();
         let etag = |team| etag_key(&Definitions::default(), TeamId(team));
         assert_eq!(parts[0], "EVAL");
@@ -200,7 +191,7 @@ mod tests {
             gone: false,
         };
         let limits = [limit; BATCH + 1];
-        let Command(parts) = command(&Definitions::default(), "", Duration::ZERO, &limits);
-        assert_eq!(parts.len(), 4 + 4 * BATCH);
+        let command = command(&Definitions::default(), "", Duration::ZERO, &limits);
+        assert_eq!(command.words().len(), 4 + 4 * BATCH);
     }
 }

@@ -19,7 +19,7 @@ use super::etag::{Candidate, ETag};
 use super::latch::{self, Suffix, latched};
 use crate::config::Definitions;
 use crate::directory::TeamId;
-use crate::redis::{Command, Failure, Reply};
+use crate::redis::{Command, Failure, Reply, Script};
 
 /// What must be read from Redis for a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,7 +31,7 @@ pub struct Need {
     pub held: Option<Candidate>,
 }
 
-const SCRIPT: &str = concat!(include_str!("tag.lua"), include_str!("pair.lua"));
+static SCRIPT: Script = Script::new(concat!(include_str!("tag.lua"), include_str!("pair.lua")));
 
 /// PostHog's key of a team's payload (Django's `KEY_PREFIX:VERSION:key`).
 pub fn payload_key(settings: &Definitions, team: TeamId) -> String {
@@ -59,7 +59,7 @@ impl Need {
             etag_key(settings, self.team),
             latch::key(prefix, self.team),
         ];
-        Command::eval_ro(SCRIPT, &keys.each_ref().map(String::as_str), &[held])
+        Command::eval_ro(&SCRIPT, keys, [held])
     }
 }
 
@@ -151,10 +151,11 @@ mod tests {
                 team: TeamId(1),
                 held,
             };
-            let Command(parts) = need.command(&Definitions::default(), "p:");
+            let command = need.command(&Definitions::default(), "p:");
+            let parts = command.words();
             assert_eq!(parts[0], b"EVAL_RO");
             assert_eq!(parts[2], b"3");
-            assert_eq!(parts[4], [&parts[3][..], b":etag"].concat());
+            assert_eq!(parts[4], [parts[3], b":etag"].concat());
             assert_eq!(parts[5], b"p:quota_end:1");
             assert_eq!(parts[6], argument);
         }

@@ -7,10 +7,12 @@
 pub mod access;
 pub mod bucket;
 mod hash;
+mod hashes;
 mod record;
 mod revision;
 
 pub use hash::{Hasher, Sha256Hash};
+pub use hashes::Hashes;
 pub(crate) use record::Reader;
 pub use record::{CorruptRecord, OrganizationId, PersonalKey, Record, Team, TeamId, etag_hash};
 pub use revision::{Revision, Touched};

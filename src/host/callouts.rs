@@ -26,8 +26,7 @@ impl Callout {
 /// Sends a command. The callout belongs to the current context.
 pub fn send(redis: &config::Redis, command: &Command) -> Result<Callout, Failure> {
     let tag = Tag::new(random::number());
-    let tagged = tag.put_on(command);
-    let request = redis::encode(redis.dialect, tagged.as_ref().unwrap_or(command))?;
+    let request = redis::encode(redis.dialect, command, &tag)?;
     let mut headers = vec![
         (":method", request.method),
         (":path", request.path),
@@ -38,7 +37,7 @@ pub fn send(redis: &config::Redis, command: &Command) -> Result<Callout, Failure
         .map_err(|_| Failure::NotSent)?;
     Ok(Callout {
         token,
-        tag: tagged.map(|_| tag),
+        tag: command.has_tag().then_some(tag),
     })
 }
 

@@ -9,12 +9,13 @@ use super::chores::{Chores, Duty};
 use super::flights::Flights;
 use super::loading::Loading;
 use super::logger::{self, Pace};
+use super::random;
 use super::recorder::Recorder;
 use super::registry;
 use super::store::SharedData;
 use crate::config::{Role, Settings};
 use crate::definitions::{Absent, Bodies};
-use crate::directory::TeamId;
+use crate::directory::{Hashes, TeamId};
 use crate::identity::Misses;
 use crate::limits::Limiter;
 use crate::pipeline::Memory;
@@ -83,6 +84,8 @@ pub struct Plugin {
     loading: Loading,
     flights: Flights,
     backlog: Backlog,
+    /// Of tokens and credentials.
+    pub hashes: Hashes,
     memory: Memory,
     limiter: Limiter,
     lookups: Lookups,
@@ -122,6 +125,7 @@ impl Plugin {
             loading: Loading::new(&settings),
             flights: Flights::default(),
             backlog: Backlog::default(),
+            hashes: Hashes::new(random::bytes()),
             memory: Memory::default(),
             limiter: Limiter::default(),
             lookups: Lookups::default(),

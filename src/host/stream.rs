@@ -80,7 +80,7 @@ impl Stream {
         fields
             .iter()
             .for_each(|(name, _)| crate::faults::on_header(name));
-        let request = Request::parse(fields);
+        let request = Request::parse_with(fields, &mut |text| plugin.hashes.of(text));
         let posthogs = plugin.settings.head_requests == HeadRequests::Posthog;
         self.is_head = posthogs && request.method == Method::Head;
         next(plugin.on_request(self.id, request))

@@ -1,13 +1,15 @@
 //! What to look up, and the one command that does it.
 
 use crate::directory::Sha256Hash;
-use crate::redis::Command;
+use crate::redis::{Command, Script};
 use crate::request::{Bearer, ProjectToken};
 
 /// Two strings, because webdis leaves out what is not one; an absent key is empty. The arguments say which
 /// of the two each key is, so that a request without a token or credential names no key for it.
-const SCRIPT: &str = "local r={'',''} \
-for i,k in ipairs(KEYS) do r[tonumber(ARGV[i])]=redis.call('GET',k) or '' end return r";
+static SCRIPT: Script = Script::new(
+    "local r={'',''} \
+     for i,k in ipairs(KEYS) do r[tonumber(ARGV[i])]=redis.call('GET',k) or '' end return r",
+);
 
 /// PostHog's key of a checked credential; unlike Django's keys it has neither prefix nor version.
 const CREDENTIAL: &str = "posthog:auth_token:sha256$";
@@ -77,15 +79,11 @@ impl Need {
         let credential = self
             .bearer
             .map(|hash| format!("{CREDENTIAL}{}", hash.to_hex()));
-        let mut keys = Vec::with_capacity(2);
-        let mut places: Vec<&[u8]> = Vec::with_capacity(2);
-        for (key, place) in [(&metadata, b"1"), (&credential, b"2")] {
-            if let Some(key) = key {
-                keys.push(key.as_str());
-                places.push(place);
-            }
-        }
-        Command::eval_ro(SCRIPT, &keys, &places)
+        let wanted = [(metadata, "1"), (credential, "2")].into_iter();
+        let (keys, places): (Vec<_>, Vec<_>) = wanted
+            .filter_map(|(key, place)| Some((key?, place)))
+            .unzip();
+        Command::eval_ro(&SCRIPT, keys, places)
     }
 }
 
@@ -110,10 +108,10 @@ mod tests {
     }
 
     fn parts(need: &Need) -> Vec<String> {
-        let Command(parts) = need.command("posthog:", "1");
-        parts
-            .into_iter()
-            .map(|part| String::from_utf8(part).unwrap())
+        let command = need.command("posthog:", "1");
+        let words = command.words().into_iter();
+        words
+            .map(|word| String::from_utf8(word.to_vec()).unwrap())
             .collect()
     }
 
@@ -129,7 +127,8 @@ mod tests {
 
     #[test]
     fn only_djangos_key_takes_prefix_and_version() {
-        let Command(parts) = need("phc_a", "test_key_12345").unwrap().command("ph:", "7");
+        let command = need("phc_a", "test_key_12345").unwrap().command("ph:", "7");
+        let parts = command.words();
         assert_eq!(parts[3], METADATA.replace("posthog:1", "ph:7").as_bytes());
         assert_eq!(parts[4], CHECKED.as_bytes());
     }

@@ -4,68 +4,114 @@
 //! first is read by [`resp`]. [`Failure`] is everything that can go wrong between the two.
 
 pub mod resp;
+mod script;
 pub mod tag;
 pub mod upstash;
 pub mod webdis;
 
+use std::borrow::Cow;
 use std::fmt;
 
 pub use resp::Reply;
+pub use script::Script;
 pub use tag::Tag;
 
 use crate::config::Dialect;
 
 /// A Redis command and its arguments. webdis carries any bytes, Upstash only text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Command(pub Vec<Vec<u8>>);
+pub struct Command {
+    name: &'static str,
+    script: Option<&'static Script>,
+    arguments: Vec<Vec<u8>>,
+}
 
 impl Command {
     /// `GET key`.
     pub fn get(key: &str) -> Self {
-        Self(vec![b"GET".to_vec(), key.as_bytes().to_vec()])
+        Self::plain("GET", [key])
     }
 
     /// `EVAL_RO script`: read-only, so that it works on a replica and cannot write by mistake.
-    /// The script must return strings only: webdis leaves nil and nested elements out.
-    pub fn eval_ro(script: &str, keys: &[&str], arguments: &[&[u8]]) -> Self {
+    pub fn eval_ro<K: Into<Vec<u8>>, A: Into<Vec<u8>>>(
+        script: &'static Script,
+        keys: impl IntoIterator<Item = K>,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Self {
         Self::script("EVAL_RO", script, keys, arguments)
     }
 
-    /// `EVAL script`: may write, so it needs the primary. What it returns is bound as in [`Command::eval_ro`].
-    pub fn eval(script: &str, keys: &[&str], arguments: &[&[u8]]) -> Self {
+    /// `EVAL script`: may write, so it needs the primary.
+    pub fn eval<K: Into<Vec<u8>>, A: Into<Vec<u8>>>(
+        script: &'static Script,
+        keys: impl IntoIterator<Item = K>,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Self {
         Self::script("EVAL", script, keys, arguments)
     }
 
     /// `ZADD key NX score member`: adds the member unless it is there; one that is there keeps its score.
     /// `score_millis` is in milliseconds since 1970.
     pub fn zadd_nx(key: &str, score_millis: u64, member: &str) -> Self {
-        Self(vec![
-            b"ZADD".to_vec(),
-            key.as_bytes().to_vec(),
-            b"NX".to_vec(),
-            score_millis.to_string().into_bytes(),
-            member.as_bytes().to_vec(),
-        ])
+        Self::plain("ZADD", [key, "NX", &score_millis.to_string(), member])
     }
 
     /// `LPUSH key value`.
     pub fn lpush(key: &str, value: &[u8]) -> Self {
-        Self(vec![
-            b"LPUSH".to_vec(),
-            key.as_bytes().to_vec(),
-            value.to_vec(),
-        ])
+        Self::plain("LPUSH", [key.as_bytes(), value])
     }
 
-    fn script(name: &str, script: &str, keys: &[&str], arguments: &[&[u8]]) -> Self {
-        let mut parts = vec![
-            name.as_bytes().to_vec(),
-            script.as_bytes().to_vec(),
-            keys.len().to_string().into_bytes(),
-        ];
-        parts.extend(keys.iter().map(|key| key.as_bytes().to_vec()));
-        parts.extend(arguments.iter().map(|argument| argument.to_vec()));
-        Self(parts)
+    fn plain<A: Into<Vec<u8>>>(name: &'static str, arguments: impl IntoIterator<Item = A>) -> Self {
+        Self {
+            name,
+            script: None,
+            arguments: arguments.into_iter().map(Into::into).collect(),
+        }
+    }
+
+    fn script<K: Into<Vec<u8>>, A: Into<Vec<u8>>>(
+        name: &'static str,
+        script: &'static Script,
+        keys: impl IntoIterator<Item = K>,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Self {
+        let mut words: Vec<Vec<u8>> = vec![Vec::new()];
+        words.extend(keys.into_iter().map(Into::into));
+        let keys = words.len() - 1;
+        if let Some(count) = words.first_mut() {
+            *count = keys.to_string().into_bytes();
+        }
+        words.extend(arguments.into_iter().map(Into::into));
+        Self {
+            name,
+            script: Some(script),
+            arguments: words,
+        }
+    }
+
+    /// Whether it is sent with a tag, see [`Tag`].
+    pub const fn has_tag(&self) -> bool {
+        self.script.is_some()
+    }
+
+    /// Its words, as they were meant: without a tag.
+    pub fn words(&self) -> Vec<&[u8]> {
+        let script = self.script.map(|script| script.text().as_bytes());
+        std::iter::once(self.name.as_bytes())
+            .chain(script)
+            .chain(self.arguments.iter().map(Vec::as_slice))
+            .collect()
+    }
+
+    /// Its words, as Redis gets them: with this tag, if it is a script.
+    pub fn tagged_words<'a>(&'a self, tag: &'a Tag) -> Vec<Cow<'a, [u8]>> {
+        let script = self.script.map(|script| script.tagged().into_bytes());
+        let tag = self.script.map(|_| tag.as_bytes());
+        std::iter::once(self.name.as_bytes().into())
+            .chain(script.map(Cow::Owned))
+            .chain(self.arguments.iter().map(Into::into))
+            .chain(tag.map(Cow::Borrowed))
+            .collect()
     }
 }
 
@@ -82,14 +128,14 @@ pub struct HttpRequest {
     pub body: Vec<u8>,
 }
 
-/// Puts a command into a gateway's HTTP dialect.
+/// Puts a command into a gateway's HTTP dialect; a script gets this tag.
 ///
 /// # Errors
 /// [`Failure::NotSent`] when the dialect cannot carry the command as it is.
-pub fn encode(dialect: Dialect, command: &Command) -> Result<HttpRequest, Failure> {
+pub fn encode(dialect: Dialect, command: &Command, tag: &Tag) -> Result<HttpRequest, Failure> {
     match dialect {
-        Dialect::Webdis => Ok(webdis::encode(command)),
-        Dialect::Upstash => upstash::encode(command),
+        Dialect::Webdis => Ok(webdis::encode(command, tag)),
+        Dialect::Upstash => upstash::encode(command, tag),
     }
 }
 
@@ -285,9 +331,12 @@ mod tests {
 
     #[test]
     fn commands_that_write() {
+        static SCRIPT: Script = Script::new("return 1");
         let words = |command: Command| {
-            let words = command.0.into_iter().map(String::from_utf8);
-            words.collect::<Result<Vec<_>, _>>().unwrap()
+            let words = command.words().into_iter();
+            words
+                .map(|word| String::from_utf8(word.to_vec()).unwrap())
+                .collect::<Vec<_>>()
         };
         assert_eq!(
             words(Command::zadd_nx("queue", 1_700_000_000_123, "7")),
@@ -295,16 +344,17 @@ mod tests {
         );
         assert_eq!(words(Command::lpush("q", b"{}")), ["LPUSH", "q", "{}"]);
         assert_eq!(
-            words(Command::eval("return 1", &["a"], &[b"b"])),
+            words(Command::eval(&SCRIPT, ["a"], ["b"])),
             ["EVAL", "return 1", "1", "a", "b"]
         );
     }
 
     #[test]
     fn both_dialects_carry_text() {
-        let command = Command::eval_ro("return KEYS[1]", &["a/b.json"], &["é".as_bytes()]);
+        static SCRIPT: Script = Script::new("return KEYS[1]");
+        let command = Command::eval_ro(&SCRIPT, ["a/b.json"], ["é"]);
         for dialect in DIALECTS {
-            let request = encode(dialect, &command).unwrap();
+            let request = encode(dialect, &command, &Tag::new(1)).unwrap();
             assert_eq!(request.method, "POST", "{dialect:?}");
             assert!(
                 request

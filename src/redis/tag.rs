@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use super::{Command, Failure, Reply};
+use super::{Failure, Reply};
 
 /// What one command is known by.
 #[derive(Clone, PartialEq, Eq)]
@@ -16,8 +16,8 @@ pub struct Tag(String);
 
 /// Around a script: the tag is the last argument, which the script itself does not see, and the last string that
 /// comes back.
-const BEFORE: &str = "local tag=table.remove(ARGV) local reply=(function()\n";
-const AFTER: &str = "\nend)() reply[#reply+1]=tag return reply";
+pub(super) const BEFORE: &str = "local tag=table.remove(ARGV) local reply=(function()\n";
+pub(super) const AFTER: &str = "\nend)() reply[#reply+1]=tag return reply";
 
 impl Tag {
     /// A tag; `number` must be random.
@@ -25,19 +25,9 @@ impl Tag {
         Self(format!("{number:016x}"))
     }
 
-    /// The same command with this tag. `None` when it is not a script, which cannot return one.
-    pub fn put_on(&self, command: &Command) -> Option<Command> {
-        let [name, script, rest @ ..] = command.0.as_slice() else {
-            return None;
-        };
-        if !matches!(name.as_slice(), b"EVAL" | b"EVAL_RO") {
-            return None;
-        }
-        let script = [BEFORE.as_bytes(), script, AFTER.as_bytes()].concat();
-        let mut parts = vec![name.clone(), script];
-        parts.extend_from_slice(rest);
-        parts.push(self.0.clone().into_bytes());
-        Some(Command(parts))
+    /// Its text.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
     }
 
     /// The reply of the script itself.
@@ -64,6 +54,7 @@ impl fmt::Debug for Tag {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Command, Script};
     use super::*;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -74,30 +65,27 @@ mod tests {
 
     #[test]
     fn a_script_is_sent_with_its_tag_as_last_argument() {
+        static SCRIPT: Script = Script::new("return {} -- nothing");
         let tag = Tag::new(0xab);
         for command in [
-            Command::eval("return {} -- nothing", &["k"], &[b"a"]),
-            Command::eval_ro("return {} -- nothing", &["k"], &[b"a"]),
+            Command::eval(&SCRIPT, ["k"], ["a"]),
+            Command::eval_ro(&SCRIPT, ["k"], ["a"]),
         ] {
-            let Command(tagged) = tag.put_on(&command).unwrap();
-            assert_eq!(tagged[0], command.0[0]);
-            let script = String::from_utf8(tagged[1].clone()).unwrap();
+            assert!(command.has_tag());
+            let (words, tagged) = (command.words(), command.tagged_words(&tag));
+            assert_eq!(*tagged[0], *words[0]);
+            let script = std::str::from_utf8(&tagged[1]).unwrap();
             assert!(script.contains("return {} -- nothing\nend"), "{script}");
-            assert_eq!(tagged[2..5], command.0[2..]);
-            assert_eq!(tagged[5], b"00000000000000ab");
+            assert_eq!(tagged[2..5], words[2..]);
+            assert_eq!(*tagged[5], *b"00000000000000ab");
         }
     }
 
     #[test]
     fn other_commands_have_none() {
-        let tag = Tag::new(1);
-        for command in [
-            Command::get("EVAL"),
-            Command::zadd_nx("k", 1, "m"),
-            Command(vec![b"EVAL".to_vec()]),
-            Command(vec![]),
-        ] {
-            assert_eq!(tag.put_on(&command), None, "{command:?}");
+        for command in [Command::get("EVAL"), Command::zadd_nx("k", 1, "m")] {
+            assert!(!command.has_tag(), "{command:?}");
+            assert_eq!(command.tagged_words(&Tag::new(1)), command.words());
         }
     }
 

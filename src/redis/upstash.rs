@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::resp::MAX_ELEMENTS;
-use super::{Command, Failure, HttpRequest, Reply};
+use super::{Command, Failure, HttpRequest, Reply, Tag};
 
 /// A status that Upstash does not encode.
 const OK: &str = "OK";
@@ -25,9 +25,11 @@ const OK: &str = "OK";
 /// # Errors
 /// [`Failure::NotSent`] when an argument is not UTF-8: JSON cannot carry it, and a changed argument would be
 /// another command.
-pub fn encode(command: &Command) -> Result<HttpRequest, Failure> {
-    let words = command.0.iter().map(|word| std::str::from_utf8(word));
+pub fn encode(command: &Command, tag: &Tag) -> Result<HttpRequest, Failure> {
+    let words = command.tagged_words(tag);
     let words: Vec<&str> = words
+        .iter()
+        .map(|word| std::str::from_utf8(word))
         .collect::<Result<_, _>>()
         .map_err(|_| Failure::NotSent)?;
     let body = serde_json::to_vec(&[words]).map_err(|_| Failure::NotSent)?;
@@ -186,6 +188,7 @@ fn string<E: de::Error>(text: &str) -> Result<Cow<'static, [u8]>, E> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Script;
     use super::*;
     use proptest::prelude::*;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
@@ -193,12 +196,12 @@ mod tests {
 
     #[test]
     fn a_request_is_a_pipeline_of_one_command() {
-        let command = Command::eval_ro("return \"x\"", &["a"], &["é\n".as_bytes()]);
-        let request = encode(&command).unwrap();
+        let command = Command::lpush("a \"b\"", "é\n".as_bytes());
+        let request = encode(&command, &Tag::new(1)).unwrap();
         assert_eq!((request.method, request.path), ("POST", "/pipeline"));
         assert_eq!(
             String::from_utf8(request.body).unwrap(),
-            r#"[["EVAL_RO","return \"x\"","1","a","é\n"]]"#
+            r#"[["LPUSH","a \"b\"","é\n"]]"#
         );
         assert!(request.headers.contains(&("upstash-encoding", "base64")));
         // serverless-redis-http refuses any other, even with a charset.
@@ -211,8 +214,8 @@ mod tests {
 
     #[test]
     fn what_is_no_text_is_not_sent() {
-        let command = Command(vec![b"GET".to_vec(), b"\xff".to_vec()]);
-        assert_eq!(encode(&command), Err(Failure::NotSent));
+        let command = Command::lpush("a", b"\xff");
+        assert_eq!(encode(&command, &Tag::new(1)), Err(Failure::NotSent));
     }
 
     #[test]
@@ -295,9 +298,15 @@ mod tests {
 
         #[test]
         fn text_arguments_arrive_as_they_are(words in prop::collection::vec(any::<String>(), 0..5)) {
-            let command = Command(words.iter().map(|word| word.as_bytes().to_vec()).collect());
-            let body = encode(&command).unwrap().body;
-            prop_assert_eq!(serde_json::from_slice::<Vec<Vec<String>>>(&body).unwrap(), vec![words]);
+            static SCRIPT: Script = Script::new("return {\"a\"}");
+            let command = Command::eval(&SCRIPT, words.iter().map(String::as_str), [] as [&str; 0]);
+            let body = encode(&command, &Tag::new(1)).unwrap().body;
+            let [sent] = serde_json::from_slice::<[Vec<String>; 1]>(&body).unwrap();
+            prop_assert_eq!(&sent[0], "EVAL");
+            prop_assert!(sent[1].contains(SCRIPT.text()));
+            prop_assert_eq!(&sent[2], &words.len().to_string());
+            prop_assert_eq!(&sent[3..3 + words.len()], &words);
+            prop_assert_eq!(&sent[3 + words.len()..], ["0000000000000001"]);
         }
 
         #[test]

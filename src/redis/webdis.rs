@@ -3,18 +3,31 @@
 //! webdis takes the last `.ext` of the text as the output format, so `.raw` (RESP, binary safe) is always
 //! there; and it reads `+` as a blank, so everything but unreserved characters is encoded.
 
-use super::{Command, HttpRequest};
+use super::{Command, HttpRequest, Script, Tag};
 
-/// Puts a command into webdis' words.
-pub fn encode(command: &Command) -> HttpRequest {
-    // A third of a script is blanks and signs. Growing would copy all that is there already.
-    let length: usize = command.0.iter().map(|part| part.len() * 2 + 1).sum();
-    let mut body = Vec::with_capacity(length + RAW.len());
-    for (index, part) in command.0.iter().enumerate() {
-        if index > 0 {
-            body.push(b'/');
-        }
-        percent_encode(part, &mut body);
+/// Puts a command into webdis' words; a script gets this tag.
+pub fn encode(command: &Command, tag: &Tag) -> HttpRequest {
+    let script = command.script.map(Script::for_webdis);
+    let arguments: usize = command
+        .arguments
+        .iter()
+        .map(|word| word.len() * 2 + 1)
+        .sum();
+    // Growing would copy all that is there already.
+    let length = command.name.len() + script.map_or(0, <[u8]>::len) + arguments;
+    let mut body = Vec::with_capacity(length + tag.as_bytes().len() + RAW.len() + 2);
+    body.extend_from_slice(command.name.as_bytes());
+    if let Some(script) = script {
+        body.push(b'/');
+        body.extend_from_slice(script);
+    }
+    for word in &command.arguments {
+        body.push(b'/');
+        percent_encode(word, &mut body);
+    }
+    if command.has_tag() {
+        body.push(b'/');
+        percent_encode(tag.as_bytes(), &mut body);
     }
     body.extend_from_slice(RAW);
     HttpRequest {
@@ -26,6 +39,13 @@ pub fn encode(command: &Command) -> HttpRequest {
 }
 
 const RAW: &[u8] = b".raw";
+
+/// A word, percent-encoded.
+pub(super) fn percent_encoded(word: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(word.len() * 2);
+    percent_encode(word, &mut out);
+    out
+}
 
 /// Encodes all but the unreserved characters of RFC 3986 §2.3.
 fn percent_encode(bytes: &[u8], out: &mut Vec<u8>) {
@@ -54,7 +74,7 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn body(command: &Command) -> String {
-        String::from_utf8(encode(command).body).unwrap()
+        String::from_utf8(encode(command, &Tag::new(0xab)).body).unwrap()
     }
 
     #[test]
@@ -66,10 +86,19 @@ mod tests {
     }
 
     #[test]
-    fn scripts_carry_keys_and_arguments() {
-        assert_eq!(
-            body(&Command::eval_ro("return 1", &["a", "b"], &[b"\xff"])),
-            "EVAL_RO/return%201/2/a/b/%FF.raw"
-        );
+    fn scripts_carry_keys_arguments_and_tag() {
+        static SCRIPT: Script = Script::new("return {'+'}");
+        let command = Command::eval_ro(&SCRIPT, ["a", "b"], [b"\xff"]);
+        for _ in 0..2 {
+            let body = body(&command);
+            let words: Vec<&str> = body.split('/').collect();
+            assert_eq!(words[0], "EVAL_RO");
+            assert!(
+                words[1].contains("return%20%7B%27%2B%27%7D%0Aend"),
+                "{body}"
+            );
+            assert!(!words[1].contains([' ', '+', '{']), "{body}");
+            assert_eq!(words[2..], ["2", "a", "b", "%FF", "00000000000000ab.raw"]);
+        }
     }
 }

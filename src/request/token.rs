@@ -44,10 +44,14 @@ pub struct ProjectToken {
 impl ProjectToken {
     /// Takes a token's text.
     pub fn of(text: &[u8]) -> Self {
+        Self::with_hash(text, Sha256Hash::of(text))
+    }
+
+    fn with_hash(text: &[u8], hash: Sha256Hash) -> Self {
         let plausible = is_plausible(text);
         let kept = plausible.then(|| str::from_utf8(text).ok()).flatten();
         Self {
-            hash: Sha256Hash::of(text),
+            hash,
             text: kept.map(Into::into),
         }
     }
@@ -71,7 +75,7 @@ impl fmt::Debug for ProjectToken {
 
 impl Token {
     /// Reads the `token` parameter of a query (WHATWG URL §5.1, `application/x-www-form-urlencoded`).
-    pub(super) fn of_query(query: &[u8]) -> Self {
+    pub(super) fn of_query(query: &[u8], hash: &mut impl FnMut(&[u8]) -> Sha256Hash) -> Self {
         let mut token = Self::Absent;
         for pair in query.split(|byte| *byte == b'&') {
             let (name, value) = split_at_byte(pair, b'=');
@@ -87,17 +91,17 @@ impl Token {
             token = if value.len() > 3 * MAX_SECRET {
                 Self::Oversized
             } else {
-                Self::of(&decode(value))
+                Self::of(&decode(value), hash)
             };
         }
         token
     }
 
     /// Reads the token's header. An empty one names no team: unlike `token=`, nobody sends it on purpose.
-    pub(super) fn of_header(value: &[u8]) -> Self {
+    pub(super) fn of_header(value: &[u8], hash: &mut impl FnMut(&[u8]) -> Sha256Hash) -> Self {
         match value.trim_ascii() {
             b"" => Self::Absent,
-            value => Self::of(value),
+            value => Self::of(value, hash),
         }
     }
 
@@ -109,11 +113,11 @@ impl Token {
         }
     }
 
-    fn of(text: &[u8]) -> Self {
+    fn of(text: &[u8], hash: &mut impl FnMut(&[u8]) -> Sha256Hash) -> Self {
         if text.len() > MAX_SECRET {
             Self::Oversized
         } else {
-            Self::Named(ProjectToken::of(text))
+            Self::Named(ProjectToken::with_hash(text, hash(text)))
         }
     }
 }
@@ -158,7 +162,7 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn token(query: &str) -> Token {
-        Token::of_query(query.as_bytes())
+        Token::of_query(query.as_bytes(), &mut Sha256Hash::of)
     }
 
     fn named(text: &str) -> Token {

@@ -70,8 +70,8 @@ mod tests {
 
     fn words(signal: &Signal) -> Option<Vec<String>> {
         let command = signal.command(TeamId(7), 1_700_000_000_123, [1; 16], [2; 16])?;
-        let words = command.0.into_iter().map(String::from_utf8);
-        Some(words.collect::<Result<_, _>>().unwrap())
+        let text = |word: &[u8]| String::from_utf8(word.to_vec()).unwrap();
+        Some(command.words().into_iter().map(text).collect())
     }
 
     #[test]

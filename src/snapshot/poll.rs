@@ -9,25 +9,21 @@ use super::StreamId;
 use super::change::Change;
 use super::manifest;
 use crate::directory::CorruptRecord;
-use crate::redis::{Command, Reply};
+use crate::redis::{Command, Reply, Script};
 
 /// Most changes of one reply: 64 of at most 16 KiB, but for a single large record.
 pub const MAX_CHANGES: usize = 64;
 
-const SCRIPT: &str = include_str!("poll.lua");
+static SCRIPT: Script = Script::new(include_str!("poll.lua"));
 
 /// Asks. `known` is the digest of the manifest that is known already. Changes are read after `position`; without
 /// one they are not looked at.
 pub fn command(prefix: &str, known: &str, position: Option<StreamId>) -> Command {
     let position = position.map(|id| id.to_string()).unwrap_or_default();
     Command::eval_ro(
-        SCRIPT,
-        &[&manifest::key(prefix), &manifest::changes_key(prefix)],
-        &[
-            known.as_bytes(),
-            position.as_bytes(),
-            MAX_CHANGES.to_string().as_bytes(),
-        ],
+        &SCRIPT,
+        [manifest::key(prefix), manifest::changes_key(prefix)],
+        [known, &position, &MAX_CHANGES.to_string()],
     )
 }
 

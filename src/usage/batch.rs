@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::Client;
 use super::ledger::{BATCH_COUNTERS, Batch, Counter};
 use crate::directory::TeamId;
-use crate::redis::{Command, Reply};
+use crate::redis::{Command, Reply, Script};
 
 /// Most counters in one command: Redis works them off in a few milliseconds.
 const MAX_COUNTERS: usize = 500;
@@ -29,7 +29,8 @@ const SEPARATOR: usize = 1;
 /// the counts: then nothing of that batch was applied. After that nothing raises an error: a hash that cannot
 /// be counted into must neither lose nor repeat the rest. A script that wrote cannot be killed. The expiry comes
 /// last: if it is refused, all batches are in and will be ignored when they come again.
-const SCRIPT: &str = "\
+static SCRIPT: Script = Script::new(
+    "\
 local done,refused,at={''},0,1 \
 while ARGV[at] do \
 local slot,sequence,counters=ARGV[at],ARGV[at+1],tonumber(ARGV[at+2]) at=at+3 \
@@ -47,7 +48,8 @@ at=at+4 end \
 done[#done+1]=slot..':'..sequence end \
 redis.call('EXPIRE',KEYS[1],2592000) \
 done[1]=string.format('%.0f',refused) \
-return done";
+return done",
+);
 
 /// The key of the last numbers of a process. It expires 30 days after the process last sent something.
 pub fn sequences_key(prefix: &str, process: &str) -> String {
@@ -132,15 +134,8 @@ impl Cargo {
 
     /// The command; `sequences` as [`sequences_key`] makes it.
     pub fn command(self, sequences: &str) -> Command {
-        let keys = self.keys.len() + 1;
-        let mut parts = Vec::with_capacity(keys + self.arguments.len() + 3);
-        parts.push(b"EVAL".to_vec());
-        parts.push(SCRIPT.as_bytes().to_vec());
-        parts.push(keys.to_string().into_bytes());
-        parts.push(sequences.as_bytes().to_vec());
-        let rest = self.keys.into_iter().chain(self.arguments);
-        parts.extend(rest.map(String::into_bytes));
-        Command(parts)
+        let keys = std::iter::once(sequences.to_owned()).chain(self.keys);
+        Command::eval(&SCRIPT, keys, self.arguments)
     }
 }
 
@@ -216,7 +211,7 @@ mod tests {
     }
 
     fn words(command: &Command) -> Vec<&str> {
-        let words = command.0.iter();
+        let words = command.words().into_iter();
         words.map(|word| text(word).unwrap()).collect()
     }
 
@@ -229,7 +224,7 @@ mod tests {
         assert_eq!(cargo.batches(), [(5, 12), (6, 1)]);
         let command = cargo.command(&sequences_key("flag_definitions:", "ab"));
         let words = words(&command);
-        assert_eq!((words[0], words[1]), ("EVAL", SCRIPT));
+        assert_eq!((words[0], words[1]), ("EVAL", SCRIPT.text()));
         assert_eq!(
             words[2..].join(" "),
             "5 flag_definitions:usage:ab posthog:local_evaluation_requests:5 \

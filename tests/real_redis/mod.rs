@@ -64,8 +64,9 @@ impl Redis {
     /// As the filter sends it: with a tag that comes back.
     pub fn send(&mut self, command: &Command) -> Result<Vec<Vec<u8>>, String> {
         let tag = Tag::new(7);
-        let Command(parts) = tag.put_on(command).unwrap();
-        let name = String::from_utf8(parts[0].clone()).unwrap();
+        assert!(command.has_tag());
+        let parts = command.tagged_words(&tag);
+        let name = String::from_utf8(parts[0].to_vec()).unwrap();
         let reply = redis::cmd(&name)
             .arg(&parts[1..])
             .query::<Value>(&mut self.connection);

@@ -2,7 +2,7 @@
 
 use super::{Clock, MAX_MEMBERS, QuotaEnd};
 use crate::directory::Sha256Hash;
-use crate::redis::{Command, Reply};
+use crate::redis::{Command, Reply, Script};
 use crate::time::Monotonic;
 
 /// PostHog's list: a sorted set, member = a team's API token, score = Unix seconds until which it is limited.
@@ -11,12 +11,12 @@ const KEY: &str = "@posthog/quota-limits/feature_flag_requests";
 /// Answers `quota`, Redis' time in seconds and microseconds, and one string with all members whose score lies
 /// ahead, those that end first in front: `<length>:<member><score>\n` each. One string, because an array of
 /// all of them is more than a reply of webdis is read for. Longer members than any token are left out.
-const SCRIPT: &str = include_str!("read.lua");
+static SCRIPT: Script = Script::new(include_str!("read.lua"));
 
 /// The command that reads the list.
 pub fn command() -> Command {
     let most = MAX_MEMBERS.to_string();
-    Command::eval_ro(SCRIPT, &[KEY], &[most.as_bytes()])
+    Command::eval_ro(&SCRIPT, [KEY], [most])
 }
 
 /// The list as read.

@@ -118,8 +118,8 @@ impl Publisher {
     }
 
     fn get(&self, command: &Command) -> Reply<'_> {
-        let text = |part: usize| String::from_utf8(command.0[part].clone()).unwrap();
-        if command.0[0] == b"GET" {
+        let text = |part: usize| String::from_utf8(command.words()[part].to_vec()).unwrap();
+        if command.words()[0] == b"GET" {
             let page = self.pages.get(&text(1));
             return page.map_or(Reply::Nil, |page| Reply::Bytes(page.into()));
         }
@@ -197,7 +197,7 @@ impl Envoy {
                 .loader
                 .tick(&self.store, self.now(), false, &mut events);
             if let Some(command) = command {
-                self.polls += usize::from(command.0[0] == b"EVAL_RO");
+                self.polls += usize::from(command.words()[0] == b"EVAL_RO");
                 let reply = publisher.get(&command);
                 self.loader.reply(&self.store, Ok(reply), &mut events);
             }

@@ -56,11 +56,11 @@ impl FakeRedis {
     }
 
     fn get(&self, command: &Command) -> Reply<'_> {
-        let text = |part: usize| String::from_utf8(command.0[part].clone()).unwrap();
-        if command.0[0] == b"EVAL_RO" {
+        let text = |part: usize| String::from_utf8(command.words()[part].to_vec()).unwrap();
+        if command.words()[0] == b"EVAL_RO" {
             return self.poll(&text(3), &text(5));
         }
-        assert_eq!(command.0[0], b"GET");
+        assert_eq!(command.words()[0], b"GET");
         self.0
             .get(&text(1))
             .map_or(Reply::Nil, |value| Reply::Bytes(value.into()))
@@ -601,7 +601,7 @@ fn buckets_that_will_be_filled_are_created_before_the_first_page_is_read() {
             at_once = at_once.max(existing(&process) - before);
             process.now += 10;
             let Some(command) = command else { continue };
-            if command.0[0] == b"GET" {
+            if command.words()[0] == b"GET" {
                 break;
             }
             loader.reply(&process.store, Ok(redis.get(&command)), &mut events);

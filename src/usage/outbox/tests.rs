@@ -19,8 +19,8 @@ struct Redis {
 impl Redis {
     fn eval(&mut self, command: &Command) -> Vec<String> {
         let words: Vec<&str> = command
-            .0
-            .iter()
+            .words()
+            .into_iter()
             .map(|word| std::str::from_utf8(word).unwrap())
             .collect();
         assert_eq!(words[0], "EVAL");
@@ -256,7 +256,7 @@ fn more_than_one_command_holds_goes_in_several() {
     }
     let mut commands = 0;
     while let Some(command) = next(&mut outbox, &store, seconds(0), &mut tally) {
-        let bytes: usize = command.0.iter().skip(2).map(Vec::len).sum();
+        let bytes: usize = command.words().iter().skip(2).map(|word| word.len()).sum();
         assert!(bytes <= 32 * 1024);
         let reply = redis.eval(&command);
         answer(&mut outbox, &store, &reply, &mut tally);
@@ -281,7 +281,7 @@ fn a_command_that_always_fails_does_not_keep_the_rest_back() {
     for time in 0..20 {
         let now = seconds(time * 10);
         while let Some(command) = next(&mut outbox, &store, now, &mut tally) {
-            if command.0.contains(&key(3).into_bytes()) {
+            if command.words().contains(&key(3).as_bytes()) {
                 let refused = Err(Failure::Refused);
                 outbox.reply(&store, refused, &mut tally).unwrap_err();
                 next(&mut outbox, &store, now, &mut tally);

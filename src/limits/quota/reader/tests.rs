@@ -100,16 +100,17 @@ impl World {
     }
 }
 
-fn limits((target, Command(parts)): &(Target, Command)) -> Vec<(u32, u64, bool)> {
+fn limits((target, command): &(Target, Command)) -> Vec<(u32, u64, bool)> {
+    let parts = command.words();
     assert_eq!(*target, Target::Definitions);
     let text = |part: &[u8]| String::from_utf8(part.to_vec()).unwrap();
-    let keys: usize = text(&parts[2]).parse().unwrap();
+    let keys: usize = text(parts[2]).parse().unwrap();
     assert_eq!(parts[3 + keys], b"22000", "the grace");
     let limits = parts[3..3 + keys].iter().zip(parts[4 + keys..].chunks(3));
     limits
         .map(|(key, arguments)| {
             let team = text(key).replace("fd:quota_end:", "");
-            let end: u64 = text(&arguments[1]).parse().unwrap();
+            let end: u64 = text(arguments[1]).parse().unwrap();
             let gone = arguments[0] == b"gone";
             (team.parse().unwrap(), end / 1_000 - TIME, gone)
         })

@@ -1,0 +1,101 @@
+//! The SHA-256 of what was asked with a moment ago.
+//!
+//! SDKs ask with the same token and credential every 30 seconds. Their SHA-256 was nearly half of all that this filter
+//! computed for a request answered with 304, so each VM remembers the last ones, by a keyed hash of the text: SipHash-2-4
+//! with a random key and 128 bits, for which nobody outside of the VM can find two texts that meet. The text itself is
+//! not kept.
+
+use siphasher::sip128::SipHasher24;
+
+use super::Sha256Hash;
+
+/// Most hashes that are remembered, a power of two: 400 KB.
+const PLACES: usize = 8_192;
+
+/// Longest text that is remembered, in bytes: no token or credential of PostHog's is longer, see
+/// [`crate::request::is_plausible`].
+const LONGEST: usize = 200;
+
+/// Remembers SHA-256 hashes. Each text has one place, and a later one takes it: they are computed again rather than
+/// searched for.
+pub struct Hashes {
+    keyed: SipHasher24,
+    /// None before the first text.
+    places: Vec<([u64; 2], Sha256Hash)>,
+}
+
+impl Hashes {
+    /// Remembers nothing yet. The key must be random.
+    pub fn new(key: [u8; 16]) -> Self {
+        Self {
+            keyed: SipHasher24::new_with_key(&key),
+            places: Vec::new(),
+        }
+    }
+
+    /// The SHA-256 of this text.
+    pub fn of(&mut self, text: &[u8]) -> Sha256Hash {
+        if text.len() > LONGEST {
+            return Sha256Hash::of(text);
+        }
+        if self.places.is_empty() {
+            // What stands for all zeros need not be right: no text can be found for it either.
+            self.places
+                .resize(PLACES, ([0; 2], Sha256Hash::from_bytes([0; 32])));
+        }
+        let keyed = self.keyed.hash(text);
+        let keyed = [keyed.h1, keyed.h2];
+        let [low, _] = keyed;
+        let place = usize::try_from(low % PLACES as u64).unwrap_or_default();
+        let Some((known, hash)) = self.places.get_mut(place) else {
+            return Sha256Hash::of(text);
+        };
+        if *known != keyed {
+            (*known, *hash) = (keyed, Sha256Hash::of(text));
+        }
+        *hash
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn every_text_has_its_own_hash_however_many_there_are() {
+        let mut hashes = Hashes::new([7; 16]);
+        for _ in 0..2 {
+            for number in 0..3 * PLACES {
+                let text = format!("phs_{number}");
+                assert_eq!(hashes.of(text.as_bytes()), Sha256Hash::of(text.as_bytes()));
+            }
+        }
+        for length in [0, 1, LONGEST, LONGEST + 1, 70_000] {
+            let text = vec![b'x'; length];
+            for _ in 0..2 {
+                assert_eq!(hashes.of(&text), Sha256Hash::of(&text));
+            }
+        }
+        assert_eq!(hashes.places.len(), PLACES);
+    }
+
+    #[test]
+    fn what_is_remembered_is_not_computed_again_and_is_found_by_its_key_alone() {
+        let remembered = |hashes: &Hashes| {
+            let keyed = |place: &&([u64; 2], Sha256Hash)| place.0 != [0; 2];
+            hashes.places.iter().find(keyed).copied()
+        };
+        let (mut one, mut other) = (Hashes::new([1; 16]), Hashes::new([2; 16]));
+        assert_eq!(one.of(b"phs_a"), other.of(b"phs_a"));
+        assert_ne!(remembered(&one).unwrap().0, remembered(&other).unwrap().0);
+        // What is there is answered with, were it wrong.
+        let wrong = Sha256Hash::of(b"another");
+        for place in &mut one.places {
+            place.1 = wrong;
+        }
+        assert_eq!(one.of(b"phs_a"), wrong);
+        assert_eq!(one.of(b"phs_b"), Sha256Hash::of(b"phs_b"));
+    }
+}
