@@ -3,8 +3,10 @@
 //! Direct-mapped: a key has one slot, and whoever comes later takes it. So it costs the same however many
 //! keys there are, and forgets early rather than grows. It is for knowledge whose loss costs one look-up.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
+
+use rustc_hash::FxHasher;
 
 use crate::time::Monotonic;
 
@@ -76,7 +78,7 @@ impl<K: Hash + Eq, V> Recent<K, V> {
 
     fn slot(&self, key: &K) -> usize {
         // Without a random seed: whoever wants to push keys out can as well send many.
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = FxHasher::default();
         key.hash(&mut hasher);
         let size = u64::try_from(self.size).unwrap_or(u64::MAX);
         let slot = hasher.finish().checked_rem(size).unwrap_or(0);

@@ -235,7 +235,7 @@ impl Keys {
 
     /// One directory bucket.
     pub fn bucket(&self, index: u32) -> String {
-        format!("{}b:{index}", self.scope)
+        numbered(&[&self.scope, "b:"], index)
     }
 
     /// The slot that holds a team's confirmed ETag.
@@ -243,8 +243,19 @@ impl Keys {
         // Team ids are handed out in sequence, so the remainder spreads them evenly.
         let slots = self.buckets.min(ETAG_SLOTS);
         let slot = team.checked_rem(slots).unwrap_or(0);
-        format!("{}e:{slot}", self.scope)
+        numbered(&[&self.scope, "e:"], slot)
     }
+}
+
+/// Name of one of many entries: `name` and a number. A billed request needs one, and `format!` took as long as half of
+/// the counting.
+pub(crate) fn numbered(name: &[&str], number: u32) -> String {
+    let digits = number.to_string();
+    let length = name.iter().map(|part| part.len()).sum::<usize>() + digits.len();
+    let mut numbered = String::with_capacity(length);
+    name.iter().for_each(|part| numbered.push_str(part));
+    numbered.push_str(&digits);
+    numbered
 }
 
 fn digest(parts: &[&str]) -> String {

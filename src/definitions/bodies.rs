@@ -7,8 +7,10 @@
 //! All that is kept is bounded in bytes; the team whose body was not used for longest gives way. Making room drops
 //! as many small bodies as the new one has kilobytes at most, which takes less than reading it did.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
 
 use super::etag::ETag;
 use super::gzip::{Compression, LONGEST, Progress};
@@ -30,7 +32,7 @@ const UNPROVEN_PART: usize = 4;
 pub struct Bodies {
     most: usize,
     bytes: usize,
-    entries: HashMap<TeamId, Entry>,
+    entries: FxHashMap<TeamId, Entry>,
     /// Who was used when: the first is who gives way.
     by_use: BTreeMap<u64, TeamId>,
     uses: u64,
@@ -79,7 +81,7 @@ impl Bodies {
         Self {
             most,
             bytes: 0,
-            entries: HashMap::new(),
+            entries: FxHashMap::default(),
             by_use: BTreeMap::new(),
             uses: 0,
             unproven: VecDeque::new(),

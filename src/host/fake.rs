@@ -289,7 +289,6 @@ pub unsafe fn proxy_send_local_response(
     let body = unsafe { bytes(body, body_size) }.to_vec();
     let headers = wire::fields(unsafe { bytes(headers, headers_size) })
         .unwrap()
-        .into_iter()
         .map(|(name, value)| {
             (
                 String::from_utf8_lossy(name).into_owned(),

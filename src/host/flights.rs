@@ -11,6 +11,8 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
+
 use super::callouts::Callout;
 use crate::definitions::Need;
 use crate::definitions::confirmed::Confirmed;
@@ -65,8 +67,8 @@ pub struct Flights {
     by_need: HashMap<Fetch, Flight>,
     /// Of each team the read in which something is held.
     conditional: HashMap<TeamId, Fetch>,
-    tokens: HashMap<u32, Fetch>,
-    streams: HashMap<u32, Fetch>,
+    tokens: FxHashMap<u32, Fetch>,
+    streams: FxHashMap<u32, Fetch>,
     /// What each leader's replies are for.
     led: HashMap<u32, HashSet<Fetch>>,
     bytes: usize,

@@ -13,6 +13,7 @@
 
 mod abi;
 mod access;
+mod allocator;
 mod backlog;
 mod callouts;
 mod chores;
@@ -33,6 +34,11 @@ mod sdk;
 mod store;
 mod stream;
 mod wire;
+
+#[cfg(target_arch = "wasm32")]
+#[global_allocator]
+static MEMORY: allocator::SmallBlocks<std::alloc::System> =
+    allocator::SmallBlocks::new(std::alloc::System);
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use super::abi;
 use super::health;
 use super::plugin::Plugin;
 use super::root::Shared;
-use super::wire;
+use super::wire::{self, Fields};
 use crate::config::{HeadRequests, Role};
 use crate::request::{Method, Request};
 
@@ -53,10 +53,9 @@ impl Stream {
         };
         // Nothing else is read before the path is known to be ours.
         if let Some(fields) = bytes.as_deref().and_then(wire::fields) {
-            let is_path = |(name, _): &&(&[u8], &[u8])| *name == b":path";
-            let path = fields.iter().find(is_path).map(|(_, path)| *path);
-            return match path {
-                Some(path) if plugin.notes_ours(path) => self.serve(plugin, fields),
+            let is_path = |(name, _): &(&[u8], &[u8])| *name == b":path";
+            return match fields.clone().find(is_path) {
+                Some((_, path)) if plugin.notes_ours(path) => self.serve(plugin, fields),
                 _ => Next::Continue,
             };
         }
@@ -76,9 +75,9 @@ impl Stream {
         }
     }
 
-    fn serve(&mut self, plugin: &mut Plugin, fields: Vec<(&[u8], &[u8])>) -> Next {
+    fn serve(&mut self, plugin: &mut Plugin, fields: Fields<'_>) -> Next {
         fields
-            .iter()
+            .clone()
             .for_each(|(name, _)| crate::faults::on_header(name));
         let request = Request::parse_with(fields, &mut |text| plugin.hashes.of(text));
         let posthogs = plugin.settings.head_requests == HeadRequests::Posthog;

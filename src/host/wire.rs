@@ -1,18 +1,38 @@
 //! Header maps as the proxy-wasm ABI carries them: `u32` count; for each field `u32` name length and `u32`
 //! value length; then each name and value, followed by a zero byte. Little-endian.
 
-/// Fields of a header map, read in place.
-pub fn fields(bytes: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
-    let mut sizes = bytes;
-    let count = usize::try_from(number(&mut sizes)?).ok()?;
-    let mut content = sizes.get(count.checked_mul(8)?..)?;
-    let mut fields = Vec::with_capacity(count);
-    for _ in 0..count {
-        let name = usize::try_from(number(&mut sizes)?).ok()?;
-        let value = usize::try_from(number(&mut sizes)?).ok()?;
-        fields.push((text(&mut content, name)?, text(&mut content, value)?));
+/// Fields of a header map, read in place, in order.
+#[derive(Clone, Debug)]
+pub struct Fields<'a> {
+    sizes: &'a [u8],
+    content: &'a [u8],
+}
+
+/// The fields of a header map; `None` when these bytes are none.
+pub fn fields(bytes: &[u8]) -> Option<Fields<'_>> {
+    let mut rest = bytes;
+    let count = usize::try_from(number(&mut rest)?).ok()?;
+    let (sizes, content) = rest.split_at_checked(count.checked_mul(8)?)?;
+    let (mut length, mut lengths) = (0_usize, sizes);
+    while let Some(next) = number(&mut lengths) {
+        length = length.checked_add(usize::try_from(next).ok()?)?;
     }
-    Some(fields)
+    // A zero byte follows each name and each value.
+    (content.len() >= length.checked_add(count.checked_mul(2)?)?)
+        .then_some(Fields { sizes, content })
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let name = usize::try_from(number(&mut self.sizes)?).ok()?;
+        let value = usize::try_from(number(&mut self.sizes)?).ok()?;
+        Some((
+            text(&mut self.content, name)?,
+            text(&mut self.content, value)?,
+        ))
+    }
 }
 
 fn number(bytes: &mut &[u8]) -> Option<u32> {
@@ -62,19 +82,24 @@ mod tests {
             let map: Vec<(&str, &[u8])> = map.iter().map(|(n, v)| (n.as_str(), v.as_slice())).collect();
             let expected: Vec<(&[u8], &[u8])> = map.iter().map(|(n, v)| (n.as_bytes(), *v)).collect();
             let bytes = encode(&map);
-            prop_assert_eq!(fields(&bytes), Some(expected));
+            prop_assert_eq!(fields(&bytes).unwrap().collect::<Vec<_>>(), expected);
+            let cut = bytes.len() - 1;
+            prop_assert!(fields(&bytes[..cut]).is_none());
         }
 
         #[test]
         fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-            let _ = fields(&bytes);
+            if let Some(fields) = fields(&bytes) {
+                let count = u32::from_le_bytes(bytes[..4].try_into().unwrap());
+                prop_assert_eq!(fields.count(), count as usize);
+            }
         }
     }
 
     #[test]
     fn a_count_that_lies_is_refused() {
-        assert_eq!(fields(&u32::MAX.to_le_bytes()), None);
-        assert_eq!(fields(&[]), None);
-        assert_eq!(fields(&encode::<&[u8]>(&[])), Some(vec![]));
+        assert!(fields(&u32::MAX.to_le_bytes()).is_none());
+        assert!(fields(&[]).is_none());
+        assert_eq!(fields(&encode::<&[u8]>(&[])).unwrap().count(), 0);
     }
 }

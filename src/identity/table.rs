@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::Known;
 use crate::directory::{CorruptRecord, Reader, Record, Sha256Hash};
-use crate::shared::{Store, StoreError, Update, update};
+use crate::shared::{Store, StoreError, Update, numbered, update};
 use crate::time::Monotonic;
 
 /// Number of slots, a power of two.
@@ -43,7 +43,7 @@ impl Slots {
     fn key(&self, hash: &Sha256Hash) -> String {
         let [a, b, ..] = *hash.as_bytes();
         let slot = u16::from_be_bytes([a, b]) / (u16::MAX / SLOTS + 1);
-        format!("{}{slot}", self.prefix)
+        numbered(&[&self.prefix], u32::from(slot))
     }
 }
 

@@ -21,7 +21,7 @@ use super::rate::{Period, Rate};
 use super::reserve::{Plan, Reserve};
 use super::slot::{Account, Slot};
 use crate::directory::TeamId;
-use crate::shared::{Store, Update, update};
+use crate::shared::{Store, Update, numbered, update};
 use crate::time::Monotonic;
 
 /// What a request is spent from.
@@ -156,7 +156,7 @@ impl Slots {
     pub fn name(&self, team: TeamId) -> String {
         // Team ids are handed out in sequence, so the remainder spreads them evenly.
         let slot = team.0.checked_rem(self.count).unwrap_or(0);
-        format!("{}{slot}", self.prefix)
+        numbered(&[&self.prefix], slot)
     }
 }
 

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::directory::{CorruptRecord, Reader, TeamId};
-use crate::shared::{Store, StoreError, Update, update};
+use crate::shared::{Store, StoreError, Update, numbered, update};
 use crate::time::Monotonic;
 
 /// Number of slots.
@@ -29,7 +29,7 @@ impl Slots {
     /// The slot that holds a team.
     fn of(&self, team: TeamId) -> String {
         // Team ids are handed out in sequence, so the remainder spreads them evenly.
-        format!("{}{}", self.prefix, team.0 % SLOTS)
+        numbered(&[&self.prefix], team.0 % SLOTS)
     }
 }
 

@@ -7,7 +7,7 @@
 
 use super::{Client, UsageBucket};
 use crate::directory::{CorruptRecord, Reader, TeamId};
-use crate::shared::{Store, StoreError, Update, update};
+use crate::shared::{Store, StoreError, Update, numbered, update};
 
 /// Number of slots of one process.
 pub const SLOTS: u16 = 1_024;
@@ -44,7 +44,7 @@ impl Slots {
 
     /// The entry of a slot.
     pub fn slot(&self, slot: u16) -> String {
-        format!("{}u:{slot}", self.prefix)
+        numbered(&[&self.prefix, "u:"], u32::from(slot))
     }
 
     /// The entry of the process id.
