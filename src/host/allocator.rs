@@ -60,8 +60,6 @@ impl<A> SmallBlocks<A> {
         }
     }
 
-    // Once, not wherever something is allocated: that is a tenth of the module.
-    #[inline(never)]
     fn take(&self, size: usize) -> Option<*mut u8> {
         let list = self.lists.get(size)?;
         let List { first, length } = list.get();
@@ -115,6 +113,8 @@ const fn block_of(size: usize) -> Layout {
 // SAFETY: a block is the inner allocator's, of at least the size and alignment asked for, and at any time either on one
 // list or in one hand. By its layout it goes back to where it came from.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for SmallBlocks<A> {
+    // Not inlined: wherever something is allocated that would be a tenth of the module.
+    #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let Some(size) = size_of(layout) else {
             // SAFETY: as the caller's.
@@ -125,6 +125,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for SmallBlocks<A> {
             .unwrap_or_else(|| unsafe { self.inner.alloc(block_of(size)) })
     }
 
+    #[inline(never)]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         match size_of(layout) {
             // SAFETY: as the caller's.
@@ -150,6 +151,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for SmallBlocks<A> {
         block
     }
 
+    #[inline(never)]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
         // SAFETY: the caller says that `bytes` is a valid size with this alignment.
         let wanted = unsafe { Layout::from_size_align_unchecked(bytes, layout.align()) };
