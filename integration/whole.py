@@ -21,7 +21,7 @@ from posthog_db import Database
 from stack import Stack
 
 PREFIX = "flag_definitions:"
-MAX_PAGE_BYTES, MAX_ENTRY_RECORDS = 256 << 10, 128
+MAX_PAGE_BYTES, MAX_ENTRY_RECORDS = 128 << 10, 128
 TOMBSTONE, TEAM, TEAM_SECRET, PROJECT_SECRET, PERSONAL, ETAG = range(6)
 COUNTED = {
     "teams": TEAM,

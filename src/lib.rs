@@ -23,7 +23,7 @@
 //! | `host` | the shell: the only room that imports `proxy_wasm` |
 //!
 //! # How a request walks
-//! `host::stream` reads the headers once, as bytes; [`request::Request::parse`] says what is asked;
+//! `host::stream` reads the headers once, as bytes; [`request::Request::parse_with`] says what is asked;
 //! [`pipeline::start`] answers, forwards, or names what must be read from Redis; `host::flights` reads
 //! it once for everybody who waits for the same; [`pipeline::resume`] answers. What is billed or missing is
 //! noted there; `host::chores` sends it on a later tick, so that no request waits for it.

@@ -12,8 +12,7 @@ use super::Sha256Hash;
 /// Most hashes that are remembered, a power of two: 400 KB.
 const PLACES: usize = 8_192;
 
-/// Longest text that is remembered, in bytes: no token or credential of PostHog's is longer, see
-/// [`crate::request::is_plausible`].
+/// Longest text that is remembered, in bytes; PostHog's tokens and credentials have about 50.
 const LONGEST: usize = 200;
 
 /// Remembers SHA-256 hashes. Each text has one place, and a later one takes it: they are computed again rather than

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use super::{tag, webdis};
 
-/// A Lua script. It is put into its gateway's words once, not for each command: it is nearly all of what is sent.
+/// A Lua script. It is put into webdis' words once, not for each command: it is nearly all of what is sent.
 ///
 /// It must return an array of strings: webdis leaves nil and nested elements out.
 pub struct Script {

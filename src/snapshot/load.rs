@@ -67,23 +67,20 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// A load of the snapshot that was asked for at `asked_at`, into so many buckets.
-    ///
-    /// Where nearly all buckets will be filled, they are created first: Envoy's map visits all of its entries when it
-    /// grows, which takes a fraction of the time while they lie side by side in memory.
+    /// A load of the snapshot that was asked for at `asked_at`. It creates all buckets before anything else, or each
+    /// with its first record.
     pub(super) fn new(
         digest: String,
         manifest: Manifest,
         attempt: Attempt,
         asked_at: Monotonic,
-        buckets: u32,
+        buckets_first: bool,
     ) -> Self {
-        let fills_them = manifest.records.hashes() > u64::from(buckets);
         Self {
             digest,
             manifest,
             attempt,
-            step: if fills_them {
+            step: if buckets_first {
                 Step::Creating(0)
             } else {
                 Step::NextPage(0)

@@ -323,7 +323,8 @@ impl Loader {
             Verdict::Adopt(_) => events.push(Event::Adopted),
             Verdict::Load(manifest) => {
                 let digest = shown.map(|shown| shown.digest).unwrap_or_default();
-                self.begin(store, digest, manifest, events);
+                let buckets_first = self.creates_buckets(&status, &manifest);
+                self.begin(store, digest, manifest, buckets_first, events);
             }
         }
     }
@@ -396,11 +397,19 @@ impl Loader {
         Verdict::Load(manifest)
     }
 
+    /// Whether all buckets are to be created before the first load, since most will be filled: Envoy's map visits all
+    /// of its entries when it grows, which takes a fraction of the time while they lie side by side in memory. Beside
+    /// a live snapshot they exist.
+    fn creates_buckets(&self, status: &Status, manifest: &Manifest) -> bool {
+        status.live.is_none() && manifest.records.hashes() > u64::from(self.keys.buckets())
+    }
+
     fn begin(
         &mut self,
         store: &impl Store,
         digest: String,
         manifest: Manifest,
+        buckets_first: bool,
         events: &mut Vec<Event>,
     ) {
         self.reload_at = None;
@@ -415,7 +424,7 @@ impl Loader {
             manifest,
             attempt,
             self.polled_at,
-            self.keys.buckets(),
+            buckets_first,
         )));
         if bad {
             self.end(store, Event::MarkedBad, events);

@@ -13,7 +13,7 @@ use crate::directory::Sha256Hash;
 /// Version of manifest, pages and records. A filter refuses every other one and keeps what it has.
 pub const FORMAT: u32 = 1;
 
-/// Most pages of a snapshot: 16 GiB, far beyond what shared data should hold.
+/// Most pages of a snapshot: 8 GiB, far beyond what shared data should hold.
 const MAX_PAGES: usize = 65_536;
 
 /// The value of `<prefix>snapshot`: JSON, written after all of its pages.

@@ -100,9 +100,7 @@ impl Plugin {
                 }
             }
         }
-        if self.backlog.is_empty() {
-            self.set_tick(FAST_TICK);
-        }
+        self.hurry(FAST_TICK);
         true
     }
 
@@ -197,7 +195,7 @@ impl Plugin {
             turn = Turn::Oldest;
         }
         if !self.backlog.is_empty() {
-            self.set_tick(BACKLOG_TICK);
+            self.hurry(BACKLOG_TICK);
         }
     }
 

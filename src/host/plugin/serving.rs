@@ -173,8 +173,8 @@ impl Plugin {
                 Ok(()) => {
                     self.sent_bytes = reply.body.bytes().len();
                     self.sent(reply.answer, request, observed);
-                    if self.bodies.is_busy() && self.backlog.is_empty() {
-                        self.set_tick(FAST_TICK);
+                    if self.bodies.is_busy() {
+                        self.hurry(FAST_TICK);
                     }
                     true
                 }

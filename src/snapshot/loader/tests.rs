@@ -608,6 +608,24 @@ fn buckets_that_will_be_filled_are_created_before_the_first_page_is_read() {
         }
         assert_eq!(existing(&process), created);
         assert!(at_once <= 128, "{at_once} in one slice");
+
+        // Beside a live snapshot none is.
+        process.run(&mut loader, &redis);
+        redis.publish(1, 100, &tokens[..1]);
+        while process.generation().is_none() {
+            process.run(&mut loader, &redis);
+        }
+        let before = existing(&process);
+        redis.publish(2, 200, &tokens);
+        let mut asked_for_a_page = false;
+        while !asked_for_a_page {
+            if let Some(command) = loader.tick(&process.store, process.now(), false, &mut events) {
+                asked_for_a_page = command.words()[0] == b"GET";
+                loader.reply(&process.store, Ok(redis.get(&command)), &mut events);
+            }
+            process.now += 10;
+        }
+        assert_eq!(existing(&process), before);
     }
 }
 
