@@ -341,7 +341,7 @@ impl Plugin {
         self.recorder.flush(age.as_secs(), watermark.as_secs());
     }
 
-    /// Ticks at least as often as that. Between two ticks nothing makes the next one come later.
+    /// Ticks at least as often as that, until the next tick says how to go on.
     fn hurry(&mut self, period: Duration) {
         if self.tick.is_none_or(|tick| tick > period) {
             self.set_tick(period);
