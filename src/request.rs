@@ -109,6 +109,20 @@ pub struct Request {
 }
 
 impl Request {
+    /// A request of which nothing is known.
+    pub fn unread() -> Self {
+        Self {
+            method: Method::Other,
+            token: Token::Absent,
+            bearer: None,
+            if_none_match: IfNoneMatch::default(),
+            cors: Cors::default(),
+            client: ClientHeaders::default(),
+            accepts_gzip: false,
+            forwarded_before: false,
+        }
+    }
+
     /// Reads a request from its headers, pseudo-headers included, in order.
     pub fn parse<'a>(headers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Self {
         Self::parse_with(headers, &mut Sha256Hash::of)
@@ -119,16 +133,7 @@ impl Request {
         headers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
         hash: &mut impl FnMut(&[u8]) -> Sha256Hash,
     ) -> Self {
-        let mut request = Self {
-            method: Method::Other,
-            token: Token::Absent,
-            bearer: None,
-            if_none_match: IfNoneMatch::default(),
-            cors: Cors::default(),
-            client: ClientHeaders::default(),
-            accepts_gzip: false,
-            forwarded_before: false,
-        };
+        let mut request = Self::unread();
         let mut accepted = AcceptEncoding::default();
         let mut authorization = None;
         let mut token_header = None;

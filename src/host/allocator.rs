@@ -136,6 +136,7 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for SmallBlocks<A> {
         }
     }
 
+    #[inline(never)]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         if size_of(layout).is_none() {
             // Fresh memory need not be written: the inner allocator knows.

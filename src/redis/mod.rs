@@ -38,7 +38,7 @@ impl Command {
         keys: impl IntoIterator<Item = K>,
         arguments: impl IntoIterator<Item = A>,
     ) -> Self {
-        Self::script("EVAL_RO", script, keys, arguments)
+        Self::script("EVAL_RO", script, bytes(keys), bytes(arguments))
     }
 
     /// `EVAL script`: may write, so it needs the primary.
@@ -47,7 +47,7 @@ impl Command {
         keys: impl IntoIterator<Item = K>,
         arguments: impl IntoIterator<Item = A>,
     ) -> Self {
-        Self::script("EVAL", script, keys, arguments)
+        Self::script("EVAL", script, bytes(keys), bytes(arguments))
     }
 
     /// `ZADD key NX score member`: adds the member unless it is there; one that is there keeps its score.
@@ -65,23 +65,20 @@ impl Command {
         Self {
             name,
             script: None,
-            arguments: arguments.into_iter().map(Into::into).collect(),
+            arguments: bytes(arguments),
         }
     }
 
-    fn script<K: Into<Vec<u8>>, A: Into<Vec<u8>>>(
+    fn script(
         name: &'static str,
         script: &'static Script,
-        keys: impl IntoIterator<Item = K>,
-        arguments: impl IntoIterator<Item = A>,
+        keys: Vec<Vec<u8>>,
+        arguments: Vec<Vec<u8>>,
     ) -> Self {
-        let mut words: Vec<Vec<u8>> = vec![Vec::new()];
-        words.extend(keys.into_iter().map(Into::into));
-        let keys = words.len() - 1;
-        if let Some(count) = words.first_mut() {
-            *count = keys.to_string().into_bytes();
-        }
-        words.extend(arguments.into_iter().map(Into::into));
+        let mut words = Vec::with_capacity(1 + keys.len() + arguments.len());
+        words.push(keys.len().to_string().into_bytes());
+        words.extend(keys);
+        words.extend(arguments);
         Self {
             name,
             script: Some(script),
@@ -113,6 +110,10 @@ impl Command {
             .chain(tag.map(Cow::Borrowed))
             .collect()
     }
+}
+
+fn bytes<W: Into<Vec<u8>>>(words: impl IntoIterator<Item = W>) -> Vec<Vec<u8>> {
+    words.into_iter().map(Into::into).collect()
 }
 
 /// An HTTP request to the gateway.

@@ -46,7 +46,7 @@ impl Plugin {
 
     /// Answers a request whose headers could not even be read.
     pub fn on_unreadable_request(&mut self) -> bool {
-        let request = Request::parse([]);
+        let request = Request::unread();
         let step = pipeline::undecided(&request, &self.settings, Why::SharedData);
         self.act(step, &request, &Observed::default(), Pending::No)
     }
