@@ -175,6 +175,7 @@ def test_a_changed_payload_is_seen_and_a_newer_etag_never_has_an_older_body(samp
                 # Until etag_max_age the version before it is good.
                 assert answer.json().get("property_matching_version") != round_number
                 assert time.monotonic() - put_at < 2.5
+                time.sleep(0.05)  # within the team's rate limit
             assert answer.json()["property_matching_version"] == round_number
             assert get(samples, token, secret, etag=f'W/"{etag}"').status_code == 304
     finally:
@@ -219,8 +220,8 @@ def test_only_callouts_that_are_needed(samples: Stack) -> None:
     samples.wait_until(lambda: settled(definitions))
     # The confirmation lasts 2 s: 201 requests within it cost one callout, or two across its edge.
     assert definitions() - before <= 2 + lasted / 2
-    # Envoy's own count agrees, but for the loader's poll, one a second.
-    assert callouts(samples) - total <= 2 + lasted / 2 + (time.monotonic() - began) + 1
+    # Envoy's own count agrees, but for the loader's poll, at most two a second.
+    assert callouts(samples) - total <= 2 + lasted / 2 + 2 * (time.monotonic() - began) + 1
 
     before, total, began = definitions(), callouts(samples), time.monotonic()
     for _ in range(50):
