@@ -1,6 +1,5 @@
 //! Every answer the filter can give, as data: status, headers, body.
 
-use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::definitions::{ETag, Full};
@@ -221,6 +220,14 @@ impl Answer {
         }
     }
 
+    /// Body, maybe empty, but for the payload of a 200.
+    pub const fn body(self) -> &'static str {
+        match self.content() {
+            Some((_, body)) => body,
+            None => "",
+        }
+    }
+
     /// `content-type` and body, but for the payload of a 200.
     const fn content(self) -> Option<(&'static str, &'static str)> {
         Some(match self {
@@ -307,99 +314,116 @@ impl Body {
 pub struct Reply<'a> {
     /// What it is.
     pub answer: Answer,
-    /// Header fields, in order. `content-length` is Envoy's to add.
-    pub headers: Vec<(&'static str, Cow<'a, [u8]>)>,
     /// Body, maybe empty.
     pub body: Body,
-    vary: &'static str,
+    etag: Option<ETag>,
+    retry_after: Option<String>,
+    varies_by_encoding: bool,
+    cors: &'a Cors<'a>,
 }
 
-/// More headers than any answer has.
-const MOST_HEADERS: usize = 10;
+/// A header field's value, in up to three pieces, so that nothing has to be put together before it is sent.
+pub type Value<'a> = [&'a [u8]; 3];
+
+/// A value of one piece.
+pub const fn whole(value: &[u8]) -> Value<'_> {
+    [value, b"", b""]
+}
+
+/// Name and value of a header field.
+pub type Field<'a> = (&'a str, Value<'a>);
+
+/// How many fields there are, none of which all answers have.
+const FIELDS: usize = 11;
 
 impl<'a> Reply<'a> {
-    /// An answer whose content is fixed.
-    pub fn fixed(answer: Answer) -> Self {
-        let content = answer.content();
-        let mut reply = Self {
+    /// An answer whose content is fixed, to a request with these CORS fields.
+    pub fn fixed(answer: Answer, cors: &'a Cors<'a>) -> Self {
+        Self {
             answer,
-            headers: Vec::with_capacity(MOST_HEADERS),
-            body: Body::Fixed(content.map_or("", |(_, body)| body)),
-            vary: VARY,
-        };
-        if let Some((content_type, _)) = content {
-            reply.headers.push(header("content-type", content_type));
+            body: Body::Fixed(answer.body()),
+            etag: None,
+            retry_after: None,
+            varies_by_encoding: false,
+            cors,
         }
-        if answer == Answer::MethodNotAllowed {
-            reply.headers.push(header("allow", "GET, OPTIONS, HEAD"));
-        }
-        reply
     }
 
     /// 429, with the whole seconds after which trying again may help (RFC 9110 §10.2.3). PostHog's service
     /// sends no such field; it harms nobody.
-    pub fn limited(answer: Answer, retry_after: u32) -> Self {
-        let mut reply = Self::fixed(answer);
-        let seconds = Cow::Owned(retry_after.to_string().into_bytes());
-        reply.headers.push(("retry-after", seconds));
-        reply
+    pub fn limited(answer: Answer, retry_after: u32, cors: &'a Cors<'a>) -> Self {
+        Self {
+            retry_after: Some(retry_after.to_string()),
+            ..Self::fixed(answer, cors)
+        }
     }
 
     /// 304: the client's version is current.
-    pub fn not_modified(etag: &ETag) -> Self {
-        let mut reply = Self::fixed(Answer::NotModified);
-        reply.validators(etag);
-        reply
+    pub fn not_modified(etag: ETag, cors: &'a Cors<'a>) -> Self {
+        Self {
+            etag: Some(etag),
+            ..Self::fixed(Answer::NotModified, cors)
+        }
     }
 
     /// 200 with a payload: its gzip form, or its text. The ETag is weak, so it is the same for both.
-    pub fn definitions(full: &Rc<Full>, gzip: Option<Rc<Vec<u8>>>) -> Self {
-        let mut reply = Self::fixed(Answer::Definitions);
-        reply.headers.push(header("content-type", JSON));
-        if gzip.is_some() {
-            reply.headers.push(header("content-encoding", "gzip"));
+    pub fn definitions(full: &Rc<Full>, gzip: Option<Rc<Vec<u8>>>, cors: &'a Cors<'a>) -> Self {
+        Self {
+            body: gzip.map_or_else(|| Body::Text(Rc::clone(full)), Body::Gzip),
+            etag: Some(full.etag.clone()),
+            ..Self::fixed(Answer::Definitions, cors)
         }
-        reply.body = gzip.map_or_else(|| Body::Text(Rc::clone(full)), Body::Gzip);
-        reply.validators(&full.etag);
-        reply
     }
 
     /// Notes that the payload may be in gzip form, now or another time. A 304 says so as well (RFC 9110 §15.4.5).
     pub fn varying_by_encoding(mut self) -> Self {
-        self.vary = VARY_BY_ENCODING;
+        self.varies_by_encoding = true;
         self
     }
 
-    fn validators(&mut self, etag: &ETag) {
-        self.headers.push(("etag", Cow::Owned(etag.weak())));
-        self.headers
-            .push(header("cache-control", "private, must-revalidate"));
-    }
-
-    /// Adds what a browser needs. The origin is mirrored, as PostHog does.
-    pub fn with_cors(mut self, cors: &'a Cors) -> Self {
-        if let Some(origin) = &cors.origin {
-            let origin = Cow::Borrowed(origin.as_slice());
-            self.headers.push(("access-control-allow-origin", origin));
-        }
-        self.headers
-            .push(header("access-control-allow-credentials", "true"));
-        self.headers.push(header(
-            "access-control-allow-methods",
-            "GET,POST,OPTIONS,HEAD",
-        ));
-        if let Some(names) = &cors.request_headers {
-            let names = Cow::Borrowed(names.as_slice());
-            self.headers.push(("access-control-allow-headers", names));
-        }
-        let vary = header("vary", self.vary);
-        self.headers.push(vary);
-        self
+    /// Header fields, in order; of those that some answers have only, `None`. `content-length` is Envoy's to add. The
+    /// origin is mirrored, as PostHog does.
+    pub fn headers(&self) -> [Option<Field<'_>>; FIELDS] {
+        let content_type = match &self.body {
+            Body::Fixed(_) => self.answer.content().map(|(content_type, _)| content_type),
+            Body::Text(_) | Body::Gzip(_) => Some(JSON),
+        };
+        let allow = (self.answer == Answer::MethodNotAllowed).then_some("GET, OPTIONS, HEAD");
+        let coding = matches!(self.body, Body::Gzip(_)).then_some("gzip");
+        let etag = self.etag.as_ref().map(ETag::as_bytes);
+        let caching = etag.map(|_| "private, must-revalidate");
+        let vary = match self.varies_by_encoding {
+            true => VARY_BY_ENCODING,
+            false => VARY,
+        };
+        let text = |name, value: Option<&'static str>| field(name, value.map(str::as_bytes));
+        [
+            text("content-type", content_type),
+            text("allow", allow),
+            field(
+                "retry-after",
+                self.retry_after.as_deref().map(str::as_bytes),
+            ),
+            text("content-encoding", coding),
+            etag.map(|etag| ("etag", [b"W/\"".as_slice(), etag, b"\""])),
+            text("cache-control", caching),
+            field("access-control-allow-origin", self.cors.origin.as_deref()),
+            text("access-control-allow-credentials", Some("true")),
+            text(
+                "access-control-allow-methods",
+                Some("GET,POST,OPTIONS,HEAD"),
+            ),
+            field(
+                "access-control-allow-headers",
+                self.cors.request_headers.as_deref(),
+            ),
+            text("vary", Some(vary)),
+        ]
     }
 }
 
-fn header<'a>(name: &'static str, value: &'static str) -> (&'static str, Cow<'a, [u8]>) {
-    (name, Cow::Borrowed(value.as_bytes()))
+fn field<'a>(name: &'static str, value: Option<&'a [u8]>) -> Option<Field<'a>> {
+    Some((name, whole(value?)))
 }
 
 #[cfg(test)]
@@ -408,12 +432,21 @@ mod tests {
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    fn value<'a>(reply: &'a Reply<'_>, name: &str) -> Option<&'a str> {
-        let found: Vec<_> = reply.headers.iter().filter(|(n, _)| *n == name).collect();
+    const NO_CORS: &Cors<'_> = &Cors {
+        origin: None,
+        request_headers: None,
+    };
+
+    fn value(reply: &Reply<'_>, name: &str) -> Option<String> {
+        let headers = reply.headers();
+        let found: Vec<_> = headers
+            .iter()
+            .flatten()
+            .filter(|(n, _)| *n == name)
+            .collect();
         assert!(found.len() <= 1, "{name} twice");
-        found
-            .first()
-            .map(|(_, value)| std::str::from_utf8(value).unwrap())
+        let pieces = found.first().map(|(_, value)| value.concat());
+        pieces.map(|value| String::from_utf8(value).unwrap())
     }
 
     #[test]
@@ -426,7 +459,7 @@ mod tests {
     #[test]
     fn error_bodies_are_json_with_their_keys_in_posthogs_order() {
         for answer in Answer::all().filter(|answer| matches!(answer.status(), 401..=403 | 429)) {
-            let reply = Reply::fixed(answer);
+            let reply = Reply::fixed(answer, NO_CORS);
             let text = std::str::from_utf8(reply.body.bytes()).unwrap();
             let places: Vec<_> = [
                 r#"{"type":"#,
@@ -439,45 +472,51 @@ mod tests {
             .collect();
             assert!(places.is_sorted());
             assert!(serde_json::from_str::<serde_json::Value>(text).is_ok());
-            assert_eq!(value(&reply, "content-type"), Some("application/json"));
-            assert_eq!(value(&reply, "www-authenticate"), None);
+            assert_eq!(
+                value(&reply, "content-type").as_deref(),
+                Some("application/json")
+            );
+            assert_eq!(value(&reply, "www-authenticate").as_deref(), None);
         }
     }
 
     #[test]
     fn a_304_has_validators_and_no_content_type() {
         let etag = ETag::new(b"abc").unwrap();
-        let reply = Reply::not_modified(&etag);
-        assert_eq!(value(&reply, "etag"), Some("W/\"abc\""));
+        let reply = Reply::not_modified(etag, NO_CORS);
+        assert_eq!(value(&reply, "etag").as_deref(), Some("W/\"abc\""));
         assert_eq!(
-            value(&reply, "cache-control"),
+            value(&reply, "cache-control").as_deref(),
             Some("private, must-revalidate")
         );
-        assert_eq!(value(&reply, "content-type"), None);
+        assert_eq!(value(&reply, "content-type").as_deref(), None);
         assert!(reply.body.bytes().is_empty());
     }
 
     #[test]
     fn a_429_says_when_to_try_again() {
-        let reply = Reply::limited(Answer::RateLimited, 3);
-        assert_eq!(value(&reply, "retry-after"), Some("3"));
+        let reply = Reply::limited(Answer::RateLimited, 3, NO_CORS);
+        assert_eq!(value(&reply, "retry-after").as_deref(), Some("3"));
         assert_eq!(reply.answer.status(), 429);
     }
 
     #[test]
     fn a_405_names_the_methods() {
-        let reply = Reply::fixed(Answer::MethodNotAllowed);
-        assert_eq!(value(&reply, "allow"), Some("GET, OPTIONS, HEAD"));
+        let reply = Reply::fixed(Answer::MethodNotAllowed, NO_CORS);
+        assert_eq!(
+            value(&reply, "allow").as_deref(),
+            Some("GET, OPTIONS, HEAD")
+        );
         assert!(reply.body.bytes().is_empty());
     }
 
     #[test]
     fn cors_mirrors_the_request() {
         let cors = Cors {
-            origin: Some(b"https://app".to_vec()),
-            request_headers: Some(b"authorization".to_vec()),
+            origin: Some(b"https://app".into()),
+            request_headers: Some(b"authorization".into()),
         };
-        let reply = Reply::fixed(Answer::Preflight).with_cors(&cors);
+        let reply = Reply::fixed(Answer::Preflight, &cors);
         for (name, expected) in [
             ("access-control-allow-origin", "https://app"),
             ("access-control-allow-credentials", "true"),
@@ -488,13 +527,15 @@ mod tests {
                 "origin, access-control-request-method, access-control-request-headers",
             ),
         ] {
-            assert_eq!(value(&reply, name), Some(expected), "{name}");
+            assert_eq!(value(&reply, name).as_deref(), Some(expected), "{name}");
         }
-        let none = Cors::default();
-        let plain = Reply::fixed(Answer::NotAuthenticated).with_cors(&none);
-        assert_eq!(value(&plain, "access-control-allow-origin"), None);
+        let plain = Reply::fixed(Answer::NotAuthenticated, NO_CORS);
         assert_eq!(
-            value(&plain, "access-control-allow-credentials"),
+            value(&plain, "access-control-allow-origin").as_deref(),
+            None
+        );
+        assert_eq!(
+            value(&plain, "access-control-allow-credentials").as_deref(),
             Some("true")
         );
     }
@@ -507,22 +548,23 @@ mod tests {
             text: b"{}".to_vec(),
             billable: true,
         });
-        let cors = Cors::default();
         let gzip = Rc::new(b"\x1f\x8b".to_vec());
         for (gzip, coding, body) in [
             (None, None, &b"{}"[..]),
             (Some(gzip), Some("gzip"), b"\x1f\x8b"),
         ] {
-            let reply = Reply::definitions(&full, gzip).varying_by_encoding();
-            let reply = reply.with_cors(&cors);
-            assert_eq!(value(&reply, "etag"), Some("W/\"abc\""));
-            assert_eq!(value(&reply, "content-type"), Some("application/json"));
-            assert_eq!(value(&reply, "content-encoding"), coding);
-            assert_eq!(value(&reply, "vary"), Some(VARY_BY_ENCODING));
+            let reply = Reply::definitions(&full, gzip, NO_CORS).varying_by_encoding();
+            assert_eq!(value(&reply, "etag").as_deref(), Some("W/\"abc\""));
+            assert_eq!(
+                value(&reply, "content-type").as_deref(),
+                Some("application/json")
+            );
+            assert_eq!(value(&reply, "content-encoding").as_deref(), coding);
+            assert_eq!(value(&reply, "vary").as_deref(), Some(VARY_BY_ENCODING));
             assert_eq!(reply.body.bytes(), body);
         }
-        let plain = Reply::definitions(&full, None).with_cors(&cors);
-        assert_eq!(value(&plain, "vary"), Some(VARY));
+        let plain = Reply::definitions(&full, None, NO_CORS);
+        assert_eq!(value(&plain, "vary").as_deref(), Some(VARY));
     }
 
     #[test]

@@ -1,16 +1,19 @@
 //! What a request asks: route, method, token, credential, validators, coding, and which client asks.
 //!
 //! Header values are bytes of any kind. Secrets are hashed here and their text goes no further; the public
-//! project token alone is kept, because PostHog's own cache is keyed by it.
+//! project token alone is kept, because PostHog's own cache is keyed by it. All else is borrowed from the header map:
+//! most requests are answered at once, and only one that has to wait is copied ([`Request::into_owned`]).
 
 mod encoding;
 mod token;
 
 pub use encoding::AcceptEncoding;
-pub use token::{ProjectToken, Token, is_plausible};
+pub use token::{ProjectToken, Token};
+
+use std::borrow::Cow;
 
 use crate::definitions::IfNoneMatch;
-use crate::directory::Sha256Hash;
+use crate::directory::{Hashed, Sha256Hash};
 
 /// Set on a request that goes to the upstream; says why. A request that carries it already came through
 /// here, so it is not forwarded again.
@@ -65,50 +68,50 @@ pub struct Bearer {
     pub kind: BearerKind,
     /// What it is found by.
     pub hash: Sha256Hash,
-    /// Whether it may be looked up outside the snapshot, see [`is_plausible`].
+    /// Whether it may be looked up outside the snapshot, see [`Hashed`].
     pub plausible: bool,
 }
 
 /// What CORS answers mirror.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cors {
+pub struct Cors<'a> {
     /// `origin`.
-    pub origin: Option<Vec<u8>>,
+    pub origin: Option<Cow<'a, [u8]>>,
     /// `access-control-request-headers`.
-    pub request_headers: Option<Vec<u8>>,
+    pub request_headers: Option<Cow<'a, [u8]>>,
 }
 
 /// What tells which SDK asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClientHeaders {
+pub struct ClientHeaders<'a> {
     /// The first `user-agent`, cut off after 256 bytes.
-    pub user_agent: Option<Vec<u8>>,
+    pub user_agent: Option<Cow<'a, [u8]>>,
     /// Whether there was a `sec-fetch-mode` or `sec-fetch-site`: a browser.
     pub sec_fetch: bool,
 }
 
 /// A parsed request to one of [`PATHS`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct Request<'a> {
     /// Its method.
     pub method: Method,
     /// Its project token.
-    pub token: Token,
+    pub token: Token<'a>,
     /// Its credential.
     pub bearer: Option<Bearer>,
     /// What the client already holds.
-    pub if_none_match: IfNoneMatch,
+    pub if_none_match: IfNoneMatch<'a>,
     /// What CORS answers mirror.
-    pub cors: Cors,
+    pub cors: Cors<'a>,
     /// Which client asks.
-    pub client: ClientHeaders,
+    pub client: ClientHeaders<'a>,
     /// Whether it takes an answer in gzip form.
     pub accepts_gzip: bool,
     /// Whether it was forwarded by this filter before.
     pub forwarded_before: bool,
 }
 
-impl Request {
+impl<'a> Request<'a> {
     /// A request of which nothing is known.
     pub fn unread() -> Self {
         Self {
@@ -124,14 +127,14 @@ impl Request {
     }
 
     /// Reads a request from its headers, pseudo-headers included, in order.
-    pub fn parse<'a>(headers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Self {
-        Self::parse_with(headers, &mut Sha256Hash::of)
+    pub fn parse(headers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Self {
+        Self::parse_with(headers, &mut Hashed::of)
     }
 
-    /// The same, with a function that knows the SHA-256 of a text.
-    pub fn parse_with<'a>(
+    /// The same, with a function that knows what a token or credential is known by.
+    pub fn parse_with(
         headers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
-        hash: &mut impl FnMut(&[u8]) -> Sha256Hash,
+        hash: &mut impl FnMut(&[u8]) -> Hashed,
     ) -> Self {
         let mut request = Self::unread();
         let mut accepted = AcceptEncoding::default();
@@ -170,13 +173,41 @@ impl Request {
 
     /// Bytes that keeping it costs, beyond its own size.
     pub fn weight(&self) -> usize {
-        let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        let length = |bytes: &Option<Cow<'_, [u8]>>| bytes.as_ref().map_or(0, |bytes| bytes.len());
         self.if_none_match.len()
             + self.token.weight()
             + length(&self.cors.origin)
             + length(&self.cors.request_headers)
             + length(&self.client.user_agent)
     }
+
+    /// The same, kept beyond the callback that read it.
+    pub fn into_owned(self) -> Request<'static> {
+        let Cors {
+            origin,
+            request_headers,
+        } = self.cors;
+        Request {
+            method: self.method,
+            token: self.token.into_owned(),
+            bearer: self.bearer,
+            if_none_match: self.if_none_match.into_owned(),
+            cors: Cors {
+                origin: origin.map(owned),
+                request_headers: request_headers.map(owned),
+            },
+            client: ClientHeaders {
+                user_agent: self.client.user_agent.map(owned),
+                sec_fetch: self.client.sec_fetch,
+            },
+            accepts_gzip: self.accepts_gzip,
+            forwarded_before: self.forwarded_before,
+        }
+    }
+}
+
+fn owned(bytes: Cow<'_, [u8]>) -> Cow<'static, [u8]> {
+    Cow::Owned(bytes.into_owned())
 }
 
 impl Method {
@@ -193,31 +224,32 @@ impl Method {
 impl Bearer {
     /// Reads an `Authorization` field: exactly `Bearer ` and a credential. Everything else, bytes outside
     /// visible ASCII included, is no credential rather than a wrong one, as in PostHog's service.
-    fn parse(value: &[u8], hash: &mut impl FnMut(&[u8]) -> Sha256Hash) -> Option<Self> {
-        if !value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
+    fn parse(value: &[u8], hash: &mut impl FnMut(&[u8]) -> Hashed) -> Option<Self> {
+        let secret = value.strip_prefix(b"Bearer ")?;
+        let trimmed = secret.trim_ascii();
+        let hashed = hash(trimmed);
+        // What is plausible, and all there is, is visible.
+        let visible = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~');
+        let is_text =
+            (hashed.plausible && trimmed.len() == secret.len()) || secret.iter().all(visible);
+        if trimmed.is_empty() || !is_text {
             return None;
         }
-        let secret = value.strip_prefix(b"Bearer ")?.trim_ascii();
-        if secret.is_empty() {
-            return None;
-        }
-        let kind = if secret.starts_with(b"phs_") {
+        let kind = if trimmed.starts_with(b"phs_") {
             BearerKind::Secret
         } else {
             BearerKind::Personal
         };
         Some(Self {
             kind,
-            hash: hash(secret),
-            plausible: is_plausible(secret),
+            hash: hashed.hash,
+            plausible: hashed.plausible,
         })
     }
 }
 
-fn keep_first(slot: &mut Option<Vec<u8>>, value: &[u8]) {
-    if slot.is_none() {
-        *slot = Some(value.to_vec());
-    }
+fn keep_first<'a>(slot: &mut Option<Cow<'a, [u8]>>, value: &'a [u8]) {
+    slot.get_or_insert(Cow::Borrowed(value));
 }
 
 fn split_query(path: &[u8]) -> (&[u8], &[u8]) {
@@ -241,7 +273,7 @@ mod tests {
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    fn get(path: &str, headers: &[(&str, &str)]) -> Request {
+    fn get<'a>(path: &'a str, headers: &[(&'a str, &'a str)]) -> Request<'a> {
         let pseudo = [(":method", "GET"), (":path", path)];
         Request::parse(
             pseudo
@@ -319,8 +351,10 @@ mod tests {
 
     #[test]
     fn a_token_header_counts_only_where_the_query_names_none() {
-        let token = |path: &str, headers: &[(&str, &str)]| get(path, headers).token;
-        let named = |text: &str| Token::Named(ProjectToken::of(text.as_bytes()));
+        fn token<'a>(path: &'a str, headers: &[(&'a str, &'a str)]) -> Token<'a> {
+            get(path, headers).token
+        }
+        let named = |text| Token::Named(ProjectToken::of(str::as_bytes(text)));
         let header = |value| [("x-posthog-project-api-key", value)];
         let long = "a".repeat(201);
         for (path, value, expected) in [

@@ -9,6 +9,7 @@ use std::fmt;
 use crate::config::{Redis, Settings};
 use crate::directory::Sha256Hash;
 use crate::limits;
+use crate::time::Monotonic;
 
 /// Version of everything stored under [`Keys`]: raised when a layout changes, so that two releases of the
 /// filter in one Envoy never read each other's bytes.
@@ -98,12 +99,28 @@ pub fn update(
     key: &str,
     mut change: impl FnMut(&[u8]) -> Option<Vec<u8>>,
 ) -> Result<Update, StoreError> {
+    update_in_place(store, key, |value| {
+        let next = change(value)?;
+        *value = next;
+        Some(())
+    })
+}
+
+/// The same, where `change` changes what was read.
+///
+/// # Errors
+/// As [`Store::read`] and [`Store::replace`].
+pub fn update_in_place(
+    store: &impl Store,
+    key: &str,
+    mut change: impl FnMut(&mut Vec<u8>) -> Option<()>,
+) -> Result<Update, StoreError> {
     for _ in 0..REPLACE_TRIES {
-        let current = store.read(key)?;
-        let Some(next) = change(&current.value) else {
+        let mut current = store.read(key)?;
+        if change(&mut current.value).is_none() {
             return Ok(Update::Unchanged);
-        };
-        if store.replace(key, &next, current.cas)? {
+        }
+        if store.replace(key, &current.value, current.cas)? {
             return Ok(Update::Written);
         }
     }
@@ -250,12 +267,40 @@ impl Keys {
 /// Name of one of many entries: `name` and a number. A billed request needs one, and `format!` took as long as half of
 /// the counting.
 pub(crate) fn numbered(name: &[&str], number: u32) -> String {
-    let digits = number.to_string();
-    let length = name.iter().map(|part| part.len()).sum::<usize>() + digits.len();
-    let mut numbered = String::with_capacity(length);
+    let (mut digits, mut rest) = ([b'0'; 10], number);
+    let mut first = digits.len();
+    for digit in digits.iter_mut().rev() {
+        // Lossless: a remainder of ten.
+        *digit += (rest % 10) as u8;
+        rest /= 10;
+        first -= 1;
+        if rest == 0 {
+            break;
+        }
+    }
+    let length = name.iter().map(|part| part.len()).sum::<usize>();
+    let mut numbered = String::with_capacity(length + digits.len());
     name.iter().for_each(|part| numbered.push_str(part));
-    numbered.push_str(&digits);
+    let digits = digits
+        .get(first..)
+        .and_then(|digits| str::from_utf8(digits).ok());
+    numbered.push_str(digits.unwrap_or_default());
     numbered
+}
+
+/// Drops the oldest of an entry's few parts until the rest fits. Sorting them instead takes 5 KB of code for each kind.
+pub(crate) fn drop_oldest<T>(
+    parts: &mut Vec<T>,
+    at: impl Fn(&T) -> Monotonic,
+    fits: impl Fn(&[T]) -> bool,
+) {
+    while !fits(parts) {
+        let oldest = parts.iter().enumerate().min_by_key(|(_, part)| at(part));
+        let Some((oldest, _)) = oldest else {
+            return;
+        };
+        parts.swap_remove(oldest);
+    }
 }
 
 fn digest(parts: &[&str]) -> String {
@@ -370,6 +415,24 @@ mod tests {
         let kept = r#"{"definitions":{"key_prefix":"other:"},"redis":{"quota":{"cluster":"q"}}}"#;
         assert_eq!(base, scope(kept));
         assert_ne!(base, scope(r#"{"redis":{"usage":{"cluster":"other"}}}"#));
+    }
+
+    #[test]
+    fn the_oldest_give_way_until_the_rest_fits() {
+        let at = |part: &u64| Monotonic::from_millis(*part);
+        let mut parts = vec![5, 1, 4, 2, 3];
+        drop_oldest(&mut parts, at, |parts| parts.len() <= 3);
+        parts.sort_unstable();
+        assert_eq!(parts, [3, 4, 5]);
+        drop_oldest(&mut parts, at, |_| false);
+        assert!(parts.is_empty());
+    }
+
+    #[test]
+    fn a_name_ends_with_its_number() {
+        for number in [0, 7, 10, 1_023, 4_294_967_295] {
+            assert_eq!(numbered(&["a:", "b"], number), format!("a:b{number}"));
+        }
     }
 
     #[test]

@@ -130,8 +130,8 @@ pub fn request(bytes: &[u8]) -> bool {
 
 /// The token of a path does not depend on the order of parameters or on how they are escaped, and a second one is
 /// noticed.
-fn token(path: &[u8], found: &Token) {
-    let token_of = |path: &[u8]| Request::parse([(&b":path"[..], path)]).token;
+fn token(path: &[u8], found: &Token<'_>) {
+    let token_of = |path: &[u8]| Request::parse([(&b":path"[..], path)]).into_owned().token;
     let (bare, query) = split_once(path, b'?').unwrap_or((path, b""));
     assert_eq!(request::is_ours(path), request::PATHS.contains(&bare));
 

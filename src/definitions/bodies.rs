@@ -101,10 +101,12 @@ impl Bodies {
         if entry.full.etag != *etag {
             return None;
         }
-        self.by_use.remove(&entry.used);
-        self.uses += 1;
-        entry.used = self.uses;
-        self.by_use.insert(self.uses, team);
+        if entry.used != self.uses {
+            self.by_use.remove(&entry.used);
+            self.uses += 1;
+            entry.used = self.uses;
+            self.by_use.insert(self.uses, team);
+        }
         Some(Rc::clone(&entry.full))
     }
 

@@ -5,7 +5,7 @@
 
 use super::etag::ETag;
 use crate::directory::{CorruptRecord, Reader, TeamId};
-use crate::shared::{Keys, Store, StoreError, Update, update};
+use crate::shared::{Keys, Store, StoreError, Update, drop_oldest, update};
 use crate::time::Monotonic;
 
 /// Most teams in one slot. With the default number of slots two teams rarely meet; beyond the bound the
@@ -52,8 +52,11 @@ pub fn store(
         }
         let mut entries: Vec<(TeamId, Confirmed)> = parse(slot).unwrap_or_default();
         entries.retain(|(id, _)| *id != team);
-        entries.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.at));
-        entries.truncate(MAX_ENTRIES - 1);
+        drop_oldest(
+            &mut entries,
+            |(_, entry)| entry.at,
+            |entries| entries.len() < MAX_ENTRIES,
+        );
         entries.push((team, confirmed.clone()));
         Some(encode(&entries))
     })

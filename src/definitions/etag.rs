@@ -1,6 +1,8 @@
 //! Entity tags and `If-None-Match` (RFC 9110 §8.8.3, §13.1.2).
 
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::directory::Sha256Hash;
 
@@ -10,7 +12,7 @@ const DIGITS: usize = 16;
 /// The opaque part of an entity tag: 1 to 64 characters that need no escaping in a header.
 /// PostHog's are 16 hexadecimal digits.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ETag(Vec<u8>);
+pub struct ETag(Arc<[u8]>);
 
 impl ETag {
     /// Takes bytes that may stand between the quotes and in a Redis argument; `None` for anything else, so
@@ -20,7 +22,7 @@ impl ETag {
         let plain = bytes
             .iter()
             .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
-        (fits && plain).then(|| Self(bytes.to_vec()))
+        (fits && plain).then(|| Self(bytes.into()))
     }
 
     /// What PostHog stores beside a payload: the first 16 hexadecimal digits of the SHA-256 of its stored
@@ -31,9 +33,8 @@ impl ETag {
 
     /// The same, of a text with this SHA-256.
     pub fn of_hash(hash: Sha256Hash) -> Self {
-        let mut digits = hash.to_hex().into_bytes();
-        digits.truncate(DIGITS);
-        Self(digits)
+        let digits = hash.to_hex();
+        Self(digits.as_bytes().get(..DIGITS).unwrap_or_default().into())
     }
 
     /// The digits that PostHog's ETag has of its text, without a suffix ([`super::latch`]); `None` for one of
@@ -48,15 +49,6 @@ impl ETag {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
-
-    /// As PostHog sends it: `W/"…"`.
-    pub fn weak(&self) -> Vec<u8> {
-        let mut header = Vec::with_capacity(self.0.len() + 4);
-        header.extend_from_slice(b"W/\"");
-        header.extend_from_slice(&self.0);
-        header.push(b'"');
-        header
-    }
 }
 
 impl fmt::Debug for ETag {
@@ -67,14 +59,15 @@ impl fmt::Debug for ETag {
 
 /// The validators of a request: all of its `If-None-Match` fields, as one list (RFC 9110 §5.3).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct IfNoneMatch(Option<Vec<u8>>);
+pub struct IfNoneMatch<'a>(Option<Cow<'a, [u8]>>);
 
-impl IfNoneMatch {
+impl<'a> IfNoneMatch<'a> {
     /// Adds one header field.
-    pub fn add(&mut self, value: &[u8]) {
+    pub fn add(&mut self, value: &'a [u8]) {
         match &mut self.0 {
-            None => self.0 = Some(value.to_vec()),
+            None => self.0 = Some(Cow::Borrowed(value)),
             Some(list) => {
+                let list = list.to_mut();
                 list.extend_from_slice(b", ");
                 list.extend_from_slice(value);
             }
@@ -88,7 +81,7 @@ impl IfNoneMatch {
 
     /// Length of all fields, in bytes.
     pub fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, Vec::len)
+        self.0.as_ref().map_or(0, |list| list.len())
     }
 
     /// Whether they are absent or empty.
@@ -96,10 +89,15 @@ impl IfNoneMatch {
         self.len() == 0
     }
 
+    /// The same, kept beyond its request.
+    pub fn into_owned(self) -> IfNoneMatch<'static> {
+        IfNoneMatch(self.0.map(|list| Cow::Owned(list.into_owned())))
+    }
+
     /// Weak comparison with the current entity tag. `*` matches any. Beyond the RFC, a bare value matches
     /// like a quoted one, as PostHog's service has it.
     pub fn matches(&self, current: &ETag) -> bool {
-        self.tags().any(|tag| tag == b"*" || tag == current.0)
+        self.tags().any(|tag| tag == b"*" || *tag == *current.0)
     }
 
     /// The tag whose match would spare reading the payload: the first that can be one of ours, or `*`.
@@ -183,7 +181,7 @@ mod tests {
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    fn validators(fields: &[&str]) -> IfNoneMatch {
+    fn validators<'a>(fields: &[&'a str]) -> IfNoneMatch<'a> {
         let mut list = IfNoneMatch::default();
         for field in fields {
             list.add(field.as_bytes());
@@ -261,7 +259,6 @@ mod tests {
         ] {
             assert_eq!(ETag::new(bad.as_bytes()), None, "{bad:?}");
         }
-        assert_eq!(tag("ccbb299897f0a689").weak(), b"W/\"ccbb299897f0a689\"");
     }
 
     #[test]
@@ -292,8 +289,9 @@ mod tests {
         fn what_we_send_comes_back_as_a_match(text in "[A-Za-z0-9._-]{1,64}", weak in any::<bool>()) {
             let tag = tag(&text);
             let mut list = IfNoneMatch::default();
-            let sent = tag.weak();
-            list.add(if weak { &sent } else { &sent[2..] });
+            // As `reply` sends it.
+            let sent = format!("W/\"{text}\"");
+            list.add(if weak { sent.as_bytes() } else { &sent.as_bytes()[2..] });
             prop_assert!(list.matches(&tag));
             prop_assert_eq!(list.candidate(), Some(Candidate::Tag(tag)));
         }

@@ -12,7 +12,7 @@ mod record;
 mod revision;
 
 pub use hash::{Hasher, Sha256Hash};
-pub use hashes::Hashes;
+pub use hashes::{Hashed, Hashes, MAX_SECRET};
 pub(crate) use record::Reader;
 pub use record::{CorruptRecord, OrganizationId, PersonalKey, Record, Team, TeamId, etag_hash};
 pub use revision::{Revision, Touched};

@@ -15,6 +15,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::wire;
+use crate::reply::Field;
 use crate::time::{Monotonic, UnixMillis};
 
 #[cfg(test)]
@@ -267,10 +268,10 @@ pub fn set_shared_data(key: &str, value: &[u8], cas: u32) -> Result<(), Status> 
 }
 
 /// Answers the request of the effective context.
-pub fn send_local_response<V: AsRef<[u8]>>(
+pub fn send_local_response(
     status: u16,
     details: &str,
-    headers: &[(&str, V)],
+    headers: &[Option<Field<'_>>],
     body: &[u8],
 ) -> Result<(), Status> {
     let headers = wire::encode(headers);

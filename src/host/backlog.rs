@@ -32,7 +32,7 @@ pub enum Content {
 
 impl Content {
     /// How many answers the answer to this request counts as, as far as that is known before it is given.
-    pub fn cost(&self, request: &Request, bodies: &Bodies) -> usize {
+    pub fn cost(&self, request: &Request<'_>, bodies: &Bodies) -> usize {
         let Self::Definitions(team, outcome) = self else {
             return 1;
         };

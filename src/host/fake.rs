@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::abi::Status;
 use super::wire;
+use crate::reply::whole;
 
 /// A local reply that the filter sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,11 +193,10 @@ pub unsafe fn proxy_get_header_map_pairs(_: u32, data: *mut *mut u8, size: *mut 
         let Some(fields) = host.requests.get(&host.context) else {
             return 2;
         };
-        let fields: Vec<(&str, &[u8])> = fields
+        let fields = fields
             .iter()
-            .map(|(name, value)| (name.as_str(), value.as_slice()))
-            .collect();
-        unsafe { give(wire::encode(&fields), data, size) };
+            .map(|(name, value)| Some((name.as_str(), whole(value))));
+        unsafe { give(wire::encode(&fields.collect::<Vec<_>>()), data, size) };
         0
     })
 }

@@ -33,7 +33,7 @@ pub struct Waiter {
     /// Its stream.
     pub stream: u32,
     /// What it asks.
-    pub request: Request,
+    pub request: Request<'static>,
     deadline: Monotonic,
 }
 
@@ -86,7 +86,7 @@ impl Flights {
     }
 
     /// Whether there is no room for another request.
-    pub fn is_full(&self, request: &Request) -> bool {
+    pub fn is_full(&self, request: &Request<'_>) -> bool {
         self.streams.len() >= MAX_WAITERS
             || self.bytes.saturating_add(request.weight()) > MAX_WAITING_BYTES
     }
@@ -113,7 +113,7 @@ impl Flights {
     pub fn join(
         &mut self,
         stream: u32,
-        request: Request,
+        request: Request<'_>,
         fetch: Fetch,
         now: Monotonic,
         patience: Duration,
@@ -121,7 +121,7 @@ impl Flights {
         self.bytes = self.bytes.saturating_add(request.weight());
         let waiter = Waiter {
             stream,
-            request,
+            request: request.into_owned(),
             deadline: now.plus(patience),
         };
         self.streams.insert(stream, fetch.clone());

@@ -1,7 +1,7 @@
 //! Sends answers.
 
 use super::abi;
-use crate::reply::Reply;
+use crate::reply::{Reply, whole};
 
 /// Sends an answer in the effective context.
 pub fn respond(reply: &Reply<'_>) -> Result<(), abi::Status> {
@@ -9,7 +9,7 @@ pub fn respond(reply: &Reply<'_>) -> Result<(), abi::Status> {
     abi::send_local_response(
         reply.answer.status(),
         reply.answer.label(),
-        &reply.headers,
+        &reply.headers(),
         reply.body.bytes(),
     )
 }
@@ -17,8 +17,8 @@ pub fn respond(reply: &Reply<'_>) -> Result<(), abi::Status> {
 /// Answers with something that is not about flag definitions.
 pub fn respond_plainly(status: u16, content_type: &str, body: &[u8]) -> Result<(), abi::Status> {
     let headers = [
-        ("content-type", content_type.as_bytes()),
-        ("cache-control", b"no-store"),
+        Some(("content-type", whole(content_type.as_bytes()))),
+        Some(("cache-control", whole(b"no-store"))),
     ];
     abi::send_local_response(status, "flag_definitions_health", &headers, body)
 }

@@ -17,7 +17,7 @@ const CREDENTIAL: &str = "posthog:auth_token:sha256$";
 /// What to look up. Requests with equal needs share one callout.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Need {
-    token: Option<ProjectToken>,
+    token: Option<ProjectToken<'static>>,
     bearer: Option<Sha256Hash>,
 }
 
@@ -32,12 +32,13 @@ pub struct Asked {
 
 impl Need {
     /// The look-up for a request: of its token and its credential, as far as they are plausible
-    /// ([`crate::request::is_plausible`]). `None` when neither is: then both are unknown without a look-up.
+    /// ([`crate::directory::Hashed`]). `None` when neither is: then both are unknown without a look-up.
     ///
     /// It is made from the request alone, whatever is known of one half already; so equal requests have
     /// equal needs, and a look-up that brought nothing is found again ([`super::Misses`]).
-    pub fn new(token: Option<&ProjectToken>, bearer: Option<&Bearer>) -> Option<Self> {
-        let token = token.filter(|token| token.text().is_some()).cloned();
+    pub fn new(token: Option<&ProjectToken<'_>>, bearer: Option<&Bearer>) -> Option<Self> {
+        let token = token.filter(|token| token.text().is_some());
+        let token = token.map(|token| token.clone().into_owned());
         let bearer = bearer
             .filter(|bearer| bearer.plausible)
             .map(|bearer| bearer.hash);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::Known;
 use crate::directory::{CorruptRecord, Reader, Record, Sha256Hash};
-use crate::shared::{Store, StoreError, Update, numbered, update};
+use crate::shared::{Store, StoreError, Update, drop_oldest, numbered, update};
 use crate::time::Monotonic;
 
 /// Number of slots, a power of two.
@@ -187,15 +187,18 @@ fn put(slot: &[u8], new: Entry<'_>, now: Monotonic, ttl: Duration) -> Option<Vec
         return None;
     }
     others.retain(|entry| entry.hash != new.hash && entry.is_fresh(now, ttl));
-    others.sort_by_key(|entry| std::cmp::Reverse(entry.at));
-    let mut bytes = Vec::with_capacity(slot.len().min(MAX_SLOT).saturating_add(new.len()));
+    let length = |others: &[Entry<'_>]| {
+        let others = others.iter().map(Entry::len);
+        others.fold(new.len(), usize::saturating_add)
+    };
+    drop_oldest(
+        &mut others,
+        |entry| entry.at,
+        |others| others.len() < MAX_ENTRIES && length(others) <= MAX_SLOT,
+    );
+    let mut bytes = Vec::with_capacity(length(&others));
     new.write(&mut bytes);
-    for entry in others.iter().take(MAX_ENTRIES - 1) {
-        if bytes.len().saturating_add(entry.len()) > MAX_SLOT {
-            break;
-        }
-        entry.write(&mut bytes);
-    }
+    others.iter().for_each(|entry| entry.write(&mut bytes));
     Some(bytes)
 }
 

@@ -1,7 +1,8 @@
 //! Budgets in a worker's own memory: no host call, a fixed number of entries.
 
-use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
+
+use rustc_hash::FxHasher;
 
 use super::gcra::{Debt, RetryAfter, advance};
 use super::rate::Rate;
@@ -40,8 +41,8 @@ impl<K: Copy + Eq + Hash> LocalBudgets<K> {
     /// # Errors
     /// When the budget is used up; the attempt costs nothing.
     pub fn spend(&mut self, key: K, rate: Rate, now: Monotonic) -> Result<(), RetryAfter> {
-        // Deterministic: the keys are ids, not texts that a client chooses.
-        let mut hasher = DefaultHasher::new();
+        // The keys are ids, not texts that a client chooses.
+        let mut hasher = FxHasher::default();
         key.hash(&mut hasher);
         let places = (self.entries.len() / WAYS).max(1) as u64;
         let first = usize::try_from(hasher.finish() % places).unwrap_or(0) * WAYS;

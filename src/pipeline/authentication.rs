@@ -33,7 +33,7 @@ impl Knowledge {
 
 /// Applies the rules to token and credential. Whom this worker admitted a moment ago it admits again.
 pub(super) fn authenticate<S: Store>(
-    request: &Request,
+    request: &Request<'_>,
     context: &mut Context<'_, S>,
 ) -> Result<Reader, Decision> {
     let token = match &request.token {
@@ -64,7 +64,10 @@ pub(super) fn authenticate<S: Store>(
 }
 
 /// Who asks, and whether that rests on the snapshot alone.
-fn look<S: Store>(request: &Request, context: &Context<'_, S>) -> Result<(Reader, bool), Decision> {
+fn look<S: Store>(
+    request: &Request<'_>,
+    context: &Context<'_, S>,
+) -> Result<(Reader, bool), Decision> {
     let token = match &request.token {
         Token::Repeated => return Err(Decision::Answer(Answer::TokenRepeated)),
         Token::Absent => match &request.bearer {
@@ -121,7 +124,7 @@ fn look<S: Store>(request: &Request, context: &Context<'_, S>) -> Result<(Reader
 
 /// What is known so far of one request.
 struct Attempt<'a, S> {
-    request: &'a Request,
+    request: &'a Request<'a>,
     context: &'a Context<'a, S>,
     team: Option<Team>,
     token: Knowledge,

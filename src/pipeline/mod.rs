@@ -118,14 +118,14 @@ pub struct Context<'a, S> {
 
 /// Decides as far as shared data and this worker's memory allow.
 pub fn start<'a, S: Store>(
-    request: &'a Request,
+    request: &'a Request<'a>,
     context: &mut Context<'_, S>,
     observed: &mut Observed,
 ) -> Step<'a> {
     match decide(request, context, observed) {
-        Decision::Answer(answer) => reply(request, Reply::fixed(answer)),
+        Decision::Answer(answer) => fixed(request, answer),
         Decision::Limited(retry_after) => limited(request, Answer::RateLimited, retry_after),
-        Decision::NotModified(etag) => not_modified(request, context.settings, &etag),
+        Decision::NotModified(etag) => not_modified(request, context.settings, etag),
         Decision::Full(team, full) => with_payload(request, team, &full, context, observed),
         Decision::Undecided(why) => undecided(request, context.settings, why),
         Decision::Absent(absent) => without_payload(request, context.settings, absent, observed),
@@ -135,7 +135,7 @@ pub fn start<'a, S: Store>(
 
 /// Answers a request whose ETag and payload came back.
 pub fn resume<'a, S: Store>(
-    request: &'a Request,
+    request: &'a Request<'a>,
     team: TeamId,
     context: &mut Context<'_, S>,
     outcome: &Outcome,
@@ -145,7 +145,7 @@ pub fn resume<'a, S: Store>(
     match outcome {
         Outcome::Same(etag) if request.if_none_match.matches(etag) => {
             observed.etag = Some(ETagResult::Hit);
-            not_modified(request, context.settings, etag)
+            not_modified(request, context.settings, etag.clone())
         }
         Outcome::Same(etag) => match context.bodies.get(team, etag) {
             Some(full) => with_payload(request, team, &full, context, observed),
@@ -166,7 +166,7 @@ pub fn resume<'a, S: Store>(
 
 /// Answers a request when this version is current.
 fn with_payload<'a, S: Store>(
-    request: &'a Request,
+    request: &'a Request<'a>,
     team: TeamId,
     full: &Rc<Full>,
     context: &mut Context<'_, S>,
@@ -181,7 +181,7 @@ fn with_payload<'a, S: Store>(
         false => ETagResult::RedisMissing,
     });
     if matches {
-        return not_modified(request, context.settings, &full.etag);
+        return not_modified(request, context.settings, full.etag.clone());
     }
     // A stale ETag costs what a request without one costs.
     if conditional && let Err(retry_after) = spend(team, Budget::Full, context, observed) {
@@ -194,38 +194,38 @@ fn with_payload<'a, S: Store>(
         true => context.bodies.gzip(team, &full.etag),
         false => None,
     };
-    payload_reply(request, context.settings, Reply::definitions(full, gzip))
-}
-
-fn not_modified<'a>(request: &'a Request, settings: &Settings, etag: &ETag) -> Step<'a> {
-    payload_reply(request, settings, Reply::not_modified(etag))
-}
-
-/// A 200 or 304.
-fn payload_reply<'a>(request: &'a Request, settings: &Settings, answer: Reply<'a>) -> Step<'a> {
-    reply(
-        request,
-        match settings.definitions.compresses() {
-            true => answer.varying_by_encoding(),
-            false => answer,
-        },
+    payload_reply(
+        context.settings,
+        Reply::definitions(full, gzip, &request.cors),
     )
 }
 
+fn not_modified<'a>(request: &'a Request<'a>, settings: &Settings, etag: ETag) -> Step<'a> {
+    payload_reply(settings, Reply::not_modified(etag, &request.cors))
+}
+
+/// A 200 or 304.
+fn payload_reply<'a>(settings: &Settings, answer: Reply<'a>) -> Step<'a> {
+    Step::Reply(match settings.definitions.compresses() {
+        true => answer.varying_by_encoding(),
+        false => answer,
+    })
+}
+
 /// What happens to a request that cannot be decided here.
-pub fn undecided<'a>(request: &'a Request, settings: &Settings, why: Why) -> Step<'a> {
+pub fn undecided<'a>(request: &'a Request<'a>, settings: &Settings, why: Why) -> Step<'a> {
     match settings.upstream {
         Upstream::Forward if request.forwarded_before => {
-            reply(request, Reply::fixed(Answer::Unavailable(Why::Loop)))
+            fixed(request, Answer::Unavailable(Why::Loop))
         }
         Upstream::Forward => Step::Forward(why),
-        Upstream::None => reply(request, Reply::fixed(Answer::Unavailable(why))),
+        Upstream::None => fixed(request, Answer::Unavailable(why)),
     }
 }
 
 /// What happens to a request whose identity look-up did not come back.
 pub fn without_identity<'a>(
-    request: &'a Request,
+    request: &'a Request<'a>,
     settings: &Settings,
     failure: Failure,
 ) -> Step<'a> {
@@ -233,12 +233,12 @@ pub fn without_identity<'a>(
 }
 
 /// What happens to a request that needs a look-up when no more may be made: never 401.
-pub fn look_up_limited(request: &Request, retry_after: RetryAfter) -> Step<'_> {
+pub fn look_up_limited<'a>(request: &'a Request<'a>, retry_after: RetryAfter) -> Step<'a> {
     limited(request, Answer::LookupLimited, retry_after)
 }
 
 fn without_payload<'a>(
-    request: &'a Request,
+    request: &'a Request<'a>,
     settings: &Settings,
     absent: Absent,
     observed: &mut Observed,
@@ -259,7 +259,7 @@ fn without_payload<'a>(
             return undecided(request, settings, why(failure));
         }
     };
-    reply(request, Reply::fixed(answer))
+    fixed(request, answer)
 }
 
 const fn why(failure: Failure) -> Why {
@@ -269,12 +269,12 @@ const fn why(failure: Failure) -> Why {
     }
 }
 
-fn reply<'a>(request: &'a Request, reply: Reply<'a>) -> Step<'a> {
-    Step::Reply(reply.with_cors(&request.cors))
+fn fixed<'a>(request: &'a Request<'a>, answer: Answer) -> Step<'a> {
+    Step::Reply(Reply::fixed(answer, &request.cors))
 }
 
-fn limited(request: &Request, answer: Answer, retry_after: RetryAfter) -> Step<'_> {
-    reply(request, Reply::limited(answer, retry_after.seconds()))
+fn limited<'a>(request: &'a Request<'a>, answer: Answer, retry_after: RetryAfter) -> Step<'a> {
+    Step::Reply(Reply::limited(answer, retry_after.seconds(), &request.cors))
 }
 
 enum Decision {
@@ -288,7 +288,7 @@ enum Decision {
 }
 
 fn decide<S: Store>(
-    request: &Request,
+    request: &Request<'_>,
     context: &mut Context<'_, S>,
     observed: &mut Observed,
 ) -> Decision {
@@ -342,7 +342,7 @@ fn spend<S: Store>(
 }
 
 fn revalidate<S: Store>(
-    request: &Request,
+    request: &Request<'_>,
     reader: &Reader,
     context: &mut Context<'_, S>,
     observed: &mut Observed,
@@ -386,7 +386,7 @@ const CALLOUT_TAKES: Duration = Duration::from_millis(500);
 /// What was confirmed before a quota period ended counts no more: some clients have no flags then, and a 304 would
 /// leave them without.
 fn current_etag<S: Store>(
-    request: &Request,
+    request: &Request<'_>,
     reader: &Reader,
     context: &mut Context<'_, S>,
 ) -> Result<Option<ETag>, StoreError> {

@@ -5,54 +5,48 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::split_at_byte;
-use crate::directory::Sha256Hash;
-
-/// Longest token or credential that is looked up, in bytes; PostHog's have about 50.
-const MAX_SECRET: usize = 200;
-
-/// Whether a token or credential may be looked up outside the snapshot: 1 to 200 characters of
-/// `A-Z a-z 0-9 _ -`. PostHog hands out no others, and these cannot leave their place in a Redis key.
-pub fn is_plausible(text: &[u8]) -> bool {
-    (1..=MAX_SECRET).contains(&text.len())
-        && text
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
-}
+use super::{owned, split_at_byte};
+use crate::directory::{Hashed, MAX_SECRET, Sha256Hash};
 
 /// The project token of the query, or of its header.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Token {
+pub enum Token<'a> {
     /// The request names none.
     Absent,
     /// A token that can be known.
-    Named(ProjectToken),
+    Named(ProjectToken<'a>),
     /// A token that is longer than any: unknown without looking.
     Oversized,
     /// Two `token` parameters: whose definitions are asked for cannot be told.
     Repeated,
 }
 
-/// A project token of at most 200 bytes. Its text is kept where it is plausible ([`is_plausible`]), and
-/// `Debug` does not show it.
+/// A project token of at most 200 bytes. Its text is kept where it is plausible ([`Hashed`]), and `Debug` does not
+/// show it.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct ProjectToken {
+pub struct ProjectToken<'a> {
     hash: Sha256Hash,
-    text: Option<Box<str>>,
+    text: Option<Cow<'a, [u8]>>,
 }
 
-impl ProjectToken {
+impl<'a> ProjectToken<'a> {
     /// Takes a token's text.
-    pub fn of(text: &[u8]) -> Self {
-        Self::with_hash(text, Sha256Hash::of(text))
+    pub fn of(text: &'a [u8]) -> Self {
+        Self::new(Cow::Borrowed(text), Hashed::of(text))
     }
 
-    fn with_hash(text: &[u8], hash: Sha256Hash) -> Self {
-        let plausible = is_plausible(text);
-        let kept = plausible.then(|| str::from_utf8(text).ok()).flatten();
+    fn new(text: Cow<'a, [u8]>, hashed: Hashed) -> Self {
         Self {
-            hash,
-            text: kept.map(Into::into),
+            hash: hashed.hash,
+            text: hashed.plausible.then_some(text),
+        }
+    }
+
+    /// The same, kept beyond its request.
+    pub fn into_owned(self) -> ProjectToken<'static> {
+        ProjectToken {
+            hash: self.hash,
+            text: self.text.map(owned),
         }
     }
 
@@ -63,19 +57,19 @@ impl ProjectToken {
 
     /// Its text; `None` when it is none that may be looked up outside the snapshot.
     pub fn text(&self) -> Option<&str> {
-        self.text.as_deref()
+        str::from_utf8(self.text.as_deref()?).ok()
     }
 }
 
-impl fmt::Debug for ProjectToken {
+impl fmt::Debug for ProjectToken<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("ProjectToken").field(&self.hash).finish()
     }
 }
 
-impl Token {
+impl<'a> Token<'a> {
     /// Reads the `token` parameter of a query (WHATWG URL §5.1, `application/x-www-form-urlencoded`).
-    pub(super) fn of_query(query: &[u8], hash: &mut impl FnMut(&[u8]) -> Sha256Hash) -> Self {
+    pub(super) fn of_query(query: &'a [u8], hash: &mut impl FnMut(&[u8]) -> Hashed) -> Self {
         let mut token = Self::Absent;
         for pair in query.split(|byte| *byte == b'&') {
             let (name, value) = split_at_byte(pair, b'=');
@@ -91,34 +85,44 @@ impl Token {
             token = if value.len() > 3 * MAX_SECRET {
                 Self::Oversized
             } else {
-                Self::of(&decode(value), hash)
+                Self::of(decode(value), hash)
             };
         }
         token
     }
 
     /// Reads the token's header. An empty one names no team: unlike `token=`, nobody sends it on purpose.
-    pub(super) fn of_header(value: &[u8], hash: &mut impl FnMut(&[u8]) -> Sha256Hash) -> Self {
+    pub(super) fn of_header(value: &'a [u8], hash: &mut impl FnMut(&[u8]) -> Hashed) -> Self {
         match value.trim_ascii() {
             b"" => Self::Absent,
-            value => Self::of(value, hash),
+            value => Self::of(Cow::Borrowed(value), hash),
         }
     }
 
     /// Bytes that keeping it costs, beyond its own size.
     pub(super) fn weight(&self) -> usize {
         match self {
-            Self::Named(token) => token.text().map_or(0, str::len),
+            Self::Named(token) => token.text.as_ref().map_or(0, |text| text.len()),
             Self::Absent | Self::Oversized | Self::Repeated => 0,
         }
     }
 
-    fn of(text: &[u8], hash: &mut impl FnMut(&[u8]) -> Sha256Hash) -> Self {
-        if text.len() > MAX_SECRET {
-            Self::Oversized
-        } else {
-            Self::Named(ProjectToken::with_hash(text, hash(text)))
+    /// The same, kept beyond its request.
+    pub(super) fn into_owned(self) -> Token<'static> {
+        match self {
+            Self::Absent => Token::Absent,
+            Self::Named(token) => Token::Named(token.into_owned()),
+            Self::Oversized => Token::Oversized,
+            Self::Repeated => Token::Repeated,
         }
+    }
+
+    fn of(text: Cow<'a, [u8]>, hash: &mut impl FnMut(&[u8]) -> Hashed) -> Self {
+        if text.len() > MAX_SECRET {
+            return Self::Oversized;
+        }
+        let hashed = hash(&text);
+        Self::Named(ProjectToken::new(text, hashed))
     }
 }
 
@@ -161,11 +165,11 @@ mod tests {
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    fn token(query: &str) -> Token {
-        Token::of_query(query.as_bytes(), &mut Sha256Hash::of)
+    fn token(query: &str) -> Token<'_> {
+        Token::of_query(query.as_bytes(), &mut Hashed::of)
     }
 
-    fn named(text: &str) -> Token {
+    fn named(text: &str) -> Token<'_> {
         Token::Named(ProjectToken::of(text.as_bytes()))
     }
 
@@ -210,14 +214,14 @@ mod tests {
     fn only_letters_digits_underscores_and_hyphens_are_plausible() {
         let longest = "a".repeat(200);
         for text in ["a", "phc_Az09-_", &longest] {
-            assert!(is_plausible(text.as_bytes()), "{text}");
+            assert!(Hashed::of(text.as_bytes()).plausible, "{text}");
             assert_eq!(ProjectToken::of(text.as_bytes()).text(), Some(text));
         }
         let too_long = "a".repeat(201);
         for text in [
             "", " ", "a b", "a/b", "a:b", "a.b", "a\0", "a\n", "é", "*", &too_long,
         ] {
-            assert!(!is_plausible(text.as_bytes()), "{text:?}");
+            assert!(!Hashed::of(text.as_bytes()).plausible, "{text:?}");
             assert_eq!(ProjectToken::of(text.as_bytes()).text(), None);
         }
     }
@@ -239,7 +243,8 @@ mod tests {
                     if plain { char::from(byte).to_string() } else { format!("%{byte:02X}") }
                 })
                 .collect();
-            prop_assert_eq!(token(&format!("token={query}")), named(&text));
+            let query = format!("token={query}");
+            prop_assert_eq!(token(&query), named(&text));
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::directory::{CorruptRecord, Reader, TeamId};
-use crate::shared::{Store, StoreError, Update, numbered, update};
+use crate::shared::{Store, StoreError, Update, drop_oldest, numbered, update};
 use crate::time::Monotonic;
 
 /// Number of slots.
@@ -53,8 +53,11 @@ pub fn first(
             return None;
         }
         entries.retain(|(id, at)| *id != team && is_recent(*at));
-        entries.sort_by_key(|(_, at)| std::cmp::Reverse(*at));
-        entries.truncate(MAX_ENTRIES - 1);
+        drop_oldest(
+            &mut entries,
+            |(_, at)| *at,
+            |entries| entries.len() < MAX_ENTRIES,
+        );
         entries.push((team, now));
         Some(encode(&entries))
     })?;

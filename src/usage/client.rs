@@ -112,7 +112,7 @@ impl Client {
 }
 
 fn is_text(byte: u8) -> bool {
-    byte == b'\t' || byte == b' ' || byte.is_ascii_graphic()
+    matches!(byte, b'\t' | b' '..=b'~')
 }
 
 #[cfg(test)]

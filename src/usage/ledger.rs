@@ -7,7 +7,7 @@
 
 use super::{Client, UsageBucket};
 use crate::directory::{CorruptRecord, Reader, TeamId};
-use crate::shared::{Store, StoreError, Update, numbered, update};
+use crate::shared::{Store, StoreError, Update, numbered, update, update_in_place};
 
 /// Number of slots of one process.
 pub const SLOTS: u16 = 1_024;
@@ -135,7 +135,7 @@ pub enum Counted {
 /// When shared data fails; then nothing changed.
 pub fn count(store: &impl Store, slots: &Slots, counter: &Counter) -> Result<Counted, StoreError> {
     let name = slots.slot(slot_of(counter.team));
-    let written = update(store, &name, |bytes| add(bytes, counter))?;
+    let written = update_in_place(store, &name, |bytes| add(bytes, counter))?;
     Ok(match written {
         Update::Written => Counted::Stored,
         Update::Contended => Counted::Contended,
@@ -267,7 +267,7 @@ impl<'a> Content<'a> {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER + (self.counters.len() + 1) * COUNTER);
+        let mut bytes = Vec::with_capacity(HEADER + self.counters.len() * COUNTER);
         bytes.extend_from_slice(&self.sequence.to_le_bytes());
         // Lossless: at most BATCH_COUNTERS.
         bytes.extend_from_slice(&(self.frozen as u32).to_le_bytes());
@@ -276,8 +276,12 @@ impl<'a> Content<'a> {
     }
 }
 
-/// The slot with more in one counter; `None` when there is no room for it.
-fn add(bytes: &[u8], counter: &Counter) -> Option<Vec<u8>> {
+/// Adds to one counter of a slot; `None` when there is no room for it, or the slot cannot be read. Then it may be
+/// half changed.
+fn add(bytes: &mut Vec<u8>, counter: &Counter) -> Option<()> {
+    if bytes.is_empty() {
+        bytes.resize(HEADER, 0);
+    }
     let content = Content::parse(bytes).ok()?;
     let key = counter.key();
     let open = content.counters.get(content.frozen..)?;
@@ -286,21 +290,20 @@ fn add(bytes: &[u8], counter: &Counter) -> Option<Vec<u8>> {
     if place.is_none() && content.counters.len() >= MAX_COUNTERS {
         place = Some(newest_of(open, counter)?);
     }
-    let mut next = content.encode();
     match place {
         Some(place) => {
             let at = HEADER + (content.frozen + place) * COUNTER + KEY;
-            let count = next.get_mut(at..)?.first_chunk_mut()?;
+            let count = bytes.get_mut(at..)?.first_chunk_mut()?;
             *count = u32::from_le_bytes(*count)
                 .checked_add(counter.count)?
                 .to_le_bytes();
         }
         None => {
-            next.extend_from_slice(&key);
-            next.extend_from_slice(&counter.count.to_le_bytes());
+            bytes.extend_from_slice(&key);
+            bytes.extend_from_slice(&counter.count.to_le_bytes());
         }
     }
-    Some(next)
+    Some(())
 }
 
 /// Place of the newest open field of the same team and SDK.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use flag_definitions_filter::directory::access::{self, Verdict};
 use flag_definitions_filter::directory::{Record, Sha256Hash};
-use flag_definitions_filter::reply::{Answer, Reply};
+use flag_definitions_filter::reply::Answer;
 use flag_definitions_filter::request::{BearerKind, Request, Token};
 use serde::Serialize;
 
@@ -17,9 +17,9 @@ use crate::published::Published;
 #[derive(Debug)]
 pub enum Input {
     /// One token of any kind, by its hash, and the request that has it as its bearer.
-    Alone(Sha256Hash, Box<Request>),
+    Alone(Sha256Hash, Box<Request<'static>>),
     /// The request that a client would send.
-    Both(Box<Request>),
+    Both(Box<Request<'static>>),
 }
 
 impl Input {
@@ -53,7 +53,7 @@ impl Input {
 }
 
 /// The request as the filter reads it.
-fn request(token: Option<&[u8]>, bearer: &[u8]) -> Request {
+fn request(token: Option<&[u8]>, bearer: &[u8]) -> Request<'static> {
     let authorization = [b"Bearer ", bearer].concat();
     let mut headers = vec![
         (&b":method"[..], &b"GET"[..]),
@@ -62,7 +62,7 @@ fn request(token: Option<&[u8]>, bearer: &[u8]) -> Request {
     if let Some(token) = token {
         headers.push((b"x-posthog-project-api-key", token));
     }
-    Request::parse(headers)
+    Request::parse(headers).into_owned()
 }
 
 /// What is known.
@@ -204,9 +204,9 @@ impl Decision {
     }
 
     fn refused(answer: Answer, unknown: bool) -> Self {
-        let body = String::from_utf8_lossy(Reply::fixed(answer).body.bytes()).into_owned();
+        let body = answer.body();
         // Some bodies are plain text.
-        let json = serde_json::from_str::<serde_json::Value>(&body).ok();
+        let json = serde_json::from_str::<serde_json::Value>(body).ok();
         let detail = json.and_then(|json| Some(json.get("detail")?.as_str()?.to_owned()));
         Self {
             allowed: false,
@@ -214,7 +214,7 @@ impl Decision {
             method: None,
             status: answer.status(),
             reason: answer.label(),
-            detail: Some(detail.unwrap_or(body)),
+            detail: Some(detail.unwrap_or_else(|| body.to_owned())),
             unknown,
         }
     }

@@ -99,7 +99,7 @@ impl Chores {
         &mut self,
         settings: &Settings,
         team: TeamId,
-        request: &Request,
+        request: &Request<'_>,
         now: Monotonic,
         recorder: &mut Recorder,
     ) {

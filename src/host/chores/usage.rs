@@ -63,7 +63,7 @@ impl Sending {
     pub(super) fn count(
         &mut self,
         team: TeamId,
-        request: &Request,
+        request: &Request<'_>,
         now: Monotonic,
         recorder: &mut Recorder,
     ) {

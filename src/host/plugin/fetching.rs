@@ -51,7 +51,7 @@ impl Plugin {
     }
 
     /// Makes a request wait for what it needs. `true` when it stays paused.
-    pub(super) fn fetch(&mut self, asked: Asked, fetch: Fetch, now: Monotonic) -> bool {
+    pub(super) fn fetch(&mut self, asked: Asked<'_>, fetch: Fetch, now: Monotonic) -> bool {
         let none = Observed::default();
         let (settings, pending) = (&self.settings, asked.pending);
         if self.flights.is_full(&asked.request) || self.backlog.len() >= MAX_WAITERS {

@@ -14,11 +14,11 @@ use crate::snapshot::status::{Freshness, Status};
 use crate::time::Monotonic;
 
 /// A request in the effective context.
-pub(super) struct Asked {
+pub(super) struct Asked<'a> {
     /// Its stream.
     pub stream: u32,
     /// What it asks.
-    pub request: Request,
+    pub request: Request<'a>,
     /// Whether an earlier callback paused it.
     pub pending: Pending,
 }
@@ -32,7 +32,7 @@ pub(super) enum Pending {
 
 impl Plugin {
     /// Decides a new request. `true` pauses it: it was answered, or it waits.
-    pub fn on_request(&mut self, stream: u32, request: Request) -> bool {
+    pub fn on_request(&mut self, stream: u32, request: Request<'_>) -> bool {
         self.serves_requests = true;
         self.active = stream;
         let now = self.now();
@@ -52,7 +52,12 @@ impl Plugin {
     }
 
     /// Decides a request, with what was looked up for it.
-    pub(super) fn begin(&mut self, asked: Asked, found: Option<&Found>, now: Monotonic) -> bool {
+    pub(super) fn begin(
+        &mut self,
+        asked: Asked<'_>,
+        found: Option<&Found>,
+        now: Monotonic,
+    ) -> bool {
         let freshness = self.freshness(now);
         let mut observed = Observed::default();
         let mut step = self.decide(&asked.request, found, freshness, now, &mut observed);
@@ -75,7 +80,7 @@ impl Plugin {
     /// Goes on with a request whose definitions came back.
     pub(super) fn resume(
         &mut self,
-        asked: Asked,
+        asked: Asked<'_>,
         team: TeamId,
         outcome: &Outcome,
         now: Monotonic,
@@ -124,7 +129,7 @@ impl Plugin {
 
     fn decide<'a>(
         &mut self,
-        request: &'a Request,
+        request: &'a Request<'a>,
         found: Option<&Found>,
         freshness: Freshness,
         now: Monotonic,
@@ -138,7 +143,7 @@ impl Plugin {
     /// the snapshot may be a tick old, and its records may be changing between two look-ups.
     fn decide_again<'a>(
         &mut self,
-        request: &'a Request,
+        request: &'a Request<'a>,
         found: Option<&Found>,
         now: Monotonic,
         observed: &mut Observed,
@@ -164,7 +169,7 @@ impl Plugin {
     pub(super) fn act(
         &mut self,
         step: Step<'_>,
-        request: &Request,
+        request: &Request<'_>,
         observed: &Observed,
         pending: Pending,
     ) -> bool {
@@ -199,7 +204,7 @@ impl Plugin {
     }
 
     /// An answer is on its way: counts it, bills it, and notes it in the log.
-    fn sent(&mut self, answer: Answer, request: &Request, observed: &Observed) {
+    fn sent(&mut self, answer: Answer, request: &Request<'_>, observed: &Observed) {
         let status = answer.status();
         self.recorder.count(Metric::Answer(answer));
         if let Some(team) = observed.team {

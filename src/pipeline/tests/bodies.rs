@@ -47,11 +47,8 @@ fn in_a_word(step: Step<'_>) -> String {
         Step::Reply(reply) => {
             let etag = header(&reply, "etag").unwrap_or_default();
             if let Body::Text(full) = &reply.body {
-                assert_eq!(
-                    full.etag.weak(),
-                    etag.as_bytes(),
-                    "the body of its own ETag"
-                );
+                let own = String::from_utf8_lossy(full.etag.as_bytes());
+                assert_eq!(etag, format!("W/\"{own}\""), "the body of its own ETag");
             }
             let etag = etag.trim_start_matches("W/").trim_matches('"');
             format!("{} {etag}", reply.answer.status())
@@ -61,8 +58,9 @@ fn in_a_word(step: Step<'_>) -> String {
 }
 
 fn header(reply: &Reply<'_>, name: &str) -> Option<String> {
-    let found = reply.headers.iter().find(|(n, _)| *n == name)?;
-    Some(String::from_utf8_lossy(&found.1).into_owned())
+    let headers = reply.headers();
+    let found = headers.iter().flatten().find(|(n, _)| *n == name)?;
+    Some(String::from_utf8_lossy(&found.1.concat()).into_owned())
 }
 
 #[test]
