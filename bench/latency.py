@@ -11,6 +11,10 @@ from load import Latency, oha
 from rounds import in_turn
 from subjects import Subject
 
+# Seconds of a round: longer than the 5 s between two flushes of Envoy's statistics. One holds Envoy's core
+# for 20 ms or so; in a shorter round that is no request, or more than one in a hundred.
+SECONDS = 6
+
 # Each at half of its own peak rate.
 OWN_RATE = ["direct_response_304", "reply_only_304", "confirmed_304", "cached_200_24k", "service_304"]
 # Envoy's own answer at the rate of the confirmed 304: the same load for both.
@@ -26,7 +30,7 @@ class Point:
 
 
 def latencies(
-    stack: BenchStack, subjects: Sequence[Subject], peaks: dict[str, float], rounds: int, seconds: int
+    stack: BenchStack, subjects: Sequence[Subject], peaks: dict[str, float], rounds: int
 ) -> dict[str, list[Latency]]:
     """Of each round, by name."""
     by_name = {subject.name: subject for subject in subjects}
@@ -37,7 +41,7 @@ def latencies(
     seen: dict[str, list[Latency]] = {point.name: [] for point in points}
     for turn, point in in_turn(points, rounds):
         subject = point.subject
-        one = oha(stack.url(subject.listener), subject.requests[0], point.rate, seconds, subject.status)
+        one = oha(stack.url(subject.listener), subject.requests[0], point.rate, SECONDS, subject.status)
         seen[point.name].append(one)
         shown = f"p50 {one.p50:.2f}  p99 {one.p99:.2f}  p99.9 {one.p999:.2f} ms"
         print(f"{turn}  {point.name:32} at {one.rate:6.0f}/s of {point.rate:6.0f}/s: {shown}", flush=True)

@@ -129,7 +129,7 @@ def measure_subjects(figures: dict[str, Any], options: argparse.Namespace, direc
         }
         if not options.only or "latency" in options.only:
             peaks = {name: of.rate for name, of in measured.items()}
-            found = latency.latencies(stack, some, peaks, options.rounds, options.seconds)
+            found = latency.latencies(stack, some, peaks, options.rounds)
             figures["latency_milliseconds"] = {
                 name: latency.median(of).figures() for name, of in found.items()
             }

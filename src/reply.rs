@@ -333,7 +333,7 @@ pub const fn whole(value: &[u8]) -> Value<'_> {
 /// Name and value of a header field.
 pub type Field<'a> = (&'a str, Value<'a>);
 
-/// How many fields there are, none of which all answers have.
+/// How many fields there are. No answer has all of them.
 const FIELDS: usize = 11;
 
 impl<'a> Reply<'a> {
@@ -379,6 +379,18 @@ impl<'a> Reply<'a> {
     pub fn varying_by_encoding(mut self) -> Self {
         self.varies_by_encoding = true;
         self
+    }
+
+    /// Whether the payload may be in gzip form.
+    pub fn varies_by_encoding(&self) -> bool {
+        self.varies_by_encoding
+    }
+
+    /// The entity tag of a 304, or of a 200 with a payload, to a client that is no browser: nothing else distinguishes
+    /// its header fields from those of the last such answer. `None` for any other answer.
+    pub fn frequent(&self) -> Option<&ETag> {
+        let no_cors = self.cors.origin.is_none() && self.cors.request_headers.is_none();
+        self.etag.as_ref().filter(|_| no_cors)
     }
 
     /// Header fields, in order; of those that some answers have only, `None`. `content-length` is Envoy's to add. The
@@ -565,6 +577,45 @@ mod tests {
         }
         let plain = Reply::definitions(&full, None, NO_CORS);
         assert_eq!(value(&plain, "vary").as_deref(), Some(VARY));
+    }
+
+    #[test]
+    fn fields_have_an_order() {
+        let full = Rc::new(Full {
+            etag: ETag::new(b"abc").unwrap(),
+            etag_stored: true,
+            text: b"{}".to_vec(),
+            billable: true,
+        });
+        let browser = Cors {
+            origin: Some(b"https://app".into()),
+            request_headers: Some(b"authorization".into()),
+        };
+        let gzip = Some(Rc::new(Vec::new()));
+        for (reply, expected) in [
+            (
+                Reply::fixed(Answer::MethodNotAllowed, NO_CORS),
+                "allow, credentials, methods, vary",
+            ),
+            (
+                Reply::limited(Answer::RateLimited, 1, NO_CORS),
+                "content-type, retry-after, credentials, methods, vary",
+            ),
+            (
+                Reply::not_modified(full.etag.clone(), NO_CORS),
+                "etag, cache-control, credentials, methods, vary",
+            ),
+            (
+                Reply::definitions(&full, gzip, &browser),
+                "content-type, content-encoding, etag, cache-control, \
+                 origin, credentials, methods, headers, vary",
+            ),
+        ] {
+            let headers = reply.headers();
+            let names = headers.iter().flatten().map(|(name, _)| *name);
+            let names = names.map(|name| name.trim_start_matches("access-control-allow-"));
+            assert_eq!(names.collect::<Vec<_>>().join(", "), expected);
+        }
     }
 
     #[test]

@@ -207,7 +207,10 @@ impl<'a> Request<'a> {
 }
 
 fn owned(bytes: Cow<'_, [u8]>) -> Cow<'static, [u8]> {
-    Cow::Owned(bytes.into_owned())
+    let mut bytes = bytes.into_owned();
+    // What was decoded may have room to spare, which `weight` does not know.
+    bytes.shrink_to_fit();
+    Cow::Owned(bytes)
 }
 
 impl Method {
@@ -227,12 +230,15 @@ impl Bearer {
     fn parse(value: &[u8], hash: &mut impl FnMut(&[u8]) -> Hashed) -> Option<Self> {
         let secret = value.strip_prefix(b"Bearer ")?;
         let trimmed = secret.trim_ascii();
+        if trimmed.is_empty() {
+            return None;
+        }
         let hashed = hash(trimmed);
         // What is plausible, and all there is, is visible.
         let visible = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~');
         let is_text =
             (hashed.plausible && trimmed.len() == secret.len()) || secret.iter().all(visible);
-        if trimmed.is_empty() || !is_text {
+        if !is_text {
             return None;
         }
         let kind = if trimmed.starts_with(b"phs_") {
@@ -331,6 +337,9 @@ mod tests {
             ("phs_a", None),
             (" Bearer phs_a", None),
             ("Bearer phs_é", None),
+            ("Bearer phs_a\n", None),
+            ("Bearer phs_a\r", None),
+            ("Bearer \x0cphs_a", None),
             ("", None),
         ] {
             assert_eq!(bearer(value), expected, "{value:?}");

@@ -106,7 +106,7 @@ pub fn update(
     })
 }
 
-/// The same, where `change` changes what was read.
+/// The same, where `change` changes what was read; nothing is written when it returns `None`.
 ///
 /// # Errors
 /// As [`Store::read`] and [`Store::replace`].

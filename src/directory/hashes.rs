@@ -9,7 +9,7 @@ use siphasher::sip128::SipHasher24;
 
 use super::Sha256Hash;
 
-/// Most hashes that are remembered, a power of two: 400 KB.
+/// Most hashes that are remembered, a power of two: 460 KB.
 const PLACES: usize = 8_192;
 
 /// Longest token or credential that is looked up, or remembered, in bytes; PostHog's have about 50.

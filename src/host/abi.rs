@@ -14,8 +14,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::wire;
-use crate::reply::Field;
 use crate::time::{Monotonic, UnixMillis};
 
 #[cfg(test)]
@@ -267,14 +265,13 @@ pub fn set_shared_data(key: &str, value: &[u8], cas: u32) -> Result<(), Status> 
     })
 }
 
-/// Answers the request of the effective context.
+/// Answers the request of the effective context, with a header map of [`super::wire::encode`].
 pub fn send_local_response(
     status: u16,
     details: &str,
-    headers: &[Option<Field<'_>>],
+    headers: &[u8],
     body: &[u8],
 ) -> Result<(), Status> {
-    let headers = wire::encode(headers);
     // SAFETY: pointers and lengths describe `details`, `body` and `headers`.
     check(unsafe {
         sys::proxy_send_local_response(

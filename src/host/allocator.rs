@@ -1,8 +1,8 @@
 //! The memory of the VM. Small blocks that were given back are kept for whoever asks next.
 //!
-//! A request takes about a dozen small blocks and gives them back a few microseconds later. The allocator of the
+//! A request takes a handful of small blocks and gives them back a few microseconds later. The allocator of the
 //! standard library joins each of them with its neighbours and parts them again, which was a quarter of what was
-//! computed for a request answered with 304. Here a block comes from a list of its size and goes back there; what is
+//! computed for a request answered with 304 when it took a dozen. Here a block comes from a list of its size and goes back there; what is
 //! large, or more than a list may keep, is the standard library's as before.
 
 #![allow(unsafe_code)]

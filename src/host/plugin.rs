@@ -12,6 +12,7 @@ use super::logger::{self, Pace};
 use super::random;
 use super::recorder::Recorder;
 use super::registry;
+use super::respond::Responder;
 use super::store::SharedData;
 use crate::config::{Role, Settings};
 use crate::definitions::{Absent, Bodies};
@@ -84,6 +85,7 @@ pub struct Plugin {
     loading: Loading,
     flights: Flights,
     backlog: Backlog,
+    responder: Responder,
     /// Of tokens and credentials.
     pub hashes: Hashes,
     memory: Memory,
@@ -125,6 +127,7 @@ impl Plugin {
             loading: Loading::new(&settings),
             flights: Flights::default(),
             backlog: Backlog::default(),
+            responder: Responder::default(),
             hashes: Hashes::new(random::bytes()),
             memory: Memory::default(),
             limiter: Limiter::default(),

@@ -70,11 +70,12 @@ pub(crate) struct Member {
     pub end: QuotaEnd,
 }
 
-/// The later end first. Not inlined: sorting by an inlined comparison of hashes took 20 KB of code.
+/// In hash order; of one hash the later end first. Not inlined: sorting by an inlined comparison of hashes took 20 KB of
+/// code.
 #[inline(never)]
 fn by_hash(one: &Member, other: &Member) -> Ordering {
-    let by_hash = one.hash.cmp(&other.hash);
-    by_hash.then_with(|| other.end.cmp(&one.end))
+    let hashes = one.hash.cmp(&other.hash);
+    hashes.then_with(|| other.end.cmp(&one.end))
 }
 
 /// A team that is limited no more, which Redis has not been told.

@@ -83,8 +83,10 @@ impl Client {
     /// Reads the headers: the `User-Agent`, and whether `sec-fetch-mode` or `sec-fetch-site` is there.
     /// Upper and lower case differ. A user agent with other than printable ASCII is none, as for PostHog.
     pub fn of(user_agent: Option<&[u8]>, has_sec_fetch: bool) -> Self {
-        let text = user_agent.filter(|agent| agent.iter().all(|byte| is_text(*byte)));
-        let agent = text.unwrap_or_default();
+        let agent = user_agent.unwrap_or_default();
+        // All bytes are looked at, which is faster than to ask after each whether it was the last.
+        let is_text = agent.iter().fold(true, |all, byte| all & is_text(*byte));
+        let agent = if is_text { agent } else { b"" };
         if let Some(sdk) = agent.strip_prefix(b"posthog-") {
             return Self::of_sdk(sdk);
         }

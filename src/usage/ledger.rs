@@ -276,10 +276,10 @@ impl<'a> Content<'a> {
     }
 }
 
-/// Adds to one counter of a slot; `None` when there is no room for it, or the slot cannot be read. Then it may be
-/// half changed.
+/// Adds to one counter of a slot; `None` when there is no room for it, or the slot cannot be read.
 fn add(bytes: &mut Vec<u8>, counter: &Counter) -> Option<()> {
     if bytes.is_empty() {
+        bytes.reserve_exact(HEADER + COUNTER);
         bytes.resize(HEADER, 0);
     }
     let content = Content::parse(bytes).ok()?;
@@ -299,6 +299,7 @@ fn add(bytes: &mut Vec<u8>, counter: &Counter) -> Option<()> {
                 .to_le_bytes();
         }
         None => {
+            bytes.reserve_exact(COUNTER);
             bytes.extend_from_slice(&key);
             bytes.extend_from_slice(&counter.count.to_le_bytes());
         }

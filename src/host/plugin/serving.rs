@@ -4,7 +4,6 @@ use super::{FAST_TICK, Plugin};
 use crate::definitions::Outcome;
 use crate::directory::TeamId;
 use crate::host::abi;
-use crate::host::respond::respond;
 use crate::identity::Found;
 use crate::metrics::Metric;
 use crate::pipeline::{self, Context, Observed, Step};
@@ -174,7 +173,7 @@ impl Plugin {
         pending: Pending,
     ) -> bool {
         match step {
-            Step::Reply(reply) => match respond(&reply) {
+            Step::Reply(reply) => match self.responder.respond(&reply) {
                 Ok(()) => {
                     self.sent_bytes = reply.body.bytes().len();
                     self.sent(reply.answer, request, observed);
