@@ -27,7 +27,8 @@ pub struct Cas(pub u32);
 
 impl Cas {
     /// Matches no entry that exists: with it a write succeeds only where the entry is absent. (`0`, which the
-    /// SDK makes of `None`, overwrites.)
+    /// SDK makes of `None`, overwrites.) One number serves all entries of a process and wraps after 4 294 967 295 writes:
+    /// an entry that was written last with that one would be taken for absent, and overwritten.
     pub const ABSENT: Self = Self(u32::MAX);
 }
 
