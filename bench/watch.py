@@ -221,7 +221,7 @@ def measure_loads(stack: Stack, steps: Steps, small: int, published: float, etag
         pairs.append((percentile(loading, 99), percentile(quiet, 99)))
     # Only the first load creates the buckets, and has Envoy's map grow.
     steps.note("load_longest_slice_us", longest[0], "us")
-    steps.note("second_load_longest_slice_us", max(longest[1:]), "us")
+    steps.note("later_loads_longest_slice_us", max(longest[1:]), "us")
     ratios = sorted(load / quiet for load, quiet in pairs)
     steps.note("quiet_p99_ms", median(quiet for _, quiet in pairs), "ms")
     steps.note("load_p99_ms", median(load for load, _ in pairs), "ms")

@@ -449,6 +449,15 @@ mod tests {
         request_headers: None,
     };
 
+    fn full() -> Rc<Full> {
+        Rc::new(Full {
+            etag: ETag::new(b"abc").unwrap(),
+            etag_stored: true,
+            text: b"{}".to_vec(),
+            billable: true,
+        })
+    }
+
     fn value(reply: &Reply<'_>, name: &str) -> Option<String> {
         let headers = reply.headers();
         let found: Vec<_> = headers
@@ -554,12 +563,7 @@ mod tests {
 
     #[test]
     fn a_payload_has_one_etag_whatever_its_coding() {
-        let full = Rc::new(Full {
-            etag: ETag::new(b"abc").unwrap(),
-            etag_stored: true,
-            text: b"{}".to_vec(),
-            billable: true,
-        });
+        let full = full();
         let gzip = Rc::new(b"\x1f\x8b".to_vec());
         for (gzip, coding, body) in [
             (None, None, &b"{}"[..]),
@@ -581,12 +585,7 @@ mod tests {
 
     #[test]
     fn fields_have_an_order() {
-        let full = Rc::new(Full {
-            etag: ETag::new(b"abc").unwrap(),
-            etag_stored: true,
-            text: b"{}".to_vec(),
-            billable: true,
-        });
+        let full = full();
         let browser = Cors {
             origin: Some(b"https://app".into()),
             request_headers: Some(b"authorization".into()),

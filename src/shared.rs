@@ -268,24 +268,12 @@ impl Keys {
 /// Name of one of many entries: `name` and a number. A billed request needs one, and `format!` took as long as half of
 /// the counting.
 pub(crate) fn numbered(name: &[&str], number: u32) -> String {
-    let (mut digits, mut rest) = ([b'0'; 10], number);
-    let mut first = digits.len();
-    for digit in digits.iter_mut().rev() {
-        // Lossless: a remainder of ten.
-        *digit += (rest % 10) as u8;
-        rest /= 10;
-        first -= 1;
-        if rest == 0 {
-            break;
-        }
-    }
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(number);
     let length = name.iter().map(|part| part.len()).sum::<usize>();
     let mut numbered = String::with_capacity(length + digits.len());
     name.iter().for_each(|part| numbered.push_str(part));
-    let digits = digits
-        .get(first..)
-        .and_then(|digits| str::from_utf8(digits).ok());
-    numbered.push_str(digits.unwrap_or_default());
+    numbered.push_str(digits);
     numbered
 }
 

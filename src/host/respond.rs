@@ -1,5 +1,7 @@
 //! Sends answers.
 
+use std::ops::Range;
+
 use super::abi;
 use super::wire;
 use crate::definitions::ETag;
@@ -21,10 +23,8 @@ pub struct Responder {
 /// A header map, all of which is known but for its entity tag.
 struct Kept {
     map: Vec<u8>,
-    /// Where the tag's opaque part begins.
-    at: usize,
-    /// Its length: the map tells it, too.
-    length: usize,
+    /// Where the tag's opaque part is. The map tells its length, so another length needs another map.
+    tag: Range<usize>,
     varies: bool,
 }
 
@@ -52,18 +52,13 @@ impl Responder {
             Body::Text(_) => 1,
             Body::Gzip(_) => 2,
         })?;
-        let fits = |kept: &&mut Kept| {
-            kept.length == etag.as_bytes().len() && kept.varies == reply.varies_by_encoding()
-        };
-        if slot.as_mut().filter(fits).is_none() {
+        if !slot.as_ref().is_some_and(|kept| kept.fits(reply, etag)) {
             *slot = Kept::new(reply, etag);
         }
-        let Kept {
-            map, at, length, ..
-        } = slot.as_mut()?;
-        let tag = map.get_mut(*at..)?.get_mut(..*length)?;
+        let kept = slot.as_mut()?;
+        let tag = kept.map.get_mut(kept.tag.clone())?;
         tag.copy_from_slice(etag.as_bytes());
-        Some(map)
+        Some(&kept.map)
     }
 }
 
@@ -72,12 +67,16 @@ impl Kept {
         let map = wire::encode(&reply.headers());
         // All else is fixed text, and lengths of which each has a zero byte.
         let weak = map.windows(WEAK.len()).position(|bytes| bytes == WEAK)?;
+        let from = weak + WEAK.len();
         Some(Self {
             map,
-            at: weak + WEAK.len(),
-            length: etag.as_bytes().len(),
+            tag: from..from + etag.as_bytes().len(),
             varies: reply.varies_by_encoding(),
         })
+    }
+
+    fn fits(&self, reply: &Reply<'_>, etag: &ETag) -> bool {
+        self.tag.len() == etag.as_bytes().len() && self.varies == reply.varies_by_encoding()
     }
 }
 
