@@ -11,8 +11,8 @@ from load import Latency, oha
 from rounds import in_turn
 from subjects import Subject
 
-# Seconds of a round: longer than the 5 s between two flushes of Envoy's statistics. One holds Envoy's core
-# for 20 ms or so; in a shorter round that is no request, or more than one in a hundred.
+# Seconds of a round: longer than the 5 s between two flushes of Envoy's statistics, by the main thread on the
+# worker's core. In a shorter round a stall of 20 ms touches no request, or more than one in a hundred.
 SECONDS = 6
 
 # Each at half of its own peak rate.
