@@ -1,24 +1,28 @@
-"""Latency at a fixed rate: half of what a subject reaches."""
+"""Latency at a fixed rate: half of what a subject reaches.
+
+A virtual core is up to twice as slow for some seconds, as its neighbours please. At half of the peak of a
+quiet moment the worker is then busy all the time, and p99 is the length of that phase. So a round finds the
+peak and then asks at half of it, at once, and there are many short rounds.
+"""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bench_stack import BenchStack
-from load import Latency, oha
+from load import Latency, oha, wrk
 from rounds import in_turn
-from subjects import Subject
+from subjects import Subject, wait_until_it_answers
 
-# Seconds of a round: longer than the 5 s between two flushes of Envoy's statistics, by the main thread on the
-# worker's core. In a shorter round a stall of 20 ms touches no request, or more than one in a hundred.
-SECONDS = 6
+SECONDS = 2  # of a round, after a second in which the peak is found
 
 # Each at half of its own peak rate.
 OWN_RATE = ["direct_response_304", "reply_only_304", "confirmed_304", "cached_200_24k", "service_304"]
-# Envoy's own answer at the rate of the confirmed 304: the same load for both.
-SAME_RATE = "direct_response_304_at_same_rate"
+# At the rate of the confirmed 304: the same load for all.
+SAME_RATE = ["direct_response_304", "reply_only_304"]
 NEEDED = {*OWN_RATE}
 
 
@@ -26,25 +30,38 @@ NEEDED = {*OWN_RATE}
 class Point:
     name: str
     subject: Subject
-    rate: float
+    peak_of: Subject
+
+
+def at_same_rate(name: str) -> str:
+    return f"{name}_at_same_rate"
 
 
 def latencies(
-    stack: BenchStack, subjects: Sequence[Subject], peaks: dict[str, float], rounds: int
+    stack: BenchStack, subjects: Sequence[Subject], rounds: int, directory: Path
 ) -> dict[str, list[Latency]]:
     """Of each round, by name."""
     by_name = {subject.name: subject for subject in subjects}
-    points = [Point(name, by_name[name], peaks[name] / 2) for name in OWN_RATE]
-    # Right before the confirmed 304, which it is compared with.
-    same = Point(SAME_RATE, by_name["direct_response_304"], peaks["confirmed_304"] / 2)
-    points.insert(OWN_RATE.index("confirmed_304"), same)
+    points = [Point(name, by_name[name], by_name[name]) for name in OWN_RATE]
+    # Right before the confirmed 304, which they are compared with.
+    at = OWN_RATE.index("confirmed_304")
+    points[at:at] = [Point(at_same_rate(name), by_name[name], by_name["confirmed_304"]) for name in SAME_RATE]
     seen: dict[str, list[Latency]] = {point.name: [] for point in points}
-    for turn, point in in_turn(points, rounds):
-        subject = point.subject
-        one = oha(stack.url(subject.listener), subject.requests[0], point.rate, SECONDS, subject.status)
+
+    def peak(of: Subject) -> float:
+        return wrk(stack.url(of.listener), of.requests, 1, directory)[1]
+
+    def warm() -> None:
+        for point in points:
+            wait_until_it_answers(stack, point.subject)
+            peak(point.subject)
+
+    for turn, point in in_turn(points, rounds, lambda: stack.restart("envoy"), warm):
+        subject, rate = point.subject, peak(point.peak_of) / 2
+        one = oha(stack.url(subject.listener), subject.requests[0], rate, SECONDS, subject.status)
         seen[point.name].append(one)
         shown = f"p50 {one.p50:.2f}  p99 {one.p99:.2f}  p99.9 {one.p999:.2f} ms"
-        print(f"{turn}  {point.name:32} at {one.rate:6.0f}/s of {point.rate:6.0f}/s: {shown}", flush=True)
+        print(f"{turn}  {point.name:32} at {one.rate:6.0f}/s of {rate:6.0f}/s: {shown}", flush=True)
     return seen
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -23,9 +23,20 @@ T = TypeVar("T")
 ROUNDS_OF_AN_ENVOY = 2
 
 
-def in_turn(subjects: Sequence[T], rounds: int) -> Iterator[tuple[str, T]]:
-    """Every other round the other way round: whoever comes second is not always the same."""
+def in_turn(
+    subjects: Sequence[T],
+    rounds: int,
+    restart: Callable[[], None],
+    warm: Callable[[], None],
+    rounds_of_an_envoy: int = ROUNDS_OF_AN_ENVOY,
+) -> Iterator[tuple[str, T]]:
+    """Every other round the other way round: whoever comes second is not always the same. `restart` starts
+    another Envoy, `warm` follows and precedes the first round."""
     for number in range(rounds):
+        if number % rounds_of_an_envoy == 0:
+            if number:
+                restart()
+            warm()
         for subject in subjects[:: -1 if number % 2 else 1]:
             yield f"round {number + 1}/{rounds}", subject
 
@@ -84,12 +95,7 @@ def throughput(
             measure(subject, 1)
 
     measured = {subject.name: Measured() for subject in subjects}
-    for turn, subject in in_turn(subjects, rounds):
-        done = len(measured[subject.name].rounds)
-        if subject is subjects[0] and done % ROUNDS_OF_AN_ENVOY == 0:
-            if done:
-                stack.restart("envoy")
-            warm()
+    for turn, subject in in_turn(subjects, rounds, lambda: stack.restart("envoy"), warm):
         one = measure(subject, seconds)
         measured[subject.name].rounds.append(one)
         print(f"{turn}  {subject.name:26} {one.rate:9.0f}/s {one.cpu:7.1f} CPU s/million", flush=True)

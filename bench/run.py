@@ -60,8 +60,8 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=6, help="rounds of each subject (6)")
-    parser.add_argument("--seconds", type=int, default=2, help="seconds of each round (2)")
+    parser.add_argument("--rounds", type=int, default=10, help="rounds of each subject (10)")
+    parser.add_argument("--seconds", type=int, default=1, help="seconds of each round (1)")
     parser.add_argument("--credentials", type=int, default=1_000_000, help="of the large snapshot (1000000)")
     parser.add_argument("--only", metavar="NAME,...", help="these subjects and parts; written to .run/bench")
     parser.add_argument(
@@ -128,8 +128,7 @@ def measure_subjects(figures: dict[str, Any], options: argparse.Namespace, direc
             name: round(of.callouts, 3) for name, of in measured.items() if name.startswith(OURS)
         }
         if not options.only or "latency" in options.only:
-            peaks = {name: of.rate for name, of in measured.items()}
-            found = latency.latencies(stack, some, peaks, options.rounds)
+            found = latency.latencies(stack, some, options.rounds, directory)
             figures["latency_milliseconds"] = {
                 name: latency.median(of).figures() for name, of in found.items()
             }

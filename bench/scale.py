@@ -27,6 +27,7 @@ from stack import definitions_key
 TEAMS_SHARE = 10  # one credential in so many is the secret of a team, the others are personal keys
 LOAD_TIMEOUT = 300.0  # seconds
 PUBLISH_TIMEOUT = 120.0
+ROUNDS_OF_AN_ENVOY = 4  # which loads for half a minute
 
 
 @dataclass
@@ -61,13 +62,22 @@ def measure(credentials: int, rounds: int, seconds: int, directory: Path) -> dic
             Case("many_credentials", many, ten),
             Case("many_credentials_spread", many, everybody),
         ]
-        for case in cases:
-            _round(case, 1, directory)
+
+        def restart() -> None:
+            for stack in (few, many):
+                stack.restart("envoy")
+                _wait_until_loaded(stack)
+
+        def warm() -> None:
+            for case in cases:
+                _round(case, 1, directory)
+
+        warm()
         memory = [cpu.rss_bytes(stack.processes["envoy"].pid) for stack in (few, many)]
-        for turn, case in in_turn(cases, rounds):
+        slice_us = health(many)["loader"]["longest_slice_us"]
+        for turn, case in in_turn(cases, rounds, restart, warm, ROUNDS_OF_AN_ENVOY):
             case.rates.append(_round(case, seconds, directory))
             print(f"{turn}  {case.name:26} {case.rates[-1]:9.0f}/s", flush=True)
-        slice_us = health(many)["loader"]["longest_slice_us"]
     return {
         "credentials": credentials,
         "spread_over": spread,
@@ -108,10 +118,14 @@ def _stack(document: Path, text: str) -> Iterator[PlainStack]:
             stack.redis.mset({key: text, f"{key}:etag": etag_of(text)})
         stack.start_envoy(wait_ready=False)
         began = time.monotonic()
-        generation = json.loads(stack.redis.get("flag_definitions:snapshot"))["generation"]
-        stack.wait_until(lambda: _generation(stack) == generation, timeout=LOAD_TIMEOUT)
+        _wait_until_loaded(stack)
         print(f"loading {document.name}: {time.monotonic() - began:.1f} s", flush=True)
         yield stack
+
+
+def _wait_until_loaded(stack: PlainStack) -> None:
+    generation = json.loads(stack.redis.get("flag_definitions:snapshot"))["generation"]
+    stack.wait_until(lambda: _generation(stack) == generation, timeout=LOAD_TIMEOUT)
 
 
 def _generation(stack: PlainStack) -> str | None:
