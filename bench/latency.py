@@ -1,8 +1,7 @@
 """Latency at a fixed rate: half of what a subject reaches.
 
-A virtual core is up to twice as slow for some seconds, as its neighbours please. At half of the peak of a
-quiet moment the worker is then busy all the time, and p99 is the length of that phase. So a round finds the
-peak and then asks at half of it, at once, and there are many short rounds.
+A round finds the peak and asks at half of it at once: at half of the peak of another moment, in which the
+machine was faster, the worker may be busy all the time, and p99 is how long that goes on.
 """
 
 from __future__ import annotations
@@ -10,10 +9,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bench_stack import BenchStack
 from load import Latency, oha, wrk
+from machine import Machine
 from rounds import in_turn
 from subjects import Subject, wait_until_it_answers
 
@@ -38,7 +39,7 @@ def at_same_rate(name: str) -> str:
 
 
 def latencies(
-    stack: BenchStack, subjects: Sequence[Subject], rounds: int, directory: Path
+    stack: BenchStack, subjects: Sequence[Subject], rounds: int, directory: Path, machine: Machine
 ) -> dict[str, list[Latency]]:
     """Of each round, by name."""
     by_name = {subject.name: subject for subject in subjects}
@@ -56,12 +57,15 @@ def latencies(
             wait_until_it_answers(stack, point.subject)
             peak(point.subject)
 
-    for turn, point in in_turn(points, rounds, lambda: stack.restart("envoy"), warm):
+    def measure(point: Point) -> Latency:
         subject, rate = point.subject, peak(point.peak_of) / 2
-        one = oha(stack.url(subject.listener), subject.requests[0], rate, SECONDS, subject.status)
+        return oha(stack.url(subject.listener), subject.requests[0], rate, SECONDS, subject.status)
+
+    restart = partial(stack.restart, "envoy")
+    for turn, point, one in in_turn(points, rounds, measure, machine, restart, warm):
         seen[point.name].append(one)
         shown = f"p50 {one.p50:.2f}  p99 {one.p99:.2f}  p99.9 {one.p999:.2f} ms"
-        print(f"{turn}  {point.name:32} at {one.rate:6.0f}/s of {rate:6.0f}/s: {shown}", flush=True)
+        print(f"{turn}  {point.name:32} at {one.rate:6.0f}/s: {shown}", flush=True)
     return seen
 
 

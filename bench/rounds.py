@@ -5,18 +5,21 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import cpu
 from bench_stack import BenchStack
 from load import Request, wrk
+from machine import Machine
 from subjects import Subject, wait_until_it_answers
 
 from processes import StackError
 from stack import Stack
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 # Where code and data of a filter happen to lie in memory makes it up to a tenth faster or slower for as long
 # as that Envoy lives. An even number, for every other round goes backwards.
@@ -26,19 +29,21 @@ ROUNDS_OF_AN_ENVOY = 2
 def in_turn(
     subjects: Sequence[T],
     rounds: int,
+    measure: Callable[[T], R],
+    machine: Machine,
     restart: Callable[[], None],
     warm: Callable[[], None],
     rounds_of_an_envoy: int = ROUNDS_OF_AN_ENVOY,
-) -> Iterator[tuple[str, T]]:
-    """Every other round the other way round: whoever comes second is not always the same. `restart` starts
-    another Envoy, `warm` follows and precedes the first round."""
+) -> Iterator[tuple[str, T, R]]:
+    """What `measure` says of each. Every other round the other way round: whoever comes second is not always
+    the same. `restart` starts another Envoy, `warm` follows and precedes the first round."""
     for number in range(rounds):
         if number % rounds_of_an_envoy == 0:
             if number:
                 restart()
             warm()
         for subject in subjects[:: -1 if number % 2 else 1]:
-            yield f"round {number + 1}/{rounds}", subject
+            yield f"round {number + 1}/{rounds}", subject, machine.measure(partial(measure, subject))
 
 
 @dataclass(frozen=True)
@@ -81,11 +86,16 @@ class Measured:
 
 
 def throughput(
-    stack: BenchStack, subjects: Sequence[Subject], rounds: int, seconds: int, directory: Path
+    stack: BenchStack,
+    subjects: Sequence[Subject],
+    rounds: int,
+    seconds: int,
+    directory: Path,
+    machine: Machine,
 ) -> dict[str, Measured]:
     """By name."""
 
-    def measure(subject: Subject, seconds: int) -> Round:
+    def measure(subject: Subject, seconds: int = seconds) -> Round:
         url, requests = stack.url(subject.listener), subject.requests
         return measure_round(stack, subject.listener, url, subject.status, requests, seconds, directory)
 
@@ -95,8 +105,8 @@ def throughput(
             measure(subject, 1)
 
     measured = {subject.name: Measured() for subject in subjects}
-    for turn, subject in in_turn(subjects, rounds, lambda: stack.restart("envoy"), warm):
-        one = measure(subject, seconds)
+    restart = partial(stack.restart, "envoy")
+    for turn, subject, one in in_turn(subjects, rounds, measure, machine, restart, warm):
         measured[subject.name].rounds.append(one)
         print(f"{turn}  {subject.name:26} {one.rate:9.0f}/s {one.cpu:7.1f} CPU s/million", flush=True)
     return measured

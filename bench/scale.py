@@ -16,6 +16,7 @@ from bench_stack import PlainStack
 from documents import HOT_TEAMS, definitions_of_size, hot_team_of, personal_key, token, write_document
 from front import kept_for_a_look
 from load import Request
+from machine import Machine
 from rounds import in_turn, measure_round
 from subjects import ALL_ON, USER_AGENT, definitions_request
 
@@ -40,7 +41,7 @@ class Case:
     rates: list[float] = field(default_factory=list)
 
 
-def measure(credentials: int, rounds: int, seconds: int, directory: Path) -> dict[str, Any]:
+def measure(credentials: int, rounds: int, seconds: int, directory: Path, machine: Machine) -> dict[str, Any]:
     """Everybody asks for one of ten teams, whose ETags are confirmed all the time."""
     text = definitions_of_size(24_000)
     etag = etag_of(text)
@@ -68,16 +69,21 @@ def measure(credentials: int, rounds: int, seconds: int, directory: Path) -> dic
                 stack.restart("envoy")
                 _wait_until_loaded(stack)
 
+        def rate(case: Case, seconds: int = seconds) -> float:
+            url = case.stack.edge_url
+            return measure_round(case.stack, "edge", url, 304, case.requests, seconds, directory).rate
+
         def warm() -> None:
             for case in cases:
-                _round(case, 1, directory)
+                rate(case, 1)
 
         warm()
         memory = [cpu.rss_bytes(stack.processes["envoy"].pid) for stack in (few, many)]
         slice_us = health(many)["loader"]["longest_slice_us"]
-        for turn, case in in_turn(cases, rounds, restart, warm, ROUNDS_OF_AN_ENVOY):
-            case.rates.append(_round(case, seconds, directory))
-            print(f"{turn}  {case.name:26} {case.rates[-1]:9.0f}/s", flush=True)
+        turns = in_turn(cases, rounds, rate, machine, restart, warm, ROUNDS_OF_AN_ENVOY)
+        for turn, case, one in turns:
+            case.rates.append(one)
+            print(f"{turn}  {case.name:26} {one:9.0f}/s", flush=True)
     return {
         "credentials": credentials,
         "spread_over": spread,
@@ -94,11 +100,6 @@ def measure(credentials: int, rounds: int, seconds: int, directory: Path) -> dic
 def _request_with_key(number: int, etag: str) -> Request:
     headers = (f"Authorization: Bearer {personal_key(number)}", USER_AGENT, f'If-None-Match: W/"{etag}"')
     return Request(f"/flags/definitions?token={token(hot_team_of(number))}", headers)
-
-
-def _round(case: Case, seconds: int, directory: Path) -> float:
-    url = case.stack.edge_url
-    return measure_round(case.stack, "edge", url, 304, case.requests, seconds, directory).rate
 
 
 @contextlib.contextmanager

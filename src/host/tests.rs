@@ -287,6 +287,34 @@ fn while_nothing_can_be_stored_it_does_not_tick_fast_for_ever() {
     assert_eq!(worker.usage.values().sum::<u64>(), 1);
 }
 
+/// Setting the period begins it anew, and requests may come more often than it ends.
+#[test]
+fn a_request_does_not_put_off_the_load_of_a_snapshot() {
+    let mut worker = loaded();
+    worker.publish_again();
+    let tick = || host(|host| host.tick);
+    for _ in 0..200 {
+        if tick() == 5 {
+            break;
+        }
+        worker.run(Duration::from_millis(5));
+    }
+    assert_eq!(tick(), 5, "it applies what was published");
+    host(|host| host.calls.clear());
+    let (_stream, next) = worker.get(10, None);
+    assert_eq!(next, Next::Pause);
+    assert_eq!(
+        host(|host| host.callouts.len()),
+        1,
+        "it waits for its payload"
+    );
+    let calls = host(|host| host.calls.clone());
+    assert_eq!(calls.get("proxy_set_tick_period_milliseconds"), None);
+    worker.run(Duration::from_secs(2));
+    assert_eq!(statuses(), [(10, 200)]);
+    assert!(tick() > 5, "all is applied");
+}
+
 #[test]
 fn while_a_publisher_watches_a_304_costs_no_callout_and_a_dead_one_confirms_nothing() {
     let mut worker = watched_worker(NOTHING_KEPT);

@@ -268,7 +268,8 @@ impl Worker {
 
     /// What a store replies: Redis in webdis' words.
     fn reply(&mut self, Callout { path, body, .. }: &Callout) -> Vec<u8> {
-        let page = page_key("", 1, 0).replace(':', "%3A");
+        let generation = Manifest::parse(&self.manifest).map_or(1, |manifest| manifest.generation);
+        let page = page_key("", generation, 0).replace(':', "%3A");
         let has = |what: &str| body.contains(what);
         if path.starts_with("/bucket/") {
             PAYLOAD.as_bytes().to_vec()
@@ -300,6 +301,14 @@ impl Worker {
         } else {
             panic!("an unknown command: {body}")
         }
+    }
+
+    /// The same records once more, as a newer generation.
+    pub fn publish_again(&mut self) {
+        let mut manifest = Manifest::parse(&self.manifest).unwrap();
+        manifest.generation += 1;
+        manifest.stream_id.millis += 1;
+        self.manifest = serde_json::to_vec(&manifest).unwrap();
     }
 
     fn append(&mut self, written: Written) {
