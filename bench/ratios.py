@@ -93,6 +93,7 @@ RATIOS = [
     Ratio("untouched_of_no_op", _rate("untouched_path", "no_op_304")),
     Ratio("304_per_cpu_of_service", _per_cpu("confirmed_304", "service_304"), at_least=3),
     Ratio("reply_only_304_per_cpu_of_service", _per_cpu("reply_only_304", "service_304")),
+    Ratio("host_calls_304_per_cpu_of_service", _per_cpu("host_calls_304", "service_304")),
     Ratio("304_per_cpu_of_service_in_memory", _per_cpu("confirmed_304", "service_in_memory_304")),
     Ratio("200_per_cpu_of_service", _per_cpu("cached_200_24k", "service_200_24k"), at_least=2),
     Ratio("reply_only_200_per_cpu_of_service", _per_cpu("reply_only_200_24k", "service_200_24k")),
