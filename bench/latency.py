@@ -9,7 +9,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from bench_stack import BenchStack
@@ -57,12 +56,16 @@ def latencies(
             wait_until_it_answers(stack, point.subject)
             peak(point.subject)
 
+    def renew() -> None:
+        stack.restart("envoy")
+        warm()
+
     def measure(point: Point) -> Latency:
         subject, rate = point.subject, peak(point.peak_of) / 2
         return oha(stack.url(subject.listener), subject.requests[0], rate, SECONDS, subject.status)
 
-    restart = partial(stack.restart, "envoy")
-    for turn, point, one in in_turn(points, rounds, measure, machine, restart, warm):
+    warm()
+    for turn, point, one in in_turn(points, rounds, measure, machine, renew):
         seen[point.name].append(one)
         shown = f"p50 {one.p50:.2f}  p99 {one.p99:.2f}  p99.9 {one.p999:.2f} ms"
         print(f"{turn}  {point.name:32} at {one.rate:6.0f}/s: {shown}", flush=True)

@@ -1,7 +1,7 @@
 """How fast the machine is just now.
 
-A virtual core may be half as fast for seconds at a time, as its neighbours please, and some programs suffer
-more from that than others. Rounds of such a time say little.
+A virtual core may be much slower for seconds at a time, and some programs suffer more from that than others.
+Rounds of such a time say little.
 """
 
 from __future__ import annotations

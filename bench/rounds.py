@@ -31,17 +31,14 @@ def in_turn(
     rounds: int,
     measure: Callable[[T], R],
     machine: Machine,
-    restart: Callable[[], None],
-    warm: Callable[[], None],
+    renew: Callable[[], None],
     rounds_of_an_envoy: int = ROUNDS_OF_AN_ENVOY,
 ) -> Iterator[tuple[str, T, R]]:
     """What `measure` says of each. Every other round the other way round: whoever comes second is not always
-    the same. `restart` starts another Envoy, `warm` follows and precedes the first round."""
+    the same. `renew` puts another Envoy, warmed up, in the place of the one that is there."""
     for number in range(rounds):
-        if number % rounds_of_an_envoy == 0:
-            if number:
-                restart()
-            warm()
+        if number and number % rounds_of_an_envoy == 0:
+            renew()
         for subject in subjects[:: -1 if number % 2 else 1]:
             yield f"round {number + 1}/{rounds}", subject, machine.measure(partial(measure, subject))
 
@@ -104,9 +101,13 @@ def throughput(
             wait_until_it_answers(stack, subject)
             measure(subject, 1)
 
+    def renew() -> None:
+        stack.restart("envoy")
+        warm()
+
     measured = {subject.name: Measured() for subject in subjects}
-    restart = partial(stack.restart, "envoy")
-    for turn, subject, one in in_turn(subjects, rounds, measure, machine, restart, warm):
+    warm()
+    for turn, subject, one in in_turn(subjects, rounds, measure, machine, renew):
         measured[subject.name].rounds.append(one)
         print(f"{turn}  {subject.name:26} {one.rate:9.0f}/s {one.cpu:7.1f} CPU s/million", flush=True)
     return measured

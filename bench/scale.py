@@ -64,11 +64,6 @@ def measure(credentials: int, rounds: int, seconds: int, directory: Path, machin
             Case("many_credentials_spread", many, everybody),
         ]
 
-        def restart() -> None:
-            for stack in (few, many):
-                stack.restart("envoy")
-                _wait_until_loaded(stack)
-
         def rate(case: Case, seconds: int = seconds) -> float:
             url = case.stack.edge_url
             return measure_round(case.stack, "edge", url, 304, case.requests, seconds, directory).rate
@@ -77,10 +72,16 @@ def measure(credentials: int, rounds: int, seconds: int, directory: Path, machin
             for case in cases:
                 rate(case, 1)
 
+        def renew() -> None:
+            for stack in (few, many):
+                stack.restart("envoy")
+                _wait_until_loaded(stack)
+            warm()
+
         warm()
         memory = [cpu.rss_bytes(stack.processes["envoy"].pid) for stack in (few, many)]
         slice_us = health(many)["loader"]["longest_slice_us"]
-        turns = in_turn(cases, rounds, rate, machine, restart, warm, ROUNDS_OF_AN_ENVOY)
+        turns = in_turn(cases, rounds, rate, machine, renew, ROUNDS_OF_AN_ENVOY)
         for turn, case, one in turns:
             case.rates.append(one)
             print(f"{turn}  {case.name:26} {one:9.0f}/s", flush=True)

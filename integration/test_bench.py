@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from itertools import count
 
+import machine
 import pytest
-
-from settings import ROOT
-
-sys.path.insert(0, str(ROOT / "bench"))
-
-import machine  # noqa: E402
 
 
 class Clock:
