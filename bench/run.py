@@ -30,6 +30,7 @@ import results
 import scale
 from load import CONNECTIONS
 from machine import Machine
+from options import positive
 from paths import PICTURES, RESULTS, SCRATCH
 from ratios import ratios, ratios_of_best, table
 from rounds import ROUNDS_OF_AN_ENVOY, throughput
@@ -63,11 +64,11 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=10, help="rounds of each subject (10)")
-    parser.add_argument("--seconds", type=int, default=1, help="seconds of each round (1)")
+    parser.add_argument("--rounds", type=positive, default=10, help="rounds of each subject (10)")
+    parser.add_argument("--seconds", type=positive, default=1, help="seconds of each round (1)")
     patience = "seconds for waiting while the machine is slow, and for rounds done again (600)"
     parser.add_argument("--patience", type=float, default=600.0, help=patience)
-    parser.add_argument("--credentials", type=int, default=1_000_000, help="of the large snapshot (1000000)")
+    parser.add_argument("--credentials", type=positive, default=1_000_000, help="of a snapshot (1000000)")
     parser.add_argument("--only", metavar="NAME,...", help="these subjects and parts; written to .run/bench")
     parser.add_argument(
         "--quick",

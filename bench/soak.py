@@ -31,6 +31,7 @@ import results
 from bench_stack import PlainStack
 from documents import definitions_of_size, write_document
 from load import Request, wrk_command
+from options import positive
 from paths import PICTURES, RESULTS, SCRATCH
 from subjects import ACCEPT_GZIP, ALL_ON, definitions_request
 
@@ -70,7 +71,7 @@ class Soak:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--requests", type=int, default=20_000_000, help="at least so many (20000000)")
+    parser.add_argument("--requests", type=positive, default=20_000_000, help="at least so many (20000000)")
     parser.add_argument(
         "--quick", action="store_true", help="whether it works, with 200000; written to .run/bench"
     )

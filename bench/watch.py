@@ -20,6 +20,7 @@ from random import Random
 from statistics import median
 from typing import Any
 
+from options import positive
 from results import write
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -115,9 +116,9 @@ def etag_delays(stack: Stack, teams: int, count: int, chance: Random) -> list[fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--teams", type=int, default=100_000, help="teams, with a secret each (100000)")
-    parser.add_argument("--keys", type=int, default=900_000, help="personal keys (900000)")
-    parser.add_argument("--changes", type=int, default=60, help="changes of each kind that are timed (60)")
+    parser.add_argument("--teams", type=positive, default=100_000, help="each with a secret (100000)")
+    parser.add_argument("--keys", type=positive, default=900_000, help="personal keys (900000)")
+    parser.add_argument("--changes", type=positive, default=60, help="timed, of each kind (60)")
     options = parser.parse_args()
     steps = Steps()
     with Server() as server, database(server, triggers=False) as db:

@@ -19,6 +19,24 @@ def test_the_filter_is_small() -> None:
     assert size <= LARGEST_WASM
 
 
+def test_envoy_enters_the_vm_for_nothing_that_the_filter_does_not_do() -> None:
+    exported = set(re.findall(rb"proxy_on_\w+", WASM.read_bytes()))
+    assert exported == {
+        b"proxy_on_vm_start",
+        b"proxy_on_configure",
+        b"proxy_on_tick",
+        b"proxy_on_context_create",
+        b"proxy_on_memory_allocate",
+        b"proxy_on_request_headers",
+        b"proxy_on_request_body",
+        b"proxy_on_request_trailers",
+        b"proxy_on_http_call_response",
+        b"proxy_on_response_headers",
+        b"proxy_on_done",
+        b"proxy_on_delete",
+    }
+
+
 def test_the_filter_carries_no_test_fault() -> None:
     assert b"x-flag-definitions-trap" not in WASM.read_bytes()
 
