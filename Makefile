@@ -49,8 +49,8 @@ help: ## Show this list
 	@echo '  WATCH=1           the publisher watches the PostgreSQL of DATABASE_URL instead of publishing SNAPSHOT'
 	@echo '  DATABASE_URL      postgresql://user:password@host:port/database, for WATCH=1'
 	@echo '  PUBLISHER_PORT    its /metrics and /healthz (9105)'
-	@echo 'Variable of bench and bench-soak:'
-	@echo '  BENCH_OPTIONS     of bench/run.py or bench/soak.py, e.g. --quick or --help'
+	@echo 'Variable of bench, bench-soak and bench-instructions:'
+	@echo '  BENCH_OPTIONS     of the Python file that each of them runs, e.g. --quick or --help'
 
 # === Parts ===
 
@@ -177,6 +177,11 @@ bench: build-bench $(VENV) $(OHA) stack-packages ## Measure against Envoy's own 
 bench-soak: build-bench $(VENV) stack-packages ## 20 million requests, and whether memory stays; adds to bench/results.json
 	@$(SETUP) packages wrk
 	$(PYTHON) bench/soak.py $(BENCH_OPTIONS)
+
+.PHONY: bench-instructions
+bench-instructions: build-bench $(VENV) stack-packages ## Count an Envoy's instructions per request; adds to bench/results.json
+	@$(SETUP) packages valgrind
+	$(PYTHON) bench/instructions.py $(BENCH_OPTIONS)
 
 .PHONY: bench-watch
 bench-watch: build $(VENV) test-packages ## Measure the watching publisher with a million credentials; adds to bench/results.json

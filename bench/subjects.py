@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 import bench_stack
@@ -36,6 +37,8 @@ USER_AGENT = "User-Agent: posthog-python/7.91.1"
 ACCEPT_GZIP = "Accept-Encoding: gzip"
 
 WARM = 10.0  # seconds until a subject must answer as it should
+
+Benched = TypeVar("Benched", bound=BenchStack)
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def definitions_request(team: int, etag: str | None = None, *headers: str) -> Re
     return Request(f"/flags/definitions?token={token(team)}", headers)
 
 
-def stack_for(directory: Path) -> BenchStack:
+def stack_for(directory: Path, kind: type[Benched] = BenchStack) -> Benched:
     """Its files are put into `directory`."""
     document = directory / "snapshot.json"
     write_document(document, teams=CALLOUT_TEAMS[-1])
@@ -125,7 +128,7 @@ def stack_for(directory: Path) -> BenchStack:
         "webdis_route": bench_stack.cluster(bench_stack.PLAIN_WEBDIS),
         **{name: bench_stack.cluster(name) for name in bench_stack.SERVICES},
     }
-    return BenchStack(settings, listeners=listeners)
+    return kind(settings, listeners=listeners)
 
 
 def subjects(stack: BenchStack, callout: str) -> list[Subject]:

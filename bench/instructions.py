@@ -1,0 +1,153 @@
+"""How many instructions Envoy takes for a request, counted by valgrind.
+
+All outside the kernel, with the VMs' code as V8 compiled it, while one client asks again and again. How fast
+the machine is does not show in them, and neither do caches. Of a large body each byte that is copied counts,
+so only answers without one are here. Adds to bench/results.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import itertools
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import results
+from bench_stack import BenchStack
+from options import positive
+from paths import RESULTS, SCRATCH
+from subjects import Subject, callout_of_this_filter, stack_for, subjects
+
+from processes import StackError
+
+SUBJECTS = [
+    "direct_response_304",
+    "no_op_304",
+    "reply_only_304",
+    "host_calls_304",
+    "confirmed_304_no_limits",
+    "confirmed_304",
+    "untouched_path",
+    "reply_only_200_24k_gzip",
+    "cached_200_24k_gzip",
+]
+# Each VM takes 10 GB of addresses, and valgrind has some 100.
+NEEDED = {"no_limits", "untouched_path", "direct_response_304", "no_op_304"}  # beside those of subjects()
+
+WARM = 3_000  # requests, after which V8 has compiled what they need
+# Callouts time out while valgrind translates what it has not seen yet.
+TRIES = 40
+SAMPLES = 20
+
+
+@dataclass
+class CountedStack(BenchStack):
+    """With an Envoy whose instructions are counted on demand."""
+
+    def _start(self, name: str, command: list[object], *more: object, **others: object) -> None:
+        if name == "envoy":
+            # Envoy's package has a launcher, hence the children; V8 writes code, which is to be read again.
+            counter = ["valgrind", "--tool=callgrind", "--trace-children=yes", "--smc-check=all-non-file"]
+            where = self.settings.run_dir / "callgrind.%p"
+            command = [*counter, "--instr-atstart=no", f"--callgrind-out-file={where}", *command]
+        super()._start(name, command, *more, **others)
+
+    def control(self, *options: str) -> None:
+        pid = str(self.processes["envoy"].pid)
+        done = subprocess.run(["callgrind_control", *options, pid], capture_output=True, text=True)
+        if done.returncode or "Error" in done.stdout:
+            raise StackError(f"callgrind_control: {done.stdout}{done.stderr}")
+
+    def counted(self) -> int:
+        """Instructions since the last call, or since counting began."""
+        self.control("--dump")
+        pid = self.processes["envoy"].pid
+        last = max(self.settings.run_dir.glob(f"callgrind.{pid}.*"), key=lambda dump: int(dump.suffix[1:]))
+        summary = next(line for line in last.read_text().splitlines() if line.startswith("summary:"))
+        last.unlink()
+        return int(summary.split()[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--requests", type=positive, default=100, help="counted at a time (100)")
+    parser.add_argument(
+        "--quick", action="store_true", help="whether it works, with fewer; written to .run/bench"
+    )
+    options = parser.parse_args()
+    if options.quick:
+        options.requests = 50
+    for command in ("valgrind", "callgrind_control"):
+        if shutil.which(command) is None:
+            sys.exit(f"error: {command} is not installed; run: make bench-instructions")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    counts: dict[str, int] = {}
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+            for name, count in counted(Path(directory), options.requests):
+                counts[name] = count
+                print(f"{name:26} {count:8} instructions per request", flush=True)
+    except StackError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; nothing was written")
+    path = SCRATCH / "results.json" if options.quick else RESULTS
+    results.write({"instructions_per_request": counts}, path)
+
+
+def counted(directory: Path, requests: int) -> Iterator[tuple[str, int]]:
+    """By the name of the subject."""
+    callout = callout_of_this_filter()
+    stack = stack_for(directory, CountedStack)
+    stack.listeners = {name: change for name, change in stack.listeners.items() if name in NEEDED}
+    with stack:
+        every = {subject.name: subject for subject in subjects(stack, callout)}
+        for name in SUBJECTS:
+            yield name, count(stack, every[name], requests)
+
+
+def count(stack: CountedStack, subject: Subject, requests: int) -> int:
+    """The least of some samples: in most of them is work of a tick, the more of it the slower the machine."""
+    ask(stack, subject, WARM)
+    stack.control("--instr=on")
+    if all(ask(stack, subject, requests) for _ in range(TRIES)):
+        raise StackError(f"{subject.name} is not answered with {subject.status} by an Envoy this slow")
+    stack.counted()
+    samples = []
+    for _ in range(SAMPLES):
+        if ask(stack, subject, requests):
+            raise StackError(f"not every answer of {subject.name} was a {subject.status}")
+        samples.append(stack.counted() / requests)
+    stack.control("--instr=off")
+    return round(min(samples))
+
+
+def ask(stack: CountedStack, subject: Subject, times: int) -> int:
+    """How many answers had another status."""
+    connection = http.client.HTTPConnection("127.0.0.1", stack.ports[subject.listener], timeout=60)
+    request = subject.requests[0]
+    headers = dict(header.split(": ", 1) for header in request.headers)
+    others = 0
+    try:
+        for _ in itertools.repeat(None, times):
+            connection.putrequest(request.method, request.path, skip_accept_encoding=True)
+            for header in headers.items():
+                connection.putheader(*header)
+            connection.endheaders()
+            answer = connection.getresponse()
+            answer.read()
+            others += answer.status != subject.status
+    finally:
+        connection.close()
+    return others
+
+
+if __name__ == "__main__":
+    main()
