@@ -11,19 +11,17 @@ import argparse
 import http.client
 import itertools
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import results
 from bench_stack import BenchStack
-from options import positive
+from command import measuring, positive
 from paths import RESULTS, SCRATCH
-from subjects import Subject, callout_of_this_filter, stack_for, subjects
+from subjects import Subject, callout_of_this_filter, send, stack_for, subjects
 
 from processes import StackError
 
@@ -87,17 +85,10 @@ def main() -> None:
     for command in ("valgrind", "callgrind_control"):
         if shutil.which(command) is None:
             sys.exit(f"error: {command} is not installed; run: make bench-instructions")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     counts: dict[str, int] = {}
-    try:
-        with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-            for name, count in counted(Path(directory), options.requests):
-                counts[name] = count
-                print(f"{name:26} {count:8} instructions per request", flush=True)
-    except StackError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("stopped; nothing was written")
+    with measuring() as directory:
+        for name, counts[name] in counted(directory, options.requests):
+            print(f"{name:26} {counts[name]:8} instructions per request", flush=True)
     path = SCRATCH / "results.json" if options.quick else RESULTS
     results.write({"instructions_per_request": counts}, path)
 
@@ -132,16 +123,10 @@ def count(stack: CountedStack, subject: Subject, requests: int) -> int:
 def ask(stack: CountedStack, subject: Subject, times: int) -> int:
     """How many answers had another status."""
     connection = http.client.HTTPConnection("127.0.0.1", stack.ports[subject.listener], timeout=60)
-    request = subject.requests[0]
-    headers = dict(header.split(": ", 1) for header in request.headers)
     others = 0
     try:
         for _ in itertools.repeat(None, times):
-            connection.putrequest(request.method, request.path, skip_accept_encoding=True)
-            for header in headers.items():
-                connection.putheader(*header)
-            connection.endheaders()
-            answer = connection.getresponse()
+            answer = send(connection, subject.requests[0])
             answer.read()
             others += answer.status != subject.status
     finally:

@@ -14,9 +14,7 @@ import argparse
 import os
 import platform
 import shutil
-import signal
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -28,9 +26,9 @@ import latency
 import memory
 import results
 import scale
+from command import measuring, positive
 from load import CONNECTIONS
 from machine import Machine
-from options import positive
 from paths import PICTURES, RESULTS, SCRATCH
 from ratios import ratios, ratios_of_best, table
 from rounds import ROUNDS_OF_AN_ENVOY, throughput
@@ -45,16 +43,10 @@ QUICK_CREDENTIALS = 20_000
 
 def main() -> None:
     options = arguments()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything started is stopped
     cpu.leave_a_core()
     began = time.monotonic()
-    try:
-        with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-            figures = measure(options, Path(directory))
-    except StackError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("stopped; nothing was written")
+    with measuring() as directory:
+        figures = measure(options, directory)
     print(f"\n{table(figures['ratios'], figures['ratios_of_best_rounds'])}")
     print(f"{(time.monotonic() - began) / 60:.1f} minutes")
     proves = not (options.quick or options.only)

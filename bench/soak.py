@@ -13,10 +13,8 @@ import os
 import platform
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -29,9 +27,9 @@ import charts
 import cpu
 import results
 from bench_stack import PlainStack
+from command import measuring, positive
 from documents import definitions_of_size, write_document
 from load import Request, wrk_command
-from options import positive
 from paths import PICTURES, RESULTS, SCRATCH
 from subjects import ACCEPT_GZIP, ALL_ON, definitions_request
 
@@ -80,15 +78,9 @@ def main() -> None:
         options.requests = QUICK_REQUESTS
     if shutil.which("wrk") is None:
         sys.exit("error: wrk is not installed; run: make bench-soak")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything started is stopped
     cpu.leave_a_core()
-    try:
-        with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-            figures, soak = run(options.requests, Path(directory))
-    except StackError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("stopped; nothing was written")
+    with measuring() as directory:
+        figures, soak = run(options.requests, directory)
     folder = SCRATCH if options.quick else PICTURES
     samples = [(done / 1e6, rss / 1e6) for done, rss in soak.samples]
     charts.memory(folder / "soak.svg", samples, options.requests * WARM / 1e6)

@@ -71,15 +71,20 @@ class Subject:
         return answer.status == self.status and answer.gzipped == self.gzipped and self.body in body
 
 
+def send(connection: http.client.HTTPConnection, request: Request) -> http.client.HTTPResponse:
+    connection.putrequest(request.method, request.path, skip_accept_encoding=True)
+    for header in request.headers:
+        connection.putheader(*header.split(": ", 1))
+    if request.body:
+        connection.putheader("content-length", str(len(request.body)))
+    connection.endheaders(request.body.encode())
+    return connection.getresponse()
+
+
 def ask(stack: BenchStack, listener: str, request: Request) -> Answer:
     connection = http.client.HTTPConnection("127.0.0.1", stack.ports[listener], timeout=10)
     try:
-        connection.putrequest(request.method, request.path, skip_accept_encoding=True)
-        for header in request.headers:
-            connection.putheader(*header.split(": ", 1))
-        connection.putheader("content-length", str(len(request.body)))
-        connection.endheaders(request.body.encode())
-        response = connection.getresponse()
+        response = send(connection, request)
         added = {"content-length", "date", "server", "x-envoy-upstream-service-time"}
         headers = tuple((name, value) for name, value in response.getheaders() if name not in added)
         return Answer(response.status, headers, response.read())

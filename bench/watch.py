@@ -10,7 +10,6 @@ import argparse
 import os
 import platform
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,20 +19,17 @@ from random import Random
 from statistics import median
 from typing import Any
 
-from options import positive
+from command import positive
 from results import write
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "integration"))
-
-from edge import UNLIMITED, Client, document, health, team  # noqa: E402
-from model import PersonalKey, etag_of, stored_text  # noqa: E402
-from postgres import Server  # noqa: E402
-from posthog_db import Database, database, filled_organization, filled_team  # noqa: E402
-from processes import StackError  # noqa: E402
-from settings import KEYSPACE_EVENTS, Settings  # noqa: E402
-from stack import Stack, definitions_key  # noqa: E402
-from watching import Change, delays, percentile, with_key, with_secret  # noqa: E402
+from edge import UNLIMITED, Client, document, health, team
+from model import PersonalKey, etag_of, stored_text
+from postgres import Server
+from posthog_db import Database, database, filled_organization, filled_team
+from processes import StackError
+from settings import KEYSPACE_EVENTS, Settings
+from stack import Stack, definitions_key
+from watching import Change, delays, percentile, with_key, with_secret
 
 CHUNK = 10_000  # teams whose definitions are written by one command
 DEFINITIONS = {"cohorts": {}, "flags": [], "group_type_mapping": {}}

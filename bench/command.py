@@ -1,0 +1,39 @@
+"""What the benchmarks' commands share: numbers that make sense, an end that stops everything and says why."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import paths  # noqa: F401  # lets the next be found
+
+from processes import StackError
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return number
+
+
+@contextmanager
+def measuring() -> Iterator[Path]:
+    """A directory for what is measured in it. Ends the process when that fails, or is interrupted."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything started is stopped
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+            yield Path(directory)
+    except StackError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; nothing was written")
