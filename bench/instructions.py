@@ -34,6 +34,7 @@ SUBJECTS = [
     "confirmed_304",
     "untouched_path",
     "reply_only_200_24k_gzip",
+    "host_calls_200_24k_gzip",
     "cached_200_24k_gzip",
 ]
 # Each VM takes 10 GB of addresses, and valgrind has some 100.

@@ -83,6 +83,8 @@ RATIOS = [
     Ratio("reply_only_200_of_bare", _rate("reply_only_200_24k", "direct_response_200_24k")),
     Ratio("host_calls_200_of_bare", _rate("host_calls_200_24k", "direct_response_200_24k")),
     Ratio("200_gzip_of_reply_only", _rate("cached_200_24k_gzip", "reply_only_200_24k_gzip"), at_least=0.78),
+    Ratio("200_gzip_of_host_calls", _rate("cached_200_24k_gzip", "host_calls_200_24k_gzip")),
+    Ratio("host_calls_200_gzip_of_reply_only", _rate("host_calls_200_24k_gzip", "reply_only_200_24k_gzip")),
     Ratio("200_of_host_calls", _rate("cached_200_24k", "host_calls_200_24k")),
     Ratio("host_calls_200_of_reply_only", _rate("host_calls_200_24k", "reply_only_200_24k")),
     Ratio("200_200k_of_bare", _rate("cached_200_200k", "direct_response_200_200k")),

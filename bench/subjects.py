@@ -167,15 +167,17 @@ def subjects(stack: BenchStack, callout: str) -> list[Subject]:
     host_calls = [
         Subject("host_calls_304", "host_calls_304", 304, conditional),
         Subject("host_calls_200_24k", "host_calls_200_24k", 200, full, text),
+        Subject("host_calls_200_24k_gzip", "host_calls_200_24k_gzip", 200, gzip, text, gzipped=True),
     ]
     callouts = tuple(definitions_request(team) for team in CALLOUT_TEAMS)
     models = (confirmed, cached, cached_gzip)
     for model in models:
         wait_until_it_answers(stack, model)
     said = [ask(stack, model.listener, model.requests[0]) for model in models]
+    needed = ("request", "request_and_count", "request_and_count")
     stand_ins = [
         *zip(reply_only, said, ("none", "none", "none"), strict=True),
-        *zip(host_calls, said[:2], ("request", "request_and_count"), strict=True),
+        *zip(host_calls, said, needed, strict=True),
     ]
     stack.add_listeners(
         {
@@ -209,6 +211,7 @@ def subjects(stack: BenchStack, callout: str) -> list[Subject]:
         host_calls[1],
         cached,
         reply_only[2],
+        host_calls[2],
         cached_gzip,
         Subject(
             "webdis_route_24k", "webdis_route", 200, tuple(_webdis(callout, t) for t in CALLOUT_TEAMS), text

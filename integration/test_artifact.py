@@ -32,7 +32,6 @@ def test_envoy_enters_the_vm_for_nothing_that_the_filter_does_not_do() -> None:
         b"proxy_on_request_trailers",
         b"proxy_on_http_call_response",
         b"proxy_on_response_headers",
-        b"proxy_on_done",
         b"proxy_on_delete",
     }
 

@@ -6,7 +6,7 @@ set -euo pipefail
 
 callbacks=(
   proxy_on_vm_start proxy_on_configure proxy_on_tick proxy_on_http_call_response
-  proxy_on_context_create proxy_on_done proxy_on_delete
+  proxy_on_context_create proxy_on_delete
   proxy_on_request_headers proxy_on_request_body proxy_on_request_trailers proxy_on_response_headers
   proxy_on_memory_allocate # how Envoy hands over what a host call returns
 )

@@ -23,6 +23,9 @@ proxy_wasm::main! {{
 // Which callbacks Envoy is shown. Named here, so that Cargo links anew when the list changes.
 const _: &str = include_str!("link.sh");
 
+// Envoy says of a context that it is done, and in the same breath that it is deleted, on which the SDK drops what it was
+// given. So what has to be done at the end is done in `drop`, and Envoy enters the VM once less.
+
 struct RootAdapter {
     id: u32,
     root: Shared,
@@ -32,12 +35,13 @@ impl Context for RootAdapter {
     fn on_http_call_response(&mut self, token: u32, _: usize, body_size: usize, _: usize) {
         stream::on_callout(&self.root, self.id, token, body_size);
     }
+}
 
-    fn on_done(&mut self) -> bool {
+impl Drop for RootAdapter {
+    fn drop(&mut self) {
         if let Ok(mut root) = self.root.try_borrow_mut() {
             root.done();
         }
-        true
     }
 }
 
@@ -80,10 +84,11 @@ impl Context for StreamAdapter {
     fn on_http_call_response(&mut self, token: u32, _: usize, body_size: usize, _: usize) {
         stream::on_callout(&self.0.root, self.0.id, token, body_size);
     }
+}
 
-    fn on_done(&mut self) -> bool {
+impl Drop for StreamAdapter {
+    fn drop(&mut self) {
         self.0.done();
-        true
     }
 }
 
