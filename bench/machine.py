@@ -38,9 +38,9 @@ def time_of_some_work() -> float:
 @dataclass
 class Machine:
     """Lets rounds begin while the machine is fast, and does those again that it spoilt, whoever's they are.
-    Both take `patience` seconds at most."""
+    Both take `patience` seconds at most, which may be added to."""
 
-    patience: float
+    patience: float = 0.0
     rounds: int = 0
     repeated: int = 0
     slow: int = 0  # that count nevertheless

@@ -95,14 +95,18 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
         "cpu_seconds_per_million": {},
         "rounds": {},
     }
-    machine = Machine(options.patience)
+    subjects_wanted = not options.only or bool(options.only - (PARTS - {"latency"}))
+    # Each has a share of its own, and what those before it left: else a slow start takes all from the last.
+    share = options.patience / max(1, subjects_wanted + wanted("latency") + wanted("scale"))
+    machine = Machine()
     if wanted("decode"):
         figures["milliseconds"] = decoding.milliseconds(10 if options.quick else 40)
-    if not options.only or options.only - (PARTS - {"latency"}):
-        measure_subjects(figures, options, directory, machine)
+    if subjects_wanted:
+        measure_subjects(figures, options, share, directory, machine)
     if wanted("memory"):
         figures["memory_megabytes"] = memory.megabytes(directory)
     if wanted("scale"):
+        machine.patience += share
         figures["scale"] = scale.measure(
             options.credentials, options.rounds, options.seconds, directory, machine
         )
@@ -115,7 +119,7 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
 
 
 def measure_subjects(
-    figures: dict[str, Any], options: argparse.Namespace, directory: Path, machine: Machine
+    figures: dict[str, Any], options: argparse.Namespace, share: float, directory: Path, machine: Machine
 ) -> None:
     callout = callout_of_this_filter()
     with stack_for(directory) as stack:
@@ -126,6 +130,7 @@ def measure_subjects(
                 raise StackError(f"--only {','.join(unknown)}: there are {', '.join(sorted(chosen | PARTS))}")
             chosen &= options.only | (latency.NEEDED if "latency" in options.only else set())
         some = [subject for subject in everything if subject.name in chosen]
+        machine.patience += share
         measured = throughput(stack, some, options.rounds, options.seconds, directory, machine)
         figures["rates"] |= {name: round(of.rate) for name, of in measured.items()}
         figures["rounds"] |= {name: of.figures() for name, of in measured.items()}
@@ -134,6 +139,7 @@ def measure_subjects(
             name: round(of.callouts, 3) for name, of in measured.items() if name.startswith(OURS)
         }
         if not options.only or "latency" in options.only:
+            machine.patience += share
             found = latency.latencies(stack, some, options.rounds, directory, machine)
             figures["latency_milliseconds"] = {
                 name: latency.median(of).figures() for name, of in found.items()

@@ -29,6 +29,8 @@ TEAMS_SHARE = 10  # one credential in so many is the secret of a team, the other
 LOAD_TIMEOUT = 300.0  # seconds
 PUBLISH_TIMEOUT = 120.0
 ROUNDS_OF_AN_ENVOY = 4  # which loads for half a minute
+# Times as many as of other subjects: a difference that is not there takes more to be seen than one that is.
+MORE_ROUNDS = 3
 
 
 @dataclass
@@ -81,7 +83,7 @@ def measure(credentials: int, rounds: int, seconds: int, directory: Path, machin
         warm()
         memory = [cpu.rss_bytes(stack.processes["envoy"].pid) for stack in (few, many)]
         slice_us = health(many)["loader"]["longest_slice_us"]
-        turns = in_turn(cases, rounds, rate, machine, renew, ROUNDS_OF_AN_ENVOY)
+        turns = in_turn(cases, MORE_ROUNDS * rounds, rate, machine, renew, ROUNDS_OF_AN_ENVOY)
         for turn, case, one in turns:
             case.rates.append(one)
             print(f"{turn}  {case.name:26} {one:9.0f}/s", flush=True)
