@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import signal
 import sys
 import tempfile
@@ -24,6 +25,13 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return number
+
+
+def need(target: str, *tools: str) -> None:
+    """Ends the process when a tool is missing that `make` installs for this target."""
+    for tool in tools:
+        if shutil.which(tool) is None:
+            sys.exit(f"error: {tool} is not installed; run: make {target}")
 
 
 @contextmanager

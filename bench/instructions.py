@@ -10,17 +10,14 @@ from __future__ import annotations
 import argparse
 import http.client
 import itertools
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import results
 from bench_stack import BenchStack
-from command import measuring, positive
-from paths import RESULTS, SCRATCH
+from command import measuring, need, positive
 from subjects import Subject, callout_of_this_filter, send, stack_for, subjects
 
 from processes import StackError
@@ -83,15 +80,12 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.requests = 50
-    for command in ("valgrind", "callgrind_control"):
-        if shutil.which(command) is None:
-            sys.exit(f"error: {command} is not installed; run: make bench-instructions")
+    need("bench-instructions", "valgrind", "callgrind_control")
     counts: dict[str, int] = {}
     with measuring() as directory:
         for name, counts[name] in counted(directory, options.requests):
             print(f"{name:26} {counts[name]:8} instructions per request", flush=True)
-    path = SCRATCH / "results.json" if options.quick else RESULTS
-    results.write({"instructions_per_request": counts}, path)
+    results.write({"instructions_per_request": counts}, proves=not options.quick)
 
 
 def counted(directory: Path, requests: int) -> Iterator[tuple[str, int]]:

@@ -38,14 +38,18 @@ def time_of_some_work() -> float:
 @dataclass
 class Machine:
     """Lets rounds begin while the machine is fast, and does those again that it spoilt, whoever's they are.
-    Both take `patience` seconds at most, which may be added to."""
+    Both take `patience` seconds at most, to which each part of a run adds its `share`."""
 
     patience: float = 0.0
+    share: float = 0.0
     rounds: int = 0
     repeated: int = 0
     slow: int = 0  # that count nevertheless
     waited: float = 0.0  # seconds
     best: float = field(default_factory=lambda: min(time_of_some_work() for _ in range(FIRST)))
+
+    def begin_part(self) -> None:
+        self.patience += self.share
 
     def measure(self, one_round: Callable[[], T]) -> T:
         """What the round says that was done while the machine was fast, or the least slow of some."""

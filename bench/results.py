@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
-from paths import RESULTS, ROOT
+from paths import RESULTS, ROOT, SCRATCH
 
 
-def write(results: dict[str, Any], path: Path = RESULTS) -> None:
+def write(results: dict[str, Any], proves: bool = True) -> None:
+    """What does not prove anything, for it was done in a hurry or in part, goes into .run/bench."""
+    path = RESULTS if proves else SCRATCH / RESULTS.name
     before = json.loads(path.read_text()) if path.exists() else {}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(before | results, indent=2) + "\n")

@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import shutil
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -26,10 +24,10 @@ import latency
 import memory
 import results
 import scale
-from command import measuring, positive
+from command import measuring, need, positive
 from load import CONNECTIONS
 from machine import Machine
-from paths import PICTURES, RESULTS, SCRATCH
+from paths import PICTURES, SCRATCH
 from ratios import ratios, ratios_of_best, table
 from rounds import ROUNDS_OF_AN_ENVOY, throughput
 from subjects import callout_of_this_filter, stack_for, subjects
@@ -51,7 +49,7 @@ def main() -> None:
     print(f"{(time.monotonic() - began) / 60:.1f} minutes")
     proves = not (options.quick or options.only)
     draw(figures, PICTURES if proves else SCRATCH)
-    results.write(figures, RESULTS if proves else SCRATCH / "results.json")
+    results.write(figures, proves)
 
 
 def arguments() -> argparse.Namespace:
@@ -72,8 +70,7 @@ def arguments() -> argparse.Namespace:
         options.rounds, options.seconds, options.patience = ROUNDS_OF_AN_ENVOY + 1, 1, 0.0
         options.credentials = QUICK_CREDENTIALS
     options.only = set(options.only.split(",")) if options.only else set()
-    if shutil.which("wrk") is None:
-        sys.exit("error: wrk is not installed; run: make bench")
+    need("bench", "wrk")
     return options
 
 
@@ -87,6 +84,7 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
             "connections": CONNECTIONS,
             "cores": os.cpu_count(),
             "envoy_workers": 1,
+            "patience_seconds": options.patience,
             "machine": platform.machine(),
             "rounds": options.rounds,
             "seconds_per_round": options.seconds,
@@ -98,15 +96,15 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
     subjects_wanted = not options.only or bool(options.only - (PARTS - {"latency"}))
     # Each has a share of its own, and what those before it left: else a slow start takes all from the last.
     share = options.patience / max(1, subjects_wanted + wanted("latency") + wanted("scale"))
-    machine = Machine()
+    machine = Machine(share=share)
     if wanted("decode"):
         figures["milliseconds"] = decoding.milliseconds(10 if options.quick else 40)
     if subjects_wanted:
-        measure_subjects(figures, options, share, directory, machine)
+        measure_subjects(figures, options, directory, machine)
     if wanted("memory"):
         figures["memory_megabytes"] = memory.megabytes(directory)
     if wanted("scale"):
-        machine.patience += share
+        machine.begin_part()
         figures["scale"] = scale.measure(
             options.credentials, options.rounds, options.seconds, directory, machine
         )
@@ -119,7 +117,7 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
 
 
 def measure_subjects(
-    figures: dict[str, Any], options: argparse.Namespace, share: float, directory: Path, machine: Machine
+    figures: dict[str, Any], options: argparse.Namespace, directory: Path, machine: Machine
 ) -> None:
     callout = callout_of_this_filter()
     with stack_for(directory) as stack:
@@ -130,7 +128,7 @@ def measure_subjects(
                 raise StackError(f"--only {','.join(unknown)}: there are {', '.join(sorted(chosen | PARTS))}")
             chosen &= options.only | (latency.NEEDED if "latency" in options.only else set())
         some = [subject for subject in everything if subject.name in chosen]
-        machine.patience += share
+        machine.begin_part()
         measured = throughput(stack, some, options.rounds, options.seconds, directory, machine)
         figures["rates"] |= {name: round(of.rate) for name, of in measured.items()}
         figures["rounds"] |= {name: of.figures() for name, of in measured.items()}
@@ -139,7 +137,7 @@ def measure_subjects(
             name: round(of.callouts, 3) for name, of in measured.items() if name.startswith(OURS)
         }
         if not options.only or "latency" in options.only:
-            machine.patience += share
+            machine.begin_part()
             found = latency.latencies(stack, some, options.rounds, directory, machine)
             figures["latency_milliseconds"] = {
                 name: latency.median(of).figures() for name, of in found.items()

@@ -12,9 +12,7 @@ import itertools
 import os
 import platform
 import re
-import shutil
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -27,10 +25,10 @@ import charts
 import cpu
 import results
 from bench_stack import PlainStack
-from command import measuring, positive
+from command import measuring, need, positive
 from documents import definitions_of_size, write_document
 from load import Request, wrk_command
-from paths import PICTURES, RESULTS, SCRATCH
+from paths import PICTURES, SCRATCH
 from subjects import ACCEPT_GZIP, ALL_ON, definitions_request
 
 from edge import trap_count
@@ -76,15 +74,14 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.requests = QUICK_REQUESTS
-    if shutil.which("wrk") is None:
-        sys.exit("error: wrk is not installed; run: make bench-soak")
+    need("bench-soak", "wrk")
     cpu.leave_a_core()
     with measuring() as directory:
         figures, soak = run(options.requests, directory)
     folder = SCRATCH if options.quick else PICTURES
     samples = [(done / 1e6, rss / 1e6) for done, rss in soak.samples]
     charts.memory(folder / "soak.svg", samples, options.requests * WARM / 1e6)
-    results.write({"soak": figures}, SCRATCH / "results.json" if options.quick else RESULTS)
+    results.write({"soak": figures}, proves=not options.quick)
 
 
 def run(requests: int, directory: Path) -> tuple[dict[str, Any], Soak]:
