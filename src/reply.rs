@@ -91,6 +91,8 @@ pub enum Answer {
     QuotaLimited,
     /// 405.
     MethodNotAllowed,
+    /// 415: the request says that it is gRPC; its status is set when the reply is on its way (`host::stream`).
+    UnsupportedMediaType,
     /// 429: the team asks too often.
     RateLimited,
     /// 429: too many credentials that are not known here.
@@ -113,7 +115,7 @@ const INTERNAL: &str = "An internal server error occurred. Please try again late
 
 impl Answer {
     /// All answers but [`Answer::Unavailable`], in the order of their numbers.
-    const DECIDED: [Self; 18] = [
+    const DECIDED: [Self; 19] = [
         Self::Definitions,
         Self::NotModified,
         Self::Head,
@@ -132,6 +134,7 @@ impl Answer {
         Self::Undecodable,
         Self::TooBig,
         Self::PayloadMissing,
+        Self::UnsupportedMediaType,
     ];
 
     /// How many there are.
@@ -164,6 +167,7 @@ impl Answer {
             Self::Undecodable => 15,
             Self::TooBig => 16,
             Self::PayloadMissing => 17,
+            Self::UnsupportedMediaType => 18,
             Self::Unavailable(why) => Self::DECIDED.len() + why as usize,
         }
     }
@@ -181,6 +185,7 @@ impl Answer {
             Self::QuotaLimited => 402,
             Self::ScopeMissing => 403,
             Self::MethodNotAllowed => 405,
+            Self::UnsupportedMediaType => 415,
             Self::RateLimited | Self::LookupLimited => 429,
             Self::Undecodable | Self::TooBig => 500,
             Self::PayloadMissing | Self::Unavailable(_) => 503,
@@ -211,6 +216,7 @@ impl Answer {
             Self::ScopeMissing => "scope_missing",
             Self::QuotaLimited => "quota_limited",
             Self::MethodNotAllowed => "method_not_allowed",
+            Self::UnsupportedMediaType => "unsupported_media_type",
             Self::RateLimited => "rate_limited",
             Self::LookupLimited => "lookup_limited",
             Self::Undecodable => "payload_undecodable",
@@ -235,7 +241,8 @@ impl Answer {
             | Self::NotModified
             | Self::Head
             | Self::Preflight
-            | Self::MethodNotAllowed => return None,
+            | Self::MethodNotAllowed
+            | Self::UnsupportedMediaType => return None,
             Self::TokenRequired => (
                 TEXT,
                 "The 'token' query parameter is required unless authenticating with a phs_-prefixed token.",

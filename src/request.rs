@@ -22,6 +22,9 @@ pub const FORWARD_REASON_HEADER: &str = "x-flag-definitions-forward-reason";
 /// The project token of a client that does not put it into the query, such as PostHog's Rust SDK.
 const TOKEN_HEADER: &[u8] = b"x-posthog-project-api-key";
 
+/// What media types of gRPC begin with.
+const GRPC: &[u8] = b"application/grpc";
+
 /// How much of a `user-agent` is kept, in bytes: an SDK names itself at the start.
 const MAX_USER_AGENT: usize = 256;
 
@@ -37,6 +40,15 @@ pub const PATHS: [&[u8]; 4] = [
 pub fn is_ours(path: &[u8]) -> bool {
     let (path, _) = split_query(path);
     PATHS.contains(&path)
+}
+
+/// Whether this `content-type` is one of gRPC's, gRPC-Web's included. Envoy and its gRPC filters change answers to such
+/// requests: the body may go into a header field (`host::stream`). More is taken for gRPC than Envoy takes, which compares
+/// case by case; no client of ours sends any of it.
+pub fn is_grpc(content_type: &[u8]) -> bool {
+    content_type
+        .get(..GRPC.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(GRPC))
 }
 
 /// Request methods that are told apart.
@@ -109,6 +121,8 @@ pub struct Request<'a> {
     pub accepts_gzip: bool,
     /// Whether it was forwarded by this filter before.
     pub forwarded_before: bool,
+    /// Whether its `content-type` is one of gRPC's ([`is_grpc`]).
+    pub claims_grpc: bool,
 }
 
 impl<'a> Request<'a> {
@@ -123,6 +137,7 @@ impl<'a> Request<'a> {
             client: ClientHeaders::default(),
             accepts_gzip: false,
             forwarded_before: false,
+            claims_grpc: false,
         }
     }
 
@@ -158,6 +173,7 @@ impl<'a> Request<'a> {
                     keep_first(&mut request.client.user_agent, kept);
                 }
                 b"sec-fetch-mode" | b"sec-fetch-site" => request.client.sec_fetch = true,
+                b"content-type" => request.claims_grpc |= is_grpc(value),
                 name if name == FORWARD_REASON_HEADER.as_bytes() => request.forwarded_before = true,
                 _ => {}
             }
@@ -202,6 +218,7 @@ impl<'a> Request<'a> {
             },
             accepts_gzip: self.accepts_gzip,
             forwarded_before: self.forwarded_before,
+            claims_grpc: self.claims_grpc,
         }
     }
 }
@@ -405,6 +422,31 @@ mod tests {
     }
 
     #[test]
+    fn grpc_is_told_by_the_start_of_the_content_type() {
+        for (content_type, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc;charset=utf-8", true),
+            ("application/grpc-web-text", true),
+            ("Application/gRPC", true),
+            ("application/json", false),
+            ("application/grp", false),
+            ("application/connect+proto", false),
+            ("text/plain, application/grpc", false),
+            ("", false),
+        ] {
+            let request = get("/", &[("content-type", content_type)]);
+            assert_eq!(request.claims_grpc, expected, "{content_type}");
+        }
+        let twice = [
+            ("content-type", "text/plain"),
+            ("content-type", "application/grpc"),
+        ];
+        assert!(get("/", &twice).claims_grpc);
+        assert!(!get("/", &[]).claims_grpc);
+    }
+
+    #[test]
     fn methods_are_case_sensitive() {
         for (name, method) in [
             ("GET", Method::Get),
@@ -441,6 +483,7 @@ mod tests {
                     ":method", ":path", "authorization", "if-none-match", "origin",
                     "access-control-request-headers", FORWARD_REASON_HEADER, "x",
                     "x-posthog-project-api-key", "user-agent", "sec-fetch-mode", "accept-encoding",
+                    "content-type",
                 ]), prop::collection::vec(any::<u8>(), 0..60)),
                 0..8)
         ) {

@@ -217,23 +217,23 @@ pub fn set_response_header(name: &str, value: &str) -> Result<(), Status> {
 
 fn set_header(map: u32, name: &str, value: &str) -> Result<(), Status> {
     // SAFETY: pointers and lengths describe `name` and `value`.
-    unsafe {
-        match check(sys::proxy_remove_header_map_value(
-            map,
-            name.as_ptr(),
-            name.len(),
-        )) {
-            Ok(()) | Err(Status::NOT_FOUND) => {}
-            Err(status) => return Err(status),
-        }
-        check(sys::proxy_add_header_map_value(
+    check(unsafe {
+        sys::proxy_replace_header_map_value(
             map,
             name.as_ptr(),
             name.len(),
             value.as_ptr(),
             value.len(),
-        ))
-    }
+        )
+    })
+}
+
+/// Takes a response header out.
+pub fn remove_response_header(name: &str) -> Result<(), Status> {
+    // SAFETY: pointer and length describe `name`.
+    check(unsafe {
+        sys::proxy_remove_header_map_value(RESPONSE_HEADERS, name.as_ptr(), name.len())
+    })
 }
 
 /// Reads an entry of shared data with its version; `None` when it is absent.
@@ -367,7 +367,7 @@ mod sys {
             name: *const u8,
             name_size: usize,
         ) -> u32;
-        pub unsafe fn proxy_add_header_map_value(
+        pub unsafe fn proxy_replace_header_map_value(
             map: u32,
             name: *const u8,
             name_size: usize,

@@ -216,7 +216,7 @@ pub unsafe fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size
     })
 }
 
-pub unsafe fn proxy_add_header_map_value(
+pub unsafe fn proxy_replace_header_map_value(
     map: u32,
     name: *const u8,
     name_size: usize,
@@ -225,12 +225,13 @@ pub unsafe fn proxy_add_header_map_value(
 ) -> u32 {
     let name = unsafe { text(name, name_size) }.to_owned();
     let value = unsafe { bytes(value, value_size) }.to_vec();
-    call("proxy_add_header_map_value", |host| {
+    call("proxy_replace_header_map_value", |host| {
         let context = host.context;
         let headers = match map {
             0 => host.requests.entry(context).or_default(),
             _ => host.responses.entry(context).or_default(),
         };
+        headers.retain(|(n, _)| *n != name);
         headers.push((name, value));
         0
     })

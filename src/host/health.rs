@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::plugin::Plugin;
 use super::respond::respond_plainly;
+use crate::reply::Answer;
 use crate::snapshot::attempt::Attempt;
 use crate::snapshot::manifest::RecordCounts;
 use crate::snapshot::status::{Freshness, Status};
@@ -48,6 +49,11 @@ pub fn answer(plugin: &mut Plugin, path: &[u8]) -> bool {
         _ => return false,
     };
     sent.is_ok()
+}
+
+/// Refuses a request that says it is gRPC: of its answer Envoy would make a 200, and of "not ready" with it.
+pub fn refuse() -> bool {
+    respond_plainly(Answer::UnsupportedMediaType.status(), "text/plain", b"").is_ok()
 }
 
 fn describe(plugin: &Plugin, status: &Status, now: Monotonic) -> Health {

@@ -8,7 +8,8 @@ use super::plugin::Plugin;
 use super::root::Shared;
 use super::wire::{self, Fields};
 use crate::config::{HeadRequests, Role};
-use crate::request::{Method, Request};
+use crate::reply::Answer;
+use crate::request::{self, Method, Request};
 
 /// What the host shall do with a stream next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,13 +20,23 @@ pub enum Next {
     Pause,
 }
 
+/// What Envoy changes in a local reply, and is put right when the response's headers are on their way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Changed {
+    Nothing,
+    /// The type of an answer without a body is taken off, but PostHog's answer to HEAD has one.
+    HeadType,
+    /// To a request that says it is gRPC: the status becomes 200, the body goes into `grpc-message`.
+    Refusal,
+}
+
 /// A request on its way through the filter.
 pub struct Stream {
     /// Its context.
     pub id: u32,
     /// Its root context.
     pub root: Shared,
-    is_head: bool,
+    changed: Changed,
 }
 
 impl Stream {
@@ -34,7 +45,7 @@ impl Stream {
         Self {
             id,
             root,
-            is_head: false,
+            changed: Changed::Nothing,
         }
     }
 
@@ -63,6 +74,11 @@ impl Stream {
             return Next::Continue;
         };
         if plugin.settings.role == Role::Health {
+            let content_type = abi::request_header("content-type").ok().flatten();
+            if content_type.is_some_and(|value| request::is_grpc(&value)) {
+                let refused = health::refuse();
+                return self.refused(refused);
+            }
             return next(health::answer(plugin, &path));
         }
         if !plugin.notes_ours(&path) {
@@ -80,16 +96,41 @@ impl Stream {
             .clone()
             .for_each(|(name, _)| crate::faults::on_header(name));
         let request = Request::parse_with(fields, &mut |text| plugin.hashes.of(text));
+        if request.claims_grpc {
+            let refused = plugin.on_request(self.id, request);
+            return self.refused(refused);
+        }
         let posthogs = plugin.settings.head_requests == HeadRequests::Posthog;
-        self.is_head = posthogs && request.method == Method::Head;
+        if posthogs && request.method == Method::Head {
+            self.changed = Changed::HeadType;
+        }
         next(plugin.on_request(self.id, request))
     }
 
-    /// The response's headers are there. Envoy takes the type off a local reply without a body, but PostHog's
-    /// answer to HEAD has one.
+    /// Envoy runs a local reply after the callback that sent it. What was not sent goes on to the upstream, and its
+    /// answer is not ours to change.
+    fn refused(&mut self, sent: bool) -> Next {
+        if sent {
+            self.changed = Changed::Refusal;
+        }
+        next(sent)
+    }
+
+    /// The response's headers are there.
     pub fn on_response_headers(&mut self) {
-        if self.is_head {
-            let _ = abi::set_response_header("content-type", "application/json");
+        match self.changed {
+            Changed::Nothing => {}
+            Changed::HeadType => {
+                let _ = abi::set_response_header("content-type", "application/json");
+            }
+            Changed::Refusal => {
+                let status = Answer::UnsupportedMediaType.status().to_string();
+                if abi::set_response_header(":status", &status).is_ok() {
+                    for name in ["content-type", "grpc-status", "grpc-message"] {
+                        let _ = abi::remove_response_header(name);
+                    }
+                }
+            }
         }
     }
 

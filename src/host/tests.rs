@@ -15,6 +15,7 @@ use worker::{
 mod bodies;
 mod calls;
 mod life;
+mod replies;
 mod worker;
 
 /// Each 200 is read.
@@ -54,24 +55,6 @@ fn the_thin_path_end_to_end() {
         metrics["flag_definitions_auth_total;method=secret_api_key;"],
         2
     );
-}
-
-#[test]
-fn the_answer_to_head_has_its_type_and_others_keep_theirs() {
-    let worker = loaded();
-    for (id, method, expected) in [(10, &b"HEAD"[..], 1), (11, b"GET", 0)] {
-        let headers: [(&str, &[u8]); 2] = [(":method", method), (":path", b"/flags/definitions")];
-        let (mut stream, _) = worker.request(id, &headers);
-        stream.on_response_headers();
-        let fields = host(|host| host.responses.remove(&id).unwrap_or_default());
-        assert_eq!(fields.len(), expected);
-        let json = b"application/json";
-        assert!(
-            fields
-                .iter()
-                .all(|(name, value)| name == "content-type" && value == json)
-        );
-    }
 }
 
 #[test]

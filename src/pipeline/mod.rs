@@ -292,6 +292,10 @@ fn decide<S: Store>(
     context: &mut Context<'_, S>,
     observed: &mut Observed,
 ) -> Decision {
+    // The host changes whatever is sent to such a request, so nothing that counts is.
+    if request.claims_grpc {
+        return Decision::Answer(Answer::UnsupportedMediaType);
+    }
     match (request.method, context.settings.head_requests) {
         (Method::Get, _) | (Method::Head, HeadRequests::Validate) => {}
         (Method::Head, HeadRequests::Posthog) => return Decision::Answer(Answer::Head),

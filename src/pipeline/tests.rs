@@ -224,6 +224,25 @@ fn the_method_is_checked_first() {
 }
 
 #[test]
+fn what_says_that_it_is_grpc_is_refused_whatever_it_asks_and_costs_nothing() {
+    let mut world = world("{}");
+    for freshness in [Freshness::Missing, Freshness::Current] {
+        world.freshness = freshness;
+        for method in ["GET", "HEAD", "OPTIONS", "POST"] {
+            let headers = [
+                ("authorization", "Bearer phs_one"),
+                ("content-type", "application/grpc"),
+            ];
+            let request = request(method, "?token=phc_one", &headers);
+            let (step, observed) = world.step(&request);
+            assert_eq!(status_of(&step), 415, "{method}");
+            assert_eq!(observed, Observed::default(), "{method}");
+        }
+    }
+    assert_eq!(Answer::UnsupportedMediaType.body(), "");
+}
+
+#[test]
 fn authentication() {
     use Answer::{
         Definitions, NotAuthenticated, PersonalInvalid, ScopeMissing, SecretInvalid, TokenInvalid,

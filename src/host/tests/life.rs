@@ -17,7 +17,7 @@ const FUNCTIONS: [&str; 18] = [
     "proxy_get_header_map_value",
     "proxy_get_header_map_pairs",
     "proxy_remove_header_map_value",
-    "proxy_add_header_map_value",
+    "proxy_replace_header_map_value",
     "proxy_get_shared_data",
     "proxy_set_shared_data",
     "proxy_send_local_response",
