@@ -105,7 +105,7 @@ def raw(stack: Stack, data: bytes, timeout: float = 20.0) -> int | None:
             # Not until the end: Envoy keeps a connection that it closes for another second.
             while b"\r\n" not in answer and (chunk := connection.recv(65536)):
                 answer += chunk
-        match = re.match(rb"HTTP/1\.1 (\d{3})", answer)
+        match = re.match(rb"HTTP/1\.[01] (\d{3})", answer)
         return int(match[1]) if match else None
 
 

@@ -1,9 +1,11 @@
 """Each answer of the filter is a local reply, of which Envoy makes something else for some requests: those
-that say they are gRPC, with HEAD, or that want to change the protocol."""
+that say they are gRPC, of HTTP/1.0, with HEAD, or that want to change the protocol."""
 
 from __future__ import annotations
 
+import http.client
 import json
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -136,6 +138,63 @@ def test_real_grpc_beside_our_paths_passes_untouched() -> None:
         )
         (asked,) = behind.requests
         assert dict(asked["headers"])["content-type"] == "application/grpc+proto"
+
+
+# === HTTP/1.0 ===
+
+
+def over_http_10(port: int, target: bytes, *headers: bytes) -> tuple[int, http.client.HTTPMessage, bytes]:
+    """Status, fields and body of one answer, read until the connection ends."""
+    lines = [b"GET " + target + b" HTTP/1.0", *headers, b"", b""]
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(b"\r\n".join(lines))
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        return answer.status, answer.headers, answer.read()
+
+
+@pytest.mark.parametrize("host", [(), (b"host: edge",)], ids=["no host", "host"])
+@pytest.mark.parametrize("path", PATHS)
+def test_http_10_is_answered_like_http_11(samples: Stack, path: str, host: tuple[bytes, ...]) -> None:
+    port, target = samples.settings.edge_port, f"{path}?token={TOKEN}".encode()
+    whole = get(samples, path=path)
+    status, fields, body = over_http_10(port, target, AUTH, *host)
+    assert (status, body, fields["etag"]) == (200, whole.content, whole.headers["etag"])
+    assert fields["content-length"] == str(len(body))
+    status, fields, body = over_http_10(
+        port, target, AUTH, b"if-none-match: " + fields["etag"].encode(), *host
+    )
+    assert (status, body, fields["etag"]) == (304, b"", whole.headers["etag"])
+    status, _, body = over_http_10(port, target, *host)
+    assert (status, body) == (401, get(samples, secret=None, path=path).content)
+
+
+@pytest.mark.parametrize("page", [b"/ready", b"/health"])
+def test_probes_may_be_of_http_10(samples: Stack, page: bytes) -> None:
+    status, _, body = over_http_10(samples.settings.health_port, page)
+    assert (status, bool(body)) == (200, True)
+
+
+def test_a_forwarded_answer_without_a_length_reaches_http_10_unframed() -> None:
+    """HTTP/1.0 knows no chunks: the end of the connection ends the body."""
+    parts = [b"a" * 70_000, b"b" * 70_000]
+    framed = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        settings = Settings.on_free_ports(upstream=address, config={"upstream": "forward"})
+        with Stack(settings):
+            with socket.create_connection(("127.0.0.1", settings.edge_port), timeout=10) as client:
+                client.sendall(b"GET " + TARGET + b" HTTP/1.0\r\nauthorization: Bearer phs_nobody\r\n\r\n")
+                behind, _ = listener.accept()
+                with behind:
+                    asked = behind.recv(65536)
+                    behind.sendall(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n" + framed)
+                    answer = http.client.HTTPResponse(client)
+                    answer.begin()
+                    assert (answer.status, answer.read()) == (200, b"".join(parts))
+                    assert answer.headers["transfer-encoding"] is None
+            assert asked.startswith(b"GET " + TARGET + b" HTTP/1.1\r\n")
+            assert b"host: flag-definitions\r\n" in asked, "the listener's default, as the client named none"
 
 
 # === HEAD and changes of the protocol ===

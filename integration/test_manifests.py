@@ -112,6 +112,13 @@ def test_the_filter_is_off_except_on_the_four_paths(envoy: tuple[Any, list[Any]]
 
 
 @pytest.mark.parametrize("listener", ["edge", "health"])
+def test_both_listeners_accept_http_10(envoy: tuple[Any, list[Any]], listener: str) -> None:
+    options = connection_manager(envoy[1], listener)["http_protocol_options"]
+    # Of HTTP/1.0 a request may leave out its host, which Envoy needs.
+    assert options["accept_http_10"] is True and options["default_host_for_http_10"]
+
+
+@pytest.mark.parametrize("listener", ["edge", "health"])
 def test_a_trap_reloads_the_vm_and_both_listeners_share_it(
     envoy: tuple[Any, list[Any]], listener: str
 ) -> None:
