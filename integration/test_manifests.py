@@ -108,6 +108,7 @@ def test_the_filter_is_off_except_on_the_four_paths(envoy: tuple[Any, list[Any]]
             "config": {},
         }
         assert route["route"]["idle_timeout"] == "3s"
+        assert route["route"]["timeout"] == "60s", "of the whole answer, to a slow reader"
         assert "retry_policy" not in route["route"]
 
 
@@ -116,6 +117,12 @@ def test_both_listeners_accept_http_10(envoy: tuple[Any, list[Any]], listener: s
     options = connection_manager(envoy[1], listener)["http_protocol_options"]
     # Of HTTP/1.0 a request may leave out its host, which Envoy needs.
     assert options["accept_http_10"] is True and options["default_host_for_http_10"]
+
+
+def test_an_answer_of_the_upstream_moves_in_small_pieces(envoy: tuple[Any, list[Any]]) -> None:
+    (edge,) = [listener for listener in envoy[1] if listener["name"] == "edge"]
+    for place in (edge, cluster(envoy[0], "flag_definitions_upstream")):
+        assert place["per_connection_buffer_limit_bytes"] == 32_768
 
 
 @pytest.mark.parametrize("listener", ["edge", "health"])
@@ -172,14 +179,46 @@ def test_both_deployments_turn_the_same_labels_into_tags() -> None:
     )
 
 
+def http_proxy() -> dict[str, Any]:
+    return yaml.safe_load((CONTOUR / "httpproxy.yaml").read_text())
+
+
 def test_contour_routes_the_four_paths_and_retries_only_what_was_not_answered() -> None:
-    proxied = manifest("HTTPProxy")["spec"]["routes"]
+    proxied = http_proxy()["spec"]["routes"]
     assert {route["conditions"][0]["exact"] for route in proxied} == PATHS
     for route in proxied:
-        assert route["timeoutPolicy"]["response"] == "5s"
-        assert set(route["retryPolicy"]["retryOn"]) == {"reset", "connect-failure"}
+        # The whole answer, and a pause in it.
+        assert route["timeoutPolicy"] == {"response": "60s", "idle": "5s"}
+        assert route["retryPolicy"] == {"count": 3, "retryOn": ["reset-before-request", "connect-failure"]}
         assert sum(service["weight"] for service in route["services"]) == 100
-        assert route["healthCheckPolicy"]["path"] == "/_readiness"
+        assert "healthCheckPolicy" not in route, "readiness belongs to the pods"
+    # As many at a time as requests, not three.
+    assert manifest("Service")["metadata"]["annotations"] == {"projectcontour.io/max-retries": "100"}
+
+
+def test_applying_the_kustomization_leaves_the_weights_alone() -> None:
+    names = yaml.safe_load((CONTOUR / "kustomization.yaml").read_text())["resources"]
+    kinds = [yaml.safe_load((CONTOUR / name).read_text())["kind"] for name in names]
+    assert "HTTPProxy" not in kinds
+
+
+def test_the_rollback_gives_posthog_s_service_everything() -> None:
+    proxy = http_proxy()
+    for change in yaml.safe_load((CONTOUR / "rollback.yaml").read_text()):
+        assert change["op"] == "replace"
+        *way, last = [int(step) if step.isdigit() else step for step in change["path"].split("/")[1:]]
+        place: Any = proxy
+        for step in way:
+            place = place[step]
+        assert last in place, "a replacement replaces something"
+        place[last] = change["value"]
+    for route in proxy["spec"]["routes"]:
+        weights = {service["name"]: service["weight"] for service in route["services"]}
+        assert weights == {"flag-definitions": 0, "posthog-feature-flags": 100}
+    before = [route["services"] for route in http_proxy()["spec"]["routes"]]
+    assert all(service["weight"] for services in before for service in services), (
+        "else the test shows nothing"
+    )
 
 
 def test_the_pod_drains_before_it_ends_and_is_probed_on_the_health_listener() -> None:
