@@ -64,7 +64,7 @@ stack-packages:
 
 .PHONY: test-packages
 test-packages: stack-packages
-	@$(SETUP) packages postgresql
+	@$(SETUP) packages postgresql busybox
 
 $(VENV): integration/requirements.txt $(SETUP)
 	$(SETUP) python

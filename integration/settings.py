@@ -32,6 +32,7 @@ class Settings:
     health_port: int = 10001
     redis_port: int = 16379
     webdis_port: int = 17379  # of the gateway, whichever it is
+    redis_name: int | None = None  # the port under which webdis and the publisher find Redis; None: its own
     snapshot: Path | None = SAMPLE_SNAPSHOT  # None: publish nothing
     gateway: Literal["webdis", "upstash"] = "webdis"  # what speaks HTTP in front of Redis
     clusters: tuple[Cluster, ...] = ()  # further ones of Envoy

@@ -128,7 +128,7 @@ class Stack:
                 self._start(
                     "redis-login",
                     [sys.executable, RELAY, "--listen-fd", listener.fileno()]
-                    + ["--redis-port", self.settings.redis_port]
+                    + ["--redis-port", self.redis_name]
                     + ["--user", "flag_definitions_filter", "--password-file", password],
                     pass_fds=[listener.fileno()],
                 )
@@ -230,8 +230,12 @@ class Stack:
         return redis.Redis(port=self.settings.redis_port, socket_timeout=20)
 
     @property
+    def redis_name(self) -> int:
+        return self.settings.redis_name or self.settings.redis_port
+
+    @property
     def publisher_url(self) -> str:
-        return f"redis://publisher:{PUBLISHER_PASSWORD}@127.0.0.1:{self.settings.redis_port}/"
+        return f"redis://publisher:{PUBLISHER_PASSWORD}@127.0.0.1:{self.redis_name}/"
 
     def publish(self, document: Path | dict[str, Any], timeout: float = 60.0) -> None:
         """Publishes a source document (a file or its content) with the real publisher."""

@@ -92,6 +92,7 @@ VALUES = {
         "timeout",
         "unavailable",
         "refused",
+        "readonly",
         "malformed",
         "too_big",
         "misdirected",

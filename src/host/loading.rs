@@ -2,6 +2,7 @@
 
 use super::abi;
 use super::callouts::{self, Callout};
+use super::logger::LastProblem;
 use super::random;
 use super::recorder::Recorder;
 use super::store::SharedData;
@@ -18,7 +19,7 @@ const LARGEST_REPLY: usize = 8 << 20;
 pub struct Loading {
     loader: Loader,
     sent: Option<Callout>,
-    last_problem: Option<Event>,
+    problem: LastProblem<Event>,
 }
 
 impl Loading {
@@ -27,7 +28,7 @@ impl Loading {
         Self {
             loader: Loader::new(settings, random::number()),
             sent: None,
-            last_problem: None,
+            problem: LastProblem::default(),
         }
     }
 
@@ -105,10 +106,8 @@ impl Loading {
         for event in events {
             recorder.count(Metric::Loader(*event));
             if matches!(event, Event::Loaded | Event::Adopted) {
-                self.last_problem = None;
-            } else if event.is_problem() && self.last_problem != Some(*event) {
-                // Once per problem, not once per second.
-                self.last_problem = Some(*event);
+                self.problem.clear();
+            } else if event.is_problem() && self.problem.is_new(*event) {
                 log::warn!("loading the snapshot: {}", event.label());
             }
         }

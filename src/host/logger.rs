@@ -51,6 +51,30 @@ impl Pace {
     }
 }
 
+/// The last problem of a job that is done again and again: it is written once, not with each attempt.
+#[derive(Debug)]
+pub struct LastProblem<P>(Option<P>);
+
+impl<P> Default for LastProblem<P> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<P: PartialEq> LastProblem<P> {
+    /// Whether this is another one than the last, and so worth a line.
+    pub fn is_new(&mut self, problem: P) -> bool {
+        let is_new = self.0.as_ref() != Some(&problem);
+        self.0 = Some(problem);
+        is_new
+    }
+
+    /// The job is done: the next problem is a new one.
+    pub fn clear(&mut self) {
+        self.0 = None;
+    }
+}
+
 /// Follows Envoy's log level, so that lines which nobody would see are not even written.
 pub fn follow_host() {
     let level = match abi::log_level() {
@@ -76,5 +100,21 @@ pub fn install() {
                 .map_or_else(String::new, ToString::to_string);
             let _ = abi::log(Severity::Critical, &format!("trap at {place}"));
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_is_new_until_it_was_told_and_after_it_went_away() {
+        let mut problem = LastProblem::default();
+        assert!(problem.is_new("readonly"));
+        assert!(!problem.is_new("readonly"));
+        assert!(problem.is_new("timeout"));
+        assert!(problem.is_new("readonly"));
+        problem.clear();
+        assert!(problem.is_new("readonly"));
     }
 }

@@ -160,6 +160,8 @@ pub enum Failure {
     Unavailable,
     /// Redis refused the command.
     Refused,
+    /// Redis is a read-only replica: the command writes, and no repetition on this connection helps.
+    ReadOnly,
     /// The answer is not what this dialect answers.
     Malformed,
     /// The answer is larger than allowed.
@@ -170,15 +172,33 @@ pub enum Failure {
 
 impl Failure {
     /// All failures, in the order of their discriminants.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::NotSent,
         Self::Timeout,
         Self::Unavailable,
         Self::Refused,
+        Self::ReadOnly,
         Self::Malformed,
         Self::TooBig,
         Self::Misdirected,
     ];
+
+    /// What an error reply of Redis means, without its `-`. Redis before version 7, and what descends from it, puts the
+    /// error of a command inside a script behind words of its own.
+    pub fn of_error(error: &[u8]) -> Self {
+        const READONLY: &[u8] = b"READONLY ";
+        let in_script = || error.windows(10).any(|part| part == b"-READONLY ");
+        if error.starts_with(READONLY) || in_script() {
+            Self::ReadOnly
+        } else {
+            Self::Refused
+        }
+    }
+
+    /// Whether Redis said no. It will to the same command as long as nobody changes anything.
+    pub const fn is_refusal(self) -> bool {
+        matches!(self, Self::Refused | Self::ReadOnly)
+    }
 
     /// Name in metrics and logs.
     pub const fn label(self) -> &'static str {
@@ -187,6 +207,7 @@ impl Failure {
             Self::Timeout => "timeout",
             Self::Unavailable => "unavailable",
             Self::Refused => "refused",
+            Self::ReadOnly => "readonly",
             Self::Malformed => "malformed",
             Self::TooBig => "too_big",
             Self::Misdirected => "misdirected",
@@ -201,7 +222,11 @@ impl fmt::Display for Failure {
             Self::Timeout => "no answer from the Redis gateway in time",
             Self::Unavailable => "the Redis gateway or Redis is not available",
             Self::Refused => "Redis or its gateway refused the command: check the gateway's Redis user, its key \
-                 permissions, and the token that Envoy adds",
+                 permissions, and the token that Envoy adds; webdis logs in only when it connects, so restart it after its \
+                 login was mended",
+            Self::ReadOnly => "Redis takes no writes, it is a replica (READONLY): after a failover restart the \
+                 gateway (webdis), whose connections still lead to the former primary; else check that the gateway's \
+                 redis_host is the primary",
             Self::Malformed => "the Redis gateway answered something unexpected: is the dialect right?",
             Self::TooBig => "the answer is larger than definitions.max_bytes",
             Self::Misdirected => "the Redis gateway delivered the answer to another command, which was not used; \
@@ -239,7 +264,7 @@ pub fn decode<'a>(
         Dialect::Upstash => upstash::parse(body)?,
     };
     match reply {
-        Reply::Error(_) => Err(Failure::Refused),
+        Reply::Error(error) => Err(Failure::of_error(error)),
         reply => Ok(reply),
     }
 }
@@ -276,6 +301,11 @@ mod tests {
                 "-NOPERM no\r\n",
                 r#"[{"error":"NOPERM no"}]"#,
                 Err(Failure::Refused),
+            ),
+            (
+                "-READONLY You can't write against a read only replica.\r\n",
+                r#"[{"error":"READONLY You can't write against a read only replica."}]"#,
+                Err(Failure::ReadOnly),
             ),
             ("<html>", "<html>", Err(Failure::Malformed)),
             ("", "", Err(Failure::Malformed)),
@@ -327,6 +357,35 @@ mod tests {
             (Dialect::Webdis, &error[..], Failure::Malformed),
         ] {
             assert_eq!(decode(dialect, Some(b"400"), body), Err(expected));
+        }
+    }
+
+    #[test]
+    fn a_replica_is_told_from_other_refusals() {
+        for (error, expected) in [
+            (
+                "READONLY You can't write against a read only replica.",
+                Failure::ReadOnly,
+            ),
+            (
+                "READONLY You can't write against a read only replica. script: b19c, on @user_script:1.",
+                Failure::ReadOnly,
+            ),
+            (
+                "ERR Error running script (call to f_b19c): @user_script:1: @user_script: 1: -READONLY You can't \
+                 write against a read only replica.",
+                Failure::ReadOnly,
+            ),
+            ("ERR unknown command 'READONLY'", Failure::Refused),
+            ("READONLYX", Failure::Refused),
+            (
+                "NOREPLICAS Not enough good replicas to write.",
+                Failure::Refused,
+            ),
+            ("MASTERDOWN Link with MASTER is down", Failure::Refused),
+            ("", Failure::Refused),
+        ] {
+            assert_eq!(Failure::of_error(error.as_bytes()), expected, "{error}");
         }
     }
 

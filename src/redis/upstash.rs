@@ -47,7 +47,7 @@ pub fn encode(command: &Command, tag: &Tag) -> Result<HttpRequest, Failure> {
 /// Reads the answer to one command.
 ///
 /// # Errors
-/// [`Failure::Refused`] when it says that the command failed, [`Failure::Malformed`] when it is no such answer.
+/// [`Failure::of_error`] when it says that the command failed, [`Failure::Malformed`] when it is no such answer.
 pub fn parse(body: &[u8]) -> Result<Reply<'static>, Failure> {
     if let Ok((answer,)) = serde_json::from_slice::<(Answer,)>(body) {
         return answer.0;
@@ -90,13 +90,13 @@ impl<'de> Visitor<'de> for AnswerVisitor {
         let mut answer = Err(Failure::Malformed);
         while let Some(field) = map.next_key()? {
             match field {
-                Field::Result if answer != Err(Failure::Refused) => {
+                Field::Result if !matches!(answer, Err(failure) if failure.is_refusal()) => {
                     answer = Ok(map.next_value::<Value>()?.0);
                 }
                 Field::Error => {
                     // Some gateways send both fields, and the one that does not apply is null.
-                    if map.next_value::<Option<IgnoredAny>>()?.is_some() {
-                        answer = Err(Failure::Refused);
+                    if let Some(error) = map.next_value::<Option<Cow<'de, str>>>()? {
+                        answer = Err(Failure::of_error(error.as_bytes()));
                     }
                 }
                 Field::Result | Field::Other => drop(map.next_value::<IgnoredAny>()?),

@@ -6,6 +6,7 @@ use super::Duty;
 use crate::config::Settings;
 use crate::directory::{self, Record, Sha256Hash, TeamId};
 use crate::host::callouts::{self, Callout};
+use crate::host::logger::LastProblem;
 use crate::host::recorder::Recorder;
 use crate::host::registry;
 use crate::host::store::SharedData;
@@ -14,6 +15,7 @@ use crate::lease::{self, Hold};
 use crate::limits::quota::QuotaCopy;
 use crate::limits::quota::reader::{Event, LARGEST_REPLY, QuotaReader, Target};
 use crate::metrics::{Metric, Purpose};
+use crate::redis::Failure;
 use crate::shared::Keys;
 use crate::time::Monotonic;
 
@@ -27,7 +29,9 @@ pub(super) struct Reading {
     refreshed_at: Option<Monotonic>,
     sent: Option<(Callout, Target)>,
     holds: bool,
-    last_problem: Option<Event>,
+    problem: LastProblem<(Event, Option<Failure>)>,
+    /// Of the latches alone: each round begins with a read that may succeed.
+    latch_problem: LastProblem<Option<Failure>>,
 }
 
 impl Reading {
@@ -46,7 +50,8 @@ impl Reading {
             refreshed_at: None,
             sent: None,
             holds: false,
-            last_problem: None,
+            problem: LastProblem::default(),
+            latch_problem: LastProblem::default(),
         }
     }
 
@@ -84,16 +89,18 @@ impl Reading {
         let command = self
             .reader
             .tick(&SharedData, duty.now, resolve, &mut events);
+        let mut cause = None;
         if let Some((target, command)) = command {
             match callouts::send(redis(duty.settings, target), &command) {
                 Ok(callout) => self.sent = Some((callout, target)),
                 Err(failure) => {
                     recorder.count(Metric::Callout(Purpose::Quota, Err(failure)));
                     self.reader.reply(&SharedData, Err(failure), &mut events);
+                    cause = Some(failure);
                 }
             }
         }
-        self.report(&events);
+        self.report(&events, cause);
     }
 
     pub(super) fn on_reply(
@@ -109,9 +116,13 @@ impl Reading {
         let received = callouts::receive(body_size, LARGEST_REPLY);
         let reply = received.reply(redis(duty.settings, target), &callout);
         recorder.count(callouts::metric(Purpose::Quota, &reply));
+        let cause = reply.as_ref().err().copied();
         let mut events = Vec::new();
         self.reader.reply(&SharedData, reply, &mut events);
-        self.report(&events);
+        if target == Target::Definitions && !events.contains(&Event::LatchFailed) {
+            self.latch_problem.clear();
+        }
+        self.report(&events, cause);
         true
     }
 
@@ -148,14 +159,19 @@ impl Reading {
         let _ = lease::release(&SharedData, name, self.owner, now);
     }
 
-    fn report(&mut self, events: &[Event]) {
+    fn report(&mut self, events: &[Event], cause: Option<Failure>) {
         for event in events {
-            if !event.is_problem() {
-                self.last_problem = None;
-            } else if self.last_problem != Some(*event) {
-                // Once per problem, not at every interval.
-                self.last_problem = Some(*event);
-                log::warn!("reading the quota set: {}", event.label());
+            let is_new = match event {
+                Event::LatchFailed => self.latch_problem.is_new(cause),
+                event if event.is_problem() => self.problem.is_new((*event, cause)),
+                _ => {
+                    self.problem.clear();
+                    false
+                }
+            };
+            if is_new {
+                let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
+                log::warn!("reading the quota set: {}{cause}", event.label());
             }
         }
     }

@@ -117,7 +117,7 @@ impl Signalling {
                 log::warn!("team {team}: its rebuild could not be asked for: {failure}");
             }
             // What Redis refuses once it refuses again, with every miss.
-            if failure != Failure::Refused {
+            if !failure.is_refusal() {
                 self.forget(team, claimed_at);
             }
         }

@@ -7,12 +7,14 @@ use crate::config::Settings;
 use crate::directory::TeamId;
 use crate::host::abi;
 use crate::host::callouts::{self, Callout};
+use crate::host::logger::LastProblem;
 use crate::host::random;
 use crate::host::recorder::Recorder;
 use crate::host::registry;
 use crate::host::store::SharedData;
 use crate::lease::{self, Hold};
 use crate::metrics::{Metric, Purpose};
+use crate::redis::Failure;
 use crate::request::Request;
 use crate::shared::Keys;
 use crate::time::{Monotonic, UnixMillis};
@@ -38,6 +40,7 @@ pub(super) struct Sending {
     stuck: bool,
     /// The wall clock, as it was read at this time.
     unix: (UnixMillis, Monotonic),
+    problem: LastProblem<Failure>,
 }
 
 impl Sending {
@@ -57,6 +60,7 @@ impl Sending {
             holds: false,
             stuck: false,
             unix: Default::default(),
+            problem: LastProblem::default(),
         }
     }
 
@@ -124,8 +128,12 @@ impl Sending {
         let reply = received.reply(&duty.settings.redis.usage, &callout);
         recorder.count(callouts::metric(Purpose::Usage, &reply));
         let mut tally = Tally::default();
-        if let Err(failure) = self.outbox.reply(&SharedData, reply, &mut tally) {
-            log::warn!("usage is not taken: {failure}");
+        match self.outbox.reply(&SharedData, reply, &mut tally) {
+            Ok(()) => self.problem.clear(),
+            Err(failure) if self.problem.is_new(failure) => {
+                log::warn!("usage is not taken: {failure}");
+            }
+            Err(_) => {}
         }
         record(&tally, recorder);
         true
