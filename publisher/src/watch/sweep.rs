@@ -18,6 +18,10 @@ use crate::server::Server;
 /// Teams per command. Redis serves nobody else meanwhile: about half a millisecond.
 const BATCH: usize = 1_000;
 
+/// After this long the connections are made anew, by name: it may lead to another server meanwhile, and a former primary
+/// that was cut off does not know.
+const MAX_LINK_AGE: Duration = Duration::from_secs(30);
+
 /// Longest wait before the next attempt when Redis is away.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
@@ -65,6 +69,9 @@ struct Batch {
 struct Links {
     definitions: Connection,
     clock: Option<Connection>,
+    since: Instant,
+    /// Whether the definitions are read from a primary, which may become a replica; `None`: Redis does not say.
+    is_primary: Option<bool>,
 }
 
 /// The sweeper's thread.
@@ -194,7 +201,10 @@ impl Sweeper {
         }
         let is_new = epoch != self.epoch;
         self.epoch = epoch;
-        if !is_new {
+        if is_new {
+            // The writer begins anew when Redis failed, as a former primary does: it connected by name again.
+            self.links = None;
+        } else {
             let unknown = teams.iter().filter(|team| !told.contains_key(team));
             self.hints.extend(unknown);
         }
@@ -218,6 +228,8 @@ impl Sweeper {
         let Some(epoch) = self.epoch else {
             return Ok(());
         };
+        self.links
+            .take_if(|links| links.since.elapsed() >= MAX_LINK_AGE);
         let at = self.clock()?;
         let mut etags = 0;
         for index in 0..self.batches.len() {
@@ -236,6 +248,7 @@ impl Sweeper {
                 return Ok(());
             }
         }
+        self.expect_same_role()?;
         let swept = Swept {
             epoch,
             at,
@@ -326,6 +339,19 @@ impl Sweeper {
         Ok(seconds.saturating_mul(1_000).saturating_add(micros / 1_000))
     }
 
+    /// Fails when the primary that was read from has become a replica: it may lack what was written to its successor
+    /// since, so the sweep proves nothing.
+    fn expect_same_role(&mut self) -> Result<(), Failed> {
+        let mut links = self.links()?;
+        if links.is_primary == Some(true) && is_primary(&mut links.definitions) != Some(true) {
+            let address = self.places.definitions.address();
+            let problem = format!("Redis at {address} is a primary no more; connecting anew");
+            return Err(Failed::Redis(problem));
+        }
+        self.links = Some(links);
+        Ok(())
+    }
+
     /// The connections; they come back only from a call that went well.
     fn links(&mut self) -> Result<Links, Failed> {
         if let Some(links) = self.links.take() {
@@ -335,9 +361,12 @@ impl Sweeper {
             let connection = server.connect();
             connection.map_err(|error| Failed::Redis(error.to_string()))
         };
+        let mut definitions = connect(&self.places.definitions)?;
         Ok(Links {
-            definitions: connect(&self.places.definitions)?,
+            is_primary: is_primary(&mut definitions),
+            definitions,
             clock: self.places.clock.as_deref().map(connect).transpose()?,
+            since: Instant::now(),
         })
     }
 }
@@ -360,6 +389,13 @@ impl Places {
     fn problem(&self, error: &RedisError) -> Failed {
         Failed::Redis(self.definitions.command_problem(error).to_string())
     }
+}
+
+/// Whether a server says that it is a primary; `None` when it does not say.
+fn is_primary(connection: &mut Connection) -> Option<bool> {
+    let mut info = redis::cmd("INFO");
+    let role: String = info.arg("replication").query(connection).ok()?;
+    Some(role.contains("role:master"))
 }
 
 /// The ETags of a batch, in its order.

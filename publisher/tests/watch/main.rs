@@ -10,6 +10,7 @@
 mod changes;
 mod crashes;
 mod etags;
+mod failover;
 mod failures;
 mod instance;
 mod published;
