@@ -266,3 +266,5 @@ def test_webdis_listens_on_loopback_and_logs_in_as_the_filter_s_user() -> None:
     assert contour["daemonize"] is local["daemonize"] is False
     (webdis,) = manifest("Deployment")["spec"]["template"]["spec"]["initContainers"]
     assert webdis["restartPolicy"] == "Always"
+    probe = webdis["livenessProbe"]["exec"]["command"][-1]
+    assert f"http://{contour['http_host']}:{contour['http_port']}/EVAL/" in probe
