@@ -135,3 +135,21 @@ fn a_replica_that_is_one_from_the_beginning_is_read() {
     let figures = instance.wait("the new ETag", |figures| figures.etag_changes == 1);
     assert_eq!(figures.errors.definitions_redis, 0);
 }
+
+/// It says of itself that it is a primary, as one that was cut off does.
+#[test]
+fn a_name_that_leads_elsewhere_is_followed_within_half_a_minute() {
+    let redis = Redis::start();
+    let former = Redis::start();
+    let mut successor = Redis::start();
+    let name = Name::of(&former);
+    let source = Memory::with_teams(5);
+    let mut two = settings(&redis.url());
+    two.definitions_redis = Some(Arc::new(Server::parse(&name.url()).unwrap()));
+    let instance = Instance::start(two, &source);
+    instance.wait_until_live();
+    name.move_to(&successor);
+    let () = successor.command("SET", &[ETAG, "abc"]);
+    let figures = instance.wait("the new ETag", |figures| figures.etag_changes == 1);
+    assert_eq!(figures.errors.definitions_redis, 0);
+}
