@@ -30,6 +30,10 @@ impl fmt::Display for Problem {
 impl Error for Problem {}
 
 const UNREACHABLE: &str = "check that it runs and that the address is right";
+const REPLICA: &str = "on a replica, set hot_standby_feedback or raise max_standby_streaming_delay";
+const CANCELED: &str = "it took longer than statement_timeout (60 s for a page of a full read, else the user's own): see what \
+     holds the server up, such as a lock or its load; or, on a replica, it was in the way of replication: set \
+     hot_standby_feedback or raise max_standby_streaming_delay";
 const TRIGGERS: &str = "let the owner of PostHog's tables run publisher/sql/triggers.sql; until then changes are found by full reads";
 
 impl Problem {
@@ -112,9 +116,9 @@ fn postgres_advice(error: &tokio_postgres::Error) -> Option<&'static str> {
         SqlState::READ_ONLY_SQL_TRANSACTION => {
             "this is a read replica, which cannot listen: give the URL of its primary for listening"
         }
-        SqlState::T_R_SERIALIZATION_FAILURE | SqlState::QUERY_CANCELED => {
-            "on a replica, set hot_standby_feedback or raise max_standby_streaming_delay"
-        }
+        SqlState::T_R_SERIALIZATION_FAILURE => REPLICA,
+        // The message, which tells these apart, is in the server's language.
+        SqlState::QUERY_CANCELED => CANCELED,
         SqlState::TOO_MANY_CONNECTIONS => "raise max_connections or the user's connection limit",
         _ => return None,
     })

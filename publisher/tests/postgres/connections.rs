@@ -197,6 +197,29 @@ fn a_full_read_waits_for_a_replica_that_lacks_what_went_unheard() {
     assert!(reading.records.contains_key(&hash("phc_a")));
 }
 
+#[test]
+fn a_canceled_statement_names_its_timeout_beside_the_replica() {
+    let mut postgres = Postgres::posthog();
+    postgres.sql("BEGIN; LOCK TABLE posthog_team IN ACCESS EXCLUSIVE MODE");
+    let database = postgres.database();
+    let reading =
+        std::thread::spawn(move || database.read_all(&mut |_| ()).unwrap_err().to_string());
+    // What the server does itself after 60 s.
+    let cancel =
+        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'";
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while postgres.client.query(cancel, &[]).unwrap().is_empty() {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(20));
+        // What is seen of others stays as it is within a transaction.
+        postgres.sql("SELECT pg_stat_clear_snapshot()");
+    }
+    let text = reading.join().unwrap();
+    for named in ["(57014); ", "statement_timeout", "hot_standby_feedback"] {
+        assert!(text.contains(named), "{text}");
+    }
+}
+
 /// Writes a certificate authority, and a certificate of it for the host.
 fn certificates(directory: &Path, host: &str) {
     let authority_key = rcgen::KeyPair::generate().unwrap();
