@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::FalseyValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser};
 use clap_complete::Shell;
@@ -20,7 +21,7 @@ use crate::logging::Logging;
 use crate::monitor::Listen;
 use crate::progress;
 use crate::server::Server;
-use crate::watch::difference::MAX_REMOVAL_PERCENT;
+use crate::watch::doubt::MAX_REMOVAL_PERCENT;
 
 /// Publishes the snapshot that flag-definitions-filter decides from.
 #[derive(Debug, Parser)]
@@ -119,6 +120,13 @@ pub struct Publish {
     /// What there is to know of Redis besides its URL.
     #[command(flatten)]
     pub redis: Redis,
+    /// Publish a document without teams too, with which filters refuse every token
+    #[arg(
+        long,
+        env = "FLAG_DEFINITIONS_ALLOW_EMPTY",
+        value_parser = FalseyValueParser::new()
+    )]
+    pub allow_empty: bool,
     /// Check the document and show what would be written; with a Redis URL also what would change
     #[arg(long)]
     pub dry_run: bool,
@@ -246,7 +254,9 @@ pub struct Watch {
         value_parser = duration
     )]
     pub retention: Duration,
-    /// Largest part of teams and credentials that one full read may remove without being doubted; 100 trusts all
+    /// Largest part that one full read may remove without being doubted, in percent; 100 trusts all. Removals are held
+    /// back when they are more than this of the teams and at least three of them, more than this of teams and credentials
+    /// together and more than 100, every team, or every one of several credentials. One revoked credential always goes out
     #[arg(
         long,
         value_name = "PERCENT",

@@ -110,20 +110,15 @@ impl Comparison {
     }
 
     /// How many would be removed.
-    pub fn removals(&self) -> usize {
-        number(self.counts.values().map(|counts| counts.removed))
+    pub fn removals(&self) -> u64 {
+        self.counts.values().map(|counts| counts.removed).sum()
     }
 
-    /// How many teams and credentials are published.
-    pub fn published(&self) -> usize {
-        let counts = self.counts.values();
-        number(counts.map(|c| c.changed + c.removed + c.unchanged))
+    /// Whether no team would be left, or there.
+    pub fn leaves_no_team(&self) -> bool {
+        let teams = self.counts.get(&Kind::Team);
+        teams.is_none_or(|c| c.added + c.changed + c.unchanged == 0)
     }
-}
-
-/// They are in memory, so they can be counted.
-fn number(counts: impl Iterator<Item = u64>) -> usize {
-    usize::try_from(counts.sum::<u64>()).unwrap_or(usize::MAX)
 }
 
 impl fmt::Display for Comparison {
@@ -196,7 +191,7 @@ mod tests {
         ]);
         let comparison = Comparison::of(&published, &wanted, 2);
         assert!(!comparison.is_empty());
-        assert_eq!((comparison.removals(), comparison.published()), (1, 4));
+        assert_eq!(comparison.removals(), 1);
         let text = comparison.to_string();
         for line in [
             "                         added   changed   removed  unchanged\n",

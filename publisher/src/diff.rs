@@ -3,17 +3,20 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use flag_definitions_filter::snapshot::document;
 
 use crate::cli::Redis;
 use crate::comparison::Comparison;
 use crate::error::Error;
 use crate::lock::Token;
-use crate::postgres::{Database, Skipped};
+use crate::postgres::{Database, Reason};
 use crate::progress::say;
 use crate::publish;
 use crate::published::{self, Fault, Published, Records};
 use crate::store::Store;
-use crate::watch::difference::{MAX_REMOVAL_PERCENT, is_suspicious};
+use crate::watch::difference::between;
+use crate::watch::doubt::{Doubt, MAX_REMOVAL_PERCENT};
+use crate::watch::state::{Change, State};
 use crate::{DIFFERENT, Done};
 
 /// Options of `diff`.
@@ -39,7 +42,7 @@ pub struct Diff {
         default_value_t = 20
     )]
     pub examples: usize,
-    /// What `watch` is told: largest part of teams and credentials that one full read may remove
+    /// What `watch` is told: largest part that one full read may remove without being doubted, in percent
     #[arg(
         long,
         value_name = "PERCENT",
@@ -76,7 +79,7 @@ pub fn run(options: &Diff) -> Result<Done, Error> {
     let mut store = Store::connect(&server, &options.redis.prefix, &Token::random()?)?;
     let published = published::read(&mut store, |_| Ok(()))?;
     let percent = options.max_removal_percent;
-    let difference = compare(&published, &wanted, options.examples, percent);
+    let difference = compare(published, wanted, options.examples, percent);
     Ok(Done {
         text: difference.text,
         code: if difference.none { 0 } else { DIFFERENT },
@@ -84,9 +87,9 @@ pub fn run(options: &Diff) -> Result<Done, Error> {
 }
 
 impl Diff {
-    fn wanted(&self) -> Result<Records, Error> {
+    fn wanted(&self) -> Result<Source, Error> {
         let url = match (&self.wanted.file, &self.wanted.postgres_url) {
-            (Some(file), None) => return publish::read_document(file).map(publish::records),
+            (Some(file), None) => return publish::read_document(file).map(Source::from),
             (None, Some(url)) => url,
             // Either may come from the environment: clap's message would not say so.
             _ => return Err(Error::TwoSources),
@@ -95,19 +98,37 @@ impl Diff {
         let database = Database::parse(url, None, ca_file).map_err(Error::DatabaseUrl)?;
         say(&format!("reading Postgres at {}", database.address()));
         let reading = database.read_all(&mut |_| ()).map_err(Error::Database)?;
-        let Skipped {
-            pbkdf2,
-            malformed,
-            conflicting,
-            oversized,
-        } = reading.skipped;
-        if pbkdf2 + malformed + conflicting + oversized > 0 {
-            say(&format!(
-                "rows left out: {pbkdf2} hashed with PBKDF2, {malformed} malformed, {conflicting} with the hash \
-                 of another row, {oversized} too large"
-            ));
+        for reason in Reason::ALL {
+            if let Some(rows) = reading.left_out.of(reason) {
+                say(&format!(
+                    "warning: rows {} are left out: {} ({rows})",
+                    reason.text(),
+                    rows.count
+                ));
+            }
         }
-        Ok(reading.records)
+        Ok(Source {
+            records: reading.records,
+            lacks_project_keys: reading.lacks_project_keys,
+        })
+    }
+}
+
+/// What is compared with what is published.
+pub struct Source {
+    records: Records,
+    lacks_project_keys: bool,
+}
+
+impl From<document::Records> for Source {
+    fn from(document: document::Records) -> Self {
+        let records = document.by_hash.into_iter();
+        Self {
+            records: records
+                .map(|(hash, record)| (hash, record.into_boxed_slice()))
+                .collect(),
+            lacks_project_keys: false,
+        }
     }
 }
 
@@ -120,22 +141,27 @@ pub struct Difference {
     pub none: bool,
 }
 
-/// Compares, and shows at most `examples` differences one by one. With more removals than `max_removal_percent` it says
-/// that they would be held back.
+/// Compares, and shows at most `examples` differences one by one. It says whether `watch` would hold the removals back,
+/// given its `max_removal_percent`.
 pub fn compare(
-    published: &Published,
-    wanted: &Records,
+    published: Published,
+    wanted: Source,
     examples: usize,
     max_removal_percent: u32,
 ) -> Difference {
-    let comparison = Comparison::of(&published.records, wanted, examples);
-    let mut text = format!("compared with {}\n{comparison}", what(published));
-    let (removals, records) = (comparison.removals(), comparison.published());
-    if is_suspicious(removals, records, max_removal_percent) {
+    let comparison = Comparison::of(&published.records, &wanted.records, examples);
+    let mut text = format!("compared with {}\n{comparison}", what(&published));
+    let state = State::of(published.records);
+    let changes: Vec<Change> = between(state.records(), wanted.records).collect();
+    let lacks_project_keys = wanted.lacks_project_keys;
+    if let Some(doubt) = Doubt::of(&state, &changes, lacks_project_keys, max_removal_percent) {
         text.push_str(&format!(
-            "\nmore than {max_removal_percent} % of what is published would be removed: \
-             `watch` holds such removals back, `publish` does not"
+            "\n{doubt}: `watch` would hold {} removals back, `publish` would not",
+            comparison.removals(),
         ));
+    }
+    if comparison.leaves_no_team() {
+        text.push_str("\nno team would be left: `publish` needs --allow-empty");
     }
     let none = published.fault.is_none() && comparison.is_empty();
     text.push_str(match (&published.fault, none) {

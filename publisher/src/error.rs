@@ -23,6 +23,8 @@ pub enum Error {
     File(PathBuf, io::Error),
     /// The source document is refused.
     Document(PathBuf, DocumentError),
+    /// The source document has no teams, and nobody said that it may have none.
+    NoTeams(PathBuf),
     /// The Redis URL is refused.
     Url(UrlError),
     /// The file with the CA of Redis' certificate is refused.
@@ -117,6 +119,7 @@ impl Error {
             | Self::Output(_) => FAILED,
             Self::File(..)
             | Self::Document(..)
+            | Self::NoTeams(_)
             | Self::Url(_)
             | Self::Ca(..)
             | Self::TwoSources
@@ -140,6 +143,12 @@ impl fmt::Display for Error {
             Self::Document(path, error) => {
                 write!(f, "{}: {error} (nothing was written)", path.display())
             }
+            Self::NoTeams(path) => write!(
+                f,
+                "{}: the document has no teams, so filters would refuse every token; give --allow-empty if that is \
+                 meant (nothing was written)",
+                path.display()
+            ),
             Self::Url(error) => write!(f, "--redis-url: {error}"),
             Self::Ca(path, error) => write!(f, "--redis-ca-file: {} {error}", path.display()),
             Self::TwoSources => f.write_str(

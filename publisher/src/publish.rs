@@ -18,9 +18,9 @@ use crate::diff;
 use crate::error::Error;
 use crate::lock::{Taken, Token};
 use crate::progress::{Progress, say};
-use crate::published::{self, Records};
+use crate::published;
 use crate::store::{Current, Reservation, Store};
-use crate::watch::difference::MAX_REMOVAL_PERCENT;
+use crate::watch::doubt::MAX_REMOVAL_PERCENT;
 
 /// How many differences a dry run shows one by one.
 const EXAMPLES: usize = 20;
@@ -33,6 +33,9 @@ pub fn run(options: &Publish) -> Result<String, Error> {
     let url = options.redis_url.as_deref();
     let server = url.map(|url| options.redis.server(url)).transpose()?;
     let document = read_document(&options.file)?;
+    if document.counts.teams == 0 && !options.allow_empty {
+        return Err(Error::NoTeams(options.file.clone()));
+    }
     let snapshot = Snapshot::of(&document);
     let prefix = &options.redis.prefix;
     let Some(server) = server else {
@@ -43,12 +46,7 @@ pub fn run(options: &Publish) -> Result<String, Error> {
     let mut store = Store::connect(&server, prefix, &token)?;
     if options.dry_run {
         let published = published::read(&mut store, |_| Ok(()))?;
-        let difference = diff::compare(
-            &published,
-            &records(document),
-            EXAMPLES,
-            MAX_REMOVAL_PERCENT,
-        );
+        let difference = diff::compare(published, document.into(), EXAMPLES, MAX_REMOVAL_PERCENT);
         return Ok(format!("{}\n{}", difference.text, snapshot.plan(prefix)));
     }
     if store.take_lock(0)? == Taken::Held {
@@ -72,14 +70,6 @@ pub fn read_document(file: &Path) -> Result<document::Records, Error> {
         say("warning: the document has no teams, so filters will refuse every token");
     }
     Ok(records)
-}
-
-/// The records of a document, as others keep them.
-pub fn records(document: document::Records) -> Records {
-    let by_hash = document.by_hash.into_iter();
-    by_hash
-        .map(|(hash, record)| (hash, record.into_boxed_slice()))
-        .collect()
 }
 
 /// A checked document, ready to be written.

@@ -8,6 +8,7 @@
 //! | `schema` | tables, types of keys and triggers, from the catalog |
 //! | `tables` | how rows are asked for |
 //! | `records` | rows become records |
+//! | `left_out` | rows that are no records |
 //! | `read` | the full read |
 //! | `notice` | what triggers say, checked and collapsed |
 //! | `reread` | the rows that a notice names, read again |
@@ -15,6 +16,7 @@
 //! | `position` | places in the write-ahead log |
 //! | `problem` | what an operator reads when it fails |
 
+mod left_out;
 mod listen;
 mod notice;
 mod position;
@@ -32,11 +34,12 @@ use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+pub use left_out::{LeftOut, Reason, Skipped};
 pub use listen::Heard;
 pub use position::Lsn;
 pub use problem::Problem;
 pub use read::Reading;
-pub use records::{Records, Skipped};
+pub use records::Records;
 pub use reread::Announcement;
 pub use url::{UrlError, UrlProblem};
 

@@ -8,8 +8,9 @@ use flag_definitions_filter::directory::TeamId;
 use flag_definitions_filter::snapshot::manifest::RecordCounts;
 use tokio_postgres::types::Type;
 
+use super::left_out::{LeftOut, Skipped};
 use super::position::Lsn;
-use super::records::{Gathered, Records, Skipped};
+use super::records::{Gathered, Records};
 use super::schema::{KeyType, Schema};
 use super::session::{Fault, Runner, Session};
 use super::tables::Table;
@@ -28,14 +29,18 @@ const CATCH_UP_CHECK: Duration = Duration::from_millis(100);
 static GO_ON: AtomicBool = AtomicBool::new(false);
 
 /// Everything that PostHog's database says about who may read what, as of one moment.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Reading {
     /// Encoded records, in hash order.
     pub records: Records,
     /// How many there are of each kind; no ETags.
     pub counts: RecordCounts,
-    /// What did not become a record.
+    /// How much did not become a record.
     pub skipped: Skipped,
+    /// Which rows those are.
+    pub left_out: LeftOut,
+    /// Whether there is no table of project secret keys, as in an old database.
+    pub lacks_project_keys: bool,
     /// Where the WAL ended just before: the reading misses nothing further back.
     pub position: Lsn,
     /// The teams with a token, in the order of their keys.
@@ -73,6 +78,8 @@ pub(super) fn read_all(
         records: gathered.records,
         counts: gathered.counts,
         skipped: gathered.skipped,
+        left_out: gathered.left_out,
+        lacks_project_keys: schema.project_key.is_none(),
         position,
         team_ids: gathered.team_ids,
     })

@@ -12,24 +12,11 @@ use flag_definitions_filter::directory::{
 use flag_definitions_filter::snapshot::manifest::RecordCounts;
 use tokio_postgres::Row;
 
+use super::left_out::{LeftOut, Skipped};
 use super::tables::Table;
 
 /// Encoded records, in hash order.
 pub type Records = BTreeMap<Sha256Hash, Box<[u8]>>;
-
-/// Rows, or parts of them, that did not become records.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Skipped {
-    /// Personal keys hashed with PBKDF2, which PostHog's service refuses as well.
-    pub pbkdf2: u64,
-    /// Rows that are not as PostHog writes them: no token, no SHA-256, an id out of range.
-    pub malformed: u64,
-    /// Records whose hash another row has with another meaning. The first one counts: teams, then project secret
-    /// keys, then personal keys, each in the order of their ids.
-    pub conflicting: u64,
-    /// Personal keys with so many teams or organizations that the record exceeds 64 KiB.
-    pub oversized: u64,
-}
 
 /// Records gathered from rows.
 #[derive(Debug, Default)]
@@ -37,6 +24,7 @@ pub(super) struct Gathered {
     pub records: Records,
     pub counts: RecordCounts,
     pub skipped: Skipped,
+    pub left_out: LeftOut,
     pub team_ids: Vec<TeamId>,
 }
 
@@ -56,6 +44,7 @@ impl From<tokio_postgres::Error> for Unfit {
 impl Gathered {
     /// Adds what a row stands for.
     pub fn add(&mut self, table: Table, row: &Row) {
+        let before = self.skipped;
         let added = match table {
             Table::Team => self.add_team(row),
             Table::ProjectKey => self.add_project_key(row),
@@ -65,6 +54,10 @@ impl Gathered {
             Ok(()) => (),
             Err(Unfit::Pbkdf2) => self.skipped.pbkdf2 += 1,
             Err(Unfit::Malformed) => self.skipped.malformed += 1,
+        }
+        if self.skipped != before {
+            let id = row.try_get(0).unwrap_or_default();
+            self.left_out.note(table, id, self.skipped);
         }
     }
 

@@ -13,6 +13,15 @@ pub(super) enum Table {
 }
 
 impl Table {
+    /// Its name in PostHog's database.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Team => "posthog_team",
+            Self::ProjectKey => "posthog_projectsecretapikey",
+            Self::PersonalKey => "posthog_personalapikey",
+        }
+    }
+
     /// Columns and tables. `records` reads the columns by their place; the first is the key.
     const fn select(self) -> &'static str {
         match self {

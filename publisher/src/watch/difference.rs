@@ -1,23 +1,20 @@
 //! What a full read of the database changes, and what of that is held back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
 use std::time::{Duration, Instant};
 
 use flag_definitions_filter::directory::Sha256Hash;
 
+use super::doubt::{Doubt, is_credential};
 use super::source::{Announcement, Lsn, Reading, Records};
 use super::state::{Change, State};
 
-/// Share of the records that one full read may remove without being doubted, in percent, unless an option says
-/// otherwise.
-pub const MAX_REMOVAL_PERCENT: u32 = 20;
-
-/// As many removals as this are never held back, however small the whole is.
-const UNSUSPICIOUS: usize = 100;
-
 /// Walks two sorted maps at once: what makes the first into the second. Equal records cost a comparison.
-pub fn between(before: &Records, after: Records) -> impl Iterator<Item = Change> {
+pub fn between(
+    before: &Records,
+    after: impl IntoIterator<Item = (Sha256Hash, Box<[u8]>)>,
+) -> impl Iterator<Item = Change> {
     Walk {
         before: before.iter().peekable(),
         after: after.into_iter().peekable(),
@@ -60,8 +57,10 @@ impl<A: Iterator<Item = (Sha256Hash, Box<[u8]>)>> Iterator for Walk<'_, A> {
 pub struct Difference {
     /// In hash order.
     pub changes: Vec<Change>,
-    /// Removals that are not among them, because they are too many to be believed.
+    /// Removals that are not among them, because they are not believed.
     pub held_back: usize,
+    /// Why they are not.
+    pub doubt: Option<Doubt>,
 }
 
 /// No replica lags by more. A database whose positions stay lower for longer began its log anew (it was restored from
@@ -74,6 +73,8 @@ pub struct Announced {
     by_hash: BTreeMap<Sha256Hash, (Lsn, Instant)>,
     /// Position of the last reading that was taken over, and when.
     read: Option<(Lsn, Instant)>,
+    /// Removals that were held back of that reading.
+    held_back: BTreeSet<Sha256Hash>,
 }
 
 impl Announced {
@@ -100,7 +101,7 @@ impl Announced {
     }
 
     /// What a full read changes. It must not undo what was announced when it had begun already.
-    /// `max_removal_percent` of the records may go without being held back; 100: all.
+    /// `max_removal_percent` may go without being held back ([`Doubt`]); 100: all of everything.
     pub fn difference(
         &mut self,
         reading: Reading,
@@ -112,37 +113,48 @@ impl Announced {
         self.by_hash.retain(|_, (announced, since)| {
             *announced >= reading.position && now.saturating_duration_since(*since) < MAX_LAG
         });
-        let before = state.records();
-        let mut changes: Vec<Change> = between(before, reading.records)
+        let lacks_project_keys = reading.lacks_project_keys;
+        let mut changes: Vec<Change> = between(state.records(), reading.records)
             .filter(|(hash, _)| !self.by_hash.contains_key(hash))
             .collect();
-        let removals = changes
+        let doubt = Doubt::of(state, &changes, lacks_project_keys, max_removal_percent);
+        let held_back = match doubt {
+            Some(_) => self.hold_back(&mut changes, state),
+            None => BTreeSet::new(),
+        };
+        self.held_back = held_back;
+        Difference {
+            changes,
+            held_back: self.held_back.len(),
+            doubt,
+        }
+    }
+
+    /// Takes the removals out of `changes`. A single credential that went after the reading before was held back was
+    /// revoked by itself: it stays among them.
+    fn hold_back(&self, changes: &mut Vec<Change>, state: &State) -> BTreeSet<Sha256Hash> {
+        let mut removed: BTreeSet<Sha256Hash> = changes
             .iter()
             .filter(|(_, record)| record.is_none())
-            .count();
-        let mut held_back = 0;
-        if is_suspicious(removals, before.len(), max_removal_percent) {
-            changes.retain(|(_, record)| record.is_some());
-            held_back = removals;
+            .map(|(hash, _)| *hash)
+            .collect();
+        let mut news = removed.difference(&self.held_back).copied();
+        let revoked = match (news.next(), news.next()) {
+            (Some(hash), None) if !self.held_back.is_empty() => Some(hash),
+            _ => None,
+        };
+        if let Some(hash) = revoked.filter(|hash| is_credential(state.get(hash))) {
+            removed.remove(&hash);
         }
-        Difference { changes, held_back }
+        changes.retain(|(hash, _)| !removed.contains(hash));
+        removed
     }
-}
-
-/// Whether one full read would remove too much of `records` to be believed.
-pub fn is_suspicious(removals: usize, records: usize, max_percent: u32) -> bool {
-    let removed = removals as u128 * 100;
-    removals > UNSUSPICIOUS
-        && max_percent < 100
-        && removed > records as u128 * u128::from(max_percent)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::postgres::Skipped;
-    use flag_definitions_filter::directory::{Record, TeamId};
-    use flag_definitions_filter::snapshot::manifest::RecordCounts;
+    use flag_definitions_filter::directory::{Record, Team, TeamId};
 
     fn hash(n: u32) -> Sha256Hash {
         Sha256Hash::of(&n.to_le_bytes())
@@ -156,21 +168,29 @@ mod tests {
         numbers.into_iter().map(|n| (hash(n), secret(1))).collect()
     }
 
+    fn teams(numbers: impl IntoIterator<Item = u32>) -> Records {
+        let team = |n| {
+            let organization = None;
+            Record::Team(Team {
+                id: TeamId(n),
+                organization,
+            })
+            .encode()
+            .unwrap()
+            .into()
+        };
+        numbers.into_iter().map(|n| (hash(n), team(n))).collect()
+    }
+
     fn state(numbers: impl IntoIterator<Item = u32>) -> State {
-        let mut state = State::default();
-        for (hash, record) in records(numbers) {
-            state.put((hash, Some(record)));
-        }
-        state
+        State::of(records(numbers))
     }
 
     fn reading(records: Records, position: u64) -> Reading {
         Reading {
             records,
-            counts: RecordCounts::default(),
-            skipped: Skipped::default(),
             position: Lsn(position),
-            team_ids: Vec::new(),
+            ..Reading::default()
         }
     }
 
@@ -220,6 +240,47 @@ mod tests {
             let expected = 1 + 1_000 - left as usize - held_back;
             assert_eq!(difference.changes.len(), expected);
         }
+    }
+
+    #[test]
+    fn a_credential_revoked_while_removals_are_held_back_goes_out() {
+        let mut before = teams(0..10);
+        before.extend(records(100..110));
+        let mut state = State::of(before);
+        let (mut announced, now) = (Announced::default(), Instant::now());
+        // What goes out, and how many removals do not.
+        let mut take = |state: &mut State, after: Records| {
+            let difference = announced.difference(reading(after, 1), state, 20, now);
+            let held_back = difference.held_back;
+            assert_eq!(difference.doubt.is_some(), held_back > 0);
+            let mut changed = Vec::new();
+            for change in difference.changes {
+                changed.push(change.0);
+                state.put(change);
+            }
+            changed.sort_unstable();
+            (changed, held_back)
+        };
+        let left = |secrets: std::ops::Range<u32>| {
+            let mut left = teams(0..5);
+            left.extend(records(secrets));
+            left
+        };
+        // With the teams it waits; alone it does not; two at once do.
+        assert_eq!(take(&mut state, left(101..110)), (vec![], 6));
+        assert_eq!(take(&mut state, left(102..110)), (vec![hash(101)], 6));
+        assert_eq!(take(&mut state, left(103..110)), (vec![hash(102)], 6));
+        assert_eq!(take(&mut state, left(105..110)), (vec![], 8));
+        // Nor a team, however small its share of what is new.
+        let mut fewer = left(105..110);
+        fewer.remove(&hash(0));
+        assert_eq!(take(&mut state, fewer), (vec![], 9));
+        // All of it is back, but for one that may go.
+        let mut back = teams(0..10);
+        back.extend(records(100..109));
+        let mut expected = vec![hash(101), hash(102), hash(109)];
+        expected.sort_unstable();
+        assert_eq!(take(&mut state, back), (expected, 0));
     }
 
     #[test]

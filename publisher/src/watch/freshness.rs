@@ -11,6 +11,8 @@ pub struct Freshness {
     diff_interval: Duration,
     /// When the last successful full read began.
     read: Option<Instant>,
+    /// Whether that read was not believed: then nobody may be refused because of what it lacks.
+    is_doubted: bool,
     /// Until when that read counts, unless changes are announced.
     counts_until: Option<Instant>,
     /// Since when all changes are announced, if they are.
@@ -25,6 +27,7 @@ impl Freshness {
         Self {
             diff_interval,
             read: None,
+            is_doubted: false,
             counts_until: None,
             heard_since: None,
             heard_up_to: None,
@@ -57,9 +60,17 @@ impl Freshness {
     /// A full read that succeeded.
     pub fn read(&mut self, began: Instant, ended: Instant) {
         self.read = Some(began);
+        self.is_doubted = false;
         // The next one begins after the interval and is expected to take as long.
         let took = ended.saturating_duration_since(began);
         self.counts_until = ended.checked_add(self.diff_interval + took + GRACE);
+    }
+
+    /// A full read that succeeded and is not believed.
+    pub fn doubted(&mut self, began: Instant) {
+        self.read = Some(began);
+        self.is_doubted = true;
+        self.counts_until = None;
     }
 
     /// A full read that failed.
@@ -82,7 +93,7 @@ impl Freshness {
     /// proved that; without announcements it is now as long as full reads come in time: that a new key is known with
     /// the next one only is what was chosen with their interval.
     pub fn records_at(&self, now: Instant, millis: u64) -> Option<u64> {
-        let read = self.read?;
+        let read = self.read.filter(|_| !self.is_doubted)?;
         if self.heard_since.is_some_and(|since| since <= read) {
             let up_to = self.heard_up_to.max(Some(read))?;
             let age = now.saturating_duration_since(up_to).as_millis();
@@ -103,6 +114,23 @@ mod tests {
     fn times() -> impl Fn(u64) -> Instant {
         let start = Instant::now();
         move |seconds| start + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_read_that_is_not_believed_refuses_nobody() {
+        let at = times();
+        let mut freshness = Freshness::new(INTERVAL);
+        freshness.listening(at(0));
+        freshness.read(at(1), at(2));
+        freshness.heard(at(3));
+        assert!(freshness.records_at(at(4), 9_000).is_some());
+        freshness.doubted(at(5));
+        freshness.heard(at(6));
+        assert_eq!(freshness.records_at(at(6), 9_000), None);
+        // It was a read all the same: the next one is due after the interval.
+        assert!(!freshness.needs_read());
+        freshness.read(at(35), at(36));
+        assert!(freshness.records_at(at(37), 9_000).is_some());
     }
 
     #[test]

@@ -7,7 +7,9 @@
 //! | [`sweep`], [`etag`], [`keyspace`] | the ETags of all teams |
 //! | [`writer`] | holds the lock, and starts over when something broke |
 //! | [`session`] | what happens while it holds the lock |
+//! | `reading` | full reads of the database, taken over |
 //! | [`state`], [`difference`] | what is published, and what has to be |
+//! | [`doubt`] | which removals are more likely a mistake than a wish |
 //! | [`restore`] | what an earlier publisher left |
 //! | [`append`], [`snapshot`] | the stream, and the pages |
 //! | [`freshness`] | up to when everything is known |
@@ -18,11 +20,13 @@
 
 pub mod append;
 pub mod difference;
+pub mod doubt;
 pub mod etag;
 pub mod events;
 pub mod freshness;
 pub mod keyspace;
 mod lineage;
+mod reading;
 pub mod restore;
 pub mod session;
 pub mod snapshot;
@@ -75,7 +79,7 @@ pub struct Settings {
     pub retention: Duration,
     /// Between two removals of older changes.
     pub trim_interval: Duration,
-    /// Share of the records that one full read may remove without being doubted, in percent. 100: all.
+    /// Share that one full read may remove without being doubted ([`doubt`]), in percent. 100: all of everything.
     pub max_removal_percent: u32,
 }
 

@@ -1,7 +1,6 @@
 //! What an earlier publisher left: its snapshot and all changes after it make up the published state, if nothing
 //! of that is missing. Then only what differs from it is to be published.
 
-use flag_definitions_filter::snapshot::StreamId;
 use flag_definitions_filter::snapshot::manifest::{self, Manifest};
 
 use super::append::{self, End};
@@ -20,6 +19,8 @@ pub enum Found {
         reason: String,
         /// What a new lineage must lie above.
         above: Current,
+        /// What could be read all the same: a first reading of the database that lacks too much of it is not believed.
+        remains: State,
     },
 }
 
@@ -41,39 +42,42 @@ pub fn find(store: &mut Store<'_>, fence: u64) -> Result<Found, Error> {
     let published = published::read(store, Store::keep_lock)?;
     let key = manifest::key(store.prefix());
     let json: Option<Vec<u8>> = store.read("GET", &key, "reading the current manifest")?;
-    match lineage(published, fence) {
-        Ok((state, manifest, previous)) => {
-            let changes = manifest::changes_key(store.prefix());
-            let end = End {
-                previous,
-                newest: store.newest_change()?,
-                length: store.read("XLEN", &changes, "counting changes")?,
-                manifest: append::head(&json.unwrap_or_default()),
-                fence,
-            };
-            let restored = Restored {
-                state,
-                manifest,
-                end,
-            };
-            Ok(Found::Lineage(Box::new(restored)))
-        }
+    let manifest = match continuable(&published, fence) {
+        Ok(manifest) => manifest,
         Err(reason) => {
             let mut above = json.as_deref().map(Current::read).unwrap_or_default();
             // A stream that cannot be read is replaced; then its ids do not count.
             let newest = store.newest_change().unwrap_or_default();
             above.stream_id = above.stream_id.max(newest.unwrap_or_default());
-            Ok(Found::Nothing { reason, above })
+            let remains = State::of(published.records);
+            return Ok(Found::Nothing {
+                reason,
+                above,
+                remains,
+            });
         }
-    }
+    };
+    let changes = manifest::changes_key(store.prefix());
+    let end = End {
+        previous: published.last,
+        newest: store.newest_change()?,
+        length: store.read("XLEN", &changes, "counting changes")?,
+        manifest: append::head(&json.unwrap_or_default()),
+        fence,
+    };
+    Ok(Found::Lineage(Box::new(Restored {
+        state: State::of(published.records),
+        manifest,
+        end,
+    })))
 }
 
-/// The published state, its manifest and the last change, if they can be continued; else why not.
-fn lineage(published: Published, fence: u64) -> Result<(State, Manifest, StreamId), String> {
-    if let Some(fault) = published.fault {
+/// The manifest of a published state that can be continued, else why it cannot.
+fn continuable(published: &Published, fence: u64) -> Result<Manifest, String> {
+    if let Some(fault) = &published.fault {
         return Err(fault.to_string());
     }
-    let manifest = published.manifest.ok_or("there is no snapshot")?;
+    let manifest = published.manifest.clone().ok_or("there is no snapshot")?;
     if manifest.lineage == 0 || !manifest.etags_watched {
         return Err("the current snapshot is one of a file".to_owned());
     }
@@ -81,9 +85,5 @@ fn lineage(published: Published, fence: u64) -> Result<(State, Manifest, StreamI
         // Filters would take what this publisher writes for the words of one that lost its lock.
         return Err("Redis lost the fencing counter".to_owned());
     }
-    let mut state = State::default();
-    for (hash, record) in published.records {
-        state.put((hash, Some(record)));
-    }
-    Ok((state, manifest, published.last))
+    Ok(manifest)
 }

@@ -8,14 +8,14 @@ use flag_definitions_filter::definitions::ETag;
 use flag_definitions_filter::directory::{Record, TeamId, etag_hash};
 use flag_definitions_filter::snapshot::StreamId;
 use flag_definitions_filter::snapshot::change::{self, Watermark, Written};
-use tracing::{error, info, warn};
+use tracing::warn;
 
 use super::append::{AT_ONCE, Appended, End};
-use super::difference::{Announced, Difference};
+use super::difference::Announced;
 use super::events::{Event, Swept};
 use super::restore::Restored;
 use super::snapshot::Job;
-use super::source::{Heard, Reading};
+use super::source::{Heard, LeftOut};
 use super::state::{Change, State};
 use super::sweep::Order;
 use super::writer::Writer;
@@ -29,7 +29,7 @@ const TICK: Duration = Duration::from_millis(100);
 const ETAGS_WAIT: Duration = Duration::from_secs(30);
 
 /// Before the first new attempt after the database failed; doubled each time, at most the interval of full reads.
-const READ_RETRY: Duration = Duration::from_secs(1);
+pub(super) const READ_RETRY: Duration = Duration::from_secs(1);
 
 /// Changes that become entries together.
 const CHANGES_AT_ONCE: usize = 4_096;
@@ -85,21 +85,25 @@ pub struct Session<'w, 'a> {
     pub(super) following: Option<Following>,
     /// Whether the state is one that was published.
     pub(super) is_whole: bool,
+    /// What others published and cannot be continued, until a reading of the database takes its place.
+    pub(super) remains: Option<State>,
     /// A snapshot being written.
     pub(super) job: Option<Job>,
     /// Whether something changed since the snapshot.
     pub(super) is_changed: bool,
     /// Whether a snapshot is needed at once.
     pub(super) is_incomplete: bool,
-    announced: Announced,
+    pub(super) announced: Announced,
     /// Since when a full read is there, and the ETags are waited for.
-    collected: Option<Instant>,
+    pub(super) collected: Option<Instant>,
     watched_revision: Option<u64>,
     trimmed: Instant,
     /// Which id was the last at which time, oldest first, for as long as changes are kept.
     trail: VecDeque<(Instant, StreamId)>,
-    next_read: Instant,
-    read_backoff: Duration,
+    pub(super) next_read: Instant,
+    pub(super) read_backoff: Duration,
+    /// What the last full read left out.
+    pub(super) left_out: LeftOut,
 }
 
 impl<'w, 'a> Session<'w, 'a> {
@@ -122,6 +126,7 @@ impl<'w, 'a> Session<'w, 'a> {
             state,
             is_whole: following.is_some(),
             following,
+            remains: None,
             job: None,
             is_changed,
             is_incomplete: false,
@@ -132,6 +137,7 @@ impl<'w, 'a> Session<'w, 'a> {
             trail: VecDeque::new(),
             next_read: now,
             read_backoff: READ_RETRY,
+            left_out: LeftOut::default(),
         };
         session.show();
         session
@@ -219,14 +225,7 @@ impl<'w, 'a> Session<'w, 'a> {
                 match result {
                     Ok(reading) => self.take_over(began, reading),
                     Err(problem) => {
-                        self.writer.freshness.read_failed();
-                        self.writer
-                            .status
-                            .update(|figures| figures.errors.postgres += 1);
-                        warn!(problem, "the database cannot be read");
-                        self.next_read = Instant::now() + self.read_backoff;
-                        let longest = self.writer.settings.diff_interval.max(READ_RETRY);
-                        self.read_backoff = (self.read_backoff * 2).min(longest);
+                        self.cannot_read(&problem);
                         Ok(())
                     }
                 }
@@ -244,44 +243,6 @@ impl<'w, 'a> Session<'w, 'a> {
                 Ok(())
             }
         }
-    }
-
-    /// A full read of the database.
-    fn take_over(&mut self, began: Instant, reading: Reading) -> Result<(), Error> {
-        let now = Instant::now();
-        self.next_read = began + self.writer.settings.diff_interval;
-        if self.announced.is_outdated(reading.position, now) {
-            warn!("the database was read from a replica that is behind; this reading is ignored");
-            return Ok(());
-        }
-        let skipped = reading.skipped;
-        let percent = self.writer.settings.max_removal_percent;
-        let Difference { changes, held_back } =
-            self.announced
-                .difference(reading, &self.state, percent, now);
-        self.read_backoff = READ_RETRY;
-        if held_back > 0 {
-            error!(
-                removals = held_back,
-                "the database lacks so many records that their removal is held back; \
-                 if it is right, start with a higher --max-removal-percent"
-            );
-        }
-        self.writer.status.update(|figures| {
-            figures.skipped = skipped;
-            figures.held_back = held_back as u64;
-            figures.last_read = Some(began);
-        });
-        if !changes.is_empty() {
-            info!(changes = changes.len(), "the database changed");
-        }
-        self.publish(changes)?;
-        self.writer.freshness.read(began, Instant::now());
-        if self.writer.freshness.needs_read() {
-            self.next_read = Instant::now();
-        }
-        self.collected.get_or_insert_with(Instant::now);
-        Ok(())
     }
 
     fn etag_changes(&self, etags: Vec<(TeamId, Option<ETag>)>) -> Vec<Change> {
@@ -328,7 +289,7 @@ impl<'w, 'a> Session<'w, 'a> {
     }
 
     /// Publishes changes, in hash order, each hash once.
-    fn publish(&mut self, changes: Vec<Change>) -> Result<(), Error> {
+    pub(super) fn publish(&mut self, changes: Vec<Change>) -> Result<(), Error> {
         if changes.is_empty() {
             return Ok(());
         }

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use crate::postgres::{self, Database};
-pub use crate::postgres::{Announcement, Lsn, Reading, Records, Skipped};
+pub use crate::postgres::{Announcement, LeftOut, Lsn, Reading, Reason, Records, Skipped};
 
 /// A database of teams and credentials. Its problems are texts for an operator, without secrets.
 pub trait Source: Send + Sync {

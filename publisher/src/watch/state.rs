@@ -26,6 +26,15 @@ pub struct State {
 }
 
 impl State {
+    /// What these records make; ETags among them or not.
+    pub fn of(records: Records) -> Self {
+        let mut state = Self::default();
+        for (hash, record) in records {
+            state.put((hash, Some(record)));
+        }
+        state
+    }
+
     /// Teams and credentials, without ETags.
     pub fn records(&self) -> &Records {
         &self.records
@@ -75,6 +84,11 @@ impl State {
     /// The teams, in order.
     pub fn teams(&self) -> impl Iterator<Item = TeamId> {
         self.teams.keys().copied()
+    }
+
+    /// How many tokens name the team.
+    pub fn tokens(&self, team: TeamId) -> u32 {
+        self.teams.get(&team).copied().unwrap_or(0)
     }
 
     /// Another number whenever a team came or went.

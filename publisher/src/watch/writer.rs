@@ -158,7 +158,11 @@ impl<'a> Writer<'a> {
                 let following = Following::restored(&restored);
                 Session::new(self, store, fence, restored.state, Some(following))
             }
-            Found::Nothing { reason, above } => {
+            Found::Nothing {
+                reason,
+                above,
+                remains,
+            } => {
                 info!(reason, "a new lineage begins");
                 self.raise_floor(above);
                 let memory = self.memory.take();
@@ -166,6 +170,7 @@ impl<'a> Writer<'a> {
                 let mut session =
                     Session::new(self, store, fence, memory.unwrap_or_default(), None);
                 session.is_whole = is_remembered;
+                session.remains = Some(remains).filter(|_| !is_remembered);
                 session
             }
         };

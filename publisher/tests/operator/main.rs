@@ -13,6 +13,7 @@ mod certificates;
 mod commands;
 #[path = "../postgres/support.rs"]
 mod database;
+mod doubts;
 #[path = "../program/support.rs"]
 mod support;
 mod watcher;

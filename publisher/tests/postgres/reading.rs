@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use flag_definitions_filter::directory::{OrganizationId, PersonalKey, Record, Team, TeamId};
-use flag_definitions_publisher::postgres::{Reading, Skipped};
+use flag_definitions_publisher::postgres::{Reading, Reason, Skipped};
 
 use crate::support::{Postgres, hash, record, secure};
 
@@ -225,6 +225,38 @@ fn odd_rows_are_counted() {
     };
     assert_eq!(reading.skipped, skipped);
     assert_eq!(reading.records.len(), 3);
+}
+
+#[test]
+fn rows_left_out_are_named() {
+    let mut postgres = Postgres::posthog();
+    postgres.sql(&people());
+    postgres.sql(&format!(
+        "INSERT INTO posthog_team (id, api_token, secret_api_token) VALUES (7, 'phc_a', 'phs_x'), (8, '', NULL);
+         INSERT INTO posthog_personalapikey (id, label, secure_value, user_id) VALUES
+             ('k1', '', 'pbkdf2_sha256$260000$posthog_personal_api_key$abc=', 1), ('k2', '', NULL, 1), ('k3', '', '{}', 1);",
+        secure("phs_x")
+    ));
+    let reading = postgres.read();
+    let named = |reason| reading.left_out.of(reason).map(|rows| rows.to_string());
+    let expected = |text: &str| Some(text.to_owned());
+    assert_eq!(named(Reason::Pbkdf2), expected("posthog_personalapikey k1"));
+    assert_eq!(
+        named(Reason::Malformed),
+        expected("posthog_team 8, posthog_personalapikey k2")
+    );
+    assert_eq!(
+        named(Reason::Conflicting),
+        expected("posthog_personalapikey k3")
+    );
+    assert_eq!(named(Reason::Oversized), None);
+    for reason in Reason::ALL {
+        let count = reading.left_out.of(reason).map_or(0, |rows| rows.count);
+        assert_eq!(count, reading.skipped.of(reason));
+    }
+    assert!(!reading.lacks_project_keys);
+    postgres.sql("DROP TABLE posthog_projectsecretapikey");
+    assert!(postgres.read().lacks_project_keys);
 }
 
 #[test]

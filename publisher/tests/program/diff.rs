@@ -106,6 +106,33 @@ fn many_removals_are_pointed_out() {
 }
 
 #[test]
+fn it_says_what_watch_would_hold_back() {
+    let redis = Redis::start();
+    publish(&redis.url(), &small_document()).expect(0);
+    let text =
+        |document: &Value, options: &[&str]| diff(&redis.url(), document, options).expect(3).stdout;
+    let empty = json!({"format": 1, "teams": []});
+    let emptied = text(&empty, &[]);
+    let line = "\nnone of the 1 published teams is left: `watch` would hold 2 removals back, `publish` would not\n";
+    assert!(emptied.contains(line), "{emptied}");
+    assert!(
+        emptied.contains("`publish` needs --allow-empty"),
+        "{emptied}"
+    );
+    let trusted = text(&empty, &["--max-removal-percent", "100"]);
+    assert!(!trusted.contains("`watch`"), "{trusted}");
+    // The only key, revoked.
+    let revoked = text(
+        &json!({"format": 1, "teams": [{"id": 7, "api_token": "phc_a"}]}),
+        &[],
+    );
+    assert!(
+        !revoked.contains("`watch`") && !revoked.contains("--allow-empty"),
+        "{revoked}"
+    );
+}
+
+#[test]
 fn a_dry_run_shows_the_difference_where_redis_is_named() {
     let mut redis = Redis::start();
     publish(&redis.url(), &small_document()).expect(0);

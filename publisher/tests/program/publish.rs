@@ -266,3 +266,36 @@ fn a_dry_run_touches_nothing() {
     run(&arguments, b"{}").expect(2);
     assert!(redis.keys().is_empty());
 }
+
+#[test]
+fn a_document_without_teams_needs_a_word() {
+    let mut redis = Redis::start();
+    publish(&redis.url(), &small_document()).expect(0);
+    let (keys, manifest) = (redis.keys(), redis.manifest());
+    let url = redis.url();
+    let empty = br#"{"format":1,"teams":[]}"#;
+    let arguments = ["publish", "--file", "-", "--redis-url", &url];
+    for more in [&[][..], &["--dry-run"]] {
+        let outcome = run(&[&arguments[..], more].concat(), empty).expect(2);
+        for text in [
+            "-: the document has no teams",
+            "--allow-empty",
+            "nothing was written",
+        ] {
+            assert!(outcome.stderr.contains(text), "{}", outcome.stderr);
+        }
+    }
+    run_with_environment(
+        &arguments,
+        empty,
+        &[("FLAG_DEFINITIONS_ALLOW_EMPTY", "false")],
+    )
+    .expect(2);
+    assert_eq!((redis.keys(), redis.manifest()), (keys, manifest));
+
+    run(&[&arguments[..], &["--allow-empty"]].concat(), empty).expect(0);
+    assert_eq!(redis.records().len(), 0);
+    publish(&redis.url(), &small_document()).expect(0);
+    run_with_environment(&arguments, empty, &[("FLAG_DEFINITIONS_ALLOW_EMPTY", "1")]).expect(0);
+    assert_eq!(redis.records().len(), 0);
+}

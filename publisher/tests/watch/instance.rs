@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 use flag_definitions_filter::config::Definitions;
 use flag_definitions_filter::directory::{Record, Sha256Hash, Team, TeamId};
 use flag_definitions_filter::snapshot::document;
-use flag_definitions_filter::snapshot::manifest::RecordCounts;
-use flag_definitions_publisher::postgres::{Announcement, Lsn, Reading, Records, Skipped};
+use flag_definitions_publisher::postgres::{Announcement, Lsn, Reading, Records};
 use flag_definitions_publisher::server::Server;
 use flag_definitions_publisher::watch::source::{Heard, Source};
 use flag_definitions_publisher::watch::status::{Figures, Status};
@@ -29,6 +28,7 @@ pub struct Memory {
     pub heard: Mutex<Vec<Heard>>,
     pub position: AtomicU64,
     pub is_away: AtomicBool,
+    pub lacks_project_keys: AtomicBool,
     /// Full reads wait, with what they have read.
     pub holds: AtomicBool,
     pub reads: AtomicU64,
@@ -85,7 +85,10 @@ impl Source for Memory {
         while self.holds.load(Ordering::SeqCst) {
             sleep(Duration::from_millis(5));
         }
-        Ok(reading(records, position))
+        Ok(Reading {
+            lacks_project_keys: self.lacks_project_keys.load(Ordering::SeqCst),
+            ..reading(records, position)
+        })
     }
 
     fn listen(&self, stop: &AtomicBool, tell: &mut dyn FnMut(Heard)) {
@@ -100,10 +103,8 @@ impl Source for Memory {
 pub fn reading(records: Records, position: Lsn) -> Reading {
     Reading {
         records,
-        counts: RecordCounts::default(),
-        skipped: Skipped::default(),
         position,
-        team_ids: Vec::new(),
+        ..Reading::default()
     }
 }
 

@@ -12,6 +12,7 @@ mod crashes;
 mod etags;
 mod failover;
 mod failures;
+mod held_back;
 mod instance;
 mod published;
 #[allow(dead_code)]

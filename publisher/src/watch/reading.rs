@@ -1,0 +1,126 @@
+//! Full reads of the database, as a session takes them over.
+
+use std::time::Instant;
+
+use tracing::{error, info, warn};
+
+use super::difference::{Difference, between};
+use super::doubt::Doubt;
+use super::session::{READ_RETRY, Session};
+use super::source::{LeftOut, Reading, Reason};
+use super::state::Change;
+use crate::error::Error;
+
+impl Session<'_, '_> {
+    /// Publishes what a full read changes, as far as it is believed.
+    pub(super) fn take_over(&mut self, began: Instant, reading: Reading) -> Result<(), Error> {
+        let now = Instant::now();
+        self.next_read = began + self.writer.settings.diff_interval;
+        if self.announced.is_outdated(reading.position, now) {
+            warn!("the database was read from a replica that is behind; this reading is ignored");
+            return Ok(());
+        }
+        self.read_backoff = READ_RETRY;
+        let skipped = reading.skipped;
+        self.tell_left_out(&reading.left_out);
+        self.writer.status.update(|figures| {
+            figures.skipped = skipped;
+            figures.last_read = Some(began);
+        });
+        if self.is_held_back_whole(&reading) {
+            self.writer.freshness.doubted(began);
+            return Ok(());
+        }
+        let percent = self.writer.settings.max_removal_percent;
+        let Difference {
+            changes,
+            held_back,
+            doubt,
+        } = self
+            .announced
+            .difference(reading, &self.state, percent, now);
+        if let Some(doubt) = doubt {
+            tell_held_back(doubt, held_back);
+        }
+        self.writer
+            .status
+            .update(|figures| figures.held_back = held_back as u64);
+        if !changes.is_empty() {
+            info!(changes = changes.len(), "the database changed");
+        }
+        self.publish(changes)?;
+        match doubt {
+            None => self.writer.freshness.read(began, Instant::now()),
+            Some(_) => self.writer.freshness.doubted(began),
+        }
+        if self.writer.freshness.needs_read() {
+            self.next_read = Instant::now();
+        }
+        self.collected.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
+    /// The database cannot be read. It is tried again.
+    pub(super) fn cannot_read(&mut self, problem: &str) {
+        self.writer.freshness.read_failed();
+        self.writer
+            .status
+            .update(|figures| figures.errors.postgres += 1);
+        warn!(problem, "the database cannot be read");
+        self.next_read = Instant::now() + self.read_backoff;
+        let longest = self.writer.settings.diff_interval.max(READ_RETRY);
+        self.read_backoff = (self.read_backoff * 2).min(longest);
+    }
+
+    /// Where nothing can be continued the first reading becomes a whole snapshot in place of what is published. If it
+    /// lacks too much of that, all of it waits: what is published stays.
+    fn is_held_back_whole(&mut self, reading: &Reading) -> bool {
+        let Some(remains) = &self.remains else {
+            return false;
+        };
+        let records = reading.records.iter();
+        let records = records.map(|(hash, record)| (*hash, record.clone()));
+        let changes: Vec<Change> = between(remains.records(), records).collect();
+        let percent = self.writer.settings.max_removal_percent;
+        let Some(doubt) = Doubt::of(remains, &changes, reading.lacks_project_keys, percent) else {
+            self.remains = None;
+            return false;
+        };
+        let removals = changes
+            .iter()
+            .filter(|(_, record)| record.is_none())
+            .count();
+        tell_held_back(doubt, removals);
+        self.writer
+            .status
+            .update(|figures| figures.held_back = removals as u64);
+        true
+    }
+
+    /// One line a reason, whenever other rows are left out for it than before.
+    fn tell_left_out(&mut self, left_out: &LeftOut) {
+        for reason in Reason::ALL {
+            if let Some(rows) = left_out.of(reason)
+                && self.left_out.of(reason) != Some(rows)
+            {
+                warn!(
+                    reason = reason.label(),
+                    rows = rows.count,
+                    ids = %rows,
+                    "the database has rows {}: they are left out",
+                    reason.text()
+                );
+            }
+        }
+        self.left_out.clone_from(left_out);
+    }
+}
+
+fn tell_held_back(doubt: Doubt, removals: usize) {
+    error!(
+        removals,
+        reason = %doubt,
+        "what the database lacks is more likely a mistake than a wish: its removal is held back; \
+         look with `diff`, and if it is meant, start once with --max-removal-percent 100"
+    );
+}
