@@ -1,24 +1,28 @@
 //! `/metrics` and `/healthz` of `watch`.
 //!
-//! Plain HTTP for a scraper and a liveness probe; it shows figures, never a token or a hash.
+//! Plain HTTP for a scraper and a liveness probe; it shows figures, never a token or a hash. Whoever reaches the port may
+//! send anything: `connections` says what that may cost.
 
+mod connections;
 mod exposition;
+mod health;
 
+use std::io;
 use std::net::SocketAddr;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use serde::Serialize;
-use tiny_http::{Header, Method, Request, Response, Server};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
 
 use crate::error::Error;
-use crate::watch::status::{Figures, Status};
-
-/// An active watcher whose loop did not come round for this long is stuck. That a database or Redis is away is no
-/// reason: starting it again would not help.
-pub const MAX_LOOP_AGE: Duration = Duration::from_secs(30);
+use crate::watch::status::Status;
+use health::Watcher;
 
 /// Where to listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +49,9 @@ impl FromStr for Listen {
 
 /// Answers until it is dropped.
 pub struct Monitor {
-    server: Arc<Server>,
+    address: SocketAddr,
+    /// Dropped: it is to end.
+    stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -58,29 +64,51 @@ impl Monitor {
         let Listen::At(address) = listen else {
             return Ok(None);
         };
-        let failed = |problem: String| Error::Listen(address, problem);
-        let server = Server::http(address).map_err(|error| failed(error.to_string()))?;
-        let server = Arc::new(server);
-        let answering = Arc::clone(&server);
-        let thread = std::thread::Builder::new()
-            .name("monitor".to_owned())
-            .spawn(move || serve(&answering, &status))
-            .map_err(|error| failed(error.to_string()))?;
-        Ok(Some(Self {
-            server,
-            thread: Some(thread),
-        }))
+        let start = || {
+            let (runtime, listener) = bind(address)?;
+            let address = listener.local_addr()?;
+            let (stop, stopped) = oneshot::channel();
+            let answers = Arc::new(Answers {
+                status,
+                watcher: Mutex::default(),
+            });
+            let thread = std::thread::Builder::new()
+                .name("monitor".to_owned())
+                .spawn(move || {
+                    let answer = move |request: &Request<_>| answers.to(request);
+                    runtime.block_on(connections::serve(listener, answer, stopped));
+                })?;
+            Ok(Self {
+                address,
+                stop: Some(stop),
+                thread: Some(thread),
+            })
+        };
+        start()
+            .map(Some)
+            .map_err(|error: io::Error| Error::Listen(address, error.to_string()))
     }
 
     /// Where it listens: with port 0 the one that was free.
-    pub fn address(&self) -> Option<SocketAddr> {
-        self.server.server_addr().to_ip()
+    pub const fn address(&self) -> SocketAddr {
+        self.address
     }
 }
 
+fn bind(address: SocketAddr) -> io::Result<(Runtime, TcpListener)> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let entered = runtime.enter();
+    let listener = TcpListener::from_std(listener)?;
+    drop(entered);
+    Ok((runtime, listener))
+}
+
 impl Drop for Monitor {
+    /// Waits for the answers under way, at most [`connections::FAREWELL`].
     fn drop(&mut self) {
-        self.server.unblock();
+        self.stop = None;
         if let Some(thread) = self.thread.take() {
             // A thread that panicked answers no more, which is all that is wanted.
             let _ = thread.join();
@@ -88,122 +116,50 @@ impl Drop for Monitor {
     }
 }
 
-fn serve(server: &Server, status: &Status) {
-    let mut watcher = Watcher::default();
-    // An error means that it is to end.
-    while let Ok(request) = server.recv() {
-        let answer = answer(&request, status, &mut watcher);
-        // The client may be gone.
-        let _ = request.respond(answer);
+/// What is answered.
+struct Answers {
+    status: Arc<Status>,
+    watcher: Mutex<Watcher>,
+}
+
+impl Answers {
+    fn to<B>(&self, request: &Request<B>) -> Response<String> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "use GET\n");
+            let allowed = HeaderValue::from_static("GET, HEAD");
+            refusal.headers_mut().insert(ALLOW, allowed);
+            return refusal;
+        }
+        let now = Instant::now();
+        // The path alone, also of a target in absolute form (RFC 9112 section 3.2.2).
+        match request.uri().path() {
+            "/metrics" => content(
+                StatusCode::OK,
+                exposition::text(&self.status.figures(), now),
+                exposition::CONTENT_TYPE,
+            ),
+            "/healthz" => {
+                let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
+                let health = watcher.health(&self.status.figures(), now);
+                // It has no part that JSON cannot say.
+                let body = serde_json::to_string(&health).unwrap_or_default();
+                content(health.status.code(), body, "application/json")
+            }
+            _ => text(StatusCode::NOT_FOUND, "there are /metrics and /healthz\n"),
+        }
     }
 }
 
-fn answer(
-    request: &Request,
-    status: &Status,
-    watcher: &mut Watcher,
-) -> Response<std::io::Cursor<Vec<u8>>> {
-    if !matches!(request.method(), Method::Get | Method::Head) {
-        return text(405, "use GET\n");
-    }
-    let now = Instant::now();
-    match request.url().split('?').next() {
-        Some("/metrics") => {
-            let body = exposition::text(&status.figures(), now);
-            content(200, body, "text/plain; version=0.0.4; charset=utf-8")
-        }
-        Some("/healthz") => {
-            let health = watcher.health(&status.figures(), now);
-            // It has no part that JSON cannot say.
-            let body = serde_json::to_string(&health).unwrap_or_default();
-            content(health.status.code(), body, "application/json")
-        }
-        _ => text(404, "there are /metrics and /healthz\n"),
-    }
-}
-
-fn text(code: u16, body: &str) -> Response<std::io::Cursor<Vec<u8>>> {
+fn text(code: StatusCode, body: &str) -> Response<String> {
     content(code, body.to_owned(), "text/plain; charset=utf-8")
 }
 
-fn content(code: u16, body: String, kind: &str) -> Response<std::io::Cursor<Vec<u8>>> {
-    let response = Response::from_string(body).with_status_code(code);
-    match Header::from_bytes("content-type", kind) {
-        Ok(header) => response.with_header(header),
-        Err(()) => response,
-    }
-}
-
-/// What the probe has to remember.
-#[derive(Debug, Default)]
-struct Watcher {
-    /// When it was first seen active since it was last seen waiting.
-    active_since: Option<Instant>,
-}
-
-/// The body of `/healthz`.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct Health {
-    status: Condition,
-    generation: u64,
-    lineage: u64,
-    last_id: Option<String>,
-    watermark_age_ms: Option<u64>,
-    last_read_age_ms: Option<u64>,
-    listening: bool,
-    held_back: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Condition {
-    /// It holds the lock, and its loop turns.
-    Active,
-    /// Another instance holds the lock, or Redis is away.
-    Waiting,
-    /// It holds the lock, and its loop is stuck.
-    Stalled,
-}
-
-impl Condition {
-    const fn code(self) -> u16 {
-        match self {
-            Self::Active | Self::Waiting => 200,
-            Self::Stalled => 503,
-        }
-    }
-}
-
-impl Watcher {
-    fn health(&mut self, figures: &Figures, now: Instant) -> Health {
-        let age = |at: Instant| now.saturating_duration_since(at);
-        let millis = |at: Option<Instant>| {
-            at.map(|at| u64::try_from(age(at).as_millis()).unwrap_or(u64::MAX))
-        };
-        let status = if figures.active {
-            // What it did before it lost the lock says nothing of how it does now.
-            let since = *self.active_since.get_or_insert(now);
-            let last = figures.turned.map_or(since, |at| at.max(since));
-            if age(last) < MAX_LOOP_AGE {
-                Condition::Active
-            } else {
-                Condition::Stalled
-            }
-        } else {
-            self.active_since = None;
-            Condition::Waiting
-        };
-        Health {
-            status,
-            generation: figures.generation,
-            lineage: figures.lineage,
-            last_id: figures.last_id.map(|id| id.to_string()),
-            watermark_age_ms: millis(figures.watermark),
-            last_read_age_ms: millis(figures.last_read),
-            listening: figures.listening,
-            held_back: figures.held_back,
-        }
-    }
+fn content(code: StatusCode, body: String, kind: &'static str) -> Response<String> {
+    let mut response = Response::new(body);
+    *response.status_mut() = code;
+    let kind = HeaderValue::from_static(kind);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
 }
 
 #[cfg(test)]
@@ -212,35 +168,6 @@ mod tests {
     use std::net::TcpStream;
 
     use super::*;
-
-    #[test]
-    fn an_active_watcher_is_healthy_while_its_loop_turns() {
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let figures = |active, turned: Option<u64>| Figures {
-            active,
-            turned: turned.map(at),
-            ..Figures::default()
-        };
-        let mut watcher = Watcher::default();
-        for (now, active, turned, expected) in [
-            (0, false, None, Condition::Waiting),
-            (100, false, None, Condition::Waiting),
-            (101, true, None, Condition::Active),
-            (130, true, None, Condition::Active),
-            (131, true, None, Condition::Stalled),
-            (132, true, Some(131), Condition::Active),
-            (160, true, Some(131), Condition::Active),
-            (161, true, Some(131), Condition::Stalled),
-            (170, false, Some(131), Condition::Waiting),
-            // Active again: what it did long ago is no reason.
-            (200, true, Some(131), Condition::Active),
-            (230, true, Some(131), Condition::Stalled),
-        ] {
-            let health = watcher.health(&figures(active, turned), at(now));
-            assert_eq!(health.status, expected, "{now}");
-        }
-    }
 
     fn get(address: SocketAddr, path: &str) -> String {
         let mut stream = TcpStream::connect(address).unwrap();
@@ -257,7 +184,7 @@ mod tests {
         status.update(|figures| figures.generation = 7);
         let listen = "127.0.0.1:0".parse().unwrap();
         let monitor = Monitor::start(listen, status).unwrap().unwrap();
-        let address = monitor.address().unwrap();
+        let address = monitor.address();
         let metrics = get(address, "/metrics");
         assert!(metrics.starts_with("HTTP/1.1 200"), "{metrics}");
         assert!(metrics.contains("flag_definitions_publisher_generation 7\n"));

@@ -1,168 +1,203 @@
 //! The figures in Prometheus' text format, version 0.0.4. Every metric name stands here, once.
 
-use std::fmt::Write;
+use std::fmt;
 use std::time::Instant;
 
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeGaugeValue, EncodeMetric, prometheus_text,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::postgres::Reason;
 use crate::watch::status::Figures;
+
+pub use prometheus_text::CONTENT_TYPE;
 
 const PREFIX: &str = "flag_definitions_publisher";
 
 /// All metrics. What is not known yet has no sample.
 pub fn text(figures: &Figures, now: Instant) -> String {
-    let mut page = Page::default();
-    let age = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at).as_secs_f64());
-    let flag = |value: bool| if value { 1.0 } else { 0.0 };
-    let records = figures.records;
-    let skipped = figures.skipped;
-    let errors = figures.errors;
+    let mut registry = Registry::with_prefix(PREFIX);
+    let figures = figures.clone();
+    registry.register_collector(Box::new(Moment { figures, now }));
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = prometheus_text::encode(&mut text, &registry);
+    text
+}
 
-    page.family("build_info", "gauge", "The program's version.");
-    let version = format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
-    page.sample(&version, 1.0);
+/// Figures, and when they are looked at.
+#[derive(Debug)]
+struct Moment {
+    figures: Figures,
+    now: Instant,
+}
 
-    page.one(
-        "active",
-        "Whether this instance holds the lock.",
-        Some(flag(figures.active)),
-    );
-    page.one(
-        "generation",
-        "Generation of the current snapshot.",
-        Some(figures.generation as f64),
-    );
-    page.one(
-        "lineage",
-        "The lineage that is being continued.",
-        Some(figures.lineage as f64),
-    );
-    page.labelled(
-        "records",
-        "gauge",
-        "Published records.",
-        "kind",
-        &[
+impl Collector for Moment {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut page = Page(encoder);
+        self.standing(&mut page)?;
+        self.database(&mut page)?;
+        self.written(&mut page)
+    }
+}
+
+impl Moment {
+    /// Of this instance, and of what is published.
+    fn standing(&self, page: &mut Page<'_>) -> fmt::Result {
+        let figures = &self.figures;
+        let records = figures.records;
+        let version = [(env!("CARGO_PKG_VERSION"), 1)];
+        page.gauges("build_info", "The program's version.", "version", &version)?;
+        page.gauge(
+            "active",
+            "Whether this instance holds the lock.",
+            Some(u64::from(figures.active)),
+        )?;
+        page.gauge(
+            "generation",
+            "Generation of the current snapshot.",
+            Some(figures.generation),
+        )?;
+        page.gauge(
+            "lineage",
+            "The lineage that is being continued.",
+            Some(figures.lineage),
+        )?;
+        let kinds = [
             ("team", records.teams),
             ("team_secret", records.team_secrets),
             ("project_secret_key", records.project_secret_keys),
             ("personal_key", records.personal_keys),
             ("etag", records.etags),
-        ],
-    );
-    page.one(
-        "last_read_age_seconds",
-        "Since the last successful full read of the database began.",
-        age(figures.last_read),
-    );
-    page.one(
-        "listening",
-        "Whether the database announces its changes.",
-        Some(flag(figures.listening)),
-    );
-    page.one(
-        "watermark_age_seconds",
-        "Since the check of all ETags began that the last watermark tells of.",
-        age(figures.watermark),
-    );
-    page.one(
-        "sweep_seconds",
-        "How long the last complete check of all ETags took.",
-        figures.sweep.map(|sweep| sweep.as_secs_f64()),
-    );
-    page.one(
-        "held_back_removals",
-        "Removals held back, because one full read lacked too many records.",
-        Some(figures.held_back as f64),
-    );
-    page.labelled(
-        "skipped_rows",
-        "gauge",
-        "Rows that the last full read left out.",
-        "reason",
-        &[
-            ("pbkdf2", skipped.pbkdf2),
-            ("malformed", skipped.malformed),
-            ("conflicting", skipped.conflicting),
-            ("oversized", skipped.oversized),
-        ],
-    );
-    page.labelled(
-        "changes_total",
-        "counter",
-        "Published changes.",
-        "kind",
-        &[
+        ];
+        page.gauges("records", "Published records.", "kind", &kinds)
+    }
+
+    /// Of what is read.
+    fn database(&self, page: &mut Page<'_>) -> fmt::Result {
+        let figures = &self.figures;
+        let age =
+            |at: Option<Instant>| at.map(|at| self.now.saturating_duration_since(at).as_secs_f64());
+        page.gauge(
+            "last_read_age_seconds",
+            "Since the last successful full read of the database began.",
+            age(figures.last_read),
+        )?;
+        page.gauge(
+            "listening",
+            "Whether the database announces its changes.",
+            Some(u64::from(figures.listening)),
+        )?;
+        page.gauge(
+            "watermark_age_seconds",
+            "Since the check of all ETags began that the last watermark tells of.",
+            age(figures.watermark),
+        )?;
+        page.gauge(
+            "sweep_seconds",
+            "How long the last complete check of all ETags took.",
+            figures.sweep.map(|sweep| sweep.as_secs_f64()),
+        )?;
+        page.gauge(
+            "held_back_removals",
+            "Removals held back, because one full read lacked too many records.",
+            Some(figures.held_back),
+        )?;
+        page.gauges(
+            "skipped_rows",
+            "Rows that the last full read left out.",
+            "reason",
+            &Reason::ALL.map(|reason| (reason.label(), figures.skipped.of(reason))),
+        )
+    }
+
+    /// Of what was done since the program began. Counters get their `_total` from the format.
+    fn written(&self, page: &mut Page<'_>) -> fmt::Result {
+        let figures = &self.figures;
+        let errors = figures.errors;
+        let changes = [
             ("upsert", figures.upserts),
             ("removal", figures.removals),
             ("etag", figures.etag_changes),
-        ],
-    );
-    page.counter("snapshots_total", "Snapshots written.", figures.snapshots);
-    page.counter(
-        "lineages_total",
-        "Lineages begun: each makes every filter load the snapshot anew.",
-        figures.lineages,
-    );
-    page.counter(
-        "hints_total",
-        "Teams that Redis itself named as changed.",
-        figures.hints,
-    );
-    page.labelled(
-        "errors_total",
-        "counter",
-        "Failures.",
-        "dependency",
-        &[
+        ];
+        page.counters("changes", "Published changes.", "kind", &changes)?;
+        page.counter("snapshots", "Snapshots written.", figures.snapshots)?;
+        page.counter(
+            "lineages",
+            "Lineages begun: each makes every filter load the snapshot anew.",
+            figures.lineages,
+        )?;
+        page.counter(
+            "hints",
+            "Teams that Redis itself named as changed.",
+            figures.hints,
+        )?;
+        let dependencies = [
             ("redis", errors.redis),
             ("definitions_redis", errors.definitions_redis),
             ("postgres", errors.postgres),
-        ],
-    );
-    page.text
+        ];
+        page.counters("errors", "Failures.", "dependency", &dependencies)
+    }
 }
 
-#[derive(Default)]
-struct Page {
-    text: String,
-    name: &'static str,
-}
+struct Page<'a>(DescriptorEncoder<'a>);
 
-impl Page {
-    fn family(&mut self, name: &'static str, kind: &str, help: &str) {
-        self.name = name;
-        // Writing to a String cannot fail.
-        let _ = writeln!(self.text, "# HELP {PREFIX}_{name} {help}");
-        let _ = writeln!(self.text, "# TYPE {PREFIX}_{name} {kind}");
-    }
-
-    fn sample(&mut self, labels: &str, value: f64) {
-        let _ = writeln!(self.text, "{PREFIX}_{}{labels} {value}", self.name);
-    }
-
-    fn one(&mut self, name: &'static str, help: &str, value: Option<f64>) {
-        self.family(name, "gauge", help);
-        if let Some(value) = value {
-            self.sample("", value);
-        }
-    }
-
-    fn counter(&mut self, name: &'static str, help: &str, value: u64) {
-        self.family(name, "counter", help);
-        self.sample("", value as f64);
-    }
-
-    fn labelled(
+impl Page<'_> {
+    fn gauge(
         &mut self,
-        name: &'static str,
-        kind: &str,
+        name: &str,
+        help: &str,
+        value: Option<impl EncodeGaugeValue>,
+    ) -> fmt::Result {
+        let encoder = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        value.map_or(Ok(()), |value| ConstGauge::new(value).encode(encoder))
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        let encoder = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Counter)?;
+        ConstCounter::new(value).encode(encoder)
+    }
+
+    fn gauges(
+        &mut self,
+        name: &str,
         help: &str,
         label: &str,
         values: &[(&str, u64)],
-    ) {
-        self.family(name, kind, help);
-        for (value, count) in values {
-            self.sample(&format!("{{{label}=\"{value}\"}}"), *count as f64);
+    ) -> fmt::Result {
+        let mut encoder = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (of, value) in values {
+            ConstGauge::new(*value).encode(encoder.encode_family(&[(label, *of)])?)?;
         }
+        Ok(())
+    }
+
+    fn counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &str,
+        values: &[(&str, u64)],
+    ) -> fmt::Result {
+        let mut encoder = self
+            .0
+            .encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (of, value) in values {
+            ConstCounter::new(*value).encode(encoder.encode_family(&[(label, *of)])?)?;
+        }
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod certificates;
 mod diff;
+mod endpoint;
 mod failures;
 mod hash;
 mod inspect;

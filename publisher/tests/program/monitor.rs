@@ -11,13 +11,13 @@ use serde_json::Value;
 use crate::support::{NOBODYS_PORT, PUBLISHER_PASSWORD, Redis, free_port, run_with_environment};
 
 /// A running `watch`.
-struct Watch {
-    process: Child,
-    port: u16,
+pub struct Watch {
+    pub process: Child,
+    pub port: u16,
 }
 
 impl Watch {
-    fn start(redis: &Redis, variables: &[(&str, &str)]) -> Self {
+    pub fn start(redis: &Redis, variables: &[(&str, &str)]) -> Self {
         let port = free_port();
         let process = Command::new(env!("CARGO_BIN_EXE_flag-definitions-publisher"))
             .arg("watch")
@@ -34,7 +34,7 @@ impl Watch {
     }
 
     /// Waits until it answers; the head and the body.
-    fn get(&self, path: &str) -> (String, String) {
+    pub fn get(&self, path: &str) -> (String, String) {
         let deadline = Instant::now() + Duration::from_secs(60);
         let mut stream = loop {
             match TcpStream::connect(("127.0.0.1", self.port)) {
@@ -52,7 +52,7 @@ impl Watch {
     }
 
     /// Asks it to end, and returns what it wrote to standard output and standard error.
-    fn end(mut self) -> (String, String) {
+    pub fn end(mut self) -> (String, String) {
         let id = self.process.id().to_string();
         assert!(Command::new("kill").arg(id).status().unwrap().success());
         let mut outputs = (String::new(), String::new());
