@@ -13,7 +13,7 @@ from front import another_envoy
 import whole
 from edge import health, soon_enough
 from model import PersonalKey, ProjectKey, State, Team, etag_of, stored_text
-from postgres import Server
+from postgres import READER, Server
 from posthog_db import (
     FILLED,
     Database,
@@ -292,6 +292,32 @@ def test_without_the_table_of_keys_nobody_is_locked_out(postgres: Server) -> Non
             seen = watch_answers(stack, [with_key(team, key)], 2)
             assert set(seen[with_key(team, key)]) == {200}
             assert "error" in stack.log("publisher").lower(), "nobody was told"
+
+
+def test_a_small_database_that_is_empty_for_a_while_locks_nobody_out(postgres: Server) -> None:
+    """Neither while a publisher runs nor after a restart. The only key can be revoked all the same."""
+    team, key = Team(1, "phc_only", HOME), PersonalKey("phx_only", (HOME,))
+    known, unknown = with_key(team, key), Ask(team, "phx_unknown")
+    with database(postgres, triggers=False) as small:
+        small.put(State([team], [], [key]))
+        with watched(small, ["--diff-interval", "1s"]) as stack:
+            give_definitions(stack, [team])
+            all_say(stack, {known: 200, unknown: 401})
+            small.execute("ALTER TABLE posthog_team RENAME TO posthog_team_old")
+            small.execute("CREATE TABLE posthog_team (LIKE posthog_team_old INCLUDING ALL)")
+            small.execute(f"GRANT SELECT ON posthog_team TO {READER}")
+            for _ in range(2):
+                # Not known any more who is unknown: that is no reason to refuse anybody.
+                all_say(stack, {known: 200, unknown: 503})
+                assert set(watch_answers(stack, [known], 3)[known]) == {200}
+                assert "none of the 1 published teams is left" in stack.log("publisher")
+                stack.processes.pop("publisher").stop()
+                stack.start_publisher()
+            small.execute("DROP TABLE posthog_team")
+            small.execute("ALTER TABLE posthog_team_old RENAME TO posthog_team")
+            all_say(stack, {known: 200, unknown: 401})
+            small.delete_personal_key(key.key)
+            all_say(stack, {known: 401})
 
 
 def test_an_unfinished_transaction_is_no_change(stack: Stack, filled: Database) -> None:

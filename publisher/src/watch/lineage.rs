@@ -23,6 +23,9 @@ impl Session<'_, '_> {
     pub(super) fn begin_lineage(&mut self) -> Result<(), Error> {
         self.following = None;
         self.job = None;
+        if self.state.counts().teams == 0 {
+            warn!("there are no teams: filters will refuse every token");
+        }
         if let Some(current) = self.store.current()? {
             self.writer.raise_floor(current);
         }
