@@ -151,10 +151,14 @@ pub fn compare(
 ) -> Difference {
     let comparison = Comparison::of(&published.records, &wanted.records, examples);
     let mut text = format!("compared with {}\n{comparison}", what(&published));
+    let manifest = published.manifest.as_ref();
+    let is_lineage = published.fault.is_none() && manifest.is_some_and(|it| it.lineage != 0);
     let state = State::of(published.records);
     let changes: Vec<Change> = between(state.records(), wanted.records).collect();
     let lacks_project_keys = wanted.lacks_project_keys;
-    if let Some(doubt) = Doubt::of(&state, &changes, lacks_project_keys, max_removal_percent) {
+    let doubt = Doubt::of(&state, &changes, lacks_project_keys, max_removal_percent);
+    let doubt = doubt.filter(|doubt| is_lineage || doubt.without_lineage().is_some());
+    if let Some(doubt) = doubt {
         text.push_str(&format!(
             "\n{doubt}: `watch` would hold {} removals back, `publish` would not",
             comparison.removals(),

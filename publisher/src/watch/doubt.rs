@@ -27,8 +27,13 @@ const FEW_RECORDS: u64 = 100;
 /// Why the removals of a full read are not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doubt {
-    /// None of the teams that are published is left. Others in their place are those of another database.
+    /// No team is left.
     NoTeam {
+        /// How many are published.
+        published: u64,
+    },
+    /// None of the teams that are published is left: those in their place are another database's.
+    OtherTeams {
         /// How many are published.
         published: u64,
     },
@@ -67,6 +72,12 @@ impl fmt::Display for Doubt {
         match self {
             Self::NoTeam { published } => {
                 write!(f, "none of the {published} published teams is left")
+            }
+            Self::OtherTeams { published } => {
+                write!(
+                    f,
+                    "none of the {published} published teams is left, but there are others"
+                )
             }
             Self::NoCredential { published } => {
                 write!(f, "none of {published} published credentials is left")
@@ -115,7 +126,7 @@ impl Doubt {
             u128::from(removed) * 100 > u128::from(published) * u128::from(max_percent)
         };
         let records = state.records().len() as u64;
-        if teams > 0 && effect.teams == teams {
+        if teams > 0 && effect.teams == teams && !effect.has_new_team {
             Some(Self::NoTeam { published: teams })
         } else if effect.teams >= MANY_TEAMS && is_more(effect.teams, teams) {
             Some(Self::ManyTeams {
@@ -123,7 +134,10 @@ impl Doubt {
                 published: teams,
                 max_percent,
             })
-        } else if effect.credentials > 1 && effect.credentials == credentials && !effect.has_new {
+        } else if effect.credentials > 1
+            && effect.credentials == credentials
+            && !effect.has_new_credential
+        {
             Some(Self::NoCredential {
                 published: credentials,
             })
@@ -137,9 +151,17 @@ impl Doubt {
             Some(Self::NoProjectKeyTable {
                 published: counts.project_secret_keys,
             })
+        } else if teams > 0 && effect.teams == teams {
+            Some(Self::OtherTeams { published: teams })
         } else {
             None
         }
+    }
+
+    /// The doubt where what is published cannot be continued: a document may have named other teams than the database
+    /// that is followed from now on.
+    pub fn without_lineage(self) -> Option<Self> {
+        Some(self).filter(|doubt| !matches!(doubt, Self::OtherTeams { .. }))
     }
 }
 
@@ -166,8 +188,10 @@ struct Effect {
     teams: u64,
     /// Credentials that are none afterwards.
     credentials: u64,
+    /// Whether there are teams that had no token before.
+    has_new_team: bool,
     /// Whether there are credentials that were none before.
-    has_new: bool,
+    has_new_credential: bool,
 }
 
 impl Effect {
@@ -185,15 +209,15 @@ impl Effect {
             }
             match (is_credential(before), is_credential(after)) {
                 (true, false) => effect.credentials += 1,
-                (false, true) => effect.has_new = true,
+                (false, true) => effect.has_new_credential = true,
                 _ => (),
             }
         }
-        let gone = tokens.iter().filter(|(team, difference)| {
-            let before = i64::from(state.tokens(**team));
-            before > 0 && before + **difference <= 0
-        });
-        effect.teams = gone.count() as u64;
+        for (team, difference) in tokens {
+            let before = i64::from(state.tokens(team));
+            effect.teams += u64::from(before > 0 && before + difference <= 0);
+            effect.has_new_team |= before == 0 && difference > 0;
+        }
         effect
     }
 }
@@ -273,7 +297,7 @@ mod tests {
         let mut changes = gone(tokens(1));
         changes.push(token("phc_other", 2));
         let doubt = Doubt::of(&state(1, 1), &changes, false, 20);
-        assert_eq!(doubt, Some(Doubt::NoTeam { published: 1 }));
+        assert_eq!(doubt, Some(Doubt::OtherTeams { published: 1 }));
         // Another token for the same team is none.
         let mut changes = gone(tokens(4));
         changes.extend((1..=4).map(|team| token(&format!("phc_new_{team}"), team)));

@@ -82,7 +82,8 @@ impl Session<'_, '_> {
         let records = records.map(|(hash, record)| (*hash, record.clone()));
         let changes: Vec<Change> = between(remains.records(), records).collect();
         let percent = self.writer.settings.max_removal_percent;
-        let Some(doubt) = Doubt::of(remains, &changes, reading.lacks_project_keys, percent) else {
+        let doubt = Doubt::of(remains, &changes, reading.lacks_project_keys, percent);
+        let Some(doubt) = doubt.and_then(Doubt::without_lineage) else {
             self.remains = None;
             return false;
         };
