@@ -33,11 +33,12 @@ ENVIRONMENT = {
 
 @dataclass
 class Answer:
-    """What is answered instead of the object; `delay` in seconds."""
+    """What is answered instead of the object; `delay` in seconds, `coding` as `content-encoding`."""
 
     status: int
     body: bytes = b"<Error/>"
     delay: float = 0.0
+    coding: str | None = None
 
 
 @dataclass
@@ -115,6 +116,8 @@ def object_store() -> Iterator[ObjectStore]:
                 time.sleep(answer.delay)
                 self.send_response(answer.status)
                 self.send_header("content-type", "application/json")
+                if answer.coding is not None:
+                    self.send_header("content-encoding", answer.coding)
                 self.send_header("content-length", str(len(answer.body)))
                 self.end_headers()
                 self.wfile.write(answer.body)

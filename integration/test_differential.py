@@ -72,8 +72,9 @@ def some_state(rng: random.Random) -> State:
             )
         )
     del state.texts[3010]  # a cache miss
-    del state.texts[3011]
-    state.unreadable.add(3011)
+    for broken in (3009, 3011):
+        del state.texts[broken]
+        state.unreadable.add(broken)
     state.quota_limited.add("phc_diff_3012")
     return state
 

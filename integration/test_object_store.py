@@ -6,6 +6,7 @@ The store is a stand-in (object_store.py) that verifies Envoy's signatures.
 
 from __future__ import annotations
 
+import gzip
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,8 +29,9 @@ ETAG = f'W/"{etag_of(TEXT)}"'
 STALE = 'W/"0000000000000000"'
 MAX_BYTES = 10_000
 PREFIX = "tier two/é=1+1/"  # S3 signs names percent-encoded
-IN_REDIS, CHANGED, BILLED, CROWD, MISSING_NOTE, AWAY, ABSENT, LATER = range(9101, 9109)
+IN_REDIS, CHANGED, BILLED, CROWD, MISSING_NOTE, AWAY, ABSENT, LATER, FIRST_CODED = range(9101, 9110)
 FIRST_FAILURE = 9121
+GZIP = gzip.compress(TEXT.encode())
 
 
 def team(team_id: int) -> Team:
@@ -102,6 +104,28 @@ def test_an_object_is_answered_with_a_computed_etag_and_billed(stack: Stack, sto
     stack.wait_until(lambda: sum(writers.usage(stack, BILLED).values()) == 2)
     # PostHog shall bring it back into Redis.
     stack.wait_until(lambda: BILLED in writers.rebuild_requests(stack))
+
+
+CODED = {
+    "gzip": GZIP,
+    "GZIP": gzip.compress(TEXT.encode(), 1),
+    "x-gzip": GZIP,
+    "identity": TEXT.encode(),
+    "": TEXT.encode(),
+}
+
+
+@pytest.mark.parametrize("coding", CODED)
+def test_an_object_in_gzip_form_is_answered_as_its_text(
+    stack: Stack, store: ObjectStore, coding: str
+) -> None:
+    team_id = FIRST_CODED + list(CODED).index(coding)
+    store.answers[path(team_id)] = Answer(200, CODED[coding], coding=coding)
+    answer = ask(stack, team_id)
+    assert outcome(answer) == (200, TEXT)
+    assert "content-encoding" not in answer.headers
+    assert answer.headers["etag"] == ETAG, "of the text"
+    assert ask(stack, team_id, ETAG).status_code == 304
 
 
 def test_what_is_in_redis_never_asks_the_store(stack: Stack, store: ObjectStore) -> None:
@@ -179,6 +203,18 @@ FAILURES = [
     Failure("much too big", Answer(200, b" " * 1_000_000), 500, bodies.UNREADABLE, "too_big"),
     Failure("not JSON", Answer(200, b"<html>"), 500, bodies.UNREADABLE, "ok"),
     Failure("empty", Answer(200, b""), 500, bodies.UNREADABLE, "ok"),
+    Failure("cut short", Answer(200, TEXT.encode()[:-1]), 500, bodies.UNREADABLE, "ok"),
+    Failure("gzip undeclared", Answer(200, GZIP), 500, bodies.UNREADABLE, "ok"),
+    Failure("gzip cut short", Answer(200, GZIP[:-1], coding="gzip"), 500, bodies.UNREADABLE, "ok"),
+    Failure("no gzip", Answer(200, TEXT.encode(), coding="gzip"), 500, bodies.UNREADABLE, "ok"),
+    Failure("another coding", Answer(200, TEXT.encode(), coding="br"), 500, bodies.UNREADABLE, "ok"),
+    Failure(
+        "gzip of too much",
+        Answer(200, gzip.compress(b'{"flags":[' + b" " * MAX_BYTES + b"]}"), coding="gzip"),
+        500,
+        bodies.UNREADABLE,
+        "ok",
+    ),
 ]
 
 

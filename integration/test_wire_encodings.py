@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -36,6 +37,10 @@ TEXTS = {
     "1.5 MiB": text_of(3 * MIB // 2),
     "escaped": stored_text({"flags": [{"key": "a", "name": 'é 🚩 " \\ \n'}], "cohorts": {}}),
     "UTF-8": json.dumps({"flags": [{"key": "é 🚩" * 40}]}, ensure_ascii=False),
+    # White space around JSON is JSON (RFC 8259 §2), and part of what the ETag is of.
+    "white space around it": "\n\t " + text_of(60) + " \r\n",
+    "pretty": json.dumps(json.loads(text_of(700)), indent=2),
+    "deeply nested": '{"cohorts": ' + "[" * 5_000 + "]" * 5_000 + ', "flags": [{"key": "a"}]}',
 }
 
 
@@ -95,15 +100,26 @@ BROKEN: dict[str, bytes] = {
     "zlib of nothing pickled": zlib.compress(b"nonsense"),
     "zstd that unpacks to 64 MiB": zstd.compress(pickled(b" " * 64 * MIB), 0, 1),
     "zlib that unpacks to 64 MiB": zlib.compress(pickled(b" " * 64 * MIB)),
+    "JSON cut short": TEXTS["short"].encode()[:-20],
+    "pickled JSON cut short": pickled(TEXTS["short"].encode()[:-1]),
+    "compressed JSON cut short": zstd.compress(pickled(TEXTS["above 64 KiB"].encode()[:-2]), 0, 1),
+    "no JSON behind the brace": b"{nope",
+    "a byte behind the JSON": TEXTS["short"].encode() + b"\0",
+    "a second JSON behind the first": TEXTS["short"].encode() * 2,
+    "a comma too many": b'{"flags": [],}',
+    "no JSON number": b'{"flags": [], "cohorts": {"1": NaN}}',
+    "white space alone": b" \n",
+    "a byte order mark": b"\xef\xbb\xbf{}",
 }
 FIRST_BROKEN = 6001
+OTHER_TYPES = 6901
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     count = len(ROWS)
     state = State(teams=[team(FIRST_TEAM + n) for n in range(count)])
-    state.teams += [team(FIRST_BROKEN + n) for n in range(len(BROKEN))]
+    state.teams += [team(FIRST_BROKEN + n) for n in range(len(BROKEN))] + [team(OTHER_TYPES)]
     with writers.stack_with(state) as stack:
         yield stack
 
@@ -131,16 +147,38 @@ def test_payloads_that_cannot_be_read(stack: Stack, what: str) -> None:
     answer = get(stack, own.token, own.secret)
     assert (answer.status_code, answer.text) == (500, bodies.UNREADABLE)
     assert answer.headers["content-type"] == bodies.TEXT
+    # Nothing of it is kept, and it is billed to nobody: what is stored next is answered.
+    writers.put_definitions_django(stack, own.id, TEXTS["short"])
+    stack.wait_until(lambda: get(stack, own.token, own.secret).text == TEXTS["short"])
     # Its worker goes on.
     fine = team(FIRST_TEAM)
     writers.put_definitions_django(stack, fine.id, TEXTS["short"])
     assert get(stack, fine.token, fine.secret).status_code == 200
 
 
+def test_neither_an_etag_of_another_type_nor_a_broken_latch_costs_the_payload(stack: Stack) -> None:
+    own, text = team(OTHER_TYPES), TEXTS["short"]
+    etag, latch = f"{definitions_key(own.id)}:etag", f"flag_definitions:quota_end:{own.id}"
+    writers.put_definitions_django(stack, own.id, text)
+    stack.redis.delete(etag)
+    stack.redis.rpush(etag, "x")
+    for broken in ("no number", "1:NOT-BASE-36:", "9" * 400 + ":t64vbk:", None):
+        stack.redis.delete(latch)
+        if broken is None:
+            stack.redis.rpush(latch, "x")
+        else:
+            stack.redis.set(latch, broken)
+        time.sleep(2.1)  # etag_max_age
+        answer = get(stack, own.token, own.secret)
+        assert (answer.status_code, answer.text) == (200, text), broken
+        assert answer.headers["etag"] == f'W/"{etag_of(text)}"', "computed, without a suffix"
+
+
 # === Identities ===
 
 KEY = PersonalKey("phx_encoding", organizations=())
 TEXT = TEXTS["short"]
+WHITE_SPACE = 7101
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +186,7 @@ def read_through() -> Iterator[Stack]:
     state = State(
         teams=[team(7001 + n) for n in range(len(writers.ENCODINGS))], personal_keys=[KEY], texts={}
     )
-    state.texts = {team.id: TEXT for team in state.teams}
+    state.texts = {own.id: TEXT for own in [*state.teams, team(WHITE_SPACE)]}
     with writers.stack_with(state, "read_through") as stack:
         yield stack
 
@@ -158,6 +196,16 @@ def test_team_metadata(read_through: Stack, compressor: writers.Compressor, prot
     own = team(7001 + writers.ENCODINGS.index((compressor, protocol)))
     writers.put_team(read_through, own, compressor, protocol)
     answer = get(read_through, own.token, own.secret)
+    assert (answer.status_code, answer.text) == (200, TEXT)
+
+
+def test_white_space_before_what_is_looked_up(read_through: Stack) -> None:
+    own, secret = team(WHITE_SPACE), "phs_white_space"
+    key = f"posthog:1:cache/team_tokens/{own.token}/team_metadata/full_metadata.json"
+    read_through.redis.set(key, "\n " + json.dumps(writers.team_metadata(own)))
+    entry = writers.project_key_entry(ProjectKey(secret, own.id, None))
+    read_through.redis.set(writers.credential_key(secret), "\t" + json.dumps(entry))
+    answer = get(read_through, own.token, secret)
     assert (answer.status_code, answer.text) == (200, TEXT)
 
 

@@ -206,8 +206,9 @@ def write_definitions(stack: Stack, state: State) -> None:
     """Payloads, each in the next of the encodings; unreadable ones; and who is over quota."""
     for team_id, encoding in zip(state.texts, itertools.cycle(ENCODINGS), strict=False):
         put_definitions_django(stack, team_id, state.texts[team_id], *encoding)
-    for team_id in state.unreadable:
-        django_cache(stack, "zstd").set(definitions_cache_key(team_id), {"not": "a string"})
+    broken = itertools.cycle(({"not": "a string"}, '{"flags": [], "cohorts": {'))
+    for team_id, value in zip(sorted(state.unreadable), broken, strict=False):
+        django_cache(stack, "zstd").set(definitions_cache_key(team_id), value)
     limit_quota(stack, state.quota_limited)
 
 

@@ -36,7 +36,10 @@ fn replay(corpus: &str, properties: &[(&str, Property)]) {
 
 #[test]
 fn values() {
-    replay("value", &[("value", properties::value)]);
+    replay(
+        "value",
+        &[("value", properties::value), ("gzip", properties::gzip)],
+    );
 }
 
 #[test]

@@ -221,14 +221,106 @@ fn arbitrary_bytes_as_etag_or_latch_never_stop_the_scripts() {
 #[test]
 fn another_type_under_the_etags_key_costs_no_other_team_its_latch() {
     let mut redis = Redis::start();
-    redis::cmd("RPUSH")
-        .arg(etag_key(&Definitions::default(), TEAM))
-        .arg("x")
-        .exec(&mut redis.connection)
-        .unwrap();
+    put_list(&mut redis, &etag_key(&Definitions::default(), TEAM));
     let end = redis.now() + 60_000;
     redis.latch(1_000, end, false);
     assert_eq!(redis.latched(), Some((end, String::new())));
+}
+
+/// Makes a key one of another type than string.
+fn put_list(redis: &mut Redis, key: &str) {
+    redis::cmd("DEL")
+        .arg(key)
+        .exec(&mut redis.connection)
+        .unwrap();
+    redis::cmd("RPUSH")
+        .arg(key)
+        .arg("x")
+        .exec(&mut redis.connection)
+        .unwrap();
+}
+
+#[test]
+fn an_etag_of_another_type_counts_as_absent() {
+    let mut redis = Redis::start();
+    redis.put_payload(X.as_bytes());
+    put_list(&mut redis, &etag_key(&Definitions::default(), TEAM));
+    for asked in [None, held(X), Some(Candidate::Any)] {
+        assert_eq!(redis.pair(asked), Pair::Full(None, None));
+    }
+    // The suffix holds for the computed ETag.
+    let end = redis.now() - 1;
+    redis.latch(1_000, end, true);
+    let suffix = Some(base36(end / 1_000));
+    assert_eq!(redis.pair(None), Pair::Full(None, suffix));
+}
+
+#[test]
+fn what_is_no_latch_is_none_and_is_written_over() {
+    let mut redis = Redis::start();
+    redis.put_payload(X.as_bytes());
+    let latch = latch::key(PREFIX, TEAM);
+    let huge = "9".repeat(400);
+    for garbage in [
+        "",
+        "garbage",
+        "not-a-number:t64vbk:",
+        "-1:t64vbk:",
+        "1:T64VBK:",
+        "1:t64-vbk:",
+        "1::",
+        "1:12345678901234:",
+        "1:t64vbk",
+        &format!("{huge}:t64vbk:"),
+        &format!("{huge}:t64vbk:{X}"),
+        "a list",
+    ] {
+        for gone in [true, false] {
+            match garbage {
+                "a list" => put_list(&mut redis, &latch),
+                garbage => redis.set(&latch, garbage.as_bytes()),
+            }
+            assert_eq!(redis.public(), X, "{garbage:.40}");
+            assert_eq!(redis.pair(held(X)), Pair::Same(X.to_owned()));
+            let end = if gone {
+                redis.now() - 1
+            } else {
+                redis.now() + 60_000
+            };
+            redis.latch(1_000, end, gone);
+            assert_eq!(redis.latched(), Some((end, X.to_owned())), "{garbage:.40}");
+        }
+    }
+}
+
+#[test]
+fn a_payload_of_another_type_and_a_missing_permission_are_errors() {
+    let mut redis = Redis::start();
+    redis.put_payload(X.as_bytes());
+    let need = Need {
+        team: TEAM,
+        held: None,
+    };
+    let command = need.command(&Definitions::default(), PREFIX);
+    put_list(&mut redis, &payload_key(&Definitions::default(), TEAM));
+    assert!(redis.send(&command).unwrap_err().contains("WRONGTYPE"));
+    redis.put_payload(X.as_bytes());
+    let restrict = |redis: &mut Redis, patterns: &[&str]| {
+        let rules = ["reset", "on", "nopass", "+@all"];
+        redis::cmd("ACL")
+            .arg("SETUSER")
+            .arg("default")
+            .arg(&rules)
+            .arg(patterns)
+            .exec(&mut redis.connection)
+            .unwrap();
+    };
+    restrict(&mut redis, &["~posthog:*"]);
+    assert!(redis.send(&command).is_err(), "the latch may not be read");
+    restrict(&mut redis, &["~flag_definitions:*", "~*.json"]);
+    assert!(redis.send(&command).is_err(), "the ETag may not be read");
+    restrict(&mut redis, &["~*"]);
+    assert_eq!(redis.public(), X);
 }
 
 // === The latch ===

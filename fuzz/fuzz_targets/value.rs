@@ -2,4 +2,5 @@
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     flag_definitions_fuzz::value(bytes);
+    flag_definitions_fuzz::gzip(bytes);
 });

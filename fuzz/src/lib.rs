@@ -10,10 +10,12 @@
 )]
 
 use std::borrow::Cow;
+use std::io::Write;
 
 use flag_definitions_filter::definitions::ETag;
 use flag_definitions_filter::definitions::encoding::{self, DecodeError, Decoded};
 use flag_definitions_filter::definitions::etag::Candidate;
+use flag_definitions_filter::definitions::flags;
 use flag_definitions_filter::directory::bucket::{self, Bucket, Entry};
 use flag_definitions_filter::directory::{Record, Sha256Hash};
 use flag_definitions_filter::redis::{Reply, resp};
@@ -45,7 +47,11 @@ pub fn value(bytes: &[u8]) -> bool {
         }
         Ok(Decoded::Text(text)) => text,
     };
-    assert!(text.len() <= MOST && text.starts_with(b"{") && std::str::from_utf8(&text).is_ok());
+    assert!(text.len() <= MOST && text.trim_ascii_start().starts_with(b"{"));
+    assert!(std::str::from_utf8(&text).is_ok());
+    // What is a payload another reader takes as well, to any depth.
+    let whole = serde_json::from_slice::<serde::de::IgnoredAny>(&text).is_ok();
+    assert_eq!(flags::is_billable(&text).is_some(), whole);
     if let Cow::Borrowed(text) = text {
         assert!(is_within(text, bytes));
     }
@@ -60,6 +66,23 @@ pub fn value(bytes: &[u8]) -> bool {
         let again = encoding::decode(form, text.len());
         assert_eq!(again, Ok(Decoded::Text(Cow::Borrowed(&text))));
     }
+    true
+}
+
+/// An object's gzip form: what comes out is no longer than asked for, and comes back from what another writer makes of it.
+pub fn gzip(bytes: &[u8]) -> bool {
+    let Ok(content) = encoding::gunzip(bytes, MOST) else {
+        return false;
+    };
+    assert!(content.len() <= MOST);
+    if !content.is_empty() {
+        let shorter = encoding::gunzip(bytes, content.len() - 1);
+        assert_eq!(shorter, Err(DecodeError::TooBig));
+    }
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&content).unwrap();
+    let again = encoding::gunzip(&encoder.finish().unwrap(), content.len());
+    assert_eq!(again, Ok(content));
     true
 }
 

@@ -14,8 +14,9 @@ for i,key in ipairs(KEYS) do
  local gone,limit=ARGV[3*i-1]=='gone',tonumber(ARGV[3*i])
  local e=tag(redis.pcall('GET',ARGV[3*i+1]))
  local l,old,h=redis.pcall('GET',key),nil,nil
- if type(l)=='string' then old,h=l:match('^(%d+):%w+:(.*)$') end
+ if type(l)=='string' then old,h=l:match('^(%d+):[%da-z]+:(.*)$') end
  old=tonumber(old)
+ if old and old>=1e15 then old=nil end
  local t=limit
  if gone and limit>now then
   t=now+grace

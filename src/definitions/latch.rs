@@ -9,7 +9,8 @@
 //! `<end, ms>:<end, base 36>:<etag>`, for 7 days after the end and 60 days at most. The ETag is the team's as
 //! of the last look before the end: a document that changed during the limit is latched too, since an Envoy
 //! that did not know of the limit yet may have handed it out. The script behind [`command`] writes it, the one
-//! of [`super::pair`] reads it, and both compare with Redis' own clock.
+//! of [`super::pair`] reads it, and both compare with Redis' own clock. What is no latch, or of another type, is none: the
+//! first writes over it.
 //!
 //! # When may the suffix be seen?
 //! A client that saw a suffix and is told 402 afterwards is stuck with that suffix. So the end in the latch

@@ -1,8 +1,8 @@
 //! The payload: a team's flag definitions as PostHog's own cache keeps them.
 //!
 //! [`etag`] compares validators, [`pair`] reads ETag and payload as one atomic pair, [`encoding`] makes text of
-//! what is stored, [`flags`] says whether it counts as usage, [`confirmed`] remembers for a short time which
-//! ETag is current, [`bodies`] keeps what was read, [`gzip`] makes it shorter, [`proof`] tells an ETag from that of
+//! what is stored, [`flags`] says whether that is a payload and counts as usage, by the grammar in [`syntax`],
+//! [`confirmed`] remembers for a short time which ETag is current, [`bodies`] keeps what was read, [`gzip`] makes it shorter, [`proof`] tells an ETag from that of
 //! another text.
 
 pub mod bodies;
@@ -16,6 +16,7 @@ pub mod object;
 pub mod outcome;
 pub mod pair;
 pub mod proof;
+pub mod syntax;
 
 pub use bodies::Bodies;
 pub use etag::{ETag, IfNoneMatch};

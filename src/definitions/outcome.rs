@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::encoding::{self, DecodeError, Decoded};
+use super::encoding::{self, DecodeError, Decoded, Malformed};
 use super::etag::ETag;
 use super::flags;
 use super::latch::{Suffix, latched};
@@ -53,6 +53,15 @@ pub enum Absent {
     Failed(Failure),
 }
 
+impl From<DecodeError> for Absent {
+    fn from(error: DecodeError) -> Self {
+        match error {
+            DecodeError::TooBig => Self::TooBig,
+            malformed => Self::Undecodable(malformed),
+        }
+    }
+}
+
 impl Full {
     /// Decodes a payload of at most `most` bytes of text.
     ///
@@ -68,8 +77,11 @@ impl Full {
             Ok(Decoded::Text(text)) => text.into_owned(),
             // PostHog's service answers 200 `null`, an accident of its reader.
             Ok(Decoded::Missing) => return Err(Absent::Missing),
-            Err(DecodeError::TooBig) => return Err(Absent::TooBig),
-            Err(error) => return Err(Absent::Undecodable(error)),
+            Err(error) => return Err(error.into()),
+        };
+        // Nobody is given a broken text, and nobody's ETag rests on it.
+        let Some(billable) = flags::is_billable(&text) else {
+            return Err(DecodeError::from(Malformed::Json).into());
         };
         // It may be kept for long: no more than its bytes.
         text.shrink_to_fit();
@@ -83,7 +95,7 @@ impl Full {
         Ok(Self {
             etag: stored.unwrap_or_else(computed),
             etag_stored,
-            billable: flags::is_billable(&text),
+            billable,
             text,
         })
     }

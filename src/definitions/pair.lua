@@ -1,8 +1,14 @@
-local e,s=tag(redis.call('GET',KEYS[2])),''
-local l=redis.call('GET',KEYS[3])
+local function get(k)
+ local v=redis.pcall('GET',k)
+ if type(v)~='table' then return v end
+ if (v.err or ''):find('^WRONGTYPE') then return false end
+ return redis.call('GET',k)
+end
+local e,s=tag(get(KEYS[2])),''
+local l=get(KEYS[3])
 if l then
- local t,x,h=l:match('^(%d+):(%w+):(.*)$')
- if t and (h=='' or e=='' or h==e) then
+ local t,x,h=l:match('^(%d+):([%da-z]+):(.*)$')
+ if t and #x<14 and (h=='' or e=='' or h==e) then
   local n=redis.call('TIME')
   if tonumber(t)<=n[1]*1000+math.floor(n[2]/1000) then s=x end
  end

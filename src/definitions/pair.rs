@@ -10,7 +10,8 @@
 //! that the ETag has at present (empty when none). It compares `held` with the ETag and its suffix.
 //!
 //! PostHog pickles the ETag; the script unpickles it (`tag.lua`). What is no ETag, or one of more than 50
-//! characters, which would leave no room for a suffix, counts as absent.
+//! characters, which would leave no room for a suffix, counts as absent. So does a key of another type than string; any
+//! other error of Redis, such as a missing permission, is the script's.
 //!
 //! A latch holds for the ETag that it names. Where it names none, or the team has none stored, it holds for
 //! any: a suffix too many costs one payload, a missing one leaves SDKs without flags.

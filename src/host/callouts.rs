@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::abi;
 use super::random;
 use crate::config;
+use crate::definitions::object;
 use crate::metrics::{Metric, Purpose};
 use crate::redis::{self, Command, Failure, Reply, Tag};
 
@@ -53,6 +54,14 @@ pub fn get_object(cluster: &str, path: &str, timeout: Duration) -> Result<Callou
     Ok(Callout::untagged(token))
 }
 
+/// The content coding of the answer that is being delivered.
+pub struct Coding(Result<Option<Vec<u8>>, Failure>);
+
+/// Reads it.
+pub fn receive_coding() -> Coding {
+    Coding(abi::callout_header("content-encoding").map_err(|_| Failure::Unavailable))
+}
+
 /// The answer to a callout, as it came.
 pub struct Received(Result<(Option<Vec<u8>>, Vec<u8>), Failure>);
 
@@ -72,11 +81,22 @@ fn read(body_size: usize, most: usize) -> Result<(Option<Vec<u8>>, Vec<u8>), Fai
 
 impl Received {
     /// Status and body.
-    pub fn http(&self) -> Result<(Option<&[u8]>, &[u8]), Failure> {
+    fn http(&self) -> Result<(Option<&[u8]>, &[u8]), Failure> {
         match &self.0 {
             Ok((status, body)) => Ok((status.as_deref(), body)),
             Err(failure) => Err(*failure),
         }
+    }
+
+    /// What an object store answered.
+    pub fn object<'a>(&'a self, coding: &'a Coding) -> Result<object::Answer<'a>, Failure> {
+        let (status, body) = self.http()?;
+        let coding = coding.0.as_ref().map_err(|failure| *failure)?;
+        Ok(object::Answer {
+            status,
+            coding: coding.as_deref(),
+            body,
+        })
     }
 
     /// What Redis replied to the command of this callout.

@@ -7,6 +7,8 @@
 //! No declared size is believed: all are checked against the bytes that are there and against the
 //! caller's bound before memory is asked for.
 
+mod gzip;
+mod inflate;
 mod pickle;
 mod zlib;
 mod zstd;
@@ -15,13 +17,17 @@ use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
+pub use gzip::gunzip;
+
+use super::syntax::{byte, skip_white_space};
+
 /// What Django stores where it knows that there is nothing, to spare the next look-up.
 pub const MISSING: &[u8] = b"__missing__";
 
 /// What a stored value says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decoded<'a> {
-    /// A JSON object's text, as it was stored: it starts with `{` and is valid UTF-8, more is not checked.
+    /// A JSON object's text, as it was stored: valid UTF-8, and `{` after white space. More is not checked.
     Text(Cow<'a, [u8]>),
     /// The sentinel `__missing__`: to be answered like an absent key.
     Missing,
@@ -45,12 +51,18 @@ pub enum Malformed {
     ZstdNeeds,
     /// A zlib stream that is cut short or damaged, or consists of tiny blocks.
     Zlib,
+    /// A gzip stream that is cut short or damaged, or consists of tiny blocks.
+    Gzip,
+    /// A content coding other than gzip.
+    Coding,
     /// Bytes after the compressed data, such as a second zstd frame.
     Trailing,
     /// A pickle that is cut short, lies about its size, or holds anything else than one string.
     Pickle,
     /// A text that is not a JSON object.
     NotJson,
+    /// A text that begins like one, and is cut short, damaged, or not the end.
+    Json,
     /// A text that is not UTF-8.
     NotUtf8,
 }
@@ -72,9 +84,12 @@ impl fmt::Display for Malformed {
             Self::Zstd => "the zstd frame is cut short or damaged",
             Self::ZstdNeeds => "the zstd frame needs a dictionary or a window above 8 MiB",
             Self::Zlib => "the zlib stream is cut short or damaged",
+            Self::Gzip => "the gzip stream is cut short or damaged",
+            Self::Coding => "the object has a content coding other than gzip",
             Self::Trailing => "bytes follow the compressed data",
             Self::Pickle => "the pickle is cut short, damaged, or not of one string",
             Self::NotJson => "the text does not start with '{'",
+            Self::Json => "the JSON is cut short or damaged, or something follows it",
             Self::NotUtf8 => "the text is not UTF-8",
         })
     }
@@ -150,7 +165,7 @@ fn is_payload(text: &[u8], most: usize) -> Result<bool, DecodeError> {
     if text.len() > most {
         return Err(DecodeError::TooBig);
     }
-    if !text.starts_with(b"{") {
+    if byte(text, skip_white_space(text, 0)) != b'{' {
         return Err(Malformed::NotJson.into());
     }
     if std::str::from_utf8(text).is_err() {

@@ -140,11 +140,13 @@ impl Plugin {
                 Content::Definitions(need.team, outcome)
             }
             Fetch::Object(object) => {
-                let outcome = object.outcome(received.http(), self.settings.definitions.most());
-                let result = match (received.http(), &outcome) {
+                let coding = callouts::receive_coding();
+                let answer = received.object(&coding);
+                let outcome = object.outcome(answer, self.settings.definitions.most());
+                let result = match (answer, &outcome) {
                     (Err(failure), _) => Err(failure),
-                    (Ok((status, _)), Outcome::Absent(Absent::ObjectStore)) => {
-                        Err(object_failure(status))
+                    (Ok(answer), Outcome::Absent(Absent::ObjectStore)) => {
+                        Err(object_failure(answer.status))
                     }
                     _ => Ok(()),
                 };

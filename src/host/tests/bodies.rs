@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::worker::{PAYLOAD, READ_THROUGH, Worker, sent, statuses, watched_worker};
 use super::{Redis, crowd, loaded, loaded_with};
 use crate::host::fake::{Sent, host};
+use crate::host::stream::Next;
 
 /// Neither rate limits nor usage cost a call.
 const UNCOUNTED: &str = r#"{
@@ -372,4 +373,29 @@ fn answers_after_a_look_up_are_bounded_in_bytes_too() {
     worker.run(Duration::from_secs(1));
     assert_eq!(statuses().len(), 19);
     assert_eq!(callouts(), 0);
+}
+
+#[test]
+fn a_payload_that_is_cut_short_is_not_kept_and_not_billed_and_confirms_no_etag() {
+    let mut worker = loaded();
+    worker.payload.pop();
+    let (_stream, _) = worker.get(10, None);
+    worker.answer_callouts();
+    assert_eq!(statuses(), [(10, 500)]);
+    worker.run(Duration::from_millis(1_100));
+    // Its ETag was not confirmed: whoever holds it has to ask.
+    let (_stream, next) = worker.get(11, Some("W/\"e1\""));
+    assert_eq!((next, statuses()), (Next::Pause, vec![]));
+    worker.answer_callouts();
+    assert_eq!(statuses(), [(11, 304)]);
+    // Now it is, and there is nothing to answer with but what is read.
+    let (_stream, _) = worker.get(12, None);
+    worker.answer_callouts();
+    assert_eq!(statuses(), [(12, 500)]);
+    worker.payload = PAYLOAD.to_owned();
+    worker.run(Duration::from_secs(10));
+    assert_eq!(worker.usage.values().sum::<u64>(), 0);
+    let (_stream, _) = worker.get(13, None);
+    worker.answer_callouts();
+    assert_eq!(statuses(), [(13, 200)]);
 }
