@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 
@@ -18,6 +19,7 @@ from stack import Stack, StackError, definitions_key
         ({"redis": {"default": {"cluster": ""}}}, "redis.default.cluster: must not be empty"),
         ({"snapshot": {"poll_interval": "1 fortnight"}}, "snapshot.poll_interval: "),
         ({"nonsense": True}, "nonsense: unknown field"),
+        ({"$schema": 1}, "$schema: invalid type"),
         ("{", "plugin configuration: EOF"),
     ],
 )
@@ -25,6 +27,26 @@ def test_a_bad_configuration_is_refused_at_start_and_names_the_field(config, mes
     with pytest.raises(StackError, match="refused the listeners") as refused:
         Stack(Settings.on_free_ports(config=config)).start()
     assert message in str(refused.value)
+
+
+def test_a_cluster_that_envoy_does_not_know_is_named_once_in_the_log_and_in_health() -> None:
+    config = {"$schema": "../plugin.schema.json", "redis": {"definitions": {"cluster": "no_such_cluster"}}}
+
+    def unknown() -> list[str]:
+        return json.loads(stack.http(f"{stack.health_url}/health")[1]).get("unknown_clusters", [])
+
+    with Stack(Settings.on_free_ports(config=config | UNLIMITED)) as stack:
+        assert unknown() == [], "nobody asked"
+        for _ in range(20):
+            assert get(stack).status_code == 503
+        stack.wait_until(lambda: unknown() == ["no_such_cluster"])
+        for _ in range(20):
+            get(stack)
+        time.sleep(1.5)
+        lines = [line for line in stack.log("envoy").splitlines() if "no_such_cluster" in line]
+        named = [line for line in lines if "Envoy does not know the cluster" in line]
+        assert len(named) == 1, lines
+        assert stack.metric("flag_definitions_callouts_total", store="definitions", outcome="not_sent") > 0
 
 
 def test_a_bad_update_leaves_the_old_configuration_serving(samples: Stack) -> None:

@@ -56,6 +56,9 @@ pub enum UnknownCredential {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Document {
+    /// Tells editors of `filter-config/plugin.schema.json`.
+    #[serde(rename = "$schema")]
+    _schema: String,
     role: Role,
     redis: stores::Document,
     snapshot: Snapshot,
@@ -128,6 +131,12 @@ impl Settings {
         let document: Document = json::read(text, "plugin configuration")
             .map_err(|(path, error)| ConfigError::new(&path, problem(&error)))?;
         Self::from_document(document)
+    }
+
+    /// Whether callouts go to this cluster.
+    pub fn has_cluster(&self, name: &str) -> bool {
+        let store = self.definitions.object_store.as_ref();
+        store.is_some_and(|store| store.cluster == name) || self.redis.has_cluster(name)
     }
 
     fn from_document(mut document: Document) -> Result<Self, ConfigError> {
@@ -225,6 +234,14 @@ mod tests {
         assert_eq!(settings.redis.snapshot.timeout, Duration::from_millis(250));
         assert_eq!(settings.snapshot.etag_max_age, Duration::from_secs(2));
         assert_eq!(settings.unknown_credential, UnknownCredential::Reject);
+    }
+
+    #[test]
+    fn a_document_may_name_its_schema() {
+        let named = br#"{"$schema":"../plugin.schema.json"}"#;
+        assert_eq!(Settings::from_json(named), Ok(Settings::default()));
+        assert!(error(r#"{"$schema":1}"#).starts_with("$schema: invalid type"));
+        assert!(error(r#"{"redis":{"$schema":"a"}}"#).starts_with("redis.$schema: unknown field"));
     }
 
     #[test]

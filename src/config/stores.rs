@@ -87,6 +87,21 @@ pub struct Stores {
     pub snapshot: Redis,
 }
 
+impl Stores {
+    pub(super) fn has_cluster(&self, name: &str) -> bool {
+        let Self {
+            definitions,
+            identity,
+            usage,
+            quota,
+            snapshot,
+        } = self;
+        [definitions, identity, usage, quota, snapshot]
+            .iter()
+            .any(|redis| redis.cluster == name)
+    }
+}
+
 impl From<&Document> for Stores {
     fn from(document: &Document) -> Self {
         let default = &document.default;

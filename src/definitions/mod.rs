@@ -2,8 +2,8 @@
 //!
 //! [`etag`] compares validators, [`pair`] reads ETag and payload as one atomic pair, [`encoding`] makes text of
 //! what is stored, [`flags`] says whether that is a payload and counts as usage, by the grammar in [`syntax`],
-//! [`confirmed`] remembers for a short time which ETag is current, [`bodies`] keeps what was read, [`gzip`] makes it shorter, [`proof`] tells an ETag from that of
-//! another text.
+//! [`confirmed`] remembers for a short time which ETag is current, [`bodies`] keeps what was read, [`gzip`] makes it
+//! shorter, [`proof`] tells an ETag from that of another text.
 
 pub mod bodies;
 pub mod confirmed;

@@ -25,6 +25,7 @@ pub struct Status(pub u32);
 
 impl Status {
     pub const NOT_FOUND: Self = Self(1);
+    pub const BAD_ARGUMENT: Self = Self(2);
     pub const CAS_MISMATCH: Self = Self(8);
     /// Not of the ABI: the host said "ok" and returned what it cannot.
     pub const NONSENSE: Self = Self(u32::MAX);
@@ -322,7 +323,8 @@ pub fn record_metric(id: u32, value: u64) -> Result<(), Status> {
     check(unsafe { sys::proxy_record_metric(id, value) })
 }
 
-/// Starts a callout; its reply carries the returned token.
+/// Starts a callout; its reply carries the returned token. With `:method`, `:path` and `:authority` among the headers,
+/// [`Status::BAD_ARGUMENT`] says that Envoy does not know the cluster.
 pub fn http_call(
     cluster: &str,
     headers: &[(&str, &str)],

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::abi;
+use super::abi::{self, Status};
+use super::clusters;
 use super::random;
 use crate::config;
 use crate::definitions::object;
@@ -34,8 +35,7 @@ pub fn send(redis: &config::Redis, command: &Command) -> Result<Callout, Failure
         (":authority", redis.cluster.as_str()),
     ];
     headers.extend_from_slice(request.headers);
-    let token = abi::http_call(&redis.cluster, &headers, &request.body, redis.timeout)
-        .map_err(|_| Failure::NotSent)?;
+    let token = start(&redis.cluster, &headers, &request.body, redis.timeout)?;
     Ok(Callout {
         token,
         tag: command.has_tag().then_some(tag),
@@ -50,8 +50,28 @@ pub fn get_object(cluster: &str, path: &str, timeout: Duration) -> Result<Callou
         // The cluster's signing filter puts the store's own name here.
         (":authority", cluster),
     ];
-    let token = abi::http_call(cluster, &headers, &[], timeout).map_err(|_| Failure::NotSent)?;
+    let token = start(cluster, &headers, &[], timeout)?;
     Ok(Callout::untagged(token))
+}
+
+fn start(
+    cluster: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+    timeout: Duration,
+) -> Result<u32, Failure> {
+    match abi::http_call(cluster, headers, body, timeout) {
+        Ok(token) => {
+            clusters::found_known(cluster);
+            Ok(token)
+        }
+        Err(status) => {
+            if status == Status::BAD_ARGUMENT {
+                clusters::found_unknown(cluster);
+            }
+            Err(Failure::NotSent)
+        }
+    }
 }
 
 /// The content coding of the answer that is being delivered.

@@ -56,6 +56,8 @@ pub struct Host {
     pub callouts: Vec<Callout>,
     /// The cluster that takes no callouts, as one whose circuit breaker is open.
     pub closed_cluster: String,
+    /// The cluster that there is not.
+    pub unknown_cluster: String,
     pub reply_status: Option<Vec<u8>>,
     pub reply_body: Vec<u8>,
     pub tick: u32,
@@ -360,6 +362,9 @@ pub fn http_call(
     let status = call("proxy_http_call", |host| {
         if host.closed_cluster == cluster {
             return 10;
+        }
+        if host.unknown_cluster == cluster {
+            return 2;
         }
         host.tokens += 1;
         token = host.tokens;

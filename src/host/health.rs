@@ -18,6 +18,9 @@ struct Health {
     watermark_age_ms: Option<u64>,
     records: RecordCounts,
     loader: LoaderHealth,
+    /// Of those in the settings. Left out when empty, as nearly always.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unknown_clusters: Vec<String>,
     stale: bool,
 }
 
@@ -81,6 +84,12 @@ fn describe(plugin: &Plugin, status: &Status, now: Monotonic) -> Health {
             },
             longest_slice_us: live.map(|live| live.longest_slice_micros),
         },
+        unknown_clusters: status
+            .unknown_clusters
+            .iter()
+            .filter(|cluster| plugin.settings.has_cluster(cluster))
+            .cloned()
+            .collect(),
         stale: status.freshness(now, &plugin.settings.snapshot) != Freshness::Current,
     }
 }

@@ -17,6 +17,7 @@ mod allocator;
 mod backlog;
 mod callouts;
 mod chores;
+mod clusters;
 #[cfg(test)]
 mod fake;
 mod flights;

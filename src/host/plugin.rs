@@ -6,6 +6,7 @@ use super::abi;
 use super::access::AccessLog;
 use super::backlog::{Backlog, Content};
 use super::chores::{Chores, Duty};
+use super::clusters;
 use super::flights::Flights;
 use super::loading::Loading;
 use super::logger::{self, Pace};
@@ -97,6 +98,7 @@ pub struct Plugin {
     chores: Chores,
     access: AccessLog,
     recorder: Recorder,
+    clusters: clusters::Told,
     started_at: Option<Monotonic>,
     flushed_at: Monotonic,
     logged: Logged,
@@ -137,6 +139,7 @@ impl Plugin {
             misses: Misses::new(negative_ttl, settings.snapshot.refuse_max_age),
             access: AccessLog::default(),
             recorder: Recorder::new(&settings.metrics.teams),
+            clusters: clusters::Told::default(),
             started_at: None,
             flushed_at: Monotonic::default(),
             logged: Logged::default(),
@@ -270,6 +273,7 @@ impl Plugin {
         if old {
             self.read_status(now);
         }
+        self.clusters.tell(&self.status, &self.settings, &self.keys);
         if now.since(self.flushed_at) >= FLUSH_INTERVAL {
             self.flushed_at = now;
             self.flush();

@@ -16,6 +16,7 @@ mod bodies;
 mod calls;
 mod life;
 mod replies;
+mod unknown_clusters;
 mod worker;
 
 /// Each 200 is read.

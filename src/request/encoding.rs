@@ -1,12 +1,14 @@
 //! Which content codings a client accepts (RFC 9110 §12.5.3).
 
 /// All `Accept-Encoding` fields of a request, as one list. Of codings that are named twice the lower weight counts:
-/// everybody reads an answer without any coding.
+/// everybody reads an answer without any coding. For the same reason one element that is against the grammar takes
+/// all others with it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AcceptEncoding {
     gzip: Option<Weight>,
     identity: Option<Weight>,
     any: Option<Weight>,
+    malformed: bool,
 }
 
 /// A quality value in thousandths; 0 is "not acceptable".
@@ -17,9 +19,15 @@ const ONE: Weight = 1_000;
 impl AcceptEncoding {
     /// Adds one header field.
     pub fn add(&mut self, field: &[u8]) {
-        for element in field.split(|byte| *byte == b',') {
-            let mut parts = element.split(|byte| *byte == b';');
-            let coding = parts.next().unwrap_or_default().trim_ascii();
+        for element in field.split(|byte| *byte == b',').map(trim) {
+            // A list may have empty elements (§5.6.1.2).
+            if element.is_empty() {
+                continue;
+            }
+            let Some((coding, weight)) = parse(element) else {
+                self.malformed = true;
+                return;
+            };
             let slot =
                 if coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip") {
                     &mut self.gzip
@@ -30,27 +38,47 @@ impl AcceptEncoding {
                 } else {
                     continue;
                 };
-            let weight = parts.map(parameter_weight).min().unwrap_or(ONE);
             *slot = Some(slot.map_or(weight, |before| before.min(weight)));
         }
     }
 
     /// Whether an answer should be in gzip form: it is acceptable, and no less welcome than one without coding.
-    /// Without any field, it should not.
+    /// Without any field, and with a malformed one, it should not.
     pub fn prefers_gzip(&self) -> bool {
         let gzip = self.gzip.or(self.any).unwrap_or(0);
         // What is not named is acceptable, but nothing was said for it.
         let identity = self.identity.or(self.any).unwrap_or(0);
-        gzip > 0 && gzip >= identity
+        !self.malformed && gzip > 0 && gzip >= identity
     }
 }
 
-/// The weight that a parameter sets. One that sets none leaves it as it is.
-fn parameter_weight(parameter: &[u8]) -> Weight {
-    match parameter.trim_ascii() {
-        [b'q' | b'Q', b'=', value @ ..] => quality(value).unwrap_or(0),
-        _ => ONE,
-    }
+/// An element of the list: a coding, which is a token, and its weight.
+fn parse(element: &[u8]) -> Option<(&[u8], Weight)> {
+    let mut parts = element.splitn(2, |byte| *byte == b';').map(trim);
+    let coding = parts.next()?;
+    let weight = match parts.next() {
+        None => ONE,
+        Some([b'q' | b'Q', b'=', value @ ..]) => quality(value)?,
+        Some(_) => return None,
+    };
+    let is_token = !coding.is_empty() && coding.iter().copied().all(is_token_byte);
+    is_token.then_some((coding, weight))
+}
+
+/// Without the optional white space around it (§5.6.3).
+fn trim(bytes: &[u8]) -> &[u8] {
+    let is_content = |byte: &u8| !matches!(byte, b' ' | b'\t');
+    let begin = bytes.iter().position(is_content).unwrap_or(bytes.len());
+    let end = bytes
+        .iter()
+        .rposition(is_content)
+        .map_or(begin, |last| last + 1);
+    bytes.get(begin..end).unwrap_or_default()
+}
+
+/// `tchar` (§5.6.2).
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// `0`, `1`, or a fraction with at most three digits.
@@ -117,6 +145,14 @@ mod tests {
             // Named twice.
             (&["gzip", "gzip;q=0"], false),
             (&["gzip;q=0, x-gzip"], false),
+            (&["gzip\t;\tq=1\t,\tbr"], true),
+            (&["gzip;q=0."], false),
+            (&["gzip;q=1."], true),
+            (&["br;q=0, gzip"], true),
+            (&["a!#$%&'*+-.^_`|~z, gzip"], true),
+            // Empty elements are none.
+            (&[",,gzip,\t,"], true),
+            (&["", "gzip"], true),
             // What is no weight.
             (&["gzip;q="], false),
             (&["gzip;q=2"], false),
@@ -125,11 +161,31 @@ mod tests {
             (&["gzip;q=.5"], false),
             (&["gzip;q=-1"], false),
             (&["gzip;q=1;q=0"], false),
-            (&["gzip;level=9"], true),
+            (&["gzip; q =1"], false),
+            (&["gzip;q= 1"], false),
+            (&["gzip;q=\"1\""], false),
+            (&["gzip;q=1e0"], false),
+            (&["gzip;q=1;"], false),
+            (&["gzip;"], false),
+            (&["gzip;q"], false),
+            (&["gzip;level=9"], false),
             (&["gzip;level=9;q=0"], false),
+            (&["gzip;q=1;level=9"], false),
+            // What is no coding.
             (&["gzipped"], false),
             (&["gzip br"], false),
-            (&[",,;,gzip;,"], true),
+            (&["gzip/1"], false),
+            (&["gzip\u{b}"], false),
+            (&["\"gzip\""], false),
+            (&[",,;,gzip;,"], false),
+            // One element, or one field, against the grammar.
+            (&["gzip, ;q=1"], false),
+            (&["gzip, br;q=2"], false),
+            (&["br;q=2, gzip"], false),
+            (&["gzip, é"], false),
+            (&["gzip", "a b"], false),
+            (&["a b", "gzip"], false),
+            (&["*, (comment)"], false),
         ] {
             let actual = prefers_gzip(fields.iter().map(|field| field.as_bytes()));
             assert_eq!(actual, expected, "{fields:?}");

@@ -27,6 +27,9 @@ pub struct Status {
     /// How far the stream of changes was followed, where one follows the snapshot.
     #[serde(default)]
     pub follow: Option<Follow>,
+    /// Clusters of the settings that Envoy did not know when something was to be sent to them, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown_clusters: Vec<String>,
 }
 
 /// A snapshot on its way into shared data.
@@ -135,6 +138,28 @@ impl Status {
         })
     }
 
+    /// Notes whether Envoy knows a cluster.
+    ///
+    /// # Errors
+    /// When shared data fails.
+    pub fn note_cluster(
+        store: &impl Store,
+        keys: &Keys,
+        cluster: &str,
+        known: bool,
+    ) -> Result<Update, StoreError> {
+        update(store, &keys.status(), |current| {
+            let mut status = Self::parse(current);
+            let clusters = &mut status.unknown_clusters;
+            match clusters.binary_search_by(|name| name.as_str().cmp(cluster)) {
+                Ok(place) if known => drop(clusters.remove(place)),
+                Err(place) if !known => clusters.insert(place, cluster.to_owned()),
+                _ => return None,
+            }
+            serde_json::to_vec(&status).ok()
+        })
+    }
+
     /// Whether shared data held the records of the same snapshots at both times.
     pub fn names_the_same_records_as(&self, other: &Self) -> bool {
         let live = |status: &Self| status.live.as_ref().map(|live| live.manifest.clone());
@@ -199,6 +224,7 @@ impl Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shared::MemoryStore;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -236,6 +262,25 @@ mod tests {
                 complete,
             });
             assert_eq!(status.freshness(at(1), &settings), freshness);
+        }
+    }
+
+    #[test]
+    fn a_cluster_is_noted_once_and_struck_out_once() {
+        let settings = config::Settings::default();
+        let (store, keys) = (MemoryStore::default(), Keys::new(&settings));
+        let note = |cluster: &str, known| Status::note_cluster(&store, &keys, cluster, known);
+        for (cluster, known, update, left) in [
+            ("b", true, Update::Unchanged, &[][..]),
+            ("b", false, Update::Written, &["b"]),
+            ("b", false, Update::Unchanged, &["b"]),
+            ("a", false, Update::Written, &["a", "b"]),
+            ("b", true, Update::Written, &["a"]),
+            ("b", true, Update::Unchanged, &["a"]),
+        ] {
+            assert_eq!(note(cluster, known), Ok(update));
+            let status = Status::read(&store, &keys).unwrap();
+            assert_eq!(status.unknown_clusters, left);
         }
     }
 
