@@ -81,6 +81,11 @@ class Proxy:
         self.seen: list[tuple[int, str | None]] = []
         self.url = ""
 
+    @property
+    def edge_url(self) -> str:
+        """For an SDK, as that of a stack. Another stack may take its place."""
+        return self.url
+
     def statuses(self) -> list[int]:
         return [status for status, _ in self.seen]
 
@@ -141,7 +146,7 @@ class NodeSdk:
 
     INTERVAL_MS = 100  # the least that it takes
 
-    def __init__(self, stack: Stack, token: str, secret: str, path: str) -> None:
+    def __init__(self, stack: Stack | Proxy, token: str, secret: str, path: str) -> None:
         option = {"secret": "secretKey", "personal": "personalApiKey"}[kind_of(secret)]
         command = [tool("node"), str(ROOT / "integration/node/client.mjs"), stack.edge_url, token]
         command += [option, secret, str(self.INTERVAL_MS), path, "240"]  # seconds, should nobody stop it
@@ -188,7 +193,7 @@ class NodeSdk:
 
 
 @contextmanager
-def node_sdk(stack: Stack, token: str, secret: str, path: str = DEFINITIONS) -> Iterator[NodeSdk]:
+def node_sdk(stack: Stack | Proxy, token: str, secret: str, path: str = DEFINITIONS) -> Iterator[NodeSdk]:
     sdk = NodeSdk(stack, token, secret, path)
     try:
         yield sdk

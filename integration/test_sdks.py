@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import posthog
 import pytest
+from front import another_envoy
 
 import writers
 from edge import NEGATIVE_TTL, SECRET, TOKEN, get
 from model import PersonalKey, State, Team, etag_of, stored_text
-from sdks import ALIAS, DEFINITIONS, SDKS, Poll, Sdk
+from sdks import ALIAS, DEFINITIONS, SDKS, Poll, Sdk, node_sdk, proxy
 from stack import Stack
 
 TEAM = Team(9101, "phc_sdk", None, "phs_sdk")
@@ -136,6 +138,51 @@ def test_flags_come_back_after_a_quota_period(name: str) -> None:
         assert back.sent == (None if name == "python" else f'W/"{etag_of(stored_text(OLD))}"')
         # Freed once, it is told 304 again.
         assert sdk.poll(status(304)).flags == OLD_FLAGS
+
+
+def test_flags_are_back_at_the_first_poll_that_is_no_402_on_every_envoy() -> None:
+    """A limit is lifted, and its end is agreed on some seconds later. Until then Node, which kept its ETag,
+    gets its flags back all the same: from whoever notices the lift, and from an Envoy that starts then."""
+    plain = f'W/"{etag_of(stored_text(OLD))}"'
+    with (
+        writers.stack_with(STATE, quota={"interval": "5s"}) as one,
+        another_envoy(one) as two,
+        proxy(one, DEFINITIONS) as front,
+        node_sdk(one, TEAM.token, TEAM.secret) as of_one,
+        node_sdk(two, TEAM.token, TEAM.secret) as of_two,
+        node_sdk(front, TEAM.token, TEAM.secret) as moved,
+    ):
+        sdks = (of_one, of_two, moved)
+        for sdk in sdks:
+            loaded(sdk)
+        writers.limit_quota(one, [TEAM.token], seconds=3_600)
+        for sdk in sdks:
+            assert sdk.poll(status(402)).flags == {}
+        # It sleeps while its Envoy is exchanged for one that knows nothing of the limit.
+        moved.process.send_signal(signal.SIGSTOP)
+        try:
+            one.redis.zrem(writers.QUOTA_KEY, TEAM.token)
+            with another_envoy(one) as three:
+                front.stack = three
+                moved.process.send_signal(signal.SIGCONT)
+                for sdk in sdks:
+                    back = sdk.poll(lambda poll: poll.status != 402)
+                    assert (back.status, back.flags) == (200, OLD_FLAGS)
+                    # An Envoy that heard of the limit from another one made it forget its ETag before.
+                    assert back.sent in (plain, None)
+                for stack in (one, two, three):
+                    untold = answers_because(stack, "quota_end_pending")
+                    stack.wait_until(lambda untold=untold: untold() > 0)
+                # Freed once, each is told 304 again, and still has its flags.
+                for sdk in sdks:
+                    again = sdk.poll(status(304))
+                    assert again.flags == OLD_FLAGS and again.sent.startswith(plain[:-1] + "-")
+        finally:
+            moved.process.send_signal(signal.SIGCONT)
+
+
+def answers_because(stack: Stack, reason: str) -> Callable[[], float]:
+    return lambda: stack.metric("flag_definitions_answers_total", reason=reason)
 
 
 def test_without_help_node_stays_without_flags_after_a_quota_period() -> None:

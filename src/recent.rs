@@ -72,6 +72,9 @@ impl<K: Hash + Eq, V> Recent<K, V> {
 
     /// What was noted less than the time to live ago, if it has not given way since.
     pub fn get(&self, key: &K, now: Monotonic) -> Option<&V> {
+        if self.slots.is_empty() {
+            return None;
+        }
         let noted = self.slots.get(self.slot(key))?.as_ref()?;
         (noted.key == *key && now.since(noted.at) < self.ttl).then_some(&noted.value)
     }

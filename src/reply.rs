@@ -67,6 +67,8 @@ impl Why {
 pub enum Answer {
     /// 200 with the payload.
     Definitions,
+    /// 200 with the payload and without an ETag: a quota period's end lies ahead (`definitions::latch`).
+    QuotaEndPending,
     /// 304.
     NotModified,
     /// 200 to HEAD; its content type is set when the reply is on its way (`host::stream`).
@@ -115,7 +117,7 @@ const INTERNAL: &str = "An internal server error occurred. Please try again late
 
 impl Answer {
     /// All answers but [`Answer::Unavailable`], in the order of their numbers.
-    const DECIDED: [Self; 19] = [
+    const DECIDED: [Self; 20] = [
         Self::Definitions,
         Self::NotModified,
         Self::Head,
@@ -135,6 +137,7 @@ impl Answer {
         Self::TooBig,
         Self::PayloadMissing,
         Self::UnsupportedMediaType,
+        Self::QuotaEndPending,
     ];
 
     /// How many there are.
@@ -168,6 +171,7 @@ impl Answer {
             Self::TooBig => 16,
             Self::PayloadMissing => 17,
             Self::UnsupportedMediaType => 18,
+            Self::QuotaEndPending => 19,
             Self::Unavailable(why) => Self::DECIDED.len() + why as usize,
         }
     }
@@ -175,7 +179,7 @@ impl Answer {
     /// HTTP status code.
     pub const fn status(self) -> u16 {
         match self {
-            Self::Definitions | Self::Head | Self::Preflight => 200,
+            Self::Definitions | Self::QuotaEndPending | Self::Head | Self::Preflight => 200,
             Self::NotModified => 304,
             Self::TokenRequired | Self::TokenRepeated => 400,
             Self::NotAuthenticated
@@ -204,6 +208,7 @@ impl Answer {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Definitions => "definitions",
+            Self::QuotaEndPending => "quota_end_pending",
             Self::NotModified => "not_modified",
             Self::Head => "head",
             Self::Preflight => "preflight",
@@ -238,6 +243,7 @@ impl Answer {
     const fn content(self) -> Option<(&'static str, &'static str)> {
         Some(match self {
             Self::Definitions
+            | Self::QuotaEndPending
             | Self::NotModified
             | Self::Head
             | Self::Preflight
@@ -380,6 +386,13 @@ impl<'a> Reply<'a> {
             etag: Some(full.etag.clone()),
             ..Self::fixed(Answer::Definitions, cors)
         }
+    }
+
+    /// The same 200 without an ETag: every SDK then forgets the one that it holds.
+    pub fn without_etag(mut self) -> Self {
+        self.answer = Answer::QuotaEndPending;
+        self.etag = None;
+        self
     }
 
     /// Notes that the payload may be in gzip form, now or another time. A 304 says so as well (RFC 9110 §15.4.5).
@@ -588,6 +601,25 @@ mod tests {
         }
         let plain = Reply::definitions(&full, None, NO_CORS);
         assert_eq!(value(&plain, "vary").as_deref(), Some(VARY));
+    }
+
+    #[test]
+    fn a_payload_without_an_etag_has_nothing_that_a_client_could_send_back() {
+        let full = full();
+        for gzip in [None, Some(Rc::new(b"\x1f\x8b".to_vec()))] {
+            let with = Reply::definitions(&full, gzip.clone(), NO_CORS).varying_by_encoding();
+            let without = with.clone().without_etag();
+            assert_eq!((without.answer.status(), &without.body), (200, &with.body));
+            assert_eq!(without.answer.label(), "quota_end_pending");
+            assert!(without.frequent().is_none());
+            for name in ["etag", "cache-control"] {
+                assert!(value(&with, name).is_some());
+                assert_eq!(value(&without, name), None);
+            }
+            for name in ["content-type", "content-encoding", "vary"] {
+                assert_eq!(value(&without, name), value(&with, name));
+            }
+        }
     }
 
     #[test]

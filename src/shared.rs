@@ -214,6 +214,11 @@ impl Keys {
         format!("{}quota", self.scope)
     }
 
+    /// Ends of quota periods that workers saw and the quota set does not have.
+    pub fn quota_noticed(&self) -> String {
+        format!("{}quota_noticed", self.scope)
+    }
+
     /// Who reads the quota set.
     pub fn quota_lease(&self) -> String {
         format!("{}quota_lease", self.scope)

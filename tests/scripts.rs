@@ -45,14 +45,27 @@ impl Redis {
         let parts = self.send(&command).unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         match Stored::of(&Ok(Reply::array(parts.iter().map(Vec::as_slice)))) {
-            Stored::Same(etag) => Pair::Same(text(etag.as_bytes())),
-            Stored::Full { etag, suffix, .. } => Pair::Full(
-                etag.and_then(|etag| latched(&etag, suffix.as_ref()))
+            Stored::Same { etag, .. } => Pair::Same(text(etag.as_bytes())),
+            Stored::Full { etag, period, .. } => Pair::Full(
+                etag.and_then(|etag| latched(&etag, period.suffix()))
                     .map(|etag| text(etag.as_bytes())),
-                suffix.map(|suffix| text(suffix.as_bytes())),
+                period.suffix().map(|suffix| text(suffix.as_bytes())),
             ),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// The end of the quota period, if it lies ahead.
+    fn pending(&mut self, held: Option<Candidate>) -> Option<u64> {
+        let need = Need { team: TEAM, held };
+        let command = need.command(&Definitions::default(), PREFIX);
+        let parts = self.send(&command).unwrap();
+        let end = match Stored::of(&Ok(Reply::array(parts.iter().map(Vec::as_slice)))) {
+            Stored::Same { pending, .. } => pending,
+            Stored::Full { period, .. } | Stored::Missing { period } => period.pending(),
+            Stored::Failed(failure) => panic!("{failure}"),
+        };
+        end.map(QuotaEnd::as_millis)
     }
 
     /// The ETag that a client without any is given.
@@ -503,6 +516,11 @@ impl Envoy {
 
     /// Ticks until nothing is left to do.
     fn read(&mut self, redis: &mut Redis) {
+        self.read_slowly(redis, Duration::ZERO);
+    }
+
+    /// The same, where each question takes so long to get to Redis.
+    fn read_slowly(&mut self, redis: &mut Redis, takes: Duration) {
         self.reader.read_soon();
         loop {
             let now = self.now();
@@ -512,6 +530,7 @@ impl Envoy {
                 .reader
                 .tick(&self.store, now, team_of, &mut self.events);
             if let Some((_, command)) = command {
+                sleep(takes);
                 let parts = redis.send(&command);
                 let reply = match &parts {
                     Ok(parts) => Ok(Reply::array(parts.iter().map(Vec::as_slice))),
@@ -611,6 +630,86 @@ fn no_402_follows_a_suffix_of_the_same_limit() {
     }
     assert!(refused > 0);
     assert_eq!(given, Some(with_end(X, end)));
+}
+
+/// A limit ends at an Envoy before Redis' clock shows its end, by as much as the question for the time was under way.
+#[test]
+fn from_the_last_402_to_the_suffix_redis_says_that_the_end_lies_ahead() {
+    let mut redis = Redis::start();
+    redis.put_payload(X.as_bytes());
+    let end = redis.now() + 2_500;
+    let score = format!("{}.{:03}", end / 1_000, end % 1_000);
+    limit(&mut redis, TOKEN.as_bytes(), &score);
+    let mut envoy = Envoy::new();
+    envoy.read_slowly(&mut redis, Duration::from_millis(700));
+    assert!(envoy.limited());
+    let mut between = 0;
+    loop {
+        let limited = envoy.limited();
+        // The script looks later than the worker's copy does.
+        let pending = redis.pending(held(X));
+        match (limited, pending) {
+            (_, Some(ahead)) => assert_eq!(ahead, end),
+            (false, None) => break,
+            (true, None) => panic!("402 after the suffix"),
+        }
+        between += u32::from(!limited);
+    }
+    assert!(
+        between > 10,
+        "the limit ended 700 ms early: {between} looks"
+    );
+    assert_eq!(redis.public(), with_end(X, end));
+    assert_eq!(redis.pending(held(X)), None);
+}
+
+#[test]
+fn an_envoy_that_starts_after_the_lift_ends_what_nobody_else_does() {
+    let mut redis = Redis::start();
+    redis.put_payload(X.as_bytes());
+    let score = (redis.now() / 1_000 + 3_600).to_string();
+    limit(&mut redis, TOKEN.as_bytes(), &score);
+    let mut envoy = Envoy::new();
+    envoy.read(&mut redis);
+    assert!(envoy.limited());
+    drop(envoy);
+    redis::cmd("ZREM")
+        .arg(LIST)
+        .arg(TOKEN)
+        .exec(&mut redis.connection)
+        .unwrap();
+    let mut started = Envoy::new();
+    started.read(&mut redis);
+    assert!(!started.limited());
+    let ahead = redis.pending(held(X)).unwrap();
+    started
+        .reader
+        .notice([(TEAM, QuotaEnd::from_millis(ahead))]);
+    let before = redis.now();
+    started.read(&mut redis);
+    let (agreed, _) = redis.latched().unwrap();
+    // Two intervals and 2 s.
+    assert!((before + 2_200..before + 4_000).contains(&agreed));
+    redis.wait_until(agreed);
+    assert_eq!(redis.public(), with_end(X, agreed));
+}
+
+#[test]
+fn a_document_that_changes_before_the_end_is_told_to_nobody_and_has_no_suffix_after_it() {
+    let mut redis = Redis::start();
+    redis.put_payload(X.as_bytes());
+    let end = redis.now() + 1_000;
+    redis.latch(1_000, end, false);
+    redis.put_payload(Y.as_bytes());
+    for candidate in [None, held(X), held(Y), Some(Candidate::Any)] {
+        let pending = redis.pending(candidate);
+        assert!(pending == Some(end) || redis.now() >= end);
+    }
+    redis.wait_until(end);
+    assert_eq!((redis.pending(None), redis.public()), (None, Y.to_owned()));
+    // No end of ours has that many digits.
+    redis.set(&latch::key(PREFIX, TEAM), b"9999999999999999:zz:");
+    assert_eq!(redis.pending(None), None);
 }
 
 #[test]

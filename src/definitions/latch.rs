@@ -12,6 +12,11 @@
 //! of [`super::pair`] reads it, and both compare with Redis' own clock. What is no latch, or of another type, is none: the
 //! first writes over it.
 //!
+//! # Until then: no ETag
+//! While the end in a latch lies ahead ([`Period::Pending`]) the team is limited, or some Envoys have noticed that it is
+//! no more. Clients that were told 402 have no flags then, and hold the ETag that is current still. Whoever may read
+//! gets the payload without an ETag, and forgets the one that it holds; nobody gets a 304.
+//!
 //! # When may the suffix be seen?
 //! A client that saw a suffix and is told 402 afterwards is stuck with that suffix. So the end in the latch
 //! must not lie before the last 402 that any Envoy gives:
@@ -75,6 +80,56 @@ impl Suffix {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// A team's quota period, as Redis tells it beside the ETag.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Period {
+    /// There was none, or the document changed since.
+    #[default]
+    None,
+    /// Its end lies ahead.
+    Pending(QuotaEnd),
+    /// It is over.
+    Over(Suffix),
+}
+
+impl Period {
+    /// Reads what the script of [`super::pair`] says: nothing, `-<end, ms>`, or the suffix. `None` for anything else.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        match text {
+            b"" => Some(Self::None),
+            [b'-', end @ ..] => {
+                let end = std::str::from_utf8(end).ok()?.parse().ok()?;
+                Some(Self::Pending(QuotaEnd::from_millis(end)))
+            }
+            suffix => Suffix::new(suffix).map(Self::Over),
+        }
+    }
+
+    /// What the ETag has behind it.
+    pub fn suffix(&self) -> Option<&Suffix> {
+        match self {
+            Self::Over(suffix) => Some(suffix),
+            _ => None,
+        }
+    }
+
+    /// The end that lies ahead.
+    pub fn pending(&self) -> Option<QuotaEnd> {
+        match self {
+            Self::Pending(end) => Some(*end),
+            _ => None,
+        }
+    }
+}
+
+/// When the quota period ended that an ETag tells of, in seconds since 1970; `None` for one without a suffix.
+pub fn end_of(etag: &ETag) -> Option<u64> {
+    let tag = etag.as_bytes();
+    let hyphen = tag.iter().rposition(|byte| *byte == b'-')?;
+    let suffix = Suffix::new(tag.get(hyphen + 1..)?)?;
+    u64::from_str_radix(std::str::from_utf8(suffix.as_bytes()).ok()?, 36).ok()
 }
 
 /// The ETag that clients see: `<etag>-<suffix>`, or the ETag itself. `None` when it would be longer than an
@@ -143,6 +198,38 @@ mod tests {
         let etag = ETag::new(&[b'a'; 60]).unwrap();
         assert_eq!(latched(&etag, Suffix::new(b"t64vbk").as_ref()), None);
         assert_eq!(latched(&etag, None), Some(etag));
+    }
+
+    #[test]
+    fn a_period_is_none_ahead_or_over() {
+        let ahead = QuotaEnd::from_millis(1_763_728_123_456);
+        let suffix = Suffix::new(b"t64vbk").unwrap();
+        for (text, expected) in [
+            (&b""[..], Some(Period::None)),
+            (b"-1763728123456", Some(Period::Pending(ahead))),
+            (b"t64vbk", Some(Period::Over(suffix))),
+            (b"-", None),
+            (b"--1", None),
+            (b"-99999999999999999999", None),
+            (b"A", None),
+        ] {
+            assert_eq!(Period::parse(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_etag_tells_which_period_ended() {
+        for (tag, expected) in [
+            ("ccbb299897f0a689-t64vbk", Some(1_763_824_016)),
+            ("ccbb299897f0a689", None),
+            ("a-b-10", Some(36)),
+            ("a-", None),
+            ("a-B", None),
+            ("a-zzzzzzzzzzzzz", None),
+        ] {
+            let etag = ETag::new(tag.as_bytes()).unwrap();
+            assert_eq!(end_of(&etag), expected, "{tag}");
+        }
     }
 
     #[test]

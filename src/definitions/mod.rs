@@ -21,5 +21,5 @@ pub mod syntax;
 pub use bodies::Bodies;
 pub use etag::{ETag, IfNoneMatch};
 pub use object::Object;
-pub use outcome::{Absent, Full, Outcome};
+pub use outcome::{Absent, Full, Outcome, Pending};
 pub use pair::Need;

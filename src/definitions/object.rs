@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::encoding::{self, DecodeError, Malformed};
-use super::latch::Suffix;
+use super::latch::Period;
 use super::outcome::{Absent, Full, Outcome};
 use crate::config::ObjectStore;
 use crate::directory::TeamId;
@@ -18,8 +18,8 @@ use crate::redis::Failure;
 pub struct Object {
     /// Whose definitions.
     pub team: TeamId,
-    /// What the ETag ends with after a quota period ([`super::latch`]).
-    pub suffix: Option<Suffix>,
+    /// What the ETag ends with after a quota period, or whether there must be none ([`super::latch`]).
+    pub period: Period,
 }
 
 /// What a store answered.
@@ -80,8 +80,10 @@ impl Object {
             Ok(answer) if answer.status == Some(b"200") => answer
                 .text(most)
                 .map_err(Absent::from)
-                .and_then(|text| Full::read(None, self.suffix.as_ref(), &text, most))
-                .map_or_else(Outcome::Absent, |full| Outcome::Full(Rc::new(full))),
+                .and_then(|text| Full::read(None, self.period.suffix(), &text, most))
+                .map_or_else(Outcome::Absent, |full| {
+                    Outcome::full(Rc::new(full), self.period.pending())
+                }),
             Ok(answer) if answer.status == Some(b"404") => Outcome::Absent(Absent::Missing),
             Err(Failure::TooBig) => Outcome::Absent(Absent::TooBig),
             Ok(_) | Err(_) => Outcome::Absent(Absent::ObjectStore),
@@ -99,7 +101,7 @@ mod tests {
     fn object() -> Object {
         Object {
             team: TeamId(7),
-            suffix: None,
+            period: Period::None,
         }
     }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::encoding::{self, DecodeError, Decoded, Malformed};
 use super::etag::ETag;
 use super::flags;
-use super::latch::{Suffix, latched};
+use super::latch::{QuotaEnd, Suffix, latched};
 use super::object::Object;
 use super::pair::{Need, Stored};
 use crate::config::Definitions;
@@ -18,10 +18,23 @@ pub enum Outcome {
     Same(ETag),
     /// The current version. Whoever answers with it, now or later, shares it.
     Full(Rc<Full>),
+    /// Either of these, while a quota period's end lies ahead ([`super::latch`]).
+    Pending(Pending),
     /// Redis has no payload, and there is an object store to ask.
     Elsewhere(Object),
     /// There is nothing to answer with.
     Absent(Absent),
+}
+
+/// The current version, under an ETag that no client may be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// What it is kept under.
+    pub etag: ETag,
+    /// The end of the quota period.
+    pub end: QuotaEnd,
+    /// `None`: the version that was held is current.
+    pub full: Option<Rc<Full>>,
 }
 
 /// A payload, decoded.
@@ -102,29 +115,48 @@ impl Full {
 }
 
 impl Outcome {
+    /// The current version, and the end of a quota period that lies ahead.
+    pub fn full(full: Rc<Full>, pending: Option<QuotaEnd>) -> Self {
+        match pending {
+            None => Self::Full(full),
+            Some(end) => Self::Pending(Pending {
+                etag: full.etag.clone(),
+                end,
+                full: Some(full),
+            }),
+        }
+    }
+
     /// Reads the reply to [`Need::command`].
     pub fn of(need: &Need, reply: Result<Reply<'_>, Failure>, settings: &Definitions) -> Self {
-        let missing = |suffix| match settings.object_store {
+        let missing = |period| match settings.object_store {
             Some(_) => Self::Elsewhere(Object {
                 team: need.team,
-                suffix,
+                period,
             }),
             None => Self::Absent(Absent::Missing),
         };
         match Stored::of(&reply) {
-            Stored::Same(etag) if need.held.is_some() => Self::Same(etag),
+            Stored::Same { etag, pending } if need.held.is_some() => match pending {
+                None => Self::Same(etag),
+                Some(end) => Self::Pending(Pending {
+                    etag,
+                    end,
+                    full: None,
+                }),
+            },
             // Nothing was held that it could be the same as.
-            Stored::Same(_) => Self::Absent(Absent::Failed(Failure::Malformed)),
+            Stored::Same { .. } => Self::Absent(Absent::Failed(Failure::Malformed)),
             Stored::Full {
                 etag,
-                suffix,
+                period,
                 stored,
-            } => match Full::read(etag, suffix.as_ref(), stored, settings.most()) {
-                Ok(full) => Self::Full(Rc::new(full)),
-                Err(Absent::Missing) => missing(suffix),
+            } => match Full::read(etag, period.suffix(), stored, settings.most()) {
+                Ok(full) => Self::full(Rc::new(full), period.pending()),
+                Err(Absent::Missing) => missing(period),
                 Err(absent) => Self::Absent(absent),
             },
-            Stored::Missing { suffix } => missing(suffix),
+            Stored::Missing { period } => missing(period),
             Stored::Failed(Failure::TooBig) => Self::Absent(Absent::TooBig),
             Stored::Failed(failure) => Self::Absent(Absent::Failed(failure)),
         }

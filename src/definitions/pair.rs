@@ -6,18 +6,18 @@
 //!
 //! # The script
 //! `EVAL_RO pair payload etag latch · held` answers four strings, because webdis leaves out what is not one:
-//! `same|full|none`, the ETag without suffix (empty when absent), the payload (of `full` only), and the suffix
-//! that the ETag has at present (empty when none). It compares `held` with the ETag and its suffix.
+//! `same|full|none`, the ETag without suffix (empty when absent), the payload (of `full` only), and the quota period
+//! ([`Period::parse`]). It compares `held` with the ETag and its suffix.
 //!
 //! PostHog pickles the ETag; the script unpickles it (`tag.lua`). What is no ETag, or one of more than 50
 //! characters, which would leave no room for a suffix, counts as absent. So does a key of another type than string; any
 //! other error of Redis, such as a missing permission, is the script's.
 //!
-//! A latch holds for the ETag that it names. Where it names none, or the team has none stored, it holds for
+//! Until its end a latch holds for every ETag, then for the one that it names. Where it names none, or the team has none stored, it holds for
 //! any: a suffix too many costs one payload, a missing one leaves SDKs without flags.
 
 use super::etag::{Candidate, ETag};
-use super::latch::{self, Suffix, latched};
+use super::latch::{self, Period, QuotaEnd, latched};
 use crate::config::Definitions;
 use crate::directory::TeamId;
 use crate::redis::{Command, Failure, Reply, Script};
@@ -68,20 +68,25 @@ impl Need {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stored<'a> {
     /// The client's version is current. The ETag is the public one, with its suffix.
-    Same(ETag),
+    Same {
+        /// Its ETag.
+        etag: ETag,
+        /// The end of a quota period that lies ahead.
+        pending: Option<QuotaEnd>,
+    },
     /// The current version. PostHog writes payload and ETag one after the other, so the ETag may be absent.
     Full {
         /// The stored ETag, without suffix. Where it is absent it can be computed from the text.
         etag: Option<ETag>,
-        /// What the public ETag has behind it ([`latched`]), stored or computed.
-        suffix: Option<Suffix>,
+        /// What the public ETag has behind it ([`latched`]), stored or computed, or whether there must be none.
+        period: Period,
         /// The payload as stored, maybe encoded.
         stored: &'a [u8],
     },
     /// There is no payload: a true miss.
     Missing {
         /// As in [`Stored::Full`], for a payload that is found elsewhere.
-        suffix: Option<Suffix>,
+        period: Period,
     },
     /// It is not known whether there is one.
     Failed(Failure),
@@ -94,28 +99,27 @@ impl<'a> Stored<'a> {
             Ok(reply) => reply.strings().unwrap_or_default(),
             Err(failure) => return Self::Failed(*failure),
         };
-        let [kind, etag, stored, suffix] = *parts else {
+        let [kind, etag, stored, period] = *parts else {
             return Self::Failed(Failure::Malformed);
         };
         let etag = ETag::new(etag);
-        let suffix = match suffix {
-            b"" => None,
-            suffix => match Suffix::new(suffix) {
-                Some(suffix) => Some(suffix),
-                None => return Self::Failed(Failure::Malformed),
-            },
+        let Some(period) = Period::parse(period) else {
+            return Self::Failed(Failure::Malformed);
         };
         match kind {
-            b"same" => match etag.and_then(|etag| latched(&etag, suffix.as_ref())) {
-                Some(etag) => Self::Same(etag),
+            b"same" => match etag.and_then(|etag| latched(&etag, period.suffix())) {
+                Some(etag) => Self::Same {
+                    etag,
+                    pending: period.pending(),
+                },
                 None => Self::Failed(Failure::Malformed),
             },
             b"full" => Self::Full {
                 etag,
-                suffix,
+                period,
                 stored,
             },
-            b"none" => Self::Missing { suffix },
+            b"none" => Self::Missing { period },
             _ => Self::Failed(Failure::Malformed),
         }
     }
@@ -165,14 +169,25 @@ mod tests {
     #[test]
     fn replies() {
         let tag = |text: &str| ETag::new(text.as_bytes()).unwrap();
+        let period = |text: &str| Period::parse(text.as_bytes()).unwrap();
         let full = |etag, suffix: Option<&str>, stored: &'static str| Stored::Full {
             etag,
-            suffix: suffix.and_then(|suffix| Suffix::new(suffix.as_bytes())),
+            period: period(suffix.unwrap_or_default()),
             stored: stored.as_bytes(),
         };
+        let same = |text, pending| Stored::Same {
+            etag: tag(text),
+            pending,
+        };
+        let end = QuotaEnd::from_millis(1_763_728_000_000);
         for (parts, expected) in [
-            (["same", "e1", "", ""], Stored::Same(tag("e1"))),
-            (["same", "e1", "", "z9"], Stored::Same(tag("e1-z9"))),
+            (["same", "e1", "", ""], same("e1", None)),
+            (["same", "e1", "", "z9"], same("e1-z9", None)),
+            (["same", "e1", "", "-1763728000000"], same("e1", Some(end))),
+            (
+                ["full", "e1", "{}", "-1763728000000"],
+                full(Some(tag("e1")), Some("-1763728000000"), "{}"),
+            ),
             (["full", "e1", "{}", ""], full(Some(tag("e1")), None, "{}")),
             (["full", "", "{}", ""], full(None, None, "{}")),
             (["full", "", "{}", "z9"], full(None, Some("z9"), "{}")),
@@ -183,7 +198,7 @@ mod tests {
             (
                 ["none", "e1", "", "z9"],
                 Stored::Missing {
-                    suffix: Suffix::new(b"z9"),
+                    period: period("z9"),
                 },
             ),
         ] {

@@ -39,9 +39,14 @@ impl Content {
         let (etag, length) = match outcome {
             Outcome::Full(full) => (&full.etag, Some(full.text.len())),
             Outcome::Same(etag) => (etag, None),
+            Outcome::Pending(pending) => {
+                let length = pending.full.as_ref().map(|full| full.text.len());
+                (&pending.etag, length)
+            }
             _ => return 1,
         };
-        if request.if_none_match.matches(etag) {
+        let is_pending = matches!(outcome, Outcome::Pending(_));
+        if !is_pending && request.if_none_match.matches(etag) {
             return 1;
         }
         let kept = bodies.length(*team, etag, request.accepts_gzip);

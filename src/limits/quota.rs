@@ -10,8 +10,13 @@
 //! behind Redis, and a 402 ends at its score or a round trip earlier, never later. The quota list and the
 //! payloads may be in two Redis with two clocks; then the one that is ahead counts, because after an end by the
 //! payloads' clock the team's ETag has its suffix (`definitions::latch`), and no 402 may follow that.
+//!
+//! # After a limit
+//! A limit may end here before Redis' clock shows its end, by a round trip, or because it was lifted. Until an ETag
+//! tells that the period is over, there is none for that team ([`QuotaCopy::left`], [`longest_pending`]).
 
 mod copy;
+pub mod noticed;
 pub mod reader;
 mod scores;
 
@@ -33,6 +38,21 @@ const ROUNDED_OFF: u64 = 2;
 /// What a read of a clock may take, in milliseconds: Redis may have looked that long after it was asked.
 const READ_TAKES: u64 = 500;
 
+/// For how long after a limit was lifted some Envoy may still answer 402: two reads, a tick for the command and one
+/// for the workers' copies.
+pub const fn grace(interval: Duration) -> Duration {
+    interval.saturating_mul(2).saturating_add(MARGIN)
+}
+
+/// For how long at most a team that is limited no more gets no ETag: three intervals, or the grace and a little more
+/// where that is longer. Then its end could not be written to Redis.
+pub fn longest_pending(interval: Duration) -> Duration {
+    let patient = grace(interval).saturating_add(MARGIN);
+    interval.saturating_mul(3).max(patient)
+}
+
+const MARGIN: Duration = Duration::from_secs(2);
+
 /// One Redis' time at one instant of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Clock {
@@ -49,6 +69,13 @@ impl Clock {
         self.millis
             .saturating_add(since)
             .saturating_add(ROUNDED_OFF)
+    }
+
+    /// When [`Clock::at`] reaches an end.
+    fn reaches(self, end: QuotaEnd) -> Monotonic {
+        let wait = end.as_millis().saturating_sub(self.millis);
+        let wait = wait.saturating_sub(ROUNDED_OFF);
+        self.asked_at.plus(Duration::from_millis(wait))
     }
 
     /// When Redis' clock shows an end, or a little later: never before.
@@ -83,6 +110,15 @@ fn by_hash(one: &Member, other: &Member) -> Ordering {
 pub(crate) struct Owed {
     pub team: TeamId,
     /// When the limit was to end.
+    pub end: QuotaEnd,
+}
+
+/// A limit that ended here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// When.
+    pub at: Monotonic,
+    /// No earlier end can be that of its period, by Redis' clock.
     pub end: QuotaEnd,
 }
 
@@ -151,6 +187,15 @@ impl QuotaSet {
     /// How old the set is: `None` before the first read.
     pub fn read_at(&self) -> Option<Monotonic> {
         self.clock.map(|clock| clock.asked_at)
+    }
+
+    /// When a limit that is still in the set ends here, and the end itself.
+    fn ends_at(&self, team: TeamId, token: Option<&Sha256Hash>) -> Option<Left> {
+        let by_token = token.and_then(|hash| self.member(hash).map(|member| member.end));
+        let end = by_token.max(self.team_ends(team))?;
+        let clocks = self.clock.into_iter().chain(self.definitions_clock);
+        let at = clocks.map(|clock| clock.reaches(end)).min()?;
+        Some(Left { at, end })
     }
 
     /// When a limit is over for sure, whichever clock counts; `None` for a team without one.

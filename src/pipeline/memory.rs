@@ -7,6 +7,7 @@
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
+use super::quota_end::Seen;
 use crate::definitions::ETag;
 use crate::definitions::confirmed::Confirmed;
 use crate::directory::{Revision, Sha256Hash, TeamId};
@@ -25,6 +26,11 @@ const TTL: Duration = Duration::from_secs(10);
 
 /// Most of each kind that are remembered: together about 1.3 MB.
 const PLACES: usize = 4_096;
+
+/// Most teams of which a callout said that a quota period's end lies ahead, and for how long after the last one that is
+/// remembered.
+const PENDING_PLACES: usize = 1_024;
+const PENDING_TTL: Duration = Duration::from_secs(3_600);
 
 /// Who asks, once that is proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +73,7 @@ pub struct Memory {
     admissions: Recent<Shown, (Reader, u64)>,
     published: Recent<TeamId, (Published, Revision)>,
     asked: Recent<TeamId, Option<Confirmed>>,
+    pub(super) pending: Recent<TeamId, Seen>,
 }
 
 impl Default for Memory {
@@ -76,6 +83,7 @@ impl Default for Memory {
             admissions: Recent::new(PLACES, TTL),
             published: Recent::new(PLACES, TTL),
             asked: Recent::new(PLACES, LOOK_INTERVAL),
+            pending: Recent::new(PENDING_PLACES, PENDING_TTL),
         }
     }
 }

@@ -9,6 +9,7 @@
 
 mod authentication;
 mod memory;
+mod quota_end;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::metrics::{AuthMethod, CacheResult, ETagResult};
 use crate::recent::Recent;
 use crate::redis::Failure;
 use crate::reply::{Answer, Reply, Why};
-use crate::request::{Method, Request};
+use crate::request::{Method, Request, Token};
 use crate::shared::{Keys, Store, StoreError};
 use crate::snapshot::follow::Confirmation;
 use crate::snapshot::status::Freshness;
@@ -126,7 +127,9 @@ pub fn start<'a, S: Store>(
         Decision::Answer(answer) => fixed(request, answer),
         Decision::Limited(retry_after) => limited(request, Answer::RateLimited, retry_after),
         Decision::NotModified(etag) => not_modified(request, context.settings, etag),
-        Decision::Full(team, full) => with_payload(request, team, &full, context, observed),
+        Decision::Full(team, full, told) => {
+            with_payload(request, team, &full, told, context, observed)
+        }
         Decision::Undecided(why) => undecided(request, context.settings, why),
         Decision::Absent(absent) => without_payload(request, context.settings, absent, observed),
         Decision::Fetch(fetch) => Step::Fetch(fetch),
@@ -142,25 +145,48 @@ pub fn resume<'a, S: Store>(
     observed: &mut Observed,
 ) -> Step<'a> {
     observed.team = Some(team);
-    match outcome {
-        Outcome::Same(etag) if request.if_none_match.matches(etag) => {
-            observed.etag = Some(ETagResult::Hit);
-            not_modified(request, context.settings, etag.clone())
-        }
-        Outcome::Same(etag) => match context.bodies.get(team, etag) {
-            Some(full) => with_payload(request, team, &full, context, observed),
-            // What was held was somebody else's, or gave way meanwhile.
-            None => Step::Fetch(Fetch::Definitions(Need { team, held: None })),
-        },
-        Outcome::Full(full) => with_payload(request, team, full, context, observed),
+    let (etag, full, pending) = match outcome {
+        Outcome::Same(etag) => (etag, None, false),
+        Outcome::Full(full) => (&full.etag, Some(full), false),
+        Outcome::Pending(pending) => (&pending.etag, pending.full.as_ref(), true),
         Outcome::Elsewhere(object) => {
             observed.rebuild = true;
-            Step::Fetch(Fetch::Object(object.clone()))
+            return Step::Fetch(Fetch::Object(object.clone()));
         }
         Outcome::Absent(absent) => {
             observed.rebuild = matches!(absent, Absent::Missing);
-            without_payload(request, context.settings, *absent, observed)
+            return without_payload(request, context.settings, *absent, observed);
         }
+    };
+    let token = match &request.token {
+        Token::Named(token) => Some(token.hash()),
+        _ => None,
+    };
+    let told = ETagTold::unless(quota_end::is_pending(context, team, token, etag, pending));
+    match full {
+        Some(full) => with_payload(request, team, full, told, context, observed),
+        None if told == ETagTold::Yes && request.if_none_match.matches(etag) => {
+            observed.etag = Some(ETagResult::Hit);
+            not_modified(request, context.settings, etag.clone())
+        }
+        None => match context.bodies.get(team, etag) {
+            Some(full) => with_payload(request, team, &full, told, context, observed),
+            // What was held was the client's, or gave way meanwhile.
+            None => Step::Fetch(Fetch::Definitions(Need { team, held: None })),
+        },
+    }
+}
+
+/// Whether the client may be told the ETag of the current version ([`quota_end`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ETagTold {
+    Yes,
+    No,
+}
+
+impl ETagTold {
+    const fn unless(pending: bool) -> Self {
+        if pending { Self::No } else { Self::Yes }
     }
 }
 
@@ -169,11 +195,12 @@ fn with_payload<'a, S: Store>(
     request: &'a Request<'a>,
     team: TeamId,
     full: &Rc<Full>,
+    told: ETagTold,
     context: &mut Context<'_, S>,
     observed: &mut Observed,
 ) -> Step<'a> {
     let conditional = request.if_none_match.is_present();
-    let matches = request.if_none_match.matches(&full.etag);
+    let matches = told == ETagTold::Yes && request.if_none_match.matches(&full.etag);
     observed.etag = Some(match full.etag_stored {
         _ if matches => ETagResult::Hit,
         true if conditional => ETagResult::Miss,
@@ -194,10 +221,12 @@ fn with_payload<'a, S: Store>(
         true => context.bodies.gzip(team, &full.etag),
         false => None,
     };
-    payload_reply(
-        context.settings,
-        Reply::definitions(full, gzip, &request.cors),
-    )
+    let answer = Reply::definitions(full, gzip, &request.cors);
+    let answer = match told {
+        ETagTold::Yes => answer,
+        ETagTold::No => answer.without_etag(),
+    };
+    payload_reply(context.settings, answer)
 }
 
 fn not_modified<'a>(request: &'a Request<'a>, settings: &Settings, etag: ETag) -> Step<'a> {
@@ -281,7 +310,7 @@ enum Decision {
     Answer(Answer),
     Limited(RetryAfter),
     NotModified(ETag),
-    Full(TeamId, Rc<Full>),
+    Full(TeamId, Rc<Full>, ETagTold),
     Undecided(Why),
     Absent(Absent),
     Fetch(Fetch),
@@ -352,19 +381,27 @@ fn revalidate<S: Store>(
     observed: &mut Observed,
 ) -> Decision {
     let team = reader.team;
+    let pending = quota_end::pending_etag(context, team);
+    let is_pending = pending.is_some();
     // Who holds nothing, where nothing is kept, needs the payload whatever is current.
     if request.if_none_match.is_present() || context.bodies.etag(team).is_some() {
-        let current = match current_etag(request, reader, context) {
-            Ok(current) => current,
-            Err(_) => return Decision::Undecided(Why::SharedData),
+        let current = match pending {
+            Some(etag) => Some(etag),
+            None => match current_etag(request, reader, context) {
+                Ok(current) => current,
+                Err(_) => return Decision::Undecided(Why::SharedData),
+            },
         };
         if let Some(etag) = current {
-            if request.if_none_match.matches(&etag) {
+            let token = reader.token.as_ref();
+            let pending = quota_end::is_pending(context, team, token, &etag, is_pending);
+            let told = ETagTold::unless(pending);
+            if told == ETagTold::Yes && request.if_none_match.matches(&etag) {
                 observed.etag = Some(ETagResult::Hit);
                 return Decision::NotModified(etag);
             }
             if let Some(full) = context.bodies.get(team, &etag) {
-                return Decision::Full(team, full);
+                return Decision::Full(team, full, told);
             }
         }
     }
@@ -375,6 +412,8 @@ fn revalidate<S: Store>(
     // When what is kept turns out to be current, it serves everybody.
     let held = match context.bodies.etag(team) {
         Some(etag) => Some(Candidate::Tag(etag.clone())),
+        // Whatever the client holds, it gets the payload.
+        None if is_pending => None,
         None => request.if_none_match.candidate(),
     };
     Decision::Fetch(Fetch::Definitions(Need { team, held }))

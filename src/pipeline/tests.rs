@@ -15,6 +15,7 @@ use crate::snapshot::StreamId;
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 mod bodies;
+mod quota_end;
 
 const ORGANIZATION: OrganizationId = OrganizationId([9; 16]);
 const NOW: Monotonic = Monotonic::from_millis(100_000);

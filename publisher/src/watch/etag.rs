@@ -30,24 +30,34 @@ fn pickled(value: &[u8]) -> Option<&[u8]> {
 }
 
 /// The ETag with the suffix that a quota period left, if that has ended by `now`, Unix milliseconds of the Redis
-/// that holds both. `None` when there must be no ETag.
+/// that holds both. `None` when there must be no ETag, as while the end lies ahead: then a 304 would leave clients
+/// without flags that were told 402.
 pub fn seen(value: &[u8], latch: &[u8], now: u64) -> Option<ETag> {
     let etag = stored(value)?;
     let Some((end, suffix, held)) = parse_latch(latch) else {
         return Some(etag);
     };
+    if end > now as f64 {
+        return None;
+    }
     let holds = held.is_empty() || held == etag.as_bytes();
-    if !holds || end > now as f64 {
+    if !holds {
         return Some(etag);
     }
     latched(&etag, Some(&Suffix::new(suffix)?))
 }
+
+/// Most digits of an end that the filter's script takes for one.
+const MAX_END_DIGITS: usize = 15;
 
 /// End in milliseconds, digits of the suffix, ETag that is meant.
 fn parse_latch(latch: &[u8]) -> Option<(f64, &[u8], &[u8])> {
     let mut parts = latch.splitn(3, |byte| *byte == b':');
     let (end, suffix, held) = (parts.next()?, parts.next()?, parts.next()?);
     let is_plain = |part: &[u8], fits: fn(&u8) -> bool| !part.is_empty() && part.iter().all(fits);
+    if end.len() > MAX_END_DIGITS {
+        return None;
+    }
     if !is_plain(end, u8::is_ascii_digit) || !is_plain(suffix, u8::is_ascii_alphanumeric) {
         return None;
     }
@@ -82,10 +92,12 @@ mod tests {
     }
 
     #[test]
-    fn the_suffix_is_seen_after_the_end_and_for_its_etag_only() {
+    fn there_is_no_etag_before_the_end_and_a_suffix_after_it_for_its_etag_only() {
         for (latch, now, expected) in [
             ("", 9, tag("aa")),
-            ("1000:zz:aa", 999, tag("aa")),
+            ("1000:zz:aa", 999, None),
+            ("1000:zz:bb", 999, None),
+            ("9999999999999999:zz:aa", 999, tag("aa")),
             ("1000:zz:aa", 1_000, tag("aa-zz")),
             ("1000:zz:bb", 1_000, tag("aa")),
             ("1000:zz:", 1_000, tag("aa-zz")),

@@ -10,7 +10,7 @@ use super::recorder::Recorder;
 use super::registry;
 use crate::config::Settings;
 use crate::directory::TeamId;
-use crate::limits::quota::QuotaCopy;
+use crate::limits::quota::{QuotaCopy, QuotaEnd};
 use crate::request::Request;
 use crate::shared::Keys;
 use crate::time::Monotonic;
@@ -111,6 +111,19 @@ impl Chores {
     /// Asks for a rebuild of a team's payload, with the next tick.
     pub fn rebuild(&mut self, team: TeamId) {
         self.rebuild.push(team);
+    }
+
+    /// The end of a team's quota period lies ahead, as Redis says.
+    pub fn quota_pending(
+        &mut self,
+        settings: &Settings,
+        team: TeamId,
+        end: QuotaEnd,
+        now: Monotonic,
+    ) {
+        if settings.quota.enabled && settings.quota.free_latch {
+            self.quota.pending(team, end, now);
+        }
     }
 
     /// Whose quota is used up.

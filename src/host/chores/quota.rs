@@ -12,8 +12,9 @@ use crate::host::registry;
 use crate::host::store::SharedData;
 use crate::identity::table;
 use crate::lease::{self, Hold};
-use crate::limits::quota::QuotaCopy;
+use crate::limits::quota::noticed::{self, Noticed};
 use crate::limits::quota::reader::{Event, LARGEST_REPLY, QuotaReader, Target};
+use crate::limits::quota::{QuotaCopy, QuotaEnd};
 use crate::metrics::{Metric, Purpose};
 use crate::redis::Failure;
 use crate::shared::Keys;
@@ -26,6 +27,7 @@ pub(super) struct Reading {
     owner: u64,
     reader: QuotaReader,
     copy: QuotaCopy,
+    noticed: Noticed,
     refreshed_at: Option<Monotonic>,
     sent: Option<(Callout, Target)>,
     holds: bool,
@@ -46,7 +48,8 @@ impl Reading {
                 quota.interval,
                 quota.free_latch,
             ),
-            copy: QuotaCopy::default(),
+            copy: QuotaCopy::new(quota.interval),
+            noticed: Noticed::default(),
             refreshed_at: None,
             sent: None,
             holds: false,
@@ -62,6 +65,15 @@ impl Reading {
     /// A snapshot became live: it may know the teams of more tokens.
     pub(super) fn read_soon(&mut self) {
         self.reader.read_soon();
+    }
+
+    /// Redis says that the end of a team's quota period lies ahead. Where neither the set nor this worker's memory of
+    /// who left it tells why, whoever reads the list is told.
+    pub(super) fn pending(&mut self, team: TeamId, end: QuotaEnd, now: Monotonic) {
+        let is_limited = self.copy.ends(team, None, now).is_some();
+        if !is_limited && self.copy.left(team, None).is_none() {
+            self.noticed.note(team, end, now);
+        }
     }
 
     pub(super) fn is_busy(&self) -> bool {
@@ -80,6 +92,19 @@ impl Reading {
             self.refreshed_at = Some(duty.now);
             // If shared data fails, the last set stays.
             let _ = self.copy.refresh(&SharedData, &duty.keys.quota(), duty.now);
+            self.pass_on(&duty);
+        }
+    }
+
+    /// If shared data fails, what was noticed is told with the next look.
+    fn pass_on(&mut self, duty: &Duty<'_>) {
+        let entry = duty.keys.quota_noticed();
+        let _ = self.noticed.tell(&SharedData, &entry);
+        if self.holds
+            && let Ok(ends) = noticed::take(&SharedData, &entry)
+            && !ends.is_empty()
+        {
+            self.reader.notice(ends);
         }
     }
 

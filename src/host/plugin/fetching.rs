@@ -363,12 +363,23 @@ impl Plugin {
                 self.bodies.put(team, full);
                 &full.etag
             }
+            Outcome::Pending(pending) => {
+                if let Some(full) = &pending.full {
+                    self.bodies.put(team, full);
+                }
+                self.memory
+                    .found_pending(team, pending, flight.sent_at, now);
+                let settings = &self.settings;
+                self.chores.quota_pending(settings, team, pending.end, now);
+                return;
+            }
             Outcome::Absent(absent) => {
                 self.absent.note(team, *absent, now);
                 return;
             }
             Outcome::Elsewhere(_) => return,
         };
+        self.memory.found_settled(team);
         let confirmed = Confirmed {
             etag: etag.clone(),
             at: flight.sent_at,

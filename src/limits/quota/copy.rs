@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{MAX_MEMBERS, QuotaEnd, QuotaSet};
+use super::{Left, MAX_MEMBERS, QuotaEnd, QuotaSet, longest_pending};
 use crate::directory::{Sha256Hash, TeamId};
 use crate::shared::{Cas, Store, StoreError};
 use crate::time::Monotonic;
 
-/// For how long a team that left the set is remembered: longer than an ETag may count as confirmed, so that
+/// For how long at least a team that left the set is remembered: longer than an ETag may count as confirmed, so that
 /// what was confirmed before the end of its limit is not used after it.
 const LEFT_TTL: Duration = Duration::from_secs(62);
 
@@ -20,11 +20,20 @@ const MOST_LEFT: usize = 2 * MAX_MEMBERS;
 pub struct QuotaCopy {
     cas: Option<Cas>,
     set: QuotaSet,
-    left_tokens: BTreeMap<Sha256Hash, Monotonic>,
-    left_teams: BTreeMap<TeamId, Monotonic>,
+    left_tokens: BTreeMap<Sha256Hash, Left>,
+    left_teams: BTreeMap<TeamId, Left>,
+    interval: Duration,
 }
 
 impl QuotaCopy {
+    /// A copy of nothing. `interval`: how often the set is read.
+    pub fn new(interval: Duration) -> Self {
+        Self {
+            interval,
+            ..Self::default()
+        }
+    }
+
     /// Copies the set if it changed; to be called on the tick, once a second or more often. Unreadable bytes
     /// leave the copy as it is.
     ///
@@ -36,9 +45,10 @@ impl QuotaCopy {
         entry: &str,
         now: Monotonic,
     ) -> Result<(), StoreError> {
-        let remembered = |at: &Monotonic| now.since(*at) < LEFT_TTL;
-        self.left_tokens.retain(|_, at| remembered(at));
-        self.left_teams.retain(|_, at| remembered(at));
+        let ttl = LEFT_TTL.max(longest_pending(self.interval));
+        let remembered = |left: &Left| now.since(left.at) < ttl;
+        self.left_tokens.retain(|_, left| remembered(left));
+        self.left_teams.retain(|_, left| remembered(left));
         let stored = store.read(entry)?;
         if self.cas != Some(stored.cas) {
             self.cas = Some(stored.cas);
@@ -51,12 +61,15 @@ impl QuotaCopy {
 
     fn replace(&mut self, set: QuotaSet, now: Monotonic) {
         let before = std::mem::replace(&mut self.set, set);
+        let redis_now = QuotaEnd::from_millis(self.set.redis_now(now));
         for member in before.members {
             let has_room = self.left_tokens.len() < MOST_LEFT;
             if has_room && self.set.member(&member.hash).is_none() {
-                self.left_tokens.insert(member.hash, now);
+                let end = member.end.min(redis_now);
+                let left = Left { at: now, end };
+                self.left_tokens.insert(member.hash, left);
                 if let Some(team) = member.team {
-                    self.left_teams.insert(team, now);
+                    self.left_teams.insert(team, left);
                 }
             }
         }
@@ -83,9 +96,28 @@ impl QuotaCopy {
         if self.set.is_empty() && self.left_tokens.is_empty() {
             return None;
         }
-        let left = self.left_teams.get(&team).copied();
-        let by_token = token.and_then(|token| self.left_tokens.get(token).copied());
-        left.max(by_token).max(self.set.over_at(team, token))
+        let left = self.forgotten(team, token).map(|left| left.at);
+        left.max(self.set.over_at(team, token))
+    }
+
+    /// When a limit ended here a short time ago; to be asked for a team that is not limited.
+    pub fn left(&self, team: TeamId, token: Option<&Sha256Hash>) -> Option<Left> {
+        if self.set.is_empty() && self.left_tokens.is_empty() {
+            return None;
+        }
+        let later = |left: &Left| left.at;
+        let known = [self.forgotten(team, token), self.set.ends_at(team, token)];
+        known.into_iter().flatten().max_by_key(later)
+    }
+
+    fn forgotten(&self, team: TeamId, token: Option<&Sha256Hash>) -> Option<Left> {
+        let by_team = self.left_teams.get(&team);
+        let by_token = token.and_then(|token| self.left_tokens.get(token));
+        by_team
+            .into_iter()
+            .chain(by_token)
+            .max_by_key(|left| left.at)
+            .copied()
     }
 }
 
@@ -94,7 +126,9 @@ impl QuotaCopy {
     /// That of a worker which saw a limit end.
     pub(crate) fn of_one_who_left(token: &[u8], at: Monotonic) -> Self {
         let mut copy = Self::default();
-        copy.left_tokens.insert(Sha256Hash::of(token), at);
+        let end = QuotaEnd::from_millis(1_763_728_000_000);
+        copy.left_tokens
+            .insert(Sha256Hash::of(token), Left { at, end });
         copy
     }
 }
@@ -145,6 +179,41 @@ mod tests {
         assert!(copy.settled_since(team, None).is_some());
         put(&mut copy, vec![], 7_000 + 62_000);
         assert_eq!(copy.settled_since(team, Some(&token)), None);
+    }
+
+    #[test]
+    fn when_a_limit_ended_here_is_known_for_three_intervals() {
+        let store = MemoryStore::default();
+        let mut copy = QuotaCopy::new(Duration::from_secs(30));
+        let put = |copy: &mut QuotaCopy, set: QuotaSet, now| {
+            let cas = store.read("q").unwrap().cas;
+            assert!(store.replace("q", &set.encode(), cas).unwrap());
+            copy.refresh(&store, "q", at(now)).unwrap();
+        };
+        let left = |millis, end| {
+            let end = QuotaEnd::from_millis(end);
+            Some(Left {
+                at: at(millis),
+                end,
+            })
+        };
+        let (team, token) = (TeamId(7), Sha256Hash::of(b"a"));
+        let members = vec![member("a", 7, 5_000), member("b", 8, 90_000)];
+        put(&mut copy, QuotaSet::new(clock(100, 1_000), members), 1_000);
+        // By itself: at its own end, by the clock that is ahead.
+        assert_eq!(copy.left(team, None), left(4_098, 5_000));
+        assert_eq!(copy.left(TeamId(9), Some(&token)), left(4_098, 5_000));
+        assert_eq!(copy.left(TeamId(9), None), None);
+        assert!(copy.ends(team, None, at(4_097)).is_some());
+        assert!(copy.ends(team, None, at(4_098)).is_none());
+        // Lifted: as of now, and no end before what Redis' clock shows can be that of its period.
+        put(&mut copy, QuotaSet::new(clock(6_000, 7_000), vec![]), 6_500);
+        assert_eq!(copy.left(team, None), left(6_500, 5_000));
+        assert_eq!(copy.left(TeamId(8), None), left(6_500, 7_502));
+        copy.refresh(&store, "q", at(96_499)).unwrap();
+        assert!(copy.left(team, None).is_some());
+        copy.refresh(&store, "q", at(96_500)).unwrap();
+        assert_eq!(copy.left(team, None), None);
     }
 
     #[test]

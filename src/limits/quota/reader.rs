@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::scores::{self, Scores};
-use super::{Clock, MAX_MEMBERS, Member, Owed, QuotaEnd, QuotaSet};
+use super::{Clock, MAX_MEMBERS, Member, Owed, QuotaEnd, QuotaSet, grace};
 use crate::config::Definitions;
 use crate::definitions::latch::{self, Limit};
 use crate::directory::{Sha256Hash, TeamId};
@@ -131,6 +131,11 @@ pub struct QuotaReader {
     asked_at: Monotonic,
     next_read: Monotonic,
     has_read: bool,
+    /// Teams with a latch whose end lies ahead, though the set did not have them. They count as lifted where the next
+    /// list does not have them either.
+    noticed: Vec<Owed>,
+    /// The same, since before the list was asked for.
+    doubted: Vec<Owed>,
 }
 
 impl QuotaReader {
@@ -153,6 +158,8 @@ impl QuotaReader {
             asked_at: Monotonic::default(),
             next_read: Monotonic::default(),
             has_read: false,
+            noticed: Vec::new(),
+            doubted: Vec::new(),
         }
     }
 
@@ -164,6 +171,15 @@ impl QuotaReader {
     /// Reads again with the next tick, as when a snapshot became live: it knows more teams.
     pub fn read_soon(&mut self) {
         self.next_read = Monotonic::default();
+    }
+
+    /// Workers saw latches whose ends lie ahead, of teams that are not in the set: another Envoy has read that they are
+    /// limited, or left them so when it stopped. Reads with the next tick.
+    pub fn notice(&mut self, ends: impl IntoIterator<Item = (TeamId, QuotaEnd)>) {
+        let ends = ends.into_iter().map(|(team, end)| Owed { team, end });
+        self.noticed.extend(ends);
+        self.noticed.truncate(MAX_MEMBERS);
+        self.read_soon();
     }
 
     /// Leaves reading to another VM; whatever is under way is dropped. A reply that is still to come must not be
@@ -191,6 +207,8 @@ impl QuotaReader {
             State::Idle if now >= self.next_read => {
                 self.next_read = now.plus(self.interval);
                 self.asked_at = now;
+                self.doubted.append(&mut self.noticed);
+                self.doubted.truncate(MAX_MEMBERS);
                 self.state = State::AwaitingList;
                 Some((Target::Quota, scores::command()))
             }
@@ -200,7 +218,12 @@ impl QuotaReader {
             }
             State::NextLatches(latching) => {
                 let limits = latching.left();
-                let command = latch::command(&self.definitions, &self.prefix, self.grace(), limits);
+                let command = latch::command(
+                    &self.definitions,
+                    &self.prefix,
+                    grace(self.interval),
+                    limits,
+                );
                 self.asked_at = now;
                 self.state = State::AwaitingLatches(latching);
                 Some((Target::Definitions, command))
@@ -261,14 +284,6 @@ impl QuotaReader {
         }
     }
 
-    /// For how long after a limit was lifted some Envoy may still answer 402: two reads, a tick for the command
-    /// and one for the workers' copies.
-    fn grace(&self) -> Duration {
-        self.interval
-            .saturating_mul(2)
-            .saturating_add(Duration::from_secs(2))
-    }
-
     fn read_failed(&mut self, event: Event, events: &mut Vec<Event>) {
         events.push(event);
         if !self.has_read {
@@ -298,6 +313,7 @@ impl QuotaReader {
         }
         match self.publish(store, resolving.clock, &resolving.members) {
             Ok(Some(limits)) => {
+                self.doubted.clear();
                 self.has_read = true;
                 events.push(Event::Read);
                 if self.free_latch && !limits.is_empty() {
@@ -335,7 +351,7 @@ impl QuotaReader {
             set = QuotaSet::new(clock, members.iter().map(known).collect());
             set.definitions_clock = previous.definitions_clock;
             set.owed = if self.free_latch {
-                owed(&previous, &set)
+                owed(&previous, self.doubted(&set), &set)
             } else {
                 Vec::new()
             };
@@ -351,6 +367,15 @@ impl QuotaReader {
         let gone = set.owed.iter().map(|owed| (owed.team, owed.end, true));
         let limit = |(team, end, gone)| Limit { team, end, gone };
         Ok(Some(limited.chain(gone).map(limit).collect()))
+    }
+
+    /// Who may be lifted by what workers saw. Nobody while the team of a limited token is not known: it could be theirs.
+    fn doubted(&self, set: &QuotaSet) -> &[Owed] {
+        let is_known = |member: &Member| member.team.is_some();
+        match set.members.iter().all(is_known) {
+            true => &self.doubted,
+            false => &[],
+        }
     }
 
     /// Notes in the set what Redis was told, and its clock.
@@ -379,16 +404,16 @@ impl QuotaReader {
     }
 }
 
-/// The teams that were limited, or owed, and are not limited in the next set. Of a team that comes twice the
+/// The teams that were limited, owed or doubted, and are not limited in the next set. Of a team that comes twice the
 /// later end counts: until then some worker may have answered 402.
-fn owed(previous: &QuotaSet, next: &QuotaSet) -> Vec<Owed> {
+fn owed(previous: &QuotaSet, doubted: &[Owed], next: &QuotaSet) -> Vec<Owed> {
     let now = next.clock.map_or(0, |clock| clock.millis);
     let before = previous.teams.iter().map(|(team, end)| Owed {
         team: *team,
         end: *end,
     });
     let mut all: Vec<Owed> = before
-        .chain(previous.owed.iter().copied())
+        .chain(previous.owed.iter().chain(doubted).copied())
         .filter(|owed| next.team_ends(owed.team).is_none())
         .filter(|owed| owed.end.as_millis().saturating_add(LATCH_MILLIS) > now)
         .collect();

@@ -5,12 +5,12 @@ use crate::reply::Body;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-fn tag(text: &str) -> ETag {
+pub(super) fn tag(text: &str) -> ETag {
     ETag::new(text.as_bytes()).unwrap()
 }
 
 /// A body of team 1, as large as to be worth compressing.
-fn body(etag: &str) -> Rc<Full> {
+pub(super) fn body(etag: &str) -> Rc<Full> {
     Rc::new(Full {
         etag: tag(etag),
         etag_stored: true,
@@ -19,25 +19,26 @@ fn body(etag: &str) -> Rc<Full> {
     })
 }
 
-fn ago(millis: u64) -> Monotonic {
+pub(super) fn ago(millis: u64) -> Monotonic {
     Monotonic::from_millis(NOW.as_millis() - millis)
 }
 
 impl World {
-    fn keep_body(&self, etag: &str) -> Rc<Full> {
+    pub(super) fn keep_body(&self, etag: &str) -> Rc<Full> {
         let full = body(etag);
         self.bodies.borrow_mut().put(TeamId(1), &full);
         full
     }
 
-    /// What happens to a request of team 1, in a word: `304 e`, `200 e`, `read`, or `read e` with that one held.
-    fn walk(&self, if_none_match: &str) -> String {
+    /// What happens to a request of team 1, in a word: `304 e`, `200 e`, `200 without` an ETag, `read`, or `read e` with
+    /// that one held.
+    pub(super) fn walk(&self, if_none_match: &str) -> String {
         let request = get("?token=phc_one", "phs_one", if_none_match);
         in_a_word(self.step(&request).0)
     }
 }
 
-fn in_a_word(step: Step<'_>) -> String {
+pub(super) fn in_a_word(step: Step<'_>) -> String {
     match step {
         Step::Fetch(Fetch::Definitions(Need { held: None, .. })) => "read".to_owned(),
         Step::Fetch(Fetch::Definitions(Need {
@@ -45,6 +46,10 @@ fn in_a_word(step: Step<'_>) -> String {
             ..
         })) => format!("read {}", String::from_utf8_lossy(etag.as_bytes())),
         Step::Reply(reply) => {
+            if reply.answer == Answer::QuotaEndPending {
+                assert_eq!(header(&reply, "etag"), None);
+                return format!("{} without", reply.answer.status());
+            }
             let etag = header(&reply, "etag").unwrap_or_default();
             if let Body::Text(full) = &reply.body {
                 let own = String::from_utf8_lossy(full.etag.as_bytes());
@@ -57,7 +62,7 @@ fn in_a_word(step: Step<'_>) -> String {
     }
 }
 
-fn header(reply: &Reply<'_>, name: &str) -> Option<String> {
+pub(super) fn header(reply: &Reply<'_>, name: &str) -> Option<String> {
     let headers = reply.headers();
     let found = headers.iter().flatten().find(|(n, _)| *n == name)?;
     Some(String::from_utf8_lossy(&found.1.concat()).into_owned())
@@ -162,7 +167,7 @@ fn both_may_say_the_same() {
 
 #[test]
 fn what_was_known_before_a_quota_period_ended_answers_nobody() {
-    for (confirmed_ago, expected) in [(900, "read e"), (100, "200 e")] {
+    for (confirmed_ago, expected) in [(900, "read e"), (100, "200 without")] {
         let mut world = world("{}");
         world.keep_body("e");
         world.confirm("e", ago(confirmed_ago));

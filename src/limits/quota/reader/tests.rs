@@ -222,6 +222,51 @@ fn a_team_that_left_the_list_is_told_until_redis_heard_it() {
     assert_eq!(world.events().last(), Some(&Event::Read));
 }
 
+fn end(seconds: u64) -> QuotaEnd {
+    QuotaEnd::from_millis((TIME + seconds) * 1_000)
+}
+
+#[test]
+fn a_latch_that_nobody_here_can_explain_is_told_as_gone_by_the_next_list() {
+    // Members of the next list; what is told. Another Envoy limited team 7, and is gone.
+    for (members, expected) in [
+        (&[][..], &[(7, 100, true)][..]),
+        (&[("t8", 200)], &[(8, 200, false), (7, 100, true)]),
+        // It was limited a moment ago.
+        (&[("t7", 100)], &[(7, 100, false)]),
+        // It may be the team of that token.
+        (&[("stranger", 200)], &[]),
+    ] {
+        let mut world = World::new();
+        world.round(0, &[]);
+        world.wait(1);
+        world.reader.notice([(TeamId(7), end(100))]);
+        // Until Redis heard it.
+        for seconds in [1, 11] {
+            assert_eq!(world.round(seconds, members), expected, "{members:?}");
+            world.reply(Err(Failure::Timeout));
+            world.wait(10);
+        }
+        world.round(21, members);
+        world.latched(21);
+        world.wait(10);
+        let told = world.round(31, members);
+        assert!(!told.contains(&(7, 100, true)), "{members:?}");
+    }
+}
+
+#[test]
+fn a_list_that_was_asked_for_before_does_not_say_that_a_latch_has_no_reason() {
+    let mut world = World::new();
+    world.tick().unwrap();
+    world.reader.notice([(TeamId(7), end(100))]);
+    world.list(0, &[]);
+    assert_eq!(world.tick(), None);
+    assert_eq!(world.events(), [Event::Read]);
+    // At once, not after the interval.
+    assert_eq!(world.round(1, &[]), [(7, 100, true)]);
+}
+
 #[test]
 fn a_team_that_is_limited_again_is_not_gone() {
     let mut world = World::new();
