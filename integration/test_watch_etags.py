@@ -200,19 +200,26 @@ def test_after_a_quota_period_the_old_etag_gets_the_document(stack: Stack) -> No
     stack.redis.zadd(writers.QUOTA_KEY, {team.token: end})
     ask = with_secret(team, plain)
     all_say(stack, {ask: 402})
+    stack.wait_until(lambda: look(stack).etag(team.id) is None)
     seen: Counter[tuple[str, int, str | None]] = Counter()
     with connections(stack) as client:
-        while (asked := time.time()) < end + 1:
+        while (asked := time.time()) < end + 3:
             answer = client.get(team.token, team.secret, plain)
             when = "after" if asked >= end else "just before" if time.time() > end - 1.5 else "before"
             seen[when, answer.status, answer.headers["etag"]] += 1
             time.sleep(0.001)
-    # Redis may show the end a moment after Envoy does; who asks just then is told what is true by then.
-    assert {status for when, status, _ in seen if when == "just before"} <= {402, 200, 304}, seen
-    assert {status for when, status, _ in seen if when == "before"} == {402}, seen
-    assert {status for when, status, _ in seen if when == "after"} == {200}, seen
-    (latched,) = {etag for _, status, etag in seen if status == 200}
+    # A limit ends at an Envoy before its time by as much as the question for the time was under way to Redis,
+    # which is long on a busy machine. From then until Redis shows the end nobody is told an ETag or 304.
+    (latched,) = {etag for when, _, etag in seen if when == "after" and etag}
     assert latched.startswith(plain[:-1] + "-"), latched
+    for when, answers in {
+        "before": {(402, None), (200, None)},
+        "just before": {(402, None), (200, None), (200, latched)},
+        "after": {(200, None), (200, latched)},
+    }.items():
+        assert {(status, etag) for moment, status, etag in seen if moment == when} <= answers, seen
+    early, late = seen["before", 200, None], seen["before", 402, None]
+    assert early <= late * FEW, seen
     # The publisher knows it, too, and nobody is asked again.
     stack.wait_until(lambda: look(stack).etag(team.id) == latched[3:-1])
     settle(stack, team, latched)
