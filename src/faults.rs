@@ -1,7 +1,7 @@
 //! Traps on purpose, in test builds only (feature `fault-injection`): they prove what a bug in the filter
 //! would do to the requests around it. In every other build these functions are empty.
 
-use crate::directory::Sha256Hash;
+use crate::hash::Sha256Hash;
 
 /// The token whose record makes a test build trap while it loads.
 pub const RECORD: &str = "phc_trap_on_load";

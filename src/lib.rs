@@ -7,6 +7,9 @@
 //! | [`request`] | what a request asks: route, method, token, credential, validators |
 //! | [`pipeline`] | the order of checks; the only place that knows it |
 //! | [`reply`] | every answer the filter can give, as data |
+//! | [`hash`], [`tenant`], [`time`], [`json`] | SHA-256 and its memory; whose flags; two clocks; documents whose errors say where they are |
+//! | [`http`] | what RFC 9110 says: entity tags, `If-None-Match`, `Accept-Encoding`, methods, query |
+//! | [`records`] | bytes that are read front to back, and as of when they are true |
 //! | [`directory`] | who may read what: records, buckets, access rules |
 //! | [`snapshot`] | source document, manifest, pages, and the loader as a state machine |
 //! | [`identity`] | read-through of PostHog's own cache of teams and checked credentials |
@@ -15,11 +18,9 @@
 //! | [`usage`] | counting what is billed, and bringing it to Redis once |
 //! | [`signal`] | asks for a rebuild of a payload that is missing |
 //! | [`redis`] | commands as data → one HTTP dialect per gateway → replies |
-//! | [`shared`] | the contract of Envoy's shared data, and its keys |
-//! | [`lease`] | who does a piece of work for the whole process |
+//! | [`shared`] | the contract of Envoy's shared data, its keys, and who works for the whole process ([`shared::lease`]) |
 //! | [`recent`] | a small memory of what happened a short time ago |
 //! | [`metrics`] | every metric name, once |
-//! | [`time`] | the clock of ages and deadlines, and the wall clock |
 //! | `host` | the shell: the only room that imports `proxy_wasm` |
 //!
 //! # How a request walks
@@ -45,25 +46,28 @@
 pub mod config;
 pub mod definitions;
 pub mod directory;
+pub mod hash;
+pub mod http;
 pub mod identity;
-pub mod lease;
+pub mod json;
 pub mod limits;
 pub mod metrics;
 pub mod pipeline;
 pub mod recent;
+pub mod records;
 pub mod redis;
 pub mod reply;
 pub mod request;
 pub mod shared;
 pub mod signal;
 pub mod snapshot;
+pub mod tenant;
 pub mod time;
 pub mod usage;
 
 // Only the shell calls all of it.
 #[allow(dead_code)]
 mod faults;
-mod json;
 // Natively only tests have a host: the fake one behind `host::abi`.
 #[cfg(all(feature = "host", any(target_arch = "wasm32", test)))]
 mod host;

@@ -5,11 +5,11 @@
 //! Workers count in memory ([`Counts`]) and the shell adds the sums to Envoy's counters on its tick:
 //! a host call for each count would cost more than the count is worth.
 
-use crate::directory::TeamId;
 use crate::limits::{self, Budget};
 use crate::redis::Failure;
 use crate::reply::{Answer, Why};
 use crate::snapshot::event::Event;
+use crate::tenant::Tenant;
 use crate::usage;
 
 pub use crate::directory::access::Method as AuthMethod;
@@ -111,9 +111,9 @@ pub enum Metric {
     /// The loader did something.
     Loader(Event),
     /// An answer of this status to a team that has a label of its own.
-    TeamAnswer(TeamId, u16),
+    TeamAnswer(Tenant, u16),
     /// As [`Metric::RateLimited`], for such a team.
-    TeamRateLimited(TeamId, Budget, limits::Mode),
+    TeamRateLimited(Tenant, Budget, limits::Mode),
 }
 
 /// Statuses that a request gets after it has authenticated.
@@ -194,7 +194,7 @@ impl Metric {
     }
 
     /// The counters of one team.
-    fn of_team(team: TeamId) -> impl Iterator<Item = Self> {
+    fn of_team(team: Tenant) -> impl Iterator<Item = Self> {
         let answers = TEAM_STATUSES.map(|status| Self::TeamAnswer(team, status));
         answers
             .into_iter()
@@ -206,11 +206,11 @@ impl Metric {
     }
 
     /// All counters, the common ones first. `teams` have labels of their own.
-    pub fn all(teams: &[TeamId]) -> impl Iterator<Item = Self> {
+    pub fn all(teams: &[Tenant]) -> impl Iterator<Item = Self> {
         Self::common().chain(teams.iter().flat_map(|team| Self::of_team(*team)))
     }
 
-    const fn team(self) -> Option<TeamId> {
+    const fn team(self) -> Option<Tenant> {
         match self {
             Self::TeamAnswer(team, _) | Self::TeamRateLimited(team, ..) => Some(team),
             _ => None,
@@ -291,14 +291,14 @@ const TEAM_PLACES: usize = TEAM_STATUSES.len() + Budget::ALL.len() * limits::Mod
 /// Counts that Envoy has not been told of yet.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
-    teams: Vec<TeamId>,
+    teams: Vec<Tenant>,
     common: Vec<u64>,
     of_teams: Vec<[u64; TEAM_PLACES]>,
 }
 
 impl Counts {
     /// Zero of everything. `teams` have labels of their own; they are sorted.
-    pub fn new(teams: &[TeamId]) -> Self {
+    pub fn new(teams: &[Tenant]) -> Self {
         Self {
             teams: teams.to_vec(),
             common: vec![0; Metric::common().count()],
@@ -323,7 +323,7 @@ impl Counts {
         }
     }
 
-    fn of_team(&mut self, team: TeamId) -> Option<&mut [u64]> {
+    fn of_team(&mut self, team: Tenant) -> Option<&mut [u64]> {
         let index = self.teams.binary_search(&team).ok()?;
         self.of_teams
             .get_mut(index)
@@ -347,7 +347,7 @@ mod tests {
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    const TEAMS: [TeamId; 2] = [TeamId(1), TeamId(7)];
+    const TEAMS: [Tenant; 2] = [Tenant(1), Tenant(7)];
 
     #[test]
     fn names_are_unique_and_labels_are_plain() {
@@ -380,8 +380,8 @@ mod tests {
     #[test]
     fn what_has_no_place_is_not_counted() {
         let mut counts = Counts::new(&TEAMS);
-        counts.add(Metric::TeamAnswer(TeamId(2), 200));
-        counts.add(Metric::TeamAnswer(TeamId(1), 418));
+        counts.add(Metric::TeamAnswer(Tenant(2), 200));
+        counts.add(Metric::TeamAnswer(Tenant(1), 418));
         assert_eq!(counts.drain().count(), 0);
     }
 

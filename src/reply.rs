@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 
-use crate::definitions::{ETag, Full};
-use crate::request::Cors;
+use crate::definitions::Full;
+use crate::http::Cors;
+use crate::http::ETag;
 
 /// Why a request could not be decided or served here. Becomes a 503, or the reason of a forward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -461,6 +462,8 @@ fn field<'a>(name: &'static str, value: Option<&'a [u8]>) -> Option<Field<'a>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::{Candidate, IfNoneMatch};
+    use proptest::prelude::*;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -663,5 +666,17 @@ mod tests {
         let count = labels.len();
         labels.dedup();
         assert_eq!(labels.len(), count);
+    }
+
+    proptest! {
+        #[test]
+        fn what_we_send_comes_back_as_a_match(text in "[A-Za-z0-9._-]{1,64}", weak in any::<bool>()) {
+            let tag = ETag::new(text.as_bytes()).unwrap();
+            let sent = value(&Reply::not_modified(tag.clone(), NO_CORS), "etag").unwrap();
+            let mut list = IfNoneMatch::default();
+            list.add(if weak { sent.as_bytes() } else { &sent.as_bytes()[2..] });
+            prop_assert!(list.matches(&tag));
+            prop_assert_eq!(list.candidate(), Some(Candidate::Tag(tag)));
+        }
     }
 }

@@ -4,16 +4,15 @@
 //! project token alone is kept, because PostHog's own cache is keyed by it. All else is borrowed from the header map:
 //! most requests are answered at once, and only one that has to wait is copied ([`Request::into_owned`]).
 
-mod encoding;
 mod token;
 
-pub use encoding::AcceptEncoding;
 pub use token::{ProjectToken, Token};
 
 use std::borrow::Cow;
 
-use crate::definitions::IfNoneMatch;
-use crate::directory::{Hashed, Sha256Hash};
+use crate::hash::{Hashed, Sha256Hash};
+use crate::http::query::{owned, split_query};
+use crate::http::{AcceptEncoding, Cors, IfNoneMatch, Method};
 
 /// Set on a request that goes to the upstream; says why. A request that carries it already came through
 /// here, so it is not forwarded again.
@@ -51,19 +50,6 @@ pub fn is_grpc(content_type: &[u8]) -> bool {
         .is_some_and(|start| start.eq_ignore_ascii_case(GRPC))
 }
 
-/// Request methods that are told apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// GET.
-    Get,
-    /// HEAD.
-    Head,
-    /// OPTIONS.
-    Options,
-    /// Any other.
-    Other,
-}
-
 /// What the prefix of a bearer credential says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BearerKind {
@@ -82,15 +68,6 @@ pub struct Bearer {
     pub hash: Sha256Hash,
     /// Whether it may be looked up outside the snapshot, see [`Hashed`].
     pub plausible: bool,
-}
-
-/// What CORS answers mirror.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cors<'a> {
-    /// `origin`.
-    pub origin: Option<Cow<'a, [u8]>>,
-    /// `access-control-request-headers`.
-    pub request_headers: Option<Cow<'a, [u8]>>,
 }
 
 /// What tells which SDK asks.
@@ -199,19 +176,12 @@ impl<'a> Request<'a> {
 
     /// The same, kept beyond the callback that read it.
     pub fn into_owned(self) -> Request<'static> {
-        let Cors {
-            origin,
-            request_headers,
-        } = self.cors;
         Request {
             method: self.method,
             token: self.token.into_owned(),
             bearer: self.bearer,
             if_none_match: self.if_none_match.into_owned(),
-            cors: Cors {
-                origin: origin.map(owned),
-                request_headers: request_headers.map(owned),
-            },
+            cors: self.cors.into_owned(),
             client: ClientHeaders {
                 user_agent: self.client.user_agent.map(owned),
                 sec_fetch: self.client.sec_fetch,
@@ -219,24 +189,6 @@ impl<'a> Request<'a> {
             accepts_gzip: self.accepts_gzip,
             forwarded_before: self.forwarded_before,
             claims_grpc: self.claims_grpc,
-        }
-    }
-}
-
-fn owned(bytes: Cow<'_, [u8]>) -> Cow<'static, [u8]> {
-    let mut bytes = bytes.into_owned();
-    // What was decoded may have room to spare, which `weight` does not know.
-    bytes.shrink_to_fit();
-    Cow::Owned(bytes)
-}
-
-impl Method {
-    fn parse(value: &[u8]) -> Self {
-        match value {
-            b"GET" => Self::Get,
-            b"HEAD" => Self::Head,
-            b"OPTIONS" => Self::Options,
-            _ => Self::Other,
         }
     }
 }
@@ -273,20 +225,6 @@ impl Bearer {
 
 fn keep_first<'a>(slot: &mut Option<Cow<'a, [u8]>>, value: &'a [u8]) {
     slot.get_or_insert(Cow::Borrowed(value));
-}
-
-fn split_query(path: &[u8]) -> (&[u8], &[u8]) {
-    split_at_byte(path, b'?')
-}
-
-fn split_at_byte(bytes: &[u8], separator: u8) -> (&[u8], &[u8]) {
-    match bytes.iter().position(|byte| *byte == separator) {
-        None => (bytes, &[]),
-        Some(at) => (
-            bytes.get(..at).unwrap_or_default(),
-            bytes.get(at + 1..).unwrap_or_default(),
-        ),
-    }
 }
 
 #[cfg(test)]

@@ -10,9 +10,10 @@
 
 mod real_redis;
 
-use flag_definitions_filter::directory::{Record, Sha256Hash};
+use flag_definitions_filter::directory::Record;
+use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::records::StreamId;
 use flag_definitions_filter::redis::Reply;
-use flag_definitions_filter::snapshot::StreamId;
 use flag_definitions_filter::snapshot::change::{self, Content, Watermark, Written};
 use flag_definitions_filter::snapshot::poll::{self, MAX_CHANGES, Poll};
 use real_redis::Redis;

@@ -7,19 +7,20 @@ use std::time::Duration;
 
 use flag_definitions_filter::config::Settings;
 use flag_definitions_filter::definitions::Bodies;
-use flag_definitions_filter::directory::Sha256Hash;
+use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::identity::Misses;
 use flag_definitions_filter::limits::Limiter;
 use flag_definitions_filter::limits::quota::QuotaCopy;
 use flag_definitions_filter::pipeline::{self, Context, Memory, Observed, Step};
 use flag_definitions_filter::recent::Recent;
+use flag_definitions_filter::records::StreamId;
 use flag_definitions_filter::redis::Reply;
 use flag_definitions_filter::request::Request;
 use flag_definitions_filter::shared::{Keys, MemoryStore};
 use flag_definitions_filter::snapshot::loader::Loader;
 use flag_definitions_filter::snapshot::manifest::{self, Manifest, PageDigest};
 use flag_definitions_filter::snapshot::status::Freshness;
-use flag_definitions_filter::snapshot::{StreamId, document, page};
+use flag_definitions_filter::snapshot::{document, page};
 use flag_definitions_filter::time::Monotonic;
 use proptest::prelude::*;
 

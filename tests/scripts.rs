@@ -15,20 +15,21 @@ use std::time::{Duration, Instant};
 
 use flag_definitions_filter::config::Definitions;
 use flag_definitions_filter::definitions::Need;
-use flag_definitions_filter::definitions::etag::{Candidate, ETag};
 use flag_definitions_filter::definitions::latch::{self, Limit, latched};
 use flag_definitions_filter::definitions::pair::{Stored, etag_key, payload_key};
-use flag_definitions_filter::directory::{Sha256Hash, TeamId};
+use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::http::{Candidate, ETag};
 use flag_definitions_filter::limits::quota::reader::{Event, QuotaReader, Target};
 use flag_definitions_filter::limits::quota::{QuotaCopy, QuotaEnd};
 use flag_definitions_filter::redis::{Command, Failure, Reply, Script};
 use flag_definitions_filter::shared::MemoryStore;
+use flag_definitions_filter::tenant::Tenant;
 use flag_definitions_filter::time::Monotonic;
 use real_redis::Redis;
 
 const PREFIX: &str = "flag_definitions:";
 const LIST: &str = "@posthog/quota-limits/feature_flag_requests";
-const TEAM: TeamId = TeamId(7);
+const TEAM: Tenant = Tenant(7);
 const TOKEN: &str = "phc_seven";
 const X: &str = "ccbb299897f0a689";
 const Y: &str = "f3268f0150b30bf3";

@@ -12,7 +12,7 @@ use clap::builder::FalseyValueParser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory, Parser};
 use clap_complete::Shell;
-use flag_definitions_filter::config::parse_duration;
+use flag_definitions_filter::json::parse_duration;
 
 use crate::diff::Diff;
 use crate::error::{BAD_USAGE, Error};

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use flag_definitions_filter::directory::{Record, Sha256Hash};
+use flag_definitions_filter::directory::Record;
+use flag_definitions_filter::hash::Sha256Hash;
 
 use crate::describe::{Described, Kind, short};
 use crate::published::Records;
@@ -155,8 +156,9 @@ impl fmt::Display for Comparison {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flag_definitions_filter::definitions::ETag;
-    use flag_definitions_filter::directory::{Team, TeamId, etag_hash};
+    use flag_definitions_filter::directory::{Team, etag_hash};
+    use flag_definitions_filter::http::ETag;
+    use flag_definitions_filter::tenant::Tenant;
 
     fn records(list: &[(&str, Record)]) -> Records {
         let encode = |record: &Record| record.encode().unwrap().into();
@@ -167,14 +169,14 @@ mod tests {
 
     fn team(id: u32) -> Record {
         Record::Team(Team {
-            id: TeamId(id),
+            id: Tenant(id),
             organization: None,
         })
     }
 
     #[test]
     fn what_differs_is_counted_by_kind_and_shown_by_hash() {
-        let secret = |id| Record::TeamSecret(TeamId(id));
+        let secret = |id| Record::TeamSecret(Tenant(id));
         let mut published = records(&[
             ("phc_a", team(1)),
             ("phc_b", team(2)),
@@ -182,7 +184,7 @@ mod tests {
             ("phs_b", secret(2)),
         ]);
         let etag = Record::ETag(ETag::new(b"ab").unwrap());
-        published.insert(etag_hash(TeamId(1)), etag.encode().unwrap().into());
+        published.insert(etag_hash(Tenant(1)), etag.encode().unwrap().into());
         let wanted = records(&[
             ("phc_a", team(1)),
             ("phc_c", team(3)),

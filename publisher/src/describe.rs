@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use flag_definitions_filter::directory::{
-    OrganizationId, PersonalKey, Record, Sha256Hash, Team, TeamId,
-};
+use flag_definitions_filter::directory::{OrganizationId, PersonalKey, Record, Team};
+use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::tenant::Tenant;
 
 /// A record's kind, in the order in which kinds are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,7 +118,7 @@ impl fmt::Display for Personal<'_> {
         write!(f, "user {user}, {}", scopes(*reads_flags))?;
         write!(f, ", member of {}", list(organizations, organization))?;
         if !scoped_teams.is_empty() {
-            let teams = list(scoped_teams, TeamId::to_string);
+            let teams = list(scoped_teams, Tenant::to_string);
             write!(f, ", only for teams {teams}")?;
         }
         if !scoped_organizations.is_empty() {
@@ -154,7 +154,7 @@ mod tests {
             Record::Personal(PersonalKey {
                 user_active: teams == 0,
                 reads_flags: true,
-                scoped_teams: (0..teams).map(TeamId).collect(),
+                scoped_teams: (0..teams).map(Tenant).collect(),
                 scoped_organizations: vec![],
                 organizations: vec![organization; teams.min(1) as usize],
             })
@@ -162,18 +162,18 @@ mod tests {
         for (record, expected) in [
             (
                 Record::Team(Team {
-                    id: TeamId(7),
+                    id: Tenant(7),
                     organization: Some(organization),
                 }),
                 format!("team 7, organization {text}"),
             ),
             (
-                Record::TeamSecret(TeamId(7)),
+                Record::TeamSecret(Tenant(7)),
                 "team secret of team 7".to_owned(),
             ),
             (
                 Record::ProjectSecret {
-                    team: TeamId(7),
+                    team: Tenant(7),
                     reads_flags: false,
                 },
                 "project secret key of team 7, scopes do not read flags".to_owned(),

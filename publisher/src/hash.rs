@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Read};
 
 use console::Term;
-use flag_definitions_filter::directory::Sha256Hash;
+use flag_definitions_filter::hash::Sha256Hash;
 
 use crate::error::Error;
 use crate::progress::say;

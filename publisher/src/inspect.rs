@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal, Read};
 
 use clap::builder::BoolishValueParser;
 use clap::{Args, Subcommand};
-use flag_definitions_filter::snapshot::StreamId;
+use flag_definitions_filter::records::StreamId;
 use serde::Serialize;
 
 use crate::cli::Redis;

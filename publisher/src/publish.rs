@@ -8,7 +8,7 @@
 use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
-use flag_definitions_filter::snapshot::StreamId;
+use flag_definitions_filter::records::StreamId;
 use flag_definitions_filter::snapshot::document;
 use flag_definitions_filter::snapshot::manifest::{self, Manifest, PageDigest, RecordCounts};
 use flag_definitions_filter::snapshot::page::{self, Page};

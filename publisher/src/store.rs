@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use flag_definitions_filter::snapshot::StreamId;
+use flag_definitions_filter::records::StreamId;
 use flag_definitions_filter::snapshot::manifest::{self, Manifest};
 use flag_definitions_filter::snapshot::page::Page;
 use redis::{Connection, ErrorKind, FromRedisValue, RedisError, ToRedisArgs};

@@ -5,20 +5,19 @@
 //!
 //! `stores` says which Redis holds what, `sections` has the other sections.
 
-mod check;
 mod sections;
 mod stores;
 
 use serde::Deserialize;
 
-use crate::json;
+use crate::json::{self, ConfigError};
 use crate::limits::Limits;
+use crate::redis::Dialect;
 
-pub use check::{ConfigError, parse_duration};
 pub use sections::{
     Definitions, HeadRequests, Metrics, ObjectStore, Quota, ReadThrough, Rebuild, Snapshot, Usage,
 };
-pub use stores::{Dialect, Redis, Stores};
+pub use stores::Stores;
 
 /// What the plugin does on its listener.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::check::{ConfigError, duration, name, number, range, short};
-use crate::directory::TeamId;
+use crate::json::check::{ConfigError, duration, name, number, range, short};
 use crate::limits::{Limits, Period, Rate};
 use crate::signal::{Celery, Signal};
+use crate::tenant::Tenant;
 
 /// Largest reply that Envoy buffers for a callout (32 MB), less room for the reply's framing.
 const LARGEST_PAYLOAD: u32 = 32_000_000;
@@ -397,7 +397,7 @@ pub enum HeadRequests {
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
     /// The teams that get one: at most 100.
-    pub teams: Vec<TeamId>,
+    pub teams: Vec<Tenant>,
 }
 
 impl Metrics {
@@ -422,7 +422,7 @@ pub(super) struct RateLimitDocument {
     full: Rate,
     conditional: Rate,
     overrides: BTreeMap<String, serde_json::Value>,
-    allow_teams: BTreeSet<TeamId>,
+    allow_teams: BTreeSet<Tenant>,
     log_only: bool,
 }
 
@@ -434,7 +434,7 @@ impl Default for RateLimitDocument {
             full: limits.full,
             conditional: limits.conditional,
             overrides: BTreeMap::new(),
-            allow_teams: limits.allow_teams,
+            allow_teams: limits.allowed,
             log_only: limits.log_only,
         }
     }
@@ -446,7 +446,7 @@ impl RateLimitDocument {
     pub(super) fn settle(self, warnings: &mut Vec<String>) -> Limits {
         let mut overrides = BTreeMap::new();
         for (team, rate) in self.overrides {
-            let id = team.parse().map(TeamId);
+            let id = team.parse().map(Tenant);
             let parsed = rate.as_str().map(str::parse::<Rate>);
             match (id, parsed) {
                 (Ok(id), Some(Ok(rate))) => {
@@ -468,7 +468,7 @@ impl RateLimitDocument {
             full: self.full,
             conditional: self.conditional,
             overrides,
-            allow_teams: self.allow_teams,
+            allowed: self.allow_teams,
             log_only: self.log_only,
         }
     }

@@ -4,41 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::check::{ConfigError, duration, name, optional_duration, range};
-
-/// HTTP face of the gateway in front of Redis.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Dialect {
-    /// webdis: one command a request.
-    #[default]
-    Webdis,
-    /// Upstash REST, as serverless-redis-http speaks it, too.
-    Upstash,
-}
-
-/// One Redis, as reached over HTTP.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Redis {
-    /// Envoy cluster of the gateway.
-    pub cluster: String,
-    /// The gateway's HTTP face.
-    pub dialect: Dialect,
-    /// Time for one callout: 1 ms to 30 s.
-    #[serde(deserialize_with = "duration")]
-    pub timeout: Duration,
-}
-
-impl Default for Redis {
-    fn default() -> Self {
-        Self {
-            cluster: "flag_definitions_redis".to_owned(),
-            dialect: Dialect::default(),
-            timeout: Duration::from_millis(250),
-        }
-    }
-}
+use crate::json::check::{ConfigError, optional_duration};
+use crate::redis::{Dialect, Gateway};
 
 /// What differs from `redis.default`.
 #[derive(Debug, Default, Deserialize)]
@@ -51,8 +18,8 @@ struct Override {
 }
 
 impl Override {
-    fn over(&self, default: &Redis) -> Redis {
-        Redis {
+    fn over(&self, default: &Gateway) -> Gateway {
+        Gateway {
             cluster: self.cluster.as_ref().unwrap_or(&default.cluster).clone(),
             dialect: self.dialect.unwrap_or(default.dialect),
             timeout: self.timeout.unwrap_or(default.timeout),
@@ -64,7 +31,7 @@ impl Override {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Document {
-    default: Redis,
+    default: Gateway,
     definitions: Override,
     identity: Override,
     usage: Override,
@@ -76,15 +43,15 @@ pub(super) struct Document {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stores {
     /// Payloads, ETags, quota ends and the rebuild queue: these always share one.
-    pub definitions: Redis,
+    pub definitions: Gateway,
     /// Team metadata and checked credentials.
-    pub identity: Redis,
+    pub identity: Gateway,
     /// Usage counters.
-    pub usage: Redis,
+    pub usage: Gateway,
     /// The quota set.
-    pub quota: Redis,
+    pub quota: Gateway,
     /// The snapshot.
-    pub snapshot: Redis,
+    pub snapshot: Gateway,
 }
 
 impl Stores {
@@ -117,7 +84,7 @@ impl From<&Document> for Stores {
 
 impl Document {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
-        check("default", &self.default)?;
+        self.default.validate("default")?;
         for (store, over) in [
             ("definitions", &self.definitions),
             ("identity", &self.identity),
@@ -125,18 +92,8 @@ impl Document {
             ("quota", &self.quota),
             ("snapshot", &self.snapshot),
         ] {
-            check(store, &over.over(&self.default))?;
+            over.over(&self.default).validate(store)?;
         }
         Ok(())
     }
-}
-
-fn check(store: &str, redis: &Redis) -> Result<(), ConfigError> {
-    name(&format!("redis.{store}.cluster"), &redis.cluster)?;
-    range(
-        &format!("redis.{store}.timeout"),
-        redis.timeout,
-        Duration::from_millis(1),
-        Duration::from_secs(30),
-    )
 }

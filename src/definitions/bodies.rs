@@ -12,11 +12,11 @@ use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 
-use super::etag::ETag;
 use super::gzip::{Compression, LONGEST, Progress};
 use super::outcome::Full;
 use super::proof::{self, Proof};
-use crate::directory::TeamId;
+use crate::http::ETag;
+use crate::tenant::Tenant;
 
 /// What keeping a body costs beyond its bytes: map entries, the ETag, and the allocator's share.
 const OVERHEAD: usize = 1 << 10;
@@ -32,15 +32,15 @@ const UNPROVEN_PART: usize = 4;
 pub struct Bodies {
     most: usize,
     bytes: usize,
-    entries: FxHashMap<TeamId, Entry>,
+    entries: FxHashMap<Tenant, Entry>,
     /// Who was used when: the first is who gives way.
-    by_use: BTreeMap<u64, TeamId>,
+    by_use: BTreeMap<u64, Tenant>,
     uses: u64,
     /// What is kept once its text was hashed.
-    unproven: VecDeque<(TeamId, Proof)>,
+    unproven: VecDeque<(Tenant, Proof)>,
     /// Whose gzip form was asked for and is not there yet.
-    wanted: VecDeque<TeamId>,
-    compressing: Option<(TeamId, Compression)>,
+    wanted: VecDeque<Tenant>,
+    compressing: Option<(Tenant, Compression)>,
 }
 
 struct Entry {
@@ -91,12 +91,12 @@ impl Bodies {
     }
 
     /// Which version of a team's body is kept.
-    pub fn etag(&self, team: TeamId) -> Option<&ETag> {
+    pub fn etag(&self, team: Tenant) -> Option<&ETag> {
         self.entries.get(&team).map(|entry| &entry.full.etag)
     }
 
     /// A team's body, if exactly this version is kept.
-    pub fn get(&mut self, team: TeamId, etag: &ETag) -> Option<Rc<Full>> {
+    pub fn get(&mut self, team: Tenant, etag: &ETag) -> Option<Rc<Full>> {
         let entry = self.entries.get_mut(&team)?;
         if entry.full.etag != *etag {
             return None;
@@ -112,7 +112,7 @@ impl Bodies {
 
     /// Keeps what was read, in place of what was kept of the team; a long text not before some calls of
     /// [`Bodies::work`].
-    pub fn put(&mut self, team: TeamId, full: &Rc<Full>) {
+    pub fn put(&mut self, team: Tenant, full: &Rc<Full>) {
         let same = self.entries.get(&team).is_some_and(|entry| {
             // Read anew, because the ETag had to be computed, or was asked for by who holds another.
             entry.full.etag == full.etag && entry.full == *full
@@ -122,7 +122,7 @@ impl Bodies {
             return;
         }
         // While it is hashed it may be read again and again: that must not begin anew each time.
-        let is_hashed = |(other, proof): &(TeamId, Proof)| *other == team && proof.full() == full;
+        let is_hashed = |(other, proof): &(Tenant, Proof)| *other == team && proof.full() == full;
         if self.unproven.iter().any(is_hashed) {
             return;
         }
@@ -148,7 +148,7 @@ impl Bodies {
         }
     }
 
-    fn keep(&mut self, team: TeamId, full: &Rc<Full>) {
+    fn keep(&mut self, team: Tenant, full: &Rc<Full>) {
         self.remove(team);
         self.make_room(cost(full));
         self.uses += 1;
@@ -163,7 +163,7 @@ impl Bodies {
     }
 
     /// The gzip form of a body, if it is there. Otherwise it is made in later calls of [`Bodies::work`].
-    pub fn gzip(&mut self, team: TeamId, etag: &ETag) -> Option<Rc<Vec<u8>>> {
+    pub fn gzip(&mut self, team: Tenant, etag: &ETag) -> Option<Rc<Vec<u8>>> {
         let entry = self.entries.get_mut(&team)?;
         if entry.full.etag != *etag {
             return None;
@@ -181,7 +181,7 @@ impl Bodies {
     }
 
     /// Length of what a client gets of a body that is kept in this version.
-    pub fn length(&self, team: TeamId, etag: &ETag, accepts_gzip: bool) -> Option<usize> {
+    pub fn length(&self, team: Tenant, etag: &ETag, accepts_gzip: bool) -> Option<usize> {
         let entry = self.entries.get(&team)?;
         if entry.full.etag != *etag {
             return None;
@@ -225,7 +225,7 @@ impl Bodies {
         }
     }
 
-    fn next_wanted(&mut self) -> Option<(TeamId, Compression)> {
+    fn next_wanted(&mut self) -> Option<(Tenant, Compression)> {
         while let Some(team) = self.wanted.pop_front() {
             let Some(entry) = self.entries.get_mut(&team) else {
                 continue;
@@ -241,7 +241,7 @@ impl Bodies {
         None
     }
 
-    fn keep_gzip(&mut self, team: TeamId, gzip: Option<Vec<u8>>) {
+    fn keep_gzip(&mut self, team: Tenant, gzip: Option<Vec<u8>>) {
         // Taken out meanwhile, so that it does not give way to its own gzip form.
         let Some(mut entry) = self.take(team) else {
             return;
@@ -259,12 +259,12 @@ impl Bodies {
     }
 
     /// Drops a team's body.
-    pub fn remove(&mut self, team: TeamId) {
+    pub fn remove(&mut self, team: Tenant) {
         self.unproven.retain(|(other, _)| *other != team);
         self.take(team);
     }
 
-    fn take(&mut self, team: TeamId) -> Option<Entry> {
+    fn take(&mut self, team: Tenant) -> Option<Entry> {
         let entry = self.entries.remove(&team)?;
         self.by_use.remove(&entry.used);
         self.bytes = self.bytes.saturating_sub(entry.bytes());
@@ -300,7 +300,7 @@ mod tests {
         })
     }
 
-    const TEAM: TeamId = TeamId(7);
+    const TEAM: Tenant = Tenant(7);
 
     /// Everything that was asked for is compressed.
     fn compress(bodies: &mut Bodies) {
@@ -368,23 +368,23 @@ mod tests {
             text,
         });
         for team in 0..9 {
-            bodies.put(TeamId(team), &long);
-            bodies.put(TeamId(team), &Rc::new((*long).clone()));
+            bodies.put(Tenant(team), &long);
+            bodies.put(Tenant(team), &Rc::new((*long).clone()));
         }
         assert_eq!(bodies.unproven.len(), 4, "a quarter of all bytes");
         compress(&mut bodies);
-        let kept = (0..9).filter(|team| bodies.etag(TeamId(*team)).is_some());
+        let kept = (0..9).filter(|team| bodies.etag(Tenant(*team)).is_some());
         assert_eq!(kept.collect::<Vec<_>>(), [0, 1, 2, 3]);
     }
 
     #[test]
     fn what_is_larger_than_everything_is_not_kept_and_drives_nobody_out() {
         let mut bodies = Bodies::new(10_000);
-        bodies.put(TeamId(1), &full(1, 1_000));
+        bodies.put(Tenant(1), &full(1, 1_000));
         bodies.put(TEAM, &full(1, 10_000));
-        assert!(bodies.etag(TEAM).is_none() && bodies.etag(TeamId(1)).is_some());
+        assert!(bodies.etag(TEAM).is_none() && bodies.etag(Tenant(1)).is_some());
         bodies.put(TEAM, &full(1, 10_000 - OVERHEAD));
-        assert!(bodies.etag(TEAM).is_some() && bodies.etag(TeamId(1)).is_none());
+        assert!(bodies.etag(TEAM).is_some() && bodies.etag(Tenant(1)).is_none());
         let mut off = Bodies::new(0);
         off.put(TEAM, &full(1, 0));
         assert_eq!(off.etag(TEAM), None);
@@ -439,7 +439,7 @@ mod tests {
     #[test]
     fn who_waits_for_a_gzip_form_is_bounded_and_asks_again() {
         let mut bodies = Bodies::new(1 << 20);
-        let teams = || (0..200).map(TeamId);
+        let teams = || (0..200).map(Tenant);
         teams().for_each(|team| bodies.put(team, &full(1, 1_000)));
         for _ in 0..4 {
             teams().for_each(|team| drop(bodies.gzip(team, &tag(1))));
@@ -490,14 +490,14 @@ mod tests {
                 match event {
                     Event::Put(team, version, length) => {
                         let full = full(version, length);
-                        bodies.put(TeamId(team), &full);
+                        bodies.put(Tenant(team), &full);
                         kept.retain(|(id, _)| *id != team);
                         if cost(&full) <= most {
                             kept.push((team, full));
                         }
                     }
                     Event::Get(team, version) => {
-                        let got = bodies.get(TeamId(team), &tag(version));
+                        let got = bodies.get(Tenant(team), &tag(version));
                         let place = kept.iter().position(|(id, full)| {
                             *id == team && full.etag == tag(version)
                         });
@@ -508,14 +508,14 @@ mod tests {
                         }
                     }
                     Event::Gzip(team, version) => {
-                        if let Some(gzip) = bodies.gzip(TeamId(team), &tag(version)) {
-                            let text = bodies.entries[&TeamId(team)].full.text.len();
+                        if let Some(gzip) = bodies.gzip(Tenant(team), &tag(version)) {
+                            let text = bodies.entries[&Tenant(team)].full.text.len();
                             prop_assert!(gzip.len() < text);
                         }
                     }
                     Event::Compress => bodies.compress(),
                     Event::Remove(team) => {
-                        bodies.remove(TeamId(team));
+                        bodies.remove(Tenant(team));
                         kept.retain(|(id, _)| *id != team);
                     }
                 }
@@ -524,9 +524,9 @@ mod tests {
                 prop_assert_eq!(bodies.bytes, sum);
                 prop_assert_eq!(bodies.by_use.len(), bodies.entries.len());
                 // Who gave way was used before all who stay; but for the one whose gzip form needed the room.
-                let gone = kept.iter().take_while(|(id, _)| bodies.etag(TeamId(*id)).is_none());
+                let gone = kept.iter().take_while(|(id, _)| bodies.etag(Tenant(*id)).is_none());
                 let gone = gone.count();
-                let stays = |(id, _): &(u32, Rc<Full>)| bodies.etag(TeamId(*id)).is_some();
+                let stays = |(id, _): &(u32, Rc<Full>)| bodies.etag(Tenant(*id)).is_some();
                 if matches!(event, Event::Compress) {
                     kept.retain(stays);
                 } else {

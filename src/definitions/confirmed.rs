@@ -3,9 +3,10 @@
 //! One slot of shared data holds the teams that fall into it, each with its full id. Layout of an entry,
 //! little-endian: `u32` team, `u64` when it was confirmed ([`Monotonic`] milliseconds), `u8` length, the tag.
 
-use super::etag::ETag;
-use crate::directory::{CorruptRecord, Reader, TeamId};
+use crate::http::ETag;
+use crate::records::{CorruptRecord, Reader};
 use crate::shared::{Keys, Store, StoreError, Update, drop_oldest, update};
+use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
 /// Most teams in one slot. With the default number of slots two teams rarely meet; beyond the bound the
@@ -28,7 +29,7 @@ pub struct Confirmed {
 pub fn read(
     store: &impl Store,
     keys: &Keys,
-    team: TeamId,
+    team: Tenant,
 ) -> Result<Option<Confirmed>, StoreError> {
     let slot = store.read(&keys.etag_slot(team.0))?.value;
     Ok(find(&slot, team))
@@ -42,7 +43,7 @@ pub fn read(
 pub fn store(
     store: &impl Store,
     keys: &Keys,
-    team: TeamId,
+    team: Tenant,
     before: Option<&Confirmed>,
     confirmed: &Confirmed,
 ) -> Result<Update, StoreError> {
@@ -50,7 +51,7 @@ pub fn store(
         if find(slot, team).as_ref() != before {
             return None;
         }
-        let mut entries: Vec<(TeamId, Confirmed)> = parse(slot).unwrap_or_default();
+        let mut entries: Vec<(Tenant, Confirmed)> = parse(slot).unwrap_or_default();
         entries.retain(|(id, _)| *id != team);
         drop_oldest(
             &mut entries,
@@ -62,7 +63,7 @@ pub fn store(
     })
 }
 
-fn find(slot: &[u8], team: TeamId) -> Option<Confirmed> {
+fn find(slot: &[u8], team: Tenant) -> Option<Confirmed> {
     let mut input = Reader(slot);
     while !input.is_empty() {
         let (id, at, tag) = entry(&mut input).ok()?;
@@ -74,7 +75,7 @@ fn find(slot: &[u8], team: TeamId) -> Option<Confirmed> {
     None
 }
 
-fn parse(slot: &[u8]) -> Option<Vec<(TeamId, Confirmed)>> {
+fn parse(slot: &[u8]) -> Option<Vec<(Tenant, Confirmed)>> {
     let mut input = Reader(slot);
     let mut entries = Vec::new();
     while !input.is_empty() {
@@ -85,14 +86,14 @@ fn parse(slot: &[u8]) -> Option<Vec<(TeamId, Confirmed)>> {
     Some(entries)
 }
 
-fn entry<'a>(input: &mut Reader<'a>) -> Result<(TeamId, Monotonic, &'a [u8]), CorruptRecord> {
-    let team = TeamId(input.u32()?);
+fn entry<'a>(input: &mut Reader<'a>) -> Result<(Tenant, Monotonic, &'a [u8]), CorruptRecord> {
+    let team = Tenant(input.u32()?);
     let at = Monotonic::from_millis(input.u64()?);
     let length = usize::from(input.byte()?);
     Ok((team, at, input.take(length)?))
 }
 
-fn encode(entries: &[(TeamId, Confirmed)]) -> Vec<u8> {
+fn encode(entries: &[(Tenant, Confirmed)]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(entries.len() * 32);
     for (team, confirmed) in entries {
         let tag = confirmed.etag.as_bytes();
@@ -129,7 +130,7 @@ mod tests {
     #[test]
     fn a_late_reply_does_not_overwrite_newer_knowledge() {
         let (store, keys) = setup();
-        let team = TeamId(1);
+        let team = Tenant(1);
         let (a, b, late) = (confirmed("a", 1), confirmed("b", 2), confirmed("late", 3));
         assert_eq!(put(&store, &keys, team, None, &a), Ok(Update::Written));
         assert_eq!(put(&store, &keys, team, Some(&a), &b), Ok(Update::Written));
@@ -145,11 +146,11 @@ mod tests {
         let (store, keys) = setup();
         for team in 1..=100 {
             let entry = confirmed(&format!("t{team}"), u64::from(team));
-            put(&store, &keys, TeamId(team), None, &entry).unwrap();
+            put(&store, &keys, Tenant(team), None, &entry).unwrap();
         }
-        assert_eq!(read(&store, &keys, TeamId(1)), Ok(None));
+        assert_eq!(read(&store, &keys, Tenant(1)), Ok(None));
         for team in 69..=100 {
-            let found = read(&store, &keys, TeamId(team)).unwrap().unwrap();
+            let found = read(&store, &keys, Tenant(team)).unwrap().unwrap();
             assert_eq!(found, confirmed(&format!("t{team}"), u64::from(team)));
         }
         assert_eq!(store.len(), 1);
@@ -161,9 +162,9 @@ mod tests {
         store
             .replace(&keys.etag_slot(1), b"\x01nonsense", Cas::ABSENT)
             .unwrap();
-        assert_eq!(read(&store, &keys, TeamId(1)), Ok(None));
+        assert_eq!(read(&store, &keys, Tenant(1)), Ok(None));
         let entry = confirmed("a", 1);
-        put(&store, &keys, TeamId(1), None, &entry).unwrap();
-        assert_eq!(read(&store, &keys, TeamId(1)), Ok(Some(entry)));
+        put(&store, &keys, Tenant(1), None, &entry).unwrap();
+        assert_eq!(read(&store, &keys, Tenant(1)), Ok(Some(entry)));
     }
 }

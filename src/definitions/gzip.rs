@@ -88,7 +88,7 @@ mod tests {
     use std::io::Read;
 
     use super::*;
-    use crate::definitions::ETag;
+    use crate::http::ETag;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 

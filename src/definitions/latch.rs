@@ -13,7 +13,7 @@
 //! first writes over it.
 //!
 //! # Until then: no ETag
-//! While the end in a latch lies ahead ([`Period::Pending`]) the team is limited, or some Envoys have noticed that it is
+//! While the end in a latch lies ahead ([`QuotaPeriod::Pending`]) the team is limited, or some Envoys have noticed that it is
 //! no more. Clients that were told 402 have no flags then, and hold the ETag that is current still. Whoever may read
 //! gets the payload without an ETag, and forgets the one that it holds; nobody gets a 304.
 //!
@@ -26,11 +26,11 @@
 //! - an Envoy that comes back after more than that, and may have answered 402 past the end that the others
 //!   agreed on, sets a later end.
 
-use super::etag::ETag;
 use super::pair::etag_key;
 use crate::config::Definitions;
-use crate::directory::TeamId;
+use crate::http::ETag;
 use crate::redis::{Command, Script};
+use crate::tenant::Tenant;
 
 use std::time::Duration;
 
@@ -84,7 +84,7 @@ impl Suffix {
 
 /// A team's quota period, as Redis tells it beside the ETag.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Period {
+pub enum QuotaPeriod {
     /// There was none, or the document changed since.
     #[default]
     None,
@@ -94,7 +94,7 @@ pub enum Period {
     Over(Suffix),
 }
 
-impl Period {
+impl QuotaPeriod {
     /// Reads what the script of [`super::pair`] says: nothing, `-<end, ms>`, or the suffix. `None` for anything else.
     pub fn parse(text: &[u8]) -> Option<Self> {
         match text {
@@ -145,7 +145,7 @@ pub fn latched(etag: &ETag, suffix: Option<&Suffix>) -> Option<ETag> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
     /// Whose.
-    pub team: TeamId,
+    pub team: Tenant,
     /// When it ends, or was to end.
     pub end: QuotaEnd,
     /// It is there no more: it ended, or was lifted before.
@@ -153,7 +153,7 @@ pub struct Limit {
 }
 
 /// Key of a team's latch. `prefix` is that of the filter's own keys.
-pub fn key(prefix: &str, team: TeamId) -> String {
+pub fn key(prefix: &str, team: Tenant) -> String {
     format!("{prefix}quota_end:{team}")
 }
 
@@ -205,15 +205,15 @@ mod tests {
         let ahead = QuotaEnd::from_millis(1_763_728_123_456);
         let suffix = Suffix::new(b"t64vbk").unwrap();
         for (text, expected) in [
-            (&b""[..], Some(Period::None)),
-            (b"-1763728123456", Some(Period::Pending(ahead))),
-            (b"t64vbk", Some(Period::Over(suffix))),
+            (&b""[..], Some(QuotaPeriod::None)),
+            (b"-1763728123456", Some(QuotaPeriod::Pending(ahead))),
+            (b"t64vbk", Some(QuotaPeriod::Over(suffix))),
             (b"-", None),
             (b"--1", None),
             (b"-99999999999999999999", None),
             (b"A", None),
         ] {
-            assert_eq!(Period::parse(text), expected, "{text:?}");
+            assert_eq!(QuotaPeriod::parse(text), expected, "{text:?}");
         }
     }
 
@@ -241,7 +241,7 @@ mod tests {
     #[test]
     fn only_the_latches_are_keys_that_the_command_may_write() {
         let limit = |team, end, gone| Limit {
-            team: TeamId(team),
+            team: Tenant(team),
             end: QuotaEnd::from_millis(end),
             gone,
         };
@@ -252,7 +252,7 @@ mod tests {
         let parts: Vec<&str> = words
             .map(|word| std::str::from_utf8(word).unwrap())
             .collect();
-        let etag = |team| etag_key(&Definitions::default(), TeamId(team));
+        let etag = |team| etag_key(&Definitions::default(), Tenant(team));
         assert_eq!(parts[0], "EVAL");
         assert_eq!(
             parts[2..],
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn a_command_is_bounded() {
         let limit = Limit {
-            team: TeamId(1),
+            team: Tenant(1),
             end: QuotaEnd::NEVER,
             gone: false,
         };

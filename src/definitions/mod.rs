@@ -1,6 +1,6 @@
 //! The payload: a team's flag definitions as PostHog's own cache keeps them.
 //!
-//! [`etag`] compares validators, [`pair`] reads ETag and payload as one atomic pair, [`encoding`] makes text of
+//! [`pair`] reads ETag and payload as one atomic pair, [`encoding`] makes text of
 //! what is stored, [`flags`] says whether that is a payload and counts as usage, by the grammar in [`syntax`],
 //! [`confirmed`] remembers for a short time which ETag is current, [`bodies`] keeps what was read, [`gzip`] makes it
 //! shorter, [`proof`] tells an ETag from that of another text.
@@ -8,7 +8,6 @@
 pub mod bodies;
 pub mod confirmed;
 pub mod encoding;
-pub mod etag;
 pub mod flags;
 pub mod gzip;
 pub mod latch;
@@ -19,7 +18,6 @@ pub mod proof;
 pub mod syntax;
 
 pub use bodies::Bodies;
-pub use etag::{ETag, IfNoneMatch};
 pub use object::Object;
 pub use outcome::{Absent, Full, Outcome, Pending};
 pub use pair::Need;

@@ -7,24 +7,24 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::encoding::{self, DecodeError, Malformed};
-use super::latch::Period;
+use super::latch::QuotaPeriod;
 use super::outcome::{Absent, Full, Outcome};
 use crate::config::ObjectStore;
-use crate::directory::TeamId;
 use crate::redis::Failure;
+use crate::tenant::Tenant;
 
 /// A team's object, asked for when Redis has no payload.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Object {
     /// Whose definitions.
-    pub team: TeamId,
+    pub team: Tenant,
     /// What the ETag ends with after a quota period, or whether there must be none ([`super::latch`]).
-    pub period: Period,
+    pub period: QuotaPeriod,
 }
 
 /// What a store answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer<'a> {
+pub struct ObjectAnswer<'a> {
     /// `:status`, if it has one.
     pub status: Option<&'a [u8]>,
     /// `content-encoding`, if it has one.
@@ -33,7 +33,7 @@ pub struct Answer<'a> {
     pub body: &'a [u8],
 }
 
-impl<'a> Answer<'a> {
+impl<'a> ObjectAnswer<'a> {
     /// The body without its coding (RFC 9110 §8.4). `identity`, and a field without a coding, which S3 gives back as it
     /// got it, say that there is none.
     fn text(&self, most: usize) -> Result<Cow<'a, [u8]>, DecodeError> {
@@ -75,7 +75,7 @@ impl Object {
 
     /// What the store's answer says, with at most `most` bytes of text. An object has no ETag of its own that PostHog's
     /// clients know, so it is computed. A store that refuses or fails says nothing about whether the object is there.
-    pub fn outcome(&self, answer: Result<Answer<'_>, Failure>, most: usize) -> Outcome {
+    pub fn outcome(&self, answer: Result<ObjectAnswer<'_>, Failure>, most: usize) -> Outcome {
         match answer {
             Ok(answer) if answer.status == Some(b"200") => answer
                 .text(most)
@@ -94,14 +94,14 @@ impl Object {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::definitions::ETag;
+    use crate::http::ETag;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn object() -> Object {
         Object {
-            team: TeamId(7),
-            period: Period::None,
+            team: Tenant(7),
+            period: QuotaPeriod::None,
         }
     }
 
@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn only_a_404_says_that_there_is_no_payload() {
         let answer = |status: &'static str, body: &'static str| {
-            let answer = Answer {
+            let answer = ObjectAnswer {
                 status: (!status.is_empty()).then_some(status.as_bytes()),
                 coding: None,
                 body: body.as_bytes(),
@@ -154,7 +154,7 @@ mod tests {
         let text = &br#"{"flags":[]}"#[..];
         let outcome = |coding: Option<&[u8]>, body: &[u8], most| {
             let status = Some(&b"200"[..]);
-            let answer = Answer {
+            let answer = ObjectAnswer {
                 status,
                 coding,
                 body,

@@ -3,12 +3,12 @@
 use std::rc::Rc;
 
 use super::encoding::{self, DecodeError, Decoded, Malformed};
-use super::etag::ETag;
 use super::flags;
 use super::latch::{QuotaEnd, Suffix, latched};
 use super::object::Object;
 use super::pair::{Need, Stored};
 use crate::config::Definitions;
+use crate::http::ETag;
 use crate::redis::{Failure, Reply};
 
 /// What the read came to.

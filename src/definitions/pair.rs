@@ -7,7 +7,7 @@
 //! # The script
 //! `EVAL_RO pair payload etag latch · held` answers four strings, because webdis leaves out what is not one:
 //! `same|full|none`, the ETag without suffix (empty when absent), the payload (of `full` only), and the quota period
-//! ([`Period::parse`]). It compares `held` with the ETag and its suffix.
+//! ([`QuotaPeriod::parse`]). It compares `held` with the ETag and its suffix.
 //!
 //! PostHog pickles the ETag; the script unpickles it (`tag.lua`). What is no ETag, or one of more than 50
 //! characters, which would leave no room for a suffix, counts as absent. So does a key of another type than string; any
@@ -16,17 +16,17 @@
 //! Until its end a latch holds for every ETag, then for the one that it names. Where it names none, or the team has none stored, it holds for
 //! any: a suffix too many costs one payload, a missing one leaves SDKs without flags.
 
-use super::etag::{Candidate, ETag};
-use super::latch::{self, Period, QuotaEnd, latched};
+use super::latch::{self, QuotaEnd, QuotaPeriod, latched};
 use crate::config::Definitions;
-use crate::directory::TeamId;
+use crate::http::{Candidate, ETag};
 use crate::redis::{Command, Failure, Reply, Script};
+use crate::tenant::Tenant;
 
 /// What must be read from Redis for a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Need {
     /// Whose definitions.
-    pub team: TeamId,
+    pub team: Tenant,
     /// What need not be sent again: the version that the worker has a body of, or else the one that the client
     /// holds.
     pub held: Option<Candidate>,
@@ -35,7 +35,7 @@ pub struct Need {
 static SCRIPT: Script = Script::new(concat!(include_str!("tag.lua"), include_str!("pair.lua")));
 
 /// PostHog's key of a team's payload (Django's `KEY_PREFIX:VERSION:key`).
-pub fn payload_key(settings: &Definitions, team: TeamId) -> String {
+pub fn payload_key(settings: &Definitions, team: Tenant) -> String {
     format!(
         "{}{}:cache/teams/{team}/feature_flags/flags_with_cohorts.json",
         settings.key_prefix, settings.cache_version
@@ -43,7 +43,7 @@ pub fn payload_key(settings: &Definitions, team: TeamId) -> String {
 }
 
 /// PostHog's key of a team's ETag.
-pub fn etag_key(settings: &Definitions, team: TeamId) -> String {
+pub fn etag_key(settings: &Definitions, team: Tenant) -> String {
     format!("{}:etag", payload_key(settings, team))
 }
 
@@ -79,14 +79,14 @@ pub enum Stored<'a> {
         /// The stored ETag, without suffix. Where it is absent it can be computed from the text.
         etag: Option<ETag>,
         /// What the public ETag has behind it ([`latched`]), stored or computed, or whether there must be none.
-        period: Period,
+        period: QuotaPeriod,
         /// The payload as stored, maybe encoded.
         stored: &'a [u8],
     },
     /// There is no payload: a true miss.
     Missing {
         /// As in [`Stored::Full`], for a payload that is found elsewhere.
-        period: Period,
+        period: QuotaPeriod,
     },
     /// It is not known whether there is one.
     Failed(Failure),
@@ -103,7 +103,7 @@ impl<'a> Stored<'a> {
             return Self::Failed(Failure::Malformed);
         };
         let etag = ETag::new(etag);
-        let Some(period) = Period::parse(period) else {
+        let Some(period) = QuotaPeriod::parse(period) else {
             return Self::Failed(Failure::Malformed);
         };
         match kind {
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn keys_are_djangos() {
         assert_eq!(
-            payload_key(&Definitions::default(), TeamId(42)),
+            payload_key(&Definitions::default(), Tenant(42)),
             "posthog:1:cache/teams/42/feature_flags/flags_with_cohorts.json"
         );
     }
@@ -153,7 +153,7 @@ mod tests {
             (Some(Candidate::Tag(tag)), b"aa"),
         ] {
             let need = Need {
-                team: TeamId(1),
+                team: Tenant(1),
                 held,
             };
             let command = need.command(&Definitions::default(), "p:");
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn replies() {
         let tag = |text: &str| ETag::new(text.as_bytes()).unwrap();
-        let period = |text: &str| Period::parse(text.as_bytes()).unwrap();
+        let period = |text: &str| QuotaPeriod::parse(text.as_bytes()).unwrap();
         let full = |etag, suffix: Option<&str>, stored: &'static str| Stored::Full {
             etag,
             period: period(suffix.unwrap_or_default()),

@@ -6,9 +6,9 @@
 
 use std::rc::Rc;
 
-use super::etag::ETag;
 use super::outcome::Full;
-use crate::directory::Hasher;
+use crate::hash::Hasher;
+use crate::http::ETag;
 
 /// Bytes hashed at once: about a millisecond.
 const SLICE: usize = 256 << 10;

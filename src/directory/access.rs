@@ -1,8 +1,9 @@
 //! PostHog's rules: may this credential read this team's flag definitions?
 
-use super::record::{PersonalKey, Record, Team, TeamId};
+use super::record::{PersonalKey, Record, Team};
 use crate::reply::Answer;
 use crate::request::{Bearer, BearerKind};
+use crate::tenant::Tenant;
 
 /// How a request proved that it may read. The label of `flag_definitions_auth_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ impl Method {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It may read this team's definitions.
-    Accepted(TeamId, Method),
+    Accepted(Tenant, Method),
     /// It is known, or known to be gone, and may not.
     Refused(Answer),
     /// Nothing is known of it; this is the answer when that knowledge is complete and fresh.
@@ -54,7 +55,7 @@ pub fn judge(team: Option<&Team>, bearer: &Bearer, record: Option<&Record>) -> V
     let Some(record) = record else {
         return Verdict::Unknown(invalid);
     };
-    let names = |owner: &TeamId| team.is_none_or(|team| team.id == *owner);
+    let names = |owner: &Tenant| team.is_none_or(|team| team.id == *owner);
     match (bearer.kind, record) {
         (BearerKind::Secret, Record::TeamSecret(owner)) if names(owner) => {
             Verdict::Accepted(*owner, Method::SecretApiKey)
@@ -115,7 +116,7 @@ pub fn scopes_read_flags<S: AsRef<str>>(scopes: Option<&[S]>) -> bool {
 mod tests {
     use super::super::record::OrganizationId;
     use super::*;
-    use crate::directory::Sha256Hash;
+    use crate::hash::Sha256Hash;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -124,7 +125,7 @@ mod tests {
 
     fn team() -> Team {
         Team {
-            id: TeamId(7),
+            id: Tenant(7),
             organization: Some(OURS),
         }
     }
@@ -159,16 +160,16 @@ mod tests {
         let project = |team, reads_flags| Record::ProjectSecret { team, reads_flags };
         for (record, verdict) in [
             (
-                Record::TeamSecret(TeamId(7)),
-                Verdict::Accepted(TeamId(7), Method::SecretApiKey),
+                Record::TeamSecret(Tenant(7)),
+                Verdict::Accepted(Tenant(7), Method::SecretApiKey),
             ),
-            (Record::TeamSecret(TeamId(8)), refused),
+            (Record::TeamSecret(Tenant(8)), refused),
             (
-                project(TeamId(7), true),
-                Verdict::Accepted(TeamId(7), Method::ProjectSecretApiKey),
+                project(Tenant(7), true),
+                Verdict::Accepted(Tenant(7), Method::ProjectSecretApiKey),
             ),
-            (project(TeamId(7), false), refused),
-            (project(TeamId(8), true), refused),
+            (project(Tenant(7), false), refused),
+            (project(Tenant(8), true), refused),
             (Record::Personal(PersonalKey::default()), refused),
             (Record::Team(team()), refused),
             (Record::Tombstone, refused),
@@ -180,22 +181,22 @@ mod tests {
 
     #[test]
     fn a_secret_key_brings_its_own_team() {
-        let record = Record::TeamSecret(TeamId(9));
+        let record = Record::TeamSecret(Tenant(9));
         assert_eq!(
             judge(None, &bearer(BearerKind::Secret), Some(&record)),
-            Verdict::Accepted(TeamId(9), Method::SecretApiKey)
+            Verdict::Accepted(Tenant(9), Method::SecretApiKey)
         );
     }
 
     #[test]
     fn personal_keys_are_checked_in_posthogs_order() {
-        let accepted = Verdict::Accepted(TeamId(7), Method::PersonalApiKey);
+        let accepted = Verdict::Accepted(Tenant(7), Method::PersonalApiKey);
         let invalid = Verdict::Refused(Answer::PersonalInvalid);
         let scope = Verdict::Refused(Answer::ScopeMissing);
         assert_eq!(personal(|_| ()), accepted);
         assert_eq!(personal(|key| key.user_active = false), invalid);
-        assert_eq!(personal(|key| key.scoped_teams = vec![TeamId(7)]), accepted);
-        assert_eq!(personal(|key| key.scoped_teams = vec![TeamId(8)]), invalid);
+        assert_eq!(personal(|key| key.scoped_teams = vec![Tenant(7)]), accepted);
+        assert_eq!(personal(|key| key.scoped_teams = vec![Tenant(8)]), invalid);
         assert_eq!(personal(|key| key.reads_flags = false), scope);
         assert_eq!(
             personal(|key| key.scoped_organizations = vec![OURS]),
@@ -209,7 +210,7 @@ mod tests {
         // Two failures: the earlier check answers.
         assert_eq!(
             personal(|key| {
-                key.scoped_teams = vec![TeamId(8)];
+                key.scoped_teams = vec![Tenant(8)];
                 key.reads_flags = false;
             }),
             invalid
@@ -234,7 +235,7 @@ mod tests {
     #[test]
     fn a_team_without_an_organization_admits_any() {
         let team = Team {
-            id: TeamId(7),
+            id: Tenant(7),
             organization: None,
         };
         let key = Record::Personal(PersonalKey {
@@ -245,7 +246,7 @@ mod tests {
         });
         assert_eq!(
             judge(Some(&team), &bearer(BearerKind::Personal), Some(&key)),
-            Verdict::Accepted(TeamId(7), Method::PersonalApiKey)
+            Verdict::Accepted(Tenant(7), Method::PersonalApiKey)
         );
     }
 

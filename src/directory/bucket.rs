@@ -4,9 +4,10 @@
 //! then the entries: 32 bytes hash, 16 bytes stream id, `u16` length, the record. No bytes at all are the
 //! empty bucket.
 
-use super::hash::Sha256Hash;
-use super::record::{CorruptRecord, Reader, TOMBSTONE};
-use crate::snapshot::StreamId;
+use super::record::TOMBSTONE;
+use crate::hash::Sha256Hash;
+use crate::records::StreamId;
+use crate::records::{CorruptRecord, Reader};
 
 const HEADER: usize = 4;
 const OFFSET: usize = 4;

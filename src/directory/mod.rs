@@ -6,19 +6,16 @@
 
 pub mod access;
 pub mod bucket;
-mod hash;
-mod hashes;
 mod record;
 mod revision;
 
-pub use hash::{Hasher, Sha256Hash};
-pub use hashes::{Hashed, Hashes, MAX_SECRET};
-pub(crate) use record::Reader;
-pub use record::{CorruptRecord, OrganizationId, PersonalKey, Record, Team, TeamId, etag_hash};
+pub use record::{OrganizationId, PersonalKey, Record, Team, etag_hash};
 pub use revision::{Revision, Touched};
 
+use crate::hash::Sha256Hash;
+use crate::records::CorruptRecord;
+use crate::records::StreamId;
 use crate::shared::{Keys, Store, StoreError};
-use crate::snapshot::StreamId;
 use bucket::Bucket;
 
 /// Finds a record in shared data: one read and a binary search.

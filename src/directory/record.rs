@@ -3,22 +3,10 @@
 //! Little-endian, one kind byte first. Lists carry a `u16` count. The same bytes stand in pages and in
 //! buckets, so loading copies them without decoding.
 
-use std::fmt;
-
-use serde::Deserialize;
-
-use super::Sha256Hash;
-use crate::definitions::ETag;
-
-/// PostHog's team (project) id: a Django `AutoField`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-pub struct TeamId(pub u32);
-
-impl fmt::Display for TeamId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+use crate::hash::Sha256Hash;
+use crate::http::ETag;
+use crate::records::{CorruptRecord, Reader};
+use crate::tenant::Tenant;
 
 /// PostHog's organization id: a UUID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,7 +41,7 @@ impl OrganizationId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Team {
     /// Its id.
-    pub id: TeamId,
+    pub id: Tenant,
     /// The organization that personal keys must belong to; a team without one admits any.
     pub organization: Option<OrganizationId>,
 }
@@ -66,7 +54,7 @@ pub struct PersonalKey {
     /// Whether its scopes contain reading flags.
     pub reads_flags: bool,
     /// Teams it is restricted to; empty means no restriction.
-    pub scoped_teams: Vec<TeamId>,
+    pub scoped_teams: Vec<Tenant>,
     /// Organizations it is restricted to; empty means no restriction.
     pub scoped_organizations: Vec<OrganizationId>,
     /// Organizations its user belongs to.
@@ -81,11 +69,11 @@ pub enum Record {
     /// A public project token.
     Team(Team),
     /// A team's secret token or its backup.
-    TeamSecret(TeamId),
+    TeamSecret(Tenant),
     /// A project secret key.
     ProjectSecret {
         /// The team it belongs to.
-        team: TeamId,
+        team: Tenant,
         /// Whether its scopes contain reading flags.
         reads_flags: bool,
     },
@@ -96,22 +84,10 @@ pub enum Record {
 }
 
 /// What the record of a team's ETag is found by. No token has this hash: the text begins with NUL.
-pub fn etag_hash(team: TeamId) -> Sha256Hash {
+pub fn etag_hash(team: Tenant) -> Sha256Hash {
     let [a, b, c, d] = team.0.to_le_bytes();
     Sha256Hash::of(&[0, b'e', b't', b'a', b'g', a, b, c, d])
 }
-
-/// Bytes that are not a record, bucket or page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CorruptRecord;
-
-impl fmt::Display for CorruptRecord {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("stored bytes are not a record of this format")
-    }
-}
-
-impl std::error::Error for CorruptRecord {}
 
 pub(super) const TOMBSTONE: u8 = 0;
 const TEAM: u8 = 1;
@@ -175,22 +151,22 @@ impl Record {
         let record = match input.byte()? {
             TOMBSTONE => Self::Tombstone,
             TEAM => Self::Team(Team {
-                id: TeamId(input.u32()?),
+                id: Tenant(input.u32()?),
                 organization: if input.is_empty() {
                     None
                 } else {
                     Some(OrganizationId(input.array()?))
                 },
             }),
-            TEAM_SECRET => Self::TeamSecret(TeamId(input.u32()?)),
+            TEAM_SECRET => Self::TeamSecret(Tenant(input.u32()?)),
             PROJECT_SECRET => Self::ProjectSecret {
-                team: TeamId(input.u32()?),
+                team: Tenant(input.u32()?),
                 reads_flags: input.flag()?,
             },
             PERSONAL => Self::Personal(PersonalKey {
                 user_active: input.flag()?,
                 reads_flags: input.flag()?,
-                scoped_teams: input.list(|input| Ok(TeamId(input.u32()?)))?,
+                scoped_teams: input.list(|input| Ok(Tenant(input.u32()?)))?,
                 scoped_organizations: input.list(|input| Ok(OrganizationId(input.array()?)))?,
                 organizations: input.list(|input| Ok(OrganizationId(input.array()?)))?,
             }),
@@ -217,61 +193,6 @@ fn put_list<T, const N: usize>(
     Some(())
 }
 
-/// Takes bytes from the front, never past the end.
-pub(crate) struct Reader<'a>(pub &'a [u8]);
-
-impl<'a> Reader<'a> {
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub fn take(&mut self, count: usize) -> Result<&'a [u8], CorruptRecord> {
-        let (head, tail) = self.0.split_at_checked(count).ok_or(CorruptRecord)?;
-        self.0 = tail;
-        Ok(head)
-    }
-
-    pub fn array<const N: usize>(&mut self) -> Result<[u8; N], CorruptRecord> {
-        self.take(N)?.try_into().map_err(|_| CorruptRecord)
-    }
-
-    pub fn byte(&mut self) -> Result<u8, CorruptRecord> {
-        self.array().map(|[byte]| byte)
-    }
-
-    /// All that is left.
-    pub fn rest(&mut self) -> &'a [u8] {
-        std::mem::take(&mut self.0)
-    }
-
-    pub fn flag(&mut self) -> Result<bool, CorruptRecord> {
-        match self.byte()? {
-            0 => Ok(false),
-            1 => Ok(true),
-            _ => Err(CorruptRecord),
-        }
-    }
-
-    pub fn u16(&mut self) -> Result<u16, CorruptRecord> {
-        self.array().map(u16::from_le_bytes)
-    }
-
-    pub fn u32(&mut self) -> Result<u32, CorruptRecord> {
-        self.array().map(u32::from_le_bytes)
-    }
-
-    pub fn u64(&mut self) -> Result<u64, CorruptRecord> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    fn list<T>(
-        &mut self,
-        mut item: impl FnMut(&mut Self) -> Result<T, CorruptRecord>,
-    ) -> Result<Vec<T>, CorruptRecord> {
-        (0..self.u16()?).map(|_| item(self)).collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,19 +210,19 @@ mod tests {
             Just(Record::Tombstone),
             (any::<u32>(), prop::option::of(organization())).prop_map(|(id, organization)| {
                 Record::Team(Team {
-                    id: TeamId(id),
+                    id: Tenant(id),
                     organization,
                 })
             }),
-            any::<u32>().prop_map(|id| Record::TeamSecret(TeamId(id))),
+            any::<u32>().prop_map(|id| Record::TeamSecret(Tenant(id))),
             "[a-z0-9-]{1,64}".prop_map(|tag| Record::ETag(ETag::new(tag.as_bytes()).unwrap())),
             (any::<u32>(), any::<bool>()).prop_map(|(id, reads_flags)| Record::ProjectSecret {
-                team: TeamId(id),
+                team: Tenant(id),
                 reads_flags
             }),
             (
                 any::<(bool, bool)>(),
-                prop::collection::vec(any::<u32>().prop_map(TeamId), 0..4),
+                prop::collection::vec(any::<u32>().prop_map(Tenant), 0..4),
                 organizations(),
                 organizations()
             )

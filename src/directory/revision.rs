@@ -87,9 +87,9 @@ impl Revision {
 mod tests {
     use super::*;
     use crate::config::Settings;
-    use crate::definitions::ETag;
-    use crate::directory::TeamId;
+    use crate::http::ETag;
     use crate::shared::MemoryStore;
+    use crate::tenant::Tenant;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -98,7 +98,7 @@ mod tests {
         let store = MemoryStore::default();
         let keys = Keys::new(&Settings::default());
         let etag = Record::ETag(ETag::new(b"e1").unwrap());
-        let secret = Record::TeamSecret(TeamId(1));
+        let secret = Record::TeamSecret(Tenant(1));
         let mut expected = Revision::default();
         assert_eq!(Revision::read(&store, &keys), Ok(expected));
         for (records, credentials, etags) in [

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use crate::directory::TeamId;
 use crate::reply::Answer;
+use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
 /// Most lines of one worker in [`WINDOW`].
@@ -21,7 +21,7 @@ pub struct AccessLog {
 
 impl AccessLog {
     /// Notes an answer. The team is given once it is proven.
-    pub fn note(&mut self, answer: Answer, team: Option<TeamId>, now: Monotonic) {
+    pub fn note(&mut self, answer: Answer, team: Option<Tenant>, now: Monotonic) {
         if !log::log_enabled!(log::Level::Info) {
             return;
         }
@@ -30,7 +30,7 @@ impl AccessLog {
         }
     }
 
-    fn line(&mut self, answer: Answer, team: Option<TeamId>, now: Monotonic) -> Option<String> {
+    fn line(&mut self, answer: Answer, team: Option<Tenant>, now: Monotonic) -> Option<String> {
         if now.since(self.began) >= WINDOW {
             self.began = now;
             self.lines = 0;
@@ -64,7 +64,7 @@ mod tests {
     fn a_line_is_json_with_status_reason_and_team() {
         let mut log = AccessLog::default();
         let now = Monotonic::from_millis(5_000);
-        let line = log.line(Answer::QuotaLimited, Some(TeamId(7)), now);
+        let line = log.line(Answer::QuotaLimited, Some(Tenant(7)), now);
         let expected = r#"{"event":"refused","status":402,"reason":"quota_limited","team":7}"#;
         assert_eq!(line.as_deref(), Some(expected));
         let line = log.line(Answer::Undecodable, None, now).unwrap();

@@ -9,10 +9,10 @@ use std::collections::{HashSet, VecDeque};
 
 use super::flights::Waiter;
 use crate::definitions::{Bodies, Outcome};
-use crate::directory::TeamId;
 use crate::identity::Found;
 use crate::redis::Failure;
 use crate::request::Request;
+use crate::tenant::Tenant;
 
 /// Most answers of one callback to streams other than its own.
 pub const ANSWERS_PER_CALLBACK: usize = 64;
@@ -23,7 +23,7 @@ const BYTES_PER_ANSWER: usize = 256 << 10;
 /// What a waiter is answered by.
 pub enum Content {
     /// What a team's definitions are.
-    Definitions(TeamId, Outcome),
+    Definitions(Tenant, Outcome),
     /// Who tokens and credentials are.
     Identity(Result<Found, Failure>),
     /// The waiter's time is up.

@@ -5,7 +5,6 @@ use std::time::Duration;
 use super::abi::{self, Status};
 use super::clusters;
 use super::random;
-use crate::config;
 use crate::definitions::object;
 use crate::metrics::{Metric, Purpose};
 use crate::redis::{self, Command, Failure, Reply, Tag};
@@ -26,7 +25,7 @@ impl Callout {
 }
 
 /// Sends a command. The callout belongs to the current context.
-pub fn send(redis: &config::Redis, command: &Command) -> Result<Callout, Failure> {
+pub fn send(redis: &redis::Gateway, command: &Command) -> Result<Callout, Failure> {
     let tag = Tag::new(random::number());
     let request = redis::encode(redis.dialect, command, &tag)?;
     let mut headers = vec![
@@ -109,10 +108,10 @@ impl Received {
     }
 
     /// What an object store answered.
-    pub fn object<'a>(&'a self, coding: &'a Coding) -> Result<object::Answer<'a>, Failure> {
+    pub fn object<'a>(&'a self, coding: &'a Coding) -> Result<object::ObjectAnswer<'a>, Failure> {
         let (status, body) = self.http()?;
         let coding = coding.0.as_ref().map_err(|failure| *failure)?;
-        Ok(object::Answer {
+        Ok(object::ObjectAnswer {
             status,
             coding: coding.as_deref(),
             body,
@@ -120,7 +119,7 @@ impl Received {
     }
 
     /// What Redis replied to the command of this callout.
-    pub fn reply(&self, redis: &config::Redis, callout: &Callout) -> Result<Reply<'_>, Failure> {
+    pub fn reply(&self, redis: &redis::Gateway, callout: &Callout) -> Result<Reply<'_>, Failure> {
         let (status, body) = self.http()?;
         let reply = redis::decode(redis.dialect, status, body)?;
         match &callout.tag {

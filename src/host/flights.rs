@@ -16,9 +16,9 @@ use rustc_hash::FxHashMap;
 use super::callouts::Callout;
 use crate::definitions::Need;
 use crate::definitions::confirmed::Confirmed;
-use crate::directory::TeamId;
 use crate::pipeline::Fetch;
 use crate::request::Request;
+use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
 /// Most requests of one worker that may wait at a time.
@@ -66,7 +66,7 @@ pub enum Join {
 pub struct Flights {
     by_need: HashMap<Fetch, Flight>,
     /// Of each team the read in which something is held.
-    conditional: HashMap<TeamId, Fetch>,
+    conditional: HashMap<Tenant, Fetch>,
     tokens: FxHashMap<u32, Fetch>,
     streams: FxHashMap<u32, Fetch>,
     /// What each leader's replies are for.
@@ -268,7 +268,7 @@ impl Flights {
 }
 
 /// The team whose definitions are read with something held.
-fn conditional(fetch: &Fetch) -> Option<TeamId> {
+fn conditional(fetch: &Fetch) -> Option<Tenant> {
     match fetch {
         Fetch::Definitions(Need {
             team,
@@ -281,14 +281,14 @@ fn conditional(fetch: &Fetch) -> Option<TeamId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::definitions::ETag;
-    use crate::definitions::etag::Candidate;
+    use crate::http::Candidate;
+    use crate::http::ETag;
 
     const PATIENCE: Duration = Duration::from_millis(500);
 
     fn fetch(team: u32) -> Fetch {
         Fetch::Definitions(Need {
-            team: TeamId(team),
+            team: Tenant(team),
             held: None,
         })
     }
@@ -325,7 +325,7 @@ mod tests {
         let mut flights = Flights::default();
         let held = |tag: &str| {
             Fetch::Definitions(Need {
-                team: TeamId(7),
+                team: Tenant(7),
                 held: ETag::new(tag.as_bytes()).map(Candidate::Tag),
             })
         };

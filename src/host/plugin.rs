@@ -17,7 +17,7 @@ use super::respond::Responder;
 use super::store::SharedData;
 use crate::config::{Role, Settings};
 use crate::definitions::{Absent, Bodies};
-use crate::directory::{Hashes, TeamId};
+use crate::hash::Hashes;
 use crate::identity::Misses;
 use crate::limits::Limiter;
 use crate::pipeline::Memory;
@@ -25,6 +25,7 @@ use crate::recent::Recent;
 use crate::request;
 use crate::shared::Keys;
 use crate::snapshot::status::{Freshness, Status};
+use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
 use fetching::Turn;
@@ -93,7 +94,7 @@ pub struct Plugin {
     limiter: Limiter,
     lookups: Lookups,
     bodies: Bodies,
-    absent: Recent<TeamId, Absent>,
+    absent: Recent<Tenant, Absent>,
     misses: Misses,
     chores: Chores,
     access: AccessLog,

@@ -1,13 +1,13 @@
 //! Brings counts to Envoy's counters.
 
 use super::abi::{self, MetricKind, Status};
-use crate::directory::TeamId;
 use crate::metrics::{Counts, Metric, SNAPSHOT_AGE_SECONDS, WATERMARK_AGE_SECONDS};
+use crate::tenant::Tenant;
 
 /// Metric ids of one root context, and what was not told to Envoy yet.
 #[derive(Debug)]
 pub struct Recorder {
-    teams: Vec<TeamId>,
+    teams: Vec<Tenant>,
     counters: Vec<u32>,
     snapshot_age: Option<u32>,
     watermark_age: Option<u32>,
@@ -16,7 +16,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// Nothing counted. `teams` have labels of their own.
-    pub fn new(teams: &[TeamId]) -> Self {
+    pub fn new(teams: &[Tenant]) -> Self {
         Self {
             teams: teams.to_vec(),
             counters: Vec::new(),

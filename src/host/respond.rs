@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::abi;
 use super::wire;
-use crate::definitions::ETag;
+use crate::http::ETag;
 use crate::reply::{Body, Reply, whole};
 
 /// What an entity tag's opaque part follows.
@@ -94,8 +94,8 @@ pub fn respond_plainly(status: u16, content_type: &str, body: &[u8]) -> Result<(
 mod tests {
     use super::*;
     use crate::definitions::Full;
+    use crate::http::Cors;
     use crate::reply::Answer;
-    use crate::request::Cors;
     use std::rc::Rc;
 
     /// What is sent is what would be put together anew, whatever was sent before.

@@ -8,8 +8,9 @@ use super::plugin::Plugin;
 use super::root::Shared;
 use super::wire::{self, Fields};
 use crate::config::{HeadRequests, Role};
+use crate::http::Method;
 use crate::reply::Answer;
-use crate::request::{self, Method, Request};
+use crate::request::{self, Request};
 
 /// What the host shall do with a stream next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,9 @@
 use serde::Deserialize;
 
 use crate::directory::access::scopes_read_flags;
-use crate::directory::{OrganizationId, PersonalKey, Record, Sha256Hash, TeamId};
+use crate::directory::{OrganizationId, PersonalKey, Record};
+use crate::hash::Sha256Hash;
+use crate::tenant::Tenant;
 
 /// What a checked credential is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +58,7 @@ pub(super) fn parse(text: &[u8]) -> Option<Credential> {
         "secret" => {
             let entry: Secret = super::object(text)?;
             Some(Credential {
-                record: Record::TeamSecret(TeamId(entry.team_id)),
+                record: Record::TeamSecret(Tenant(entry.team_id)),
                 api_token: hash(entry.api_token),
             })
         }
@@ -64,7 +66,7 @@ pub(super) fn parse(text: &[u8]) -> Option<Credential> {
             let entry: ProjectSecret = super::object(text)?;
             Some(Credential {
                 record: Record::ProjectSecret {
-                    team: TeamId(entry.team_id),
+                    team: Tenant(entry.team_id),
                     reads_flags: scopes_read_flags(entry.scopes.as_deref()),
                 },
                 api_token: hash(entry.api_token),
@@ -89,7 +91,7 @@ impl From<Personal> for PersonalKey {
                 .scoped_teams
                 .unwrap_or_default()
                 .into_iter()
-                .map(TeamId)
+                .map(Tenant)
                 .collect(),
             scoped_organizations: restricted
                 .iter()
@@ -136,9 +138,9 @@ mod tests {
 
     #[test]
     fn secrets() {
-        let team = Record::TeamSecret(TeamId(7));
+        let team = Record::TeamSecret(Tenant(7));
         let project = |reads_flags| Record::ProjectSecret {
-            team: TeamId(7),
+            team: Tenant(7),
             reads_flags,
         };
         let token = Some(Sha256Hash::of(b"phc_a"));
@@ -189,7 +191,7 @@ mod tests {
             Some(PersonalKey {
                 user_active: true,
                 reads_flags: true,
-                scoped_teams: vec![TeamId(7), TeamId(8)],
+                scoped_teams: vec![Tenant(7), Tenant(8)],
                 scoped_organizations: vec![id(A)],
                 organizations: vec![id(A), id(B)],
             })

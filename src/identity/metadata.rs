@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Deserializer};
 
-use crate::directory::{OrganizationId, Sha256Hash, Team, TeamId};
+use crate::directory::{OrganizationId, Team};
+use crate::hash::Sha256Hash;
+use crate::tenant::Tenant;
 
 /// What a team's metadata says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +42,7 @@ pub(super) fn parse(text: &[u8], token: &Sha256Hash) -> Option<Metadata> {
     };
     Some(Metadata {
         team: Team {
-            id: TeamId(document.id),
+            id: Tenant(document.id),
             organization,
         },
         secrets: [document.secret_api_token, document.secret_api_token_backup]
@@ -73,7 +75,7 @@ mod tests {
 
     fn team(organization: Option<&str>) -> Team {
         Team {
-            id: TeamId(7),
+            id: Tenant(7),
             organization: organization.map(|id| OrganizationId::parse(id).unwrap()),
         }
     }

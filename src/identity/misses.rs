@@ -71,7 +71,7 @@ impl Misses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::directory::Sha256Hash;
+    use crate::hash::Sha256Hash;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 

@@ -18,7 +18,8 @@ pub mod table;
 pub use misses::{Miss, Misses, Why};
 pub use need::{Asked, Need};
 
-use crate::directory::{Record, Sha256Hash};
+use crate::directory::Record;
+use crate::hash::Sha256Hash;
 use crate::redis::{Failure, Reply};
 use crate::time::Monotonic;
 use serde::de::DeserializeOwned;
@@ -184,8 +185,9 @@ fn object<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::directory::{Team, TeamId};
+    use crate::directory::Team;
     use crate::request::{Bearer, BearerKind, ProjectToken};
+    use crate::tenant::Tenant;
     use proptest::prelude::*;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -227,7 +229,7 @@ mod tests {
 
     fn team() -> Known {
         let team = Team {
-            id: TeamId(7),
+            id: Tenant(7),
             organization: None,
         };
         known(Record::Team(team), Some("phc_a"))
@@ -237,7 +239,7 @@ mod tests {
     fn metadata_teaches_the_team_and_its_secrets() {
         let need = need(Some("phc_a"), Some("phs_a"));
         let found = reply(&need, &format!("!{METADATA}"), "").unwrap();
-        let secret = known(Record::TeamSecret(TeamId(7)), Some("phc_a"));
+        let secret = known(Record::TeamSecret(Tenant(7)), Some("phc_a"));
         assert_eq!(
             found.records,
             [
@@ -254,7 +256,7 @@ mod tests {
         let need = need(Some("phc_a"), Some("phs_a"));
         let entry = r#"!{"type":"secret","team_id":8,"api_token":"phc_b"}"#;
         let found = reply(&need, &format!("!{METADATA}"), entry).unwrap();
-        let expected = known(Record::TeamSecret(TeamId(8)), Some("phc_b"));
+        let expected = known(Record::TeamSecret(Tenant(8)), Some("phc_b"));
         assert_eq!(found.get(&hash("phs_a")), Some(&expected));
         assert_eq!(found.records.len(), 3);
     }
@@ -282,7 +284,7 @@ mod tests {
             let entry = r#"!{"type":"secret","team_id":7}"#;
             let found = reply(&need, metadata, entry).unwrap();
             assert!(found.unreadable.metadata && !found.unreadable.credential);
-            let expected = known(Record::TeamSecret(TeamId(7)), None);
+            let expected = known(Record::TeamSecret(Tenant(7)), None);
             assert_eq!(found.records, [(hash("phs_a"), expected)]);
         }
         let found = reply(&need, &format!("!{METADATA}"), "!{").unwrap();

@@ -1,6 +1,6 @@
 //! What to look up, and the one command that does it.
 
-use crate::directory::Sha256Hash;
+use crate::hash::Sha256Hash;
 use crate::redis::{Command, Script};
 use crate::request::{Bearer, ProjectToken};
 
@@ -32,7 +32,7 @@ pub struct Asked {
 
 impl Need {
     /// The look-up for a request: of its token and its credential, as far as they are plausible
-    /// ([`crate::directory::Hashed`]). `None` when neither is: then both are unknown without a look-up.
+    /// ([`crate::hash::Hashed`]). `None` when neither is: then both are unknown without a look-up.
     ///
     /// It is made from the request alone, whatever is known of one half already; so equal requests have
     /// equal needs, and a look-up that brought nothing is found again ([`super::Misses`]).

@@ -9,7 +9,9 @@
 use std::time::Duration;
 
 use super::Known;
-use crate::directory::{CorruptRecord, Reader, Record, Sha256Hash};
+use crate::directory::Record;
+use crate::hash::Sha256Hash;
+use crate::records::{CorruptRecord, Reader};
 use crate::shared::{Store, StoreError, Update, drop_oldest, numbered, update};
 use crate::time::Monotonic;
 
@@ -205,8 +207,9 @@ fn put(slot: &[u8], new: Entry<'_>, now: Monotonic, ttl: Duration) -> Option<Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::directory::{OrganizationId, PersonalKey, TeamId};
+    use crate::directory::{OrganizationId, PersonalKey};
     use crate::shared::{Cas, MemoryStore};
+    use crate::tenant::Tenant;
     use proptest::prelude::*;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -230,7 +233,7 @@ mod tests {
 
     fn known(team: u32, millis: u64) -> Known {
         Known {
-            record: Record::TeamSecret(TeamId(team)),
+            record: Record::TeamSecret(Tenant(team)),
             api_token: None,
             looked_up_at: at(millis),
         }

@@ -1,7 +1,7 @@
-//! The limits of teams, shared by all workers of one Envoy.
+//! The limits of tenants, shared by all workers of one Envoy.
 //!
 //! # How exact it is
-//! A worker that is busy for a team takes up to [a thousandth of the burst](Limits) at once and passes the next
+//! A worker that is busy for a tenant takes up to [a thousandth of the burst](Limits) at once and passes the next
 //! requests without a host call. What it did not use within a second it gives back when it takes again. Let `h`
 //! be the cells that workers hold at a moment, at most `workers × (largest batch - 1)`, less than 1 % of a burst
 //! for 8 workers. Then
@@ -10,7 +10,7 @@
 //!   refused.
 //!
 //! Outside of this lie: a [`Mode::Contended`] request, which passes and is not on the books; cells whose place in
-//! the worker's table went to another team after their second, which are lost, once; an account that gave way in a
+//! the worker's table went to another tenant after their second, which are lost, once; an account that gave way in a
 //! slot of more than 32 busy ones and starts anew; clock readings of workers that come out of order, which are worth
 //! at most 100 ms of refill, and steps forward, which are worth their length.
 
@@ -20,8 +20,8 @@ use super::gcra::RetryAfter;
 use super::rate::{Period, Rate};
 use super::reserve::{Plan, Reserve};
 use super::slot::{Account, Slot};
-use crate::directory::TeamId;
 use crate::shared::{Store, Update, numbered, update};
+use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
 /// What a request is spent from.
@@ -64,7 +64,7 @@ pub enum Mode {
     Enforced,
     /// Over, and passed because limits are only logged.
     LogOnly,
-    /// Over, and passed because the team is on the allow-list.
+    /// Over, and passed because the tenant is on the allow-list.
     Bypassed,
     /// Passed unchecked: shared data failed, or other workers were first each time.
     Contended,
@@ -99,40 +99,40 @@ pub struct Limits {
     pub full: Rate,
     /// Rate of [`Budget::Conditional`].
     pub conditional: Rate,
-    /// Rates of single teams, for [`Budget::Full`] only, as in PostHog.
-    pub overrides: BTreeMap<TeamId, Rate>,
-    /// Teams that spend, and pass when over.
-    pub allow_teams: BTreeSet<TeamId>,
+    /// Rates of single tenants, for [`Budget::Full`] only.
+    pub overrides: BTreeMap<Tenant, Rate>,
+    /// Tenants that spend, and pass when over.
+    pub allowed: BTreeSet<Tenant>,
     /// Whether everybody passes when over, and is counted.
     pub log_only: bool,
 }
 
 impl Default for Limits {
-    /// PostHog's: 600 and 6000 a minute.
+    /// 600 and 6000 a minute.
     fn default() -> Self {
         Self {
             enabled: true,
             full: Rate::per(600, Period::Minute),
             conditional: Rate::per(6_000, Period::Minute),
             overrides: BTreeMap::new(),
-            allow_teams: BTreeSet::new(),
+            allowed: BTreeSet::new(),
             log_only: false,
         }
     }
 }
 
 impl Limits {
-    /// The rate of a team's budget.
-    pub fn rate(&self, team: TeamId, budget: Budget) -> Rate {
+    /// The rate of a tenant's budget.
+    pub fn rate(&self, tenant: Tenant, budget: Budget) -> Rate {
         match budget {
-            Budget::Full => self.overrides.get(&team).copied().unwrap_or(self.full),
+            Budget::Full => self.overrides.get(&tenant).copied().unwrap_or(self.full),
             Budget::Conditional => self.conditional,
         }
     }
 
-    /// The allow-list comes first: it would let the team pass in enforced mode as well.
-    fn when_over(&self, team: TeamId) -> Mode {
-        if self.allow_teams.contains(&team) {
+    /// The allow-list comes first: it would let the tenant pass in enforced mode as well.
+    fn when_over(&self, tenant: Tenant) -> Mode {
+        if self.allowed.contains(&tenant) {
             Mode::Bypassed
         } else if self.log_only {
             Mode::LogOnly
@@ -152,10 +152,10 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// Name of the slot that holds a team's budgets.
-    pub fn name(&self, team: TeamId) -> String {
-        // Team ids are handed out in sequence, so the remainder spreads them evenly.
-        let slot = team.0.checked_rem(self.count).unwrap_or(0);
+    /// Name of the slot that holds a tenant's budgets.
+    pub fn name(&self, tenant: Tenant) -> String {
+        // Tenants' numbers are handed out in sequence, so the remainder spreads them evenly.
+        let slot = tenant.0.checked_rem(self.count).unwrap_or(0);
         numbered(&[&self.prefix], slot)
     }
 }
@@ -203,22 +203,22 @@ impl Limiter {
         }
     }
 
-    /// Spends one cell of a team's budget: no host call when the worker holds one, else one get and one set.
+    /// Spends one cell of a tenant's budget: no host call when the worker holds one, else one get and one set.
     /// A request that is over costs one get, and owes nothing.
     pub fn spend(
         &mut self,
         limits: &Limits,
         store: &impl Store,
         slots: &Slots,
-        team: TeamId,
+        tenant: Tenant,
         budget: Budget,
         now: Monotonic,
     ) -> Spent {
         if !limits.enabled {
             return Spent::WITHIN;
         }
-        let account = (team, budget);
-        let rate = limits.rate(team, budget);
+        let account = (tenant, budget);
+        let rate = limits.rate(tenant, budget);
         let (cells, give_back) = match self.reserve.plan(account, rate, now) {
             Plan::Held => return Spent::WITHIN,
             Plan::Take { cells, give_back } => (cells, give_back),
@@ -229,7 +229,7 @@ impl Limiter {
                 Spent::WITHIN
             }
             Taken::Over(retry) => {
-                let mode = limits.when_over(team);
+                let mode = limits.when_over(tenant);
                 Spent {
                     passes: match mode {
                         Mode::Enforced => Err(retry),

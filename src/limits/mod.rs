@@ -1,8 +1,8 @@
-//! Rate limits: PostHog's two budgets per team, and small budgets of a worker's own.
+//! Rate limits: two budgets per tenant, and small budgets of a worker's own.
 //!
-//! [`rate`] is what an operator writes, [`gcra`] the algorithm, [`budgets`] the limits of teams: one state for
+//! [`rate`] is what an operator writes, [`gcra`] the algorithm, [`budgets`] the limits of tenants: one state for
 //! all workers of an Envoy, in numbered slots of shared data. [`local`] is the same algorithm in a worker's own
-//! memory. n Envoys allow n times the rate, as PostHog's own pods do.
+//! memory. n Envoys allow n times the rate, as n pods of any service do.
 
 pub mod budgets;
 pub mod gcra;

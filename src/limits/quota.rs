@@ -26,7 +26,9 @@ use std::time::Duration;
 
 pub use copy::QuotaCopy;
 
-use crate::directory::{CorruptRecord, Reader as Input, Sha256Hash, TeamId};
+use crate::hash::Sha256Hash;
+use crate::records::{CorruptRecord, Reader as Input};
+use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
 /// Most members that are known; of more, those that end last are left out.
@@ -92,7 +94,7 @@ pub(crate) struct Member {
     /// Of its text.
     pub hash: Sha256Hash,
     /// Its team, where the directory knows it.
-    pub team: Option<TeamId>,
+    pub team: Option<Tenant>,
     /// When the limit ends.
     pub end: QuotaEnd,
 }
@@ -108,7 +110,7 @@ fn by_hash(one: &Member, other: &Member) -> Ordering {
 /// A team that is limited no more, which Redis has not been told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Owed {
-    pub team: TeamId,
+    pub team: Tenant,
     /// When the limit was to end.
     pub end: QuotaEnd,
 }
@@ -132,7 +134,7 @@ pub struct QuotaSet {
     /// In hash order.
     members: Vec<Member>,
     /// Ends of the members whose team is known, in team order.
-    teams: Vec<(TeamId, QuotaEnd)>,
+    teams: Vec<(Tenant, QuotaEnd)>,
     owed: Vec<Owed>,
 }
 
@@ -161,7 +163,7 @@ impl QuotaSet {
     /// has no hash and is found by its team alone.
     pub fn ends(
         &self,
-        team: TeamId,
+        team: Tenant,
         token: Option<&Sha256Hash>,
         now: Monotonic,
     ) -> Option<QuotaEnd> {
@@ -190,7 +192,7 @@ impl QuotaSet {
     }
 
     /// When a limit that is still in the set ends here, and the end itself.
-    fn ends_at(&self, team: TeamId, token: Option<&Sha256Hash>) -> Option<Left> {
+    fn ends_at(&self, team: Tenant, token: Option<&Sha256Hash>) -> Option<Left> {
         let by_token = token.and_then(|hash| self.member(hash).map(|member| member.end));
         let end = by_token.max(self.team_ends(team))?;
         let clocks = self.clock.into_iter().chain(self.definitions_clock);
@@ -199,7 +201,7 @@ impl QuotaSet {
     }
 
     /// When a limit is over for sure, whichever clock counts; `None` for a team without one.
-    fn over_at(&self, team: TeamId, token: Option<&Sha256Hash>) -> Option<Monotonic> {
+    fn over_at(&self, team: Tenant, token: Option<&Sha256Hash>) -> Option<Monotonic> {
         let by_token = token.and_then(|hash| self.member(hash).map(|member| member.end));
         let end = by_token.max(self.team_ends(team))?;
         let clocks = self.clock.into_iter().chain(self.definitions_clock);
@@ -213,11 +215,11 @@ impl QuotaSet {
         self.members.get(place.ok()?)
     }
 
-    fn team_of(&self, token: &Sha256Hash) -> Option<TeamId> {
+    fn team_of(&self, token: &Sha256Hash) -> Option<Tenant> {
         self.member(token)?.team
     }
 
-    fn team_ends(&self, team: TeamId) -> Option<QuotaEnd> {
+    fn team_ends(&self, team: Tenant) -> Option<QuotaEnd> {
         let place = self.teams.binary_search_by_key(&team, |(id, _)| *id);
         self.teams.get(place.ok()?).map(|(_, end)| *end)
     }
@@ -240,14 +242,14 @@ impl QuotaSet {
         for _ in 0..members.capacity() {
             members.push(Member {
                 hash: Sha256Hash::from_bytes(input.array()?),
-                team: Some(input.u32()?).filter(|id| *id != 0).map(TeamId),
+                team: Some(input.u32()?).filter(|id| *id != 0).map(Tenant),
                 end: QuotaEnd::from_millis(input.u64()?),
             });
         }
         let mut owed = Vec::with_capacity(read_count(&mut input)?);
         for _ in 0..owed.capacity() {
             owed.push(Owed {
-                team: TeamId(input.u32()?),
+                team: Tenant(input.u32()?),
                 end: QuotaEnd::from_millis(input.u64()?),
             });
         }
@@ -305,7 +307,7 @@ mod tests {
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    const TEAM: TeamId = TeamId(7);
+    const TEAM: Tenant = Tenant(7);
 
     pub(super) fn at(millis: u64) -> Monotonic {
         Monotonic::from_millis(millis)
@@ -321,7 +323,7 @@ mod tests {
     pub(super) fn member(token: &str, team: u32, end: u64) -> Member {
         Member {
             hash: Sha256Hash::of(token.as_bytes()),
-            team: (team != 0).then_some(TeamId(team)),
+            team: (team != 0).then_some(Tenant(team)),
             end: QuotaEnd::from_millis(end),
         }
     }
@@ -334,7 +336,7 @@ mod tests {
         );
         let (a, b) = (Sha256Hash::of(b"a"), Sha256Hash::of(b"b"));
         let ends = |team, token| {
-            set.ends(TeamId(team), token, at(0))
+            set.ends(Tenant(team), token, at(0))
                 .map(QuotaEnd::as_millis)
         };
         assert_eq!(ends(7, Some(&a)), Some(5_000));
@@ -353,7 +355,7 @@ mod tests {
         );
         assert!(set.ends(TEAM, None, at(4_097)).is_some());
         assert!(set.ends(TEAM, None, at(4_098)).is_none());
-        assert!(set.ends(TeamId(8), None, at(4_098)).is_some());
+        assert!(set.ends(Tenant(8), None, at(4_098)).is_some());
         assert!(set.ends(TEAM, None, at(u64::MAX)).is_none());
         assert!(QuotaSet::default().ends(TEAM, None, at(0)).is_none());
     }
@@ -397,14 +399,14 @@ mod tests {
         ) {
             let members = members.into_iter().map(|(hash, team, end)| Member {
                 hash: Sha256Hash::from_bytes(hash),
-                team: (team != 0).then_some(TeamId(team)),
+                team: (team != 0).then_some(Tenant(team)),
                 end: QuotaEnd::from_millis(end),
             });
             let mut set = QuotaSet::new(clock(3, 4), members.collect());
             set.definitions_clock = definitions.map(|(asked_at, millis)| clock(asked_at, millis));
             set.owed = owed
                 .into_iter()
-                .map(|(team, end)| Owed { team: TeamId(team), end: QuotaEnd::from_millis(end) })
+                .map(|(team, end)| Owed { team: Tenant(team), end: QuotaEnd::from_millis(end) })
                 .collect();
             prop_assert_eq!(QuotaSet::decode(&set.encode()), Ok(set));
         }

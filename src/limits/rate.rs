@@ -39,7 +39,7 @@ impl Period {
         }
     }
 
-    /// By the first letter, case-folded, as PostHog reads it: `m`, `min` and `Minutes` are the same.
+    /// By the first letter, case-folded, `m`, `min` and `Minutes` are the same.
     fn from_name(name: &str) -> Option<Self> {
         match name.chars().next()?.to_ascii_lowercase() {
             's' => Some(Self::Second),

@@ -97,8 +97,8 @@ impl Reserve {
         });
     }
 
-    fn place(&mut self, (team, budget): Account) -> Option<&mut Option<Held>> {
-        let number = (team.0 as usize)
+    fn place(&mut self, (tenant, budget): Account) -> Option<&mut Option<Held>> {
+        let number = (tenant.0 as usize)
             .wrapping_mul(2)
             .wrapping_add(usize::from(budget.code()));
         self.0.get_mut(number % PLACES)
@@ -113,16 +113,16 @@ const SINGLE: Plan = Plan::Take {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::directory::TeamId;
     use crate::limits::budgets::Budget;
     use crate::limits::rate::Period;
+    use crate::tenant::Tenant;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     const RATE: Rate = Rate::per(6_000, Period::Minute);
 
-    fn account(team: u32) -> Account {
-        (TeamId(team), Budget::Full)
+    fn account(tenant: u32) -> Account {
+        (Tenant(tenant), Budget::Full)
     }
 
     fn ms(millis: u64) -> Monotonic {
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn usable_cells_of_another_team_are_not_pushed_out() {
+    fn usable_cells_of_another_tenant_are_not_pushed_out() {
         let mut reserve = Reserve::new();
         let other = account(1 + PLACES as u32 / 2);
         reserve.keep(account(1), RATE, 4, ms(0));

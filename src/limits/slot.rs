@@ -1,22 +1,23 @@
-//! The state of the teams that share one slot of shared data.
+//! The state of the tenants that share one slot of shared data.
 //!
 //! Layout, little-endian: `u64` clock of the slot ([`Monotonic`] milliseconds), then for each account `u32`
-//! team, `u8` budget, `u64` [`Debt`] as of that clock.
+//! tenant, `u8` budget, `u64` [`Debt`] as of that clock.
 
 use super::budgets::Budget;
 use super::gcra::{Debt, advance};
-use crate::directory::{CorruptRecord, Reader, TeamId};
+use crate::records::{CorruptRecord, Reader};
+use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
 /// Most accounts in one slot. Only those that owe something are kept, so a slot is full when so many of its
-/// teams are active at once; beyond that, the one that owes least starts anew.
+/// tenants are active at once; beyond that, the one that owes least starts anew.
 pub(super) const MAX_ACCOUNTS: usize = 32;
 
 /// Bytes of one account.
 const ACCOUNT_BYTES: usize = 13;
 
-/// One budget of one team.
-pub(super) type Account = (TeamId, Budget);
+/// One budget of one tenant.
+pub(super) type Account = (Tenant, Budget);
 
 /// A slot, brought up to a clock reading.
 pub(super) struct Slot {
@@ -41,11 +42,11 @@ impl Slot {
             if debts.len() == MAX_ACCOUNTS {
                 return Err(CorruptRecord);
             }
-            let team = TeamId(input.u32()?);
+            let tenant = Tenant(input.u32()?);
             let budget = Budget::from_code(input.byte()?).ok_or(CorruptRecord)?;
             let debt = Debt::from_units(input.u64()?).after(elapsed);
             if debt != Debt::NONE {
-                debts.push(((team, budget), debt));
+                debts.push(((tenant, budget), debt));
             }
         }
         Ok(Self { at, debts })
@@ -76,8 +77,8 @@ impl Slot {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(8 + self.debts.len() * ACCOUNT_BYTES);
         bytes.extend_from_slice(&self.at.as_millis().to_le_bytes());
-        for ((team, budget), debt) in &self.debts {
-            bytes.extend_from_slice(&team.0.to_le_bytes());
+        for ((tenant, budget), debt) in &self.debts {
+            bytes.extend_from_slice(&tenant.0.to_le_bytes());
             bytes.push(budget.code());
             bytes.extend_from_slice(&debt.as_units().to_le_bytes());
         }
@@ -98,26 +99,26 @@ mod tests {
         Monotonic::from_millis(millis)
     }
 
-    fn full(team: u32) -> Account {
-        (TeamId(team), Budget::Full)
+    fn full(tenant: u32) -> Account {
+        (Tenant(tenant), Budget::Full)
     }
 
     #[test]
-    fn both_budgets_of_a_team_are_kept_apart() {
+    fn both_budgets_of_a_tenant_are_kept_apart() {
         let mut slot = Slot::parse(&[], ms(5));
-        slot.set((TeamId(1), Budget::Full), Debt::from_units(1));
-        slot.set((TeamId(1), Budget::Conditional), Debt::from_units(2));
+        slot.set((Tenant(1), Budget::Full), Debt::from_units(1));
+        slot.set((Tenant(1), Budget::Conditional), Debt::from_units(2));
         let slot = Slot::parse(&slot.encode(), ms(5));
-        assert_eq!(slot.debt((TeamId(1), Budget::Full)).as_units(), 1);
-        assert_eq!(slot.debt((TeamId(1), Budget::Conditional)).as_units(), 2);
-        assert_eq!(slot.debt((TeamId(2), Budget::Full)), Debt::NONE);
+        assert_eq!(slot.debt((Tenant(1), Budget::Full)).as_units(), 1);
+        assert_eq!(slot.debt((Tenant(1), Budget::Conditional)).as_units(), 2);
+        assert_eq!(slot.debt((Tenant(2), Budget::Full)), Debt::NONE);
     }
 
     #[test]
     fn a_full_slot_forgets_the_idle_first_and_then_who_owes_least() {
         let mut slot = Slot::parse(&[], ms(0));
-        for team in 1..=32 {
-            slot.set(full(team), Debt::from_units(u64::from(team) * MILLI));
+        for tenant in 1..=32 {
+            slot.set(full(tenant), Debt::from_units(u64::from(tenant) * MILLI));
         }
         slot.set(full(99), Debt::from_units(50 * MILLI));
         assert_eq!(slot.debt(full(1)), Debt::NONE);

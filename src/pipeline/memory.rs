@@ -8,13 +8,15 @@ use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use super::quota_end::Seen;
-use crate::definitions::ETag;
 use crate::definitions::confirmed::Confirmed;
-use crate::directory::{Revision, Sha256Hash, TeamId};
+use crate::directory::Revision;
+use crate::hash::Sha256Hash;
+use crate::http::ETag;
 use crate::metrics::AuthMethod;
 use crate::recent::Recent;
+use crate::records::StreamId;
 use crate::shared::{Keys, Store};
-use crate::snapshot::StreamId;
+use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
 /// How often shared data is asked whether a record changed.
@@ -36,7 +38,7 @@ const PENDING_TTL: Duration = Duration::from_secs(3_600);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reader {
     /// The team.
-    pub team: TeamId,
+    pub team: Tenant,
     /// Of the team's public token, where it is known.
     pub token: Option<Sha256Hash>,
     /// How that was proven.
@@ -71,9 +73,9 @@ pub struct Memory {
     /// The last look at the counters, and what it showed.
     revision: Option<(Revision, Monotonic)>,
     admissions: Recent<Shown, (Reader, u64)>,
-    published: Recent<TeamId, (Published, Revision)>,
-    asked: Recent<TeamId, Option<Confirmed>>,
-    pub(super) pending: Recent<TeamId, Seen>,
+    published: Recent<Tenant, (Published, Revision)>,
+    asked: Recent<Tenant, Option<Confirmed>>,
+    pub(super) pending: Recent<Tenant, Seen>,
 }
 
 impl Default for Memory {
@@ -118,14 +120,14 @@ impl Memory {
     }
 
     /// What the directory said of a team's ETag; `None` when it has to be asked.
-    pub(super) fn published(&self, team: TeamId, now: Monotonic) -> Option<&Published> {
+    pub(super) fn published(&self, team: Tenant, now: Monotonic) -> Option<&Published> {
         let current = self.current(now)?;
         let (published, revision) = self.published.get(&team, now)?;
         (*revision == current).then_some(published)
     }
 
     /// Remembers what the directory said after the last [`Memory::refresh`].
-    pub(super) fn found_published(&mut self, team: TeamId, published: Published, now: Monotonic) {
+    pub(super) fn found_published(&mut self, team: Tenant, published: Published, now: Monotonic) {
         if let Some((revision, _)) = self.revision {
             self.published.note(team, (published, revision), now);
         }
@@ -133,17 +135,17 @@ impl Memory {
 
     /// What callouts, other workers' among them, brought for a team, as of a look just now; `None` when that has to
     /// be looked up.
-    pub(super) fn asked(&self, team: TeamId, now: Monotonic) -> Option<&Option<Confirmed>> {
+    pub(super) fn asked(&self, team: Tenant, now: Monotonic) -> Option<&Option<Confirmed>> {
         self.asked.get(&team, now)
     }
 
     /// Remembers what was in shared data.
-    pub(super) fn found_asked(&mut self, team: TeamId, asked: Option<Confirmed>, now: Monotonic) {
+    pub(super) fn found_asked(&mut self, team: Tenant, asked: Option<Confirmed>, now: Monotonic) {
         self.asked.note(team, asked, now);
     }
 
     /// A callout of this worker brought something newer.
-    pub fn forget_asked(&mut self, team: TeamId) {
+    pub fn forget_asked(&mut self, team: Tenant) {
         self.asked.forget(&team);
     }
 }
@@ -172,7 +174,7 @@ mod tests {
 
     fn reader(team: u32) -> Reader {
         Reader {
-            team: TeamId(team),
+            team: Tenant(team),
             token: None,
             method: AuthMethod::SecretApiKey,
         }
@@ -204,14 +206,14 @@ mod tests {
         let mut memory = Memory::default();
         memory.refresh(&store, &keys, at(0));
         memory.admitted(shown(Some("phc"), "phs"), reader(7), at(0));
-        memory.found_published(TeamId(7), etag("e1"), at(0));
+        memory.found_published(Tenant(7), etag("e1"), at(0));
         (store, keys, memory)
     }
 
     /// Whether admission and published ETag are remembered.
     fn remembers(memory: &Memory, now: u64) -> (bool, bool) {
         let admission = memory.admission(&shown(Some("phc"), "phs"), at(now));
-        let published = memory.published(TeamId(7), at(now));
+        let published = memory.published(Tenant(7), at(now));
         assert!(admission.is_none_or(|found| found == reader(7)));
         assert!(published.is_none_or(|found| *found == etag("e1")));
         (admission.is_some(), published.is_some())
@@ -287,12 +289,12 @@ mod tests {
             etag: ETag::new(b"e1").unwrap(),
             at: at(0),
         });
-        memory.found_asked(TeamId(7), confirmed.clone(), at(0));
-        assert_eq!(memory.asked(TeamId(7), at(9)), Some(&confirmed));
-        assert_eq!(memory.asked(TeamId(7), at(10)), None);
-        memory.forget_asked(TeamId(8));
-        assert_eq!(memory.asked(TeamId(7), at(1)), Some(&confirmed));
-        memory.forget_asked(TeamId(7));
-        assert_eq!(memory.asked(TeamId(7), at(1)), None);
+        memory.found_asked(Tenant(7), confirmed.clone(), at(0));
+        assert_eq!(memory.asked(Tenant(7), at(9)), Some(&confirmed));
+        assert_eq!(memory.asked(Tenant(7), at(10)), None);
+        memory.forget_asked(Tenant(8));
+        assert_eq!(memory.asked(Tenant(7), at(1)), Some(&confirmed));
+        memory.forget_asked(Tenant(7));
+        assert_eq!(memory.asked(Tenant(7), at(1)), None);
     }
 }

@@ -16,9 +16,11 @@ use std::time::Duration;
 
 use crate::config::{HeadRequests, Settings, Upstream};
 use crate::definitions::confirmed::{self, Confirmed};
-use crate::definitions::etag::Candidate;
-use crate::definitions::{Absent, Bodies, ETag, Full, Need, Object, Outcome};
-use crate::directory::{self, LookupError, Record, TeamId};
+use crate::definitions::{Absent, Bodies, Full, Need, Object, Outcome};
+use crate::directory::{self, LookupError, Record};
+use crate::http::Candidate;
+use crate::http::ETag;
+use crate::http::Method;
 use crate::identity::{self, Found, Misses};
 use crate::limits::quota::QuotaCopy;
 use crate::limits::{Budget, Limiter, Mode, RetryAfter};
@@ -26,10 +28,11 @@ use crate::metrics::{AuthMethod, CacheResult, ETagResult};
 use crate::recent::Recent;
 use crate::redis::Failure;
 use crate::reply::{Answer, Reply, Why};
-use crate::request::{Method, Request, Token};
+use crate::request::{Request, Token};
 use crate::shared::{Keys, Store, StoreError};
 use crate::snapshot::follow::Confirmation;
 use crate::snapshot::status::Freshness;
+use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
 pub use memory::Memory;
@@ -50,7 +53,7 @@ pub enum Step<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Fetch {
     /// Who the token and the credential are; and the team, where the token is known already.
-    Identity(identity::Need, Option<TeamId>),
+    Identity(identity::Need, Option<Tenant>),
     /// A team's ETag and payload.
     Definitions(Need),
     /// A team's payload, from the object store.
@@ -59,7 +62,7 @@ pub enum Fetch {
 
 impl Fetch {
     /// The team that it is about, where that is known.
-    pub fn team(&self) -> Option<TeamId> {
+    pub fn team(&self) -> Option<Tenant> {
         match self {
             Self::Identity(_, team) => *team,
             Self::Definitions(need) => Some(need.team),
@@ -72,7 +75,7 @@ impl Fetch {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
     /// Whose definitions are asked for, once that is proven.
-    pub team: Option<TeamId>,
+    pub team: Option<Tenant>,
     /// How the request authenticated.
     pub auth: Option<AuthMethod>,
     /// Rate limits that were exceeded or could not be applied.
@@ -110,7 +113,7 @@ pub struct Context<'a, S> {
     /// The bodies that this worker keeps.
     pub bodies: &'a mut Bodies,
     /// Payloads that were not there a moment ago.
-    pub absent: &'a Recent<TeamId, Absent>,
+    pub absent: &'a Recent<Tenant, Absent>,
     /// Tokens and credentials that were not found a moment ago.
     pub misses: &'a Misses,
     /// What was looked up for this very request.
@@ -139,7 +142,7 @@ pub fn start<'a, S: Store>(
 /// Answers a request whose ETag and payload came back.
 pub fn resume<'a, S: Store>(
     request: &'a Request<'a>,
-    team: TeamId,
+    team: Tenant,
     context: &mut Context<'_, S>,
     outcome: &Outcome,
     observed: &mut Observed,
@@ -193,7 +196,7 @@ impl ETagTold {
 /// Answers a request when this version is current.
 fn with_payload<'a, S: Store>(
     request: &'a Request<'a>,
-    team: TeamId,
+    team: Tenant,
     full: &Rc<Full>,
     told: ETagTold,
     context: &mut Context<'_, S>,
@@ -310,7 +313,7 @@ enum Decision {
     Answer(Answer),
     Limited(RetryAfter),
     NotModified(ETag),
-    Full(TeamId, Rc<Full>, ETagTold),
+    Full(Tenant, Rc<Full>, ETagTold),
     Undecided(Why),
     Absent(Absent),
     Fetch(Fetch),
@@ -356,7 +359,7 @@ fn decide<S: Store>(
 }
 
 fn spend<S: Store>(
-    team: TeamId,
+    team: Tenant,
     budget: Budget,
     context: &mut Context<'_, S>,
     observed: &mut Observed,
@@ -479,7 +482,7 @@ fn current_etag<S: Store>(
 
 /// What the publisher said last of a team's ETag, and as of when.
 fn published_etag<S: Store>(
-    team: TeamId,
+    team: Tenant,
     confirmation: Confirmation,
     context: &mut Context<'_, S>,
 ) -> Result<Published, StoreError> {

@@ -15,10 +15,12 @@
 use std::time::Duration;
 
 use super::{Context, Memory};
+use crate::definitions::Pending;
 use crate::definitions::latch::end_of;
-use crate::definitions::{ETag, Pending};
-use crate::directory::{Sha256Hash, TeamId};
+use crate::hash::Sha256Hash;
+use crate::http::ETag;
 use crate::limits::quota::longest_pending;
+use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
 /// How long what a callout said of that counts, so that an answer out of memory does not outlive the end by more.
@@ -38,7 +40,7 @@ impl Memory {
     /// A callout that was sent at `at` said this.
     pub fn found_pending(
         &mut self,
-        team: TeamId,
+        team: Tenant,
         pending: &Pending,
         at: Monotonic,
         now: Monotonic,
@@ -49,13 +51,13 @@ impl Memory {
     }
 
     /// A callout said that no end lies ahead.
-    pub fn found_settled(&mut self, team: TeamId) {
+    pub fn found_settled(&mut self, team: Tenant) {
         self.pending.forget(&team);
     }
 }
 
 /// The version that is current, if a callout said a short time ago that it may be told to nobody.
-pub(super) fn pending_etag<S>(context: &Context<'_, S>, team: TeamId) -> Option<ETag> {
+pub(super) fn pending_etag<S>(context: &Context<'_, S>, team: Tenant) -> Option<ETag> {
     let seen = context.memory.pending.get(&team, context.now)?;
     let max_age = context.settings.snapshot.etag_max_age.min(COUNTS);
     (context.now.since(seen.at) < max_age).then(|| seen.etag.clone())
@@ -64,7 +66,7 @@ pub(super) fn pending_etag<S>(context: &Context<'_, S>, team: TeamId) -> Option<
 /// Whether this ETag, which is current, may be told to nobody. `pending`: so Redis says.
 pub(super) fn is_pending<S>(
     context: &Context<'_, S>,
-    team: TeamId,
+    team: Tenant,
     token: Option<&Sha256Hash>,
     etag: &ETag,
     pending: bool,

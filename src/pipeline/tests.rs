@@ -2,15 +2,17 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use super::*;
+use crate::definitions::Full;
 use crate::definitions::confirmed::Confirmed;
 use crate::definitions::encoding::{DecodeError, Malformed};
-use crate::definitions::{ETag, Full};
 use crate::directory::bucket::{self, Entry};
-use crate::directory::{OrganizationId, PersonalKey, Record, Revision, Sha256Hash, Team, Touched};
+use crate::directory::{OrganizationId, PersonalKey, Record, Revision, Team, Touched};
+use crate::hash::Sha256Hash;
+use crate::http::ETag;
 use crate::identity::{Known, Miss, table};
+use crate::records::StreamId;
 use crate::request::Token;
 use crate::shared::{Cas, MemoryStore, StoreError, Versioned};
-use crate::snapshot::StreamId;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -32,7 +34,7 @@ struct World {
     now: Monotonic,
     quota: QuotaCopy,
     bodies: RefCell<Bodies>,
-    absent: Recent<TeamId, Absent>,
+    absent: Recent<Tenant, Absent>,
     misses: Misses,
     found: Option<Found>,
 }
@@ -67,12 +69,12 @@ fn world(config: &str) -> World {
         (
             "phc_one",
             Record::Team(Team {
-                id: TeamId(1),
+                id: Tenant(1),
                 organization: Some(ORGANIZATION),
             }),
         ),
-        ("phs_one", Record::TeamSecret(TeamId(1))),
-        ("phs_two", Record::TeamSecret(TeamId(2))),
+        ("phs_one", Record::TeamSecret(Tenant(1))),
+        ("phs_two", Record::TeamSecret(Tenant(2))),
         ("phx_ok", personal(true)),
         ("phx_no_scope", personal(false)),
         ("phs_gone", Record::Tombstone),
@@ -108,7 +110,7 @@ impl World {
     /// The publisher says at a time of the stream that this is the ETag.
     fn publish(&self, tag: &str, millis: u64) {
         let etag = ETag::new(tag.as_bytes()).unwrap();
-        self.put_as_of(directory::etag_hash(TeamId(1)), millis, &Record::ETag(etag));
+        self.put_as_of(directory::etag_hash(Tenant(1)), millis, &Record::ETag(etag));
     }
 
     fn confirm(&self, tag: &str, at: Monotonic) {
@@ -116,7 +118,7 @@ impl World {
             etag: ETag::new(tag.as_bytes()).unwrap(),
             at,
         };
-        confirmed::store(&self.store, &self.keys, TeamId(1), None, &confirmed).unwrap();
+        confirmed::store(&self.store, &self.keys, Tenant(1), None, &confirmed).unwrap();
     }
 
     fn step<'a>(&self, request: &'a Request) -> (Step<'a>, Observed) {
@@ -150,7 +152,7 @@ impl World {
     fn resume<'a>(&self, request: &'a Request, outcome: &'a Outcome) -> (Step<'a>, Observed) {
         let mut observed = Observed::default();
         let step = self.with_context(&self.store, |context| {
-            resume(request, TeamId(1), context, outcome, &mut observed)
+            resume(request, Tenant(1), context, outcome, &mut observed)
         });
         (step, observed)
     }
@@ -362,7 +364,7 @@ fn an_etag_that_is_not_confirmed_now_is_asked_for() {
         let request = get("?token=phc_one", "phs_one", r#"W/"abc""#);
         let held = request.if_none_match.candidate();
         let need = Need {
-            team: TeamId(1),
+            team: Tenant(1),
             held,
         };
         assert_eq!(
@@ -625,13 +627,13 @@ fn what_was_absent_a_moment_ago_is_not_read_again() {
         (Absent::TooBig, 500),
         (Absent::Failed(Failure::Timeout), 503),
     ] {
-        world.absent.note(TeamId(1), absent, NOW);
+        world.absent.note(Tenant(1), absent, NOW);
         let (step, observed) = world.step(&request);
         assert_eq!(status_of(&step), status);
         assert!(!observed.rebuild, "that was signalled with the read");
     }
     let long_ago = Monotonic::from_millis(NOW.as_millis() - 1_000);
-    world.absent.note(TeamId(1), Absent::Missing, long_ago);
+    world.absent.note(Tenant(1), Absent::Missing, long_ago);
     assert!(matches!(world.step(&request).0, Step::Fetch(_)));
 }
 
@@ -719,7 +721,7 @@ fn asked_for(request: &Request) -> identity::Asked {
 fn what_was_found_is_not_refused_for_what_was_not() {
     let mut world = world(r#"{"read_through":{"enabled":true}}"#);
     let request = get("?token=phc_one", "phs_new", "");
-    world.find("phs_new", Record::TeamSecret(TeamId(1)), 0);
+    world.find("phs_new", Record::TeamSecret(Tenant(1)), 0);
     assert_eq!(world.outcome(&request), Ok(Answer::Definitions));
     // The snapshot has the token, PostHog's cache does not; and the credential did not stay in its slot.
     let found = world.found.take().unwrap();
@@ -727,7 +729,7 @@ fn what_was_found_is_not_refused_for_what_was_not() {
     let miss = found.lacks(&need).unwrap();
     world.misses.note(need.asked(), miss, NOW);
     assert!(world.looks_up(&request));
-    world.keep("phs_new", Record::TeamSecret(TeamId(2)), 6_000);
+    world.keep("phs_new", Record::TeamSecret(Tenant(2)), 6_000);
     assert!(world.looks_up(&request));
     let unknown = get("?token=phc_one", "phs_none", "");
     world.misses.note(asked_for(&unknown), NOT_FOUND, NOW);
@@ -768,17 +770,17 @@ fn a_looked_up_team_and_credential_are_accepted_without_any_snapshot() {
     let mut world = world(READ_THROUGH);
     world.freshness = Freshness::Missing;
     let team = Record::Team(Team {
-        id: TeamId(9),
+        id: Tenant(9),
         organization: None,
     });
     let request = get("?token=phc_new", "phs_new", "");
     world.find("phc_new", team.clone(), 0);
-    world.find("phs_new", Record::TeamSecret(TeamId(9)), 0);
+    world.find("phs_new", Record::TeamSecret(Tenant(9)), 0);
     assert_eq!(world.outcome(&request), Ok(Answer::Definitions));
     world.found = None;
     assert!(world.looks_up(&request));
     world.keep("phc_new", team, 50_000);
-    world.keep("phs_new", Record::TeamSecret(TeamId(9)), 50_000);
+    world.keep("phs_new", Record::TeamSecret(Tenant(9)), 50_000);
     assert!(matches!(
         world.step(&request).0,
         Step::Fetch(Fetch::Definitions(_))
@@ -789,7 +791,7 @@ fn a_looked_up_team_and_credential_are_accepted_without_any_snapshot() {
 fn a_refusal_that_rests_on_an_old_look_up_is_looked_up_again() {
     let mut world = world(READ_THROUGH);
     let request = get("?token=phc_one", "phs_new", "");
-    let theirs = || Record::TeamSecret(TeamId(2));
+    let theirs = || Record::TeamSecret(Tenant(2));
     world.keep("phs_new", theirs(), 6_000);
     assert!(world.looks_up(&request));
     world.find("phs_new", theirs(), 0);
@@ -803,7 +805,7 @@ fn a_refusal_that_rests_on_an_old_look_up_is_looked_up_again() {
 fn an_old_refusal_whose_credential_is_gone_is_not_looked_up_again_and_again() {
     let mut world = world(READ_THROUGH);
     let request = get("?token=phc_one", "phs_new", "");
-    world.keep("phs_new", Record::TeamSecret(TeamId(2)), 6_000);
+    world.keep("phs_new", Record::TeamSecret(Tenant(2)), 6_000);
     let asked = asked_for(&request);
     for (miss, why) in [
         (NOT_FOUND, Why::UnknownCredential),
@@ -858,7 +860,7 @@ fn a_watermark_confirms_what_was_published_and_nothing_else_does() {
     world.publish("e2", 11);
     world.memory.replace(Memory::default());
     assert!(asks(&world), "another one is published");
-    world.put_as_of(directory::etag_hash(TeamId(1)), 12, &Record::Tombstone);
+    world.put_as_of(directory::etag_hash(Tenant(1)), 12, &Record::Tombstone);
     world.memory.replace(Memory::default());
     assert!(asks(&world), "there is none any more");
 }

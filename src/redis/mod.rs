@@ -3,6 +3,7 @@
 //! [`Command`] says what is wanted. [`webdis`] and [`upstash`] say how that looks on the wire; the answer of the
 //! first is read by [`resp`]. [`Failure`] is everything that can go wrong between the two.
 
+mod gateway;
 pub mod resp;
 mod script;
 pub mod tag;
@@ -12,11 +13,10 @@ pub mod webdis;
 use std::borrow::Cow;
 use std::fmt;
 
+pub use gateway::{Dialect, Gateway};
 pub use resp::Reply;
 pub use script::Script;
 pub use tag::Tag;
-
-use crate::config::Dialect;
 
 /// A Redis command and its arguments. webdis carries any bytes, Upstash only text.
 #[derive(Clone, Debug, PartialEq, Eq)]

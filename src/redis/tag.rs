@@ -1,7 +1,7 @@
 //! Scripts whose replies say which command they answer.
 //!
 //! A gateway may deliver a reply to the wrong request: when a client gave up and closed its connection, webdis
-//! 0.1.9 writes the reply to whoever has that file descriptor by then. The definitions of one team would go to
+//! 0.1.9 writes the reply to whoever has that file descriptor by then. The document of one tenant would go to
 //! another. So each script is sent with an unpredictable tag and returns it, and a reply without it is not used.
 //!
 //! Plain commands carry no tag: the snapshot's pages have a digest, and of the others only success is looked at.

@@ -5,8 +5,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::{owned, split_at_byte};
-use crate::directory::{Hashed, MAX_SECRET, Sha256Hash};
+use crate::hash::{Hashed, MAX_SECRET, Sha256Hash};
+use crate::http::query::{decode, owned, split_at_byte};
 
 /// The project token of the query, or of its header.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,38 +124,6 @@ impl<'a> Token<'a> {
         let hashed = hash(&text);
         Self::Named(ProjectToken::new(text, hashed))
     }
-}
-
-/// Percent-decodes; `+` is a blank, and an incomplete escape stands for itself.
-fn decode(bytes: &[u8]) -> Cow<'_, [u8]> {
-    if !bytes.iter().any(|byte| matches!(byte, b'+' | b'%')) {
-        return Cow::Borrowed(bytes);
-    }
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut rest = bytes;
-    loop {
-        rest = match rest {
-            [] => return Cow::Owned(out),
-            [b'+', tail @ ..] => {
-                out.push(b' ');
-                tail
-            }
-            [b'%', high, low, tail @ ..] if hex(*high).is_some() && hex(*low).is_some() => {
-                out.push(hex(*high).unwrap_or(0) << 4 | hex(*low).unwrap_or(0));
-                tail
-            }
-            [byte, tail @ ..] => {
-                out.push(*byte);
-                tail
-            }
-        };
-    }
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|value| u8::try_from(value).ok())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::directory::TeamId;
+use crate::tenant::Tenant;
 
 /// The argument that stands for the team's id.
 pub const TEAM_ID: &str = "{team_id}";
@@ -45,7 +45,7 @@ impl Celery {
     }
 
     /// The element of the queue. `task` and `delivery` are random bytes.
-    pub(super) fn message(&self, team: TeamId, task: [u8; 16], delivery: [u8; 16]) -> String {
+    pub(super) fn message(&self, team: Tenant, task: [u8; 16], delivery: [u8; 16]) -> String {
         let args: Vec<Value> = self
             .args
             .iter()
@@ -126,7 +126,7 @@ mod tests {
     fn a_message_is_celerys_protocol_2() {
         let mut celery = Celery::new("posthog.tasks.rebuild".to_owned());
         celery.queue = "flags".to_owned();
-        let message = celery.message(TeamId(7), [0; 16], [0xff; 16]);
+        let message = celery.message(Tenant(7), [0; 16], [0xff; 16]);
         let id = "00000000-0000-4000-8000-000000000000";
         let mut message: Value = serde_json::from_str(&message).unwrap();
         assert_eq!(
@@ -166,7 +166,7 @@ mod tests {
             json!("x{team_id}"),
             json!(["{team_id}"]),
         ];
-        let message = celery.message(TeamId(4_294_967_295), [0; 16], [0; 16]);
+        let message = celery.message(Tenant(4_294_967_295), [0; 16], [0; 16]);
         let mut message: Value = serde_json::from_str(&message).unwrap();
         assert_eq!(
             body_of(&mut message)[0],

@@ -12,8 +12,8 @@ pub use celery::{Celery, TEAM_ID};
 pub use pending::{MAX_PENDING, Pending};
 pub use recent::{SLOTS, Slots, first, forget};
 
-use crate::directory::TeamId;
 use crate::redis::Command;
+use crate::tenant::Tenant;
 
 /// PostHog's queue of teams to rebuild, a sorted set.
 pub const REBUILD_REQUESTS: &str = "flag_definitions:rebuild_requests";
@@ -45,7 +45,7 @@ impl Signal {
     /// since 1970. `task` and `delivery` are random bytes, new for each signal; only Celery needs them.
     pub fn command(
         &self,
-        team: TeamId,
+        team: Tenant,
         unix_millis: u64,
         task: [u8; 16],
         delivery: [u8; 16],
@@ -69,7 +69,7 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn words(signal: &Signal) -> Option<Vec<String>> {
-        let command = signal.command(TeamId(7), 1_700_000_000_123, [1; 16], [2; 16])?;
+        let command = signal.command(Tenant(7), 1_700_000_000_123, [1; 16], [2; 16])?;
         let text = |word: &[u8]| String::from_utf8(word.to_vec()).unwrap();
         Some(command.words().into_iter().map(text).collect())
     }

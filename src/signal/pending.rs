@@ -2,18 +2,18 @@
 
 use std::collections::VecDeque;
 
-use crate::directory::TeamId;
+use crate::tenant::Tenant;
 
 /// Most teams that wait in one worker. A team that does not fit is signalled by its next miss.
 pub const MAX_PENDING: usize = 256;
 
 /// Teams to signal, in the order of their misses, each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pending(VecDeque<TeamId>);
+pub struct Pending(VecDeque<Tenant>);
 
 impl Pending {
     /// Adds a team; `false` when it waits already, or when there is no room.
-    pub fn push(&mut self, team: TeamId) -> bool {
+    pub fn push(&mut self, team: Tenant) -> bool {
         if self.0.len() >= MAX_PENDING || self.0.contains(&team) {
             return false;
         }
@@ -22,7 +22,7 @@ impl Pending {
     }
 
     /// Takes the team that waits longest.
-    pub fn pop(&mut self) -> Option<TeamId> {
+    pub fn pop(&mut self) -> Option<Tenant> {
         self.0.pop_front()
     }
 
@@ -46,14 +46,14 @@ mod tests {
     #[test]
     fn teams_leave_in_the_order_they_came_and_each_once() {
         let mut pending = Pending::default();
-        assert!(pending.push(TeamId(2)));
-        assert!(pending.push(TeamId(1)));
-        assert!(!pending.push(TeamId(2)));
+        assert!(pending.push(Tenant(2)));
+        assert!(pending.push(Tenant(1)));
+        assert!(!pending.push(Tenant(2)));
         assert_eq!(pending.len(), 2);
-        assert_eq!(pending.pop(), Some(TeamId(2)));
-        assert!(pending.push(TeamId(2)), "it no longer waits");
-        assert_eq!(pending.pop(), Some(TeamId(1)));
-        assert_eq!(pending.pop(), Some(TeamId(2)));
+        assert_eq!(pending.pop(), Some(Tenant(2)));
+        assert!(pending.push(Tenant(2)), "it no longer waits");
+        assert_eq!(pending.pop(), Some(Tenant(1)));
+        assert_eq!(pending.pop(), Some(Tenant(2)));
         assert_eq!(pending.pop(), None);
         assert!(pending.is_empty());
     }
@@ -62,10 +62,10 @@ mod tests {
     fn what_does_not_fit_is_dropped() {
         let mut pending = Pending::default();
         for team in 0..1_000 {
-            assert_eq!(pending.push(TeamId(team)), team < 256, "{team}");
+            assert_eq!(pending.push(Tenant(team)), team < 256, "{team}");
         }
         assert_eq!(pending.len(), MAX_PENDING);
-        assert_eq!(pending.pop(), Some(TeamId(0)));
-        assert!(pending.push(TeamId(999)));
+        assert_eq!(pending.pop(), Some(Tenant(0)));
+        assert!(pending.push(Tenant(999)));
     }
 }

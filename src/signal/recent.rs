@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
-use crate::directory::{CorruptRecord, Reader, TeamId};
+use crate::records::{CorruptRecord, Reader};
 use crate::shared::{Store, StoreError, Update, drop_oldest, numbered, update};
+use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
 /// Number of slots.
@@ -27,7 +28,7 @@ pub struct Slots {
 
 impl Slots {
     /// The slot that holds a team.
-    fn of(&self, team: TeamId) -> String {
+    fn of(&self, team: Tenant) -> String {
         // Team ids are handed out in sequence, so the remainder spreads them evenly.
         numbered(&[&self.prefix], team.0 % SLOTS)
     }
@@ -42,7 +43,7 @@ impl Slots {
 pub fn first(
     store: &impl Store,
     slots: &Slots,
-    team: TeamId,
+    team: Tenant,
     now: Monotonic,
     repeat_after: Duration,
 ) -> Result<bool, StoreError> {
@@ -73,7 +74,7 @@ pub fn first(
 pub fn forget(
     store: &impl Store,
     slots: &Slots,
-    team: TeamId,
+    team: Tenant,
     claimed_at: Monotonic,
 ) -> Result<(), StoreError> {
     update(store, &slots.of(team), |slot| {
@@ -86,7 +87,7 @@ pub fn forget(
 }
 
 /// `None` for bytes that are not a slot; more entries than a slot may have are none, too.
-fn parse(slot: &[u8]) -> Option<Vec<(TeamId, Monotonic)>> {
+fn parse(slot: &[u8]) -> Option<Vec<(Tenant, Monotonic)>> {
     if slot.len() > MAX_ENTRIES * ENTRY {
         return None;
     }
@@ -98,12 +99,12 @@ fn parse(slot: &[u8]) -> Option<Vec<(TeamId, Monotonic)>> {
     Some(entries)
 }
 
-fn entry(input: &mut Reader<'_>) -> Result<(TeamId, Monotonic), CorruptRecord> {
-    let team = TeamId(input.u32()?);
+fn entry(input: &mut Reader<'_>) -> Result<(Tenant, Monotonic), CorruptRecord> {
+    let team = Tenant(input.u32()?);
     Ok((team, Monotonic::from_millis(input.u64()?)))
 }
 
-fn encode(entries: &[(TeamId, Monotonic)]) -> Vec<u8> {
+fn encode(entries: &[(Tenant, Monotonic)]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(entries.len() * ENTRY);
     for (team, at) in entries {
         bytes.extend_from_slice(&team.0.to_le_bytes());
@@ -122,7 +123,7 @@ mod tests {
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    const TEAM: TeamId = TeamId(7);
+    const TEAM: Tenant = Tenant(7);
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn slots() -> Slots {
@@ -135,7 +136,7 @@ mod tests {
         Monotonic::from_millis(1_000_000 + millis)
     }
 
-    fn ask(store: &impl Store, team: TeamId, millis: u64) -> bool {
+    fn ask(store: &impl Store, team: Tenant, millis: u64) -> bool {
         first(store, &slots(), team, at(millis), MINUTE).unwrap()
     }
 
@@ -154,7 +155,7 @@ mod tests {
         ] {
             assert_eq!(ask(&store, TEAM, millis), expected, "{millis}");
         }
-        assert!(ask(&store, TeamId(8), 0));
+        assert!(ask(&store, Tenant(8), 0));
     }
 
     #[test]
@@ -171,7 +172,7 @@ mod tests {
     /// Lets a rival claim the team between the read and the write of the first caller.
     struct Raced {
         inner: MemoryStore,
-        rival: Cell<Option<TeamId>>,
+        rival: Cell<Option<Tenant>>,
     }
 
     impl Store for Raced {
@@ -190,7 +191,7 @@ mod tests {
     #[test]
     fn of_those_that_ask_at_once_one_wins() {
         // The rival asks for the same team, or for another one in the same slot.
-        for (rival, expected) in [(TEAM, false), (TeamId(TEAM.0 + SLOTS), true)] {
+        for (rival, expected) in [(TEAM, false), (Tenant(TEAM.0 + SLOTS), true)] {
             let store = Raced {
                 inner: MemoryStore::default(),
                 rival: Cell::new(Some(rival)),
@@ -221,7 +222,7 @@ mod tests {
     #[test]
     fn a_forgotten_claim_is_free_again() {
         let store = MemoryStore::default();
-        let neighbour = TeamId(TEAM.0 + SLOTS);
+        let neighbour = Tenant(TEAM.0 + SLOTS);
         assert!(ask(&store, TEAM, 0));
         assert!(ask(&store, neighbour, 0));
         forget(&store, &slots(), TEAM, at(0)).unwrap();
@@ -236,15 +237,15 @@ mod tests {
     fn slots_stay_bounded() {
         let store = MemoryStore::default();
         for round in 0..100 {
-            assert!(ask(&store, TeamId(round * SLOTS), u64::from(round)));
+            assert!(ask(&store, Tenant(round * SLOTS), u64::from(round)));
         }
         let slot = store.read("test:s:0").unwrap().value;
         assert_eq!(slot.len(), 64 * 12);
         // The oldest gave way, the newest are known.
-        assert!(!ask(&store, TeamId(36 * SLOTS), 100));
-        assert!(ask(&store, TeamId(0), 100));
+        assert!(!ask(&store, Tenant(36 * SLOTS), 100));
+        assert!(ask(&store, Tenant(0), 100));
         for team in 0..2_000 {
-            ask(&store, TeamId(team), 100);
+            ask(&store, Tenant(team), 100);
         }
         assert_eq!(store.len(), 256);
     }
@@ -253,9 +254,9 @@ mod tests {
     fn claims_that_ran_out_make_room() {
         let store = MemoryStore::default();
         for round in 0..10 {
-            assert!(ask(&store, TeamId(round * SLOTS), 0));
+            assert!(ask(&store, Tenant(round * SLOTS), 0));
         }
-        assert!(ask(&store, TeamId(0), 60_000));
+        assert!(ask(&store, Tenant(0), 60_000));
         assert_eq!(store.read("test:s:0").unwrap().value.len(), 12);
     }
 
@@ -276,7 +277,7 @@ mod tests {
         fn claims_survive(entries in prop::collection::vec((any::<u32>(), any::<u64>()), 0..65)) {
             let entries: Vec<_> = entries
                 .into_iter()
-                .map(|(team, at)| (TeamId(team), Monotonic::from_millis(at)))
+                .map(|(team, at)| (Tenant(team), Monotonic::from_millis(at)))
                 .collect();
             let expected = (entries.len() <= MAX_ENTRIES).then(|| entries.clone());
             prop_assert_eq!(parse(&encode(&entries)), expected);

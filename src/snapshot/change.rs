@@ -8,9 +8,11 @@
 //!
 //! The first entry of a lineage names the stream id of the manifest with which the lineage began.
 
-use super::StreamId;
 use super::page::{self, Cursor};
-use crate::directory::{CorruptRecord, Record, Sha256Hash};
+use crate::directory::Record;
+use crate::hash::Sha256Hash;
+use crate::records::CorruptRecord;
+use crate::records::StreamId;
 
 /// Most records of one entry: what one slice of a reader applies at once.
 pub const MAX_RECORDS: usize = 128;
@@ -236,7 +238,7 @@ mod tests {
                 .into_iter()
                 .map(|(hash, teams)| {
                     let key = crate::directory::PersonalKey {
-                        scoped_teams: vec![crate::directory::TeamId(1); teams],
+                        scoped_teams: vec![crate::tenant::Tenant(1); teams],
                         ..Default::default()
                     };
                     (Sha256Hash::from_bytes(hash), Record::Personal(key).encode().unwrap())

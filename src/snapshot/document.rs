@@ -10,8 +10,10 @@ use serde::Deserialize;
 
 use super::manifest::RecordCounts;
 use crate::directory::access::scopes_read_flags;
-use crate::directory::{OrganizationId, PersonalKey, Record, Sha256Hash, Team, TeamId};
+use crate::directory::{OrganizationId, PersonalKey, Record, Team};
+use crate::hash::Sha256Hash;
 use crate::json;
+use crate::tenant::Tenant;
 
 /// Version of the document.
 pub const FORMAT: u32 = 1;
@@ -198,7 +200,7 @@ impl Builder {
             Some(text) => Some(organization(path, "organization_id", text)?),
         };
         let record = Record::Team(Team {
-            id: TeamId(team.id),
+            id: Tenant(team.id),
             organization,
         });
         self.put(path, "api_token", Sha256Hash::of(token.as_bytes()), &record)?;
@@ -206,7 +208,7 @@ impl Builder {
         for (index, secret) in team.secret_token_sha256.iter().enumerate() {
             let field = format!("secret_token_sha256[{index}]");
             let hash = hash(path, &field, secret)?;
-            self.put(path, &field, hash, &Record::TeamSecret(TeamId(team.id)))?;
+            self.put(path, &field, hash, &Record::TeamSecret(Tenant(team.id)))?;
             self.counts.team_secrets += 1;
         }
         Ok(())
@@ -221,7 +223,7 @@ impl Builder {
             return problem(path, "team_id", "is not the id of a team in this document");
         }
         let record = Record::ProjectSecret {
-            team: TeamId(key.team_id),
+            team: Tenant(key.team_id),
             reads_flags: scopes_read_flags(key.scopes.as_deref()),
         };
         let hash = hash(path, "sha256", &key.sha256)?;
@@ -243,7 +245,7 @@ impl Builder {
         let record = Record::Personal(PersonalKey {
             user_active: key.user_active,
             reads_flags: scopes_read_flags(key.scopes.as_deref()),
-            scoped_teams: scoped_teams.map(TeamId).collect(),
+            scoped_teams: scoped_teams.map(Tenant).collect(),
             scoped_organizations: organizations("scoped_organizations", scoped_organizations)?,
             organizations: organizations("organization_ids", &key.organization_ids)?,
         });
@@ -331,7 +333,7 @@ mod tests {
         let record = |token: &str| {
             Record::decode(&records.by_hash[&Sha256Hash::of(token.as_bytes())]).unwrap()
         };
-        assert_eq!(record("phs_a"), Record::TeamSecret(TeamId(1)));
+        assert_eq!(record("phs_a"), Record::TeamSecret(Tenant(1)));
         assert!(matches!(record("phx_a"), Record::Personal(key) if !key.reads_flags));
         assert_eq!(records.counts.teams, 1);
         assert_eq!(records.counts.team_secrets, 1);

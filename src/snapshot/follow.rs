@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::StreamId;
 use super::change::{Change, Watermark};
 use super::manifest::Manifest;
 use super::status::Live;
+use crate::records::StreamId;
 use crate::time::Monotonic;
 
 /// The place in the stream of one Envoy process.

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 
-use super::StreamId;
 use super::attempt::{Attempt, Place};
 use super::change::{self, Change, Content, Watermark};
 use super::event::Event;
@@ -10,7 +9,8 @@ use super::follow::{Follow, Link};
 use super::load::{SLICE, TOMBSTONE_MILLIS, apply_slice};
 use super::page::Cursor;
 use super::poll::{MAX_CHANGES, Poll};
-use crate::directory::CorruptRecord;
+use crate::records::CorruptRecord;
+use crate::records::StreamId;
 use crate::shared::{Keys, Store};
 use crate::time::Monotonic;
 

@@ -4,14 +4,15 @@
 //! records of two snapshots lie side by side nobody is refused ([`Status::applying`]), and what is no longer there is
 //! dropped when a load is complete.
 
-use super::StreamId;
 use super::attempt::{Attempt, Place};
 use super::event::Event;
 use super::manifest::{self, Manifest};
 use super::page::Cursor;
 use super::status::{Applying, Live, Status};
 use crate::directory::bucket::{self, Entry};
-use crate::directory::{CorruptRecord, Record, Revision, Touched};
+use crate::directory::{Record, Revision, Touched};
+use crate::records::CorruptRecord;
+use crate::records::StreamId;
 use crate::redis::{Command, Failure, Reply};
 use crate::shared::{Cas, Keys, Store, StoreError, Update, update};
 use crate::time::Monotonic;

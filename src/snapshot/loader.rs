@@ -1,7 +1,7 @@
 //! Keeps shared data as published: a state machine that is told the time, asks for Redis commands and is handed
 //! their replies.
 //!
-//! One VM of the process does it ([`crate::lease`]). Once per `poll_interval` it asks for the manifest and the changes
+//! One VM of the process does it ([`crate::shared::lease`]). Once per `poll_interval` it asks for the manifest and the changes
 //! ([`super::poll`]). Changes are applied as they come ([`super::incoming`]); another manifest is loaded
 //! ([`super::load`]), unless it only describes what the changes have brought already. Each call does a bounded slice
 //! of work, so that a worker which has to load keeps serving.
@@ -18,8 +18,8 @@ use super::pace::Pace;
 use super::poll::{self, Poll};
 use super::status::{Bad, Live, Status};
 use crate::config::Settings;
-use crate::lease::{self, Hold};
 use crate::redis::{Command, Failure, Reply};
+use crate::shared::lease::{self, Hold};
 use crate::shared::{Keys, Store, Update};
 use crate::time::Monotonic;
 

@@ -6,9 +6,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
-use super::StreamId;
 use super::page::Page;
-use crate::directory::Sha256Hash;
+use crate::hash::Sha256Hash;
+use crate::records::StreamId;
 
 /// Version of manifest, pages and records. A filter refuses every other one and keeps what it has.
 pub const FORMAT: u32 = 1;

@@ -4,7 +4,8 @@
 //! hash, `u16` length, the record. Hash order makes neighbours share a bucket, so loading touches each
 //! bucket once.
 
-use crate::directory::{CorruptRecord, Reader, Sha256Hash};
+use crate::hash::Sha256Hash;
+use crate::records::{CorruptRecord, Reader};
 
 const MAGIC: &[u8] = b"FDP1";
 

@@ -5,10 +5,10 @@
 //! (empty when it is the one that is known already), the newest id of the stream, and then for each change its id
 //! and the values of its four fields ([`super::change`]).
 
-use super::StreamId;
 use super::change::Change;
 use super::manifest;
-use crate::directory::CorruptRecord;
+use crate::records::CorruptRecord;
+use crate::records::StreamId;
 use crate::redis::{Command, Reply, Script};
 
 /// Most changes of one reply: 64 of at most 16 KiB, but for a single large record.

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::StreamId;
 use super::follow::{Confirmation, Follow};
 use super::manifest::{Manifest, RecordCounts};
 use crate::config;
+use crate::records::StreamId;
 use crate::shared::{Keys, Store, StoreError, Update, update};
 use crate::time::Monotonic;
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use super::Client;
 use super::ledger::{BATCH_COUNTERS, Batch, Counter};
-use crate::directory::TeamId;
 use crate::redis::{Command, Reply, Script};
+use crate::tenant::Tenant;
 
 /// Most counters in one command: Redis works them off in a few milliseconds.
 const MAX_COUNTERS: usize = 500;
@@ -57,12 +57,12 @@ pub fn sequences_key(prefix: &str, process: &str) -> String {
 }
 
 /// PostHog's hash of all billed requests of a team. No Django prefix: the service writes it raw.
-pub fn team_key(team: TeamId) -> String {
+pub fn team_key(team: Tenant) -> String {
     format!("posthog:local_evaluation_requests:{team}")
 }
 
 /// PostHog's hash of a team's billed requests by one SDK.
-pub fn client_key(team: TeamId, client: Client) -> String {
+pub fn client_key(team: Tenant, client: Client) -> String {
     format!(
         "posthog:local_evaluation_requests:sdk:{team}:{}",
         client.label()
@@ -73,7 +73,7 @@ pub fn client_key(team: TeamId, client: Client) -> String {
 #[derive(Debug, Default)]
 pub struct Cargo {
     keys: Vec<String>,
-    places: HashMap<(TeamId, Option<Client>), usize>,
+    places: HashMap<(Tenant, Option<Client>), usize>,
     arguments: Vec<String>,
     counters: usize,
     bytes: usize,
@@ -120,7 +120,7 @@ impl Cargo {
     }
 
     /// Place of a hash in `KEYS`.
-    fn place(&mut self, team: TeamId, client: Option<Client>) -> usize {
+    fn place(&mut self, team: Tenant, client: Option<Client>) -> usize {
         // Lua counts from one, and the first key is that of the sequences.
         let next = self.keys.len() + 2;
         *self.places.entry((team, client)).or_insert_with(|| {
@@ -195,7 +195,7 @@ mod tests {
 
     fn counter(team: u32, client: Client, bucket: u32) -> Counter {
         Counter {
-            team: TeamId(team),
+            team: Tenant(team),
             client,
             bucket: UsageBucket(bucket),
             count: 3,

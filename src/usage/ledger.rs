@@ -6,8 +6,9 @@
 //! acknowledging takes the frozen counters away. Both are one write of one entry.
 
 use super::{Client, UsageBucket};
-use crate::directory::{CorruptRecord, Reader, TeamId};
+use crate::records::{CorruptRecord, Reader};
 use crate::shared::{Store, StoreError, Update, numbered, update, update_in_place};
+use crate::tenant::Tenant;
 
 /// Number of slots of one process.
 pub const SLOTS: u16 = 1_024;
@@ -54,7 +55,7 @@ impl Slots {
 }
 
 /// The slot that counts a team. Team ids are handed out in sequence, so the remainder spreads them evenly.
-pub fn slot_of(team: TeamId) -> u16 {
+pub fn slot_of(team: Tenant) -> u16 {
     // Lossless: the remainder is below SLOTS.
     (team.0 % u32::from(SLOTS)) as u16
 }
@@ -63,7 +64,7 @@ pub fn slot_of(team: TeamId) -> u16 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counter {
     /// Who pays.
-    pub team: TeamId,
+    pub team: Tenant,
     /// Whose request.
     pub client: Client,
     /// When it was answered.
@@ -82,7 +83,7 @@ impl Counter {
     fn read(bytes: &[u8; COUNTER]) -> Result<Self, CorruptRecord> {
         let mut input = Reader(bytes);
         Ok(Self {
-            team: TeamId(input.u32()?),
+            team: Tenant(input.u32()?),
             client: Client::from_code(input.byte()?),
             bucket: UsageBucket(input.u32()?),
             count: input.u32()?,

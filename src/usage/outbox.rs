@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::batch::{self, Applied, Cargo};
 use super::ledger::{self, SLOTS, Slots};
 use super::{State, Tally};
-use crate::directory::Sha256Hash;
+use crate::hash::Sha256Hash;
 use crate::redis::{Command, Failure, Reply};
 use crate::shared::{Store, StoreError, Update, update};
 use crate::time::Monotonic;

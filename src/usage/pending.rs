@@ -2,8 +2,8 @@
 
 use super::ledger::{self, Counted, Counter, Slots};
 use super::{Client, State, Tally, UsageBucket};
-use crate::directory::TeamId;
 use crate::shared::Store;
+use crate::tenant::Tenant;
 use crate::time::UnixMillis;
 
 /// Most counters that wait: shared data fails for all teams at once, or a slot is hot for some microseconds.
@@ -25,7 +25,7 @@ impl Pending {
         &mut self,
         store: &impl Store,
         slots: &Slots,
-        team: TeamId,
+        team: Tenant,
         client: Client,
         now: UnixMillis,
         tally: &mut Tally,
@@ -115,7 +115,7 @@ mod tests {
     fn what_could_not_be_stored_is_stored_later_with_its_own_time() {
         let (store, slots) = (Moody::default(), Slots::new("t:"));
         let (mut pending, mut tally) = (Pending::default(), Tally::default());
-        let team = TeamId(7);
+        let team = Tenant(7);
         store.contended.set(true);
         pending.count(&store, &slots, team, Client::Go, NOW, &mut tally);
         store.contended.set(false);
@@ -141,9 +141,9 @@ mod tests {
         let (mut pending, mut tally) = (Pending::default(), Tally::default());
         store.broken.set(true);
         for team in 0..MAX_PENDING as u32 + 5 {
-            pending.count(&store, &slots, TeamId(team), Client::Go, NOW, &mut tally);
+            pending.count(&store, &slots, Tenant(team), Client::Go, NOW, &mut tally);
         }
-        pending.count(&store, &slots, TeamId(0), Client::Go, NOW, &mut tally);
+        pending.count(&store, &slots, Tenant(0), Client::Go, NOW, &mut tally);
         assert_eq!(tally.get(State::Dropped), 5);
 
         store.broken.set(false);

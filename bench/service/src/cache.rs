@@ -4,7 +4,7 @@ use redis::aio::ConnectionManager;
 use redis::{AsyncCommands, RedisError};
 use zstd::zstd_safe::get_frame_content_size;
 
-use crate::teams::TeamId;
+use crate::teams::Tenant;
 
 /// Largest payload, bytes. A declared size is believed up to here.
 const MAX_BYTES: u64 = 32_000_000;
@@ -14,16 +14,16 @@ const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// First byte of a pickle.
 const PICKLE: u8 = 0x80;
 
-fn payload_key(team: TeamId) -> String {
+fn payload_key(team: Tenant) -> String {
     format!("posthog:1:cache/teams/{team}/feature_flags/flags_with_cohorts.json")
 }
 
-fn etag_key(team: TeamId) -> String {
+fn etag_key(team: Tenant) -> String {
     payload_key(team) + ":etag"
 }
 
 /// The team's current ETag.
-pub async fn etag(redis: &ConnectionManager, team: TeamId) -> Result<Option<String>, RedisError> {
+pub async fn etag(redis: &ConnectionManager, team: Tenant) -> Result<Option<String>, RedisError> {
     let stored: Option<Vec<u8>> = redis.clone().get(etag_key(team)).await?;
     Ok(stored.and_then(decoded))
 }
@@ -31,7 +31,7 @@ pub async fn etag(redis: &ConnectionManager, team: TeamId) -> Result<Option<Stri
 /// The team's payload and its ETag, read at one moment. `None` when either is missing or cannot be read.
 pub async fn payload(
     redis: &ConnectionManager,
-    team: TeamId,
+    team: Tenant,
 ) -> Result<Option<(String, String)>, RedisError> {
     let keys = [payload_key(team), etag_key(team)];
     let (payload, etag): (Option<Vec<u8>>, Option<Vec<u8>>) = redis.clone().mget(&keys).await?;

@@ -10,7 +10,7 @@ use redis::AsyncCommands;
 use redis::aio::ConnectionManager;
 
 use crate::endpoint::Service;
-use crate::teams::TeamId;
+use crate::teams::Tenant;
 
 const QUOTA_KEY: &str = "@posthog/quota-limits/feature_flag_requests";
 const QUOTA_INTERVAL: Duration = Duration::from_secs(10);
@@ -20,8 +20,8 @@ const RATE: NonZeroU32 = NonZeroU32::MAX;
 
 /// The budgets of all teams, and who is over quota.
 pub struct Limits {
-    conditional: DefaultKeyedRateLimiter<TeamId>,
-    full: DefaultKeyedRateLimiter<TeamId>,
+    conditional: DefaultKeyedRateLimiter<Tenant>,
+    full: DefaultKeyedRateLimiter<Tenant>,
     over_quota: Mutex<HashSet<String>>,
 }
 
@@ -35,7 +35,7 @@ impl Limits {
     }
 
     /// Spends one request of the team's budget. False when there is none left.
-    pub fn admit(&self, team: TeamId, conditional: bool) -> bool {
+    pub fn admit(&self, team: Tenant, conditional: bool) -> bool {
         let budget = if conditional {
             &self.conditional
         } else {

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::cache;
 
 /// PostHog's id of a team.
-pub type TeamId = u32;
+pub type Tenant = u32;
 
 /// Where teams and credentials are looked up.
 pub enum Teams {
@@ -26,7 +26,7 @@ impl Teams {
     ///
     /// # Errors
     /// When Redis fails.
-    pub async fn admitted(&self, token: &str, secret: &str) -> Result<Option<TeamId>, RedisError> {
+    pub async fn admitted(&self, token: &str, secret: &str) -> Result<Option<Tenant>, RedisError> {
         let hash: [u8; 32] = Sha256::digest(secret.as_bytes()).into();
         match self {
             Self::Cached(redis) => cached(redis, token, &hash).await,
@@ -38,21 +38,21 @@ impl Teams {
 /// What is used of a cached team.
 #[derive(Deserialize)]
 struct Metadata {
-    id: TeamId,
+    id: Tenant,
 }
 
 /// What is used of a cached credential. Those of teams are all that the benchmark sends.
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Credential {
-    Secret { team_id: TeamId },
+    Secret { team_id: Tenant },
 }
 
 async fn cached(
     redis: &ConnectionManager,
     token: &str,
     hash: &[u8; 32],
-) -> Result<Option<TeamId>, RedisError> {
+) -> Result<Option<Tenant>, RedisError> {
     let keys = [
         format!("posthog:1:cache/team_tokens/{token}/team_metadata/full_metadata.json"),
         format!("posthog:auth_token:sha256${}", hex::encode(hash)),
@@ -78,15 +78,15 @@ pub struct Document {
 
 #[derive(Deserialize)]
 struct SourceTeam {
-    id: TeamId,
+    id: Tenant,
     api_token: String,
     secret_token_sha256: Vec<String>,
 }
 
 /// All teams of a document.
 pub struct Known {
-    by_token: HashMap<String, TeamId>,
-    by_secret: HashMap<[u8; 32], TeamId>,
+    by_token: HashMap<String, Tenant>,
+    by_secret: HashMap<[u8; 32], Tenant>,
 }
 
 impl From<Document> for Known {
@@ -109,7 +109,7 @@ impl From<Document> for Known {
 }
 
 impl Known {
-    fn admitted(&self, token: &str, secret: &[u8; 32]) -> Option<TeamId> {
+    fn admitted(&self, token: &str, secret: &[u8; 32]) -> Option<Tenant> {
         let team = self.by_token.get(token).copied()?;
         (self.by_secret.get(secret) == Some(&team)).then_some(team)
     }

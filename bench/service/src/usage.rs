@@ -8,7 +8,7 @@ use redis::aio::ConnectionManager;
 use serde::Deserialize;
 
 use crate::endpoint::Service;
-use crate::teams::TeamId;
+use crate::teams::Tenant;
 
 const FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -17,7 +17,7 @@ const BUCKET: u64 = 120;
 
 /// Counts by team, SDK and bucket.
 #[derive(Default)]
-pub struct Usage(Mutex<HashMap<(TeamId, &'static str, u64), u64>>);
+pub struct Usage(Mutex<HashMap<(Tenant, &'static str, u64), u64>>);
 
 #[derive(Deserialize)]
 struct Definitions<'a> {
@@ -57,7 +57,7 @@ fn sdk(user_agent: &str) -> &'static str {
 
 impl Usage {
     /// Counts a 200 with this payload, if it is billed.
-    pub fn count(&self, team: TeamId, user_agent: &str, payload: &str) {
+    pub fn count(&self, team: Tenant, user_agent: &str, payload: &str) {
         if !is_billed(payload) {
             return;
         }
@@ -68,7 +68,7 @@ impl Usage {
         }
     }
 
-    fn take(&self) -> HashMap<(TeamId, &'static str, u64), u64> {
+    fn take(&self) -> HashMap<(Tenant, &'static str, u64), u64> {
         self.0
             .lock()
             .map(|mut counts| std::mem::take(&mut *counts))

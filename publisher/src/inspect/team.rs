@@ -3,8 +3,10 @@
 use std::fmt;
 
 use flag_definitions_filter::directory::access::{self, Verdict};
-use flag_definitions_filter::directory::{Record, Sha256Hash, Team, TeamId, etag_hash};
+use flag_definitions_filter::directory::{Record, Team, etag_hash};
+use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::request::{Bearer, BearerKind};
+use flag_definitions_filter::tenant::Tenant;
 use serde::Serialize;
 
 use super::State;
@@ -50,7 +52,7 @@ struct Etag {
 impl View {
     /// Looks through everything that is published.
     pub fn of(id: u32, published: &Published, state: State) -> Self {
-        let id = TeamId(id);
+        let id = Tenant(id);
         let mut view = Self {
             team: id.0,
             tokens: Vec::new(),

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use flag_definitions_filter::directory::Record;
 use flag_definitions_filter::directory::access::{self, Verdict};
-use flag_definitions_filter::directory::{Record, Sha256Hash};
+use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::reply::Answer;
 use flag_definitions_filter::request::{BearerKind, Request, Token};
 use serde::Serialize;

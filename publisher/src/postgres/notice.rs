@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use flag_definitions_filter::directory::Sha256Hash;
+use flag_definitions_filter::hash::Sha256Hash;
 use serde::Deserialize;
 
 use super::schema::Schema;

@@ -4,8 +4,8 @@ use std::sync::atomic::AtomicBool;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use flag_definitions_filter::directory::TeamId;
 use flag_definitions_filter::snapshot::manifest::RecordCounts;
+use flag_definitions_filter::tenant::Tenant;
 use tokio_postgres::types::Type;
 
 use super::left_out::{LeftOut, Skipped};
@@ -44,7 +44,7 @@ pub struct Reading {
     /// Where the WAL ended just before: the reading misses nothing further back.
     pub position: Lsn,
     /// The teams with a token, in the order of their keys.
-    pub team_ids: Vec<TeamId>,
+    pub team_ids: Vec<Tenant>,
 }
 
 pub(super) fn read_all(

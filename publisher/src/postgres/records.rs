@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use flag_definitions_filter::directory::access::scopes_read_flags;
-use flag_definitions_filter::directory::{
-    OrganizationId, PersonalKey, Record, Sha256Hash, Team, TeamId,
-};
+use flag_definitions_filter::directory::{OrganizationId, PersonalKey, Record, Team};
+use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::snapshot::manifest::RecordCounts;
+use flag_definitions_filter::tenant::Tenant;
 use tokio_postgres::Row;
 
 use super::left_out::{LeftOut, Skipped};
@@ -25,7 +25,7 @@ pub(super) struct Gathered {
     pub counts: RecordCounts,
     pub skipped: Skipped,
     pub left_out: LeftOut,
-    pub team_ids: Vec<TeamId>,
+    pub team_ids: Vec<Tenant>,
 }
 
 /// Why a row is no record.
@@ -150,9 +150,9 @@ pub(super) fn secure_value(hash: Sha256Hash) -> String {
     format!("sha256${}", hash.to_hex())
 }
 
-fn team_id(text: Option<&str>) -> Result<TeamId, Unfit> {
+fn team_id(text: Option<&str>) -> Result<Tenant, Unfit> {
     let id = text.and_then(|text| text.parse().ok()).filter(|id| *id > 0);
-    id.map(TeamId).ok_or(Unfit::Malformed)
+    id.map(Tenant).ok_or(Unfit::Malformed)
 }
 
 type Texts<'a> = Vec<Option<&'a str>>;
@@ -219,7 +219,7 @@ mod tests {
     fn the_first_of_two_records_counts() {
         let mut gathered = Gathered::default();
         let hash = Sha256Hash::of(b"x");
-        let (first, second) = (Record::TeamSecret(TeamId(1)), Record::TeamSecret(TeamId(2)));
+        let (first, second) = (Record::TeamSecret(Tenant(1)), Record::TeamSecret(Tenant(2)));
         assert_eq!(gathered.put(hash, &first), 1);
         assert_eq!(gathered.put(hash, &first), 0);
         assert_eq!(gathered.put(hash, &second), 0);

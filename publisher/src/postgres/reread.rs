@@ -3,7 +3,7 @@
 //! Nothing that a notice says is announced: what is announced was read. A hash is gone only if no row has it any more,
 //! whatever the notice claims.
 
-use flag_definitions_filter::directory::Sha256Hash;
+use flag_definitions_filter::hash::Sha256Hash;
 use tokio_postgres::types::Type;
 
 use super::notice::{Burst, Subject};

@@ -1,6 +1,6 @@
 //! The end of the stream, as this publisher left it. Every entry is written after a look whether it is still so.
 
-use flag_definitions_filter::snapshot::StreamId;
+use flag_definitions_filter::records::StreamId;
 use flag_definitions_filter::snapshot::change::Written;
 use flag_definitions_filter::snapshot::manifest;
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
 use std::time::{Duration, Instant};
 
-use flag_definitions_filter::directory::Sha256Hash;
+use flag_definitions_filter::hash::Sha256Hash;
 
 use super::doubt::{Doubt, is_credential};
 use super::source::{Announcement, Lsn, Reading, Records};
@@ -154,14 +154,15 @@ impl Announced {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flag_definitions_filter::directory::{Record, Team, TeamId};
+    use flag_definitions_filter::directory::{Record, Team};
+    use flag_definitions_filter::tenant::Tenant;
 
     fn hash(n: u32) -> Sha256Hash {
         Sha256Hash::of(&n.to_le_bytes())
     }
 
     fn secret(team: u32) -> Box<[u8]> {
-        Record::TeamSecret(TeamId(team)).encode().unwrap().into()
+        Record::TeamSecret(Tenant(team)).encode().unwrap().into()
     }
 
     fn records(numbers: impl IntoIterator<Item = u32>) -> Records {
@@ -172,7 +173,7 @@ mod tests {
         let team = |n| {
             let organization = None;
             Record::Team(Team {
-                id: TeamId(n),
+                id: Tenant(n),
                 organization,
             })
             .encode()

@@ -9,8 +9,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use flag_definitions_filter::directory::{Record, TeamId};
+use flag_definitions_filter::directory::Record;
 use flag_definitions_filter::snapshot::manifest::RecordCounts;
+use flag_definitions_filter::tenant::Tenant;
 
 use super::state::{Change, State};
 
@@ -198,7 +199,7 @@ impl Effect {
     fn of(state: &State, changes: &[Change]) -> Self {
         let mut effect = Self::default();
         // How many tokens more each team has afterwards.
-        let mut tokens: BTreeMap<TeamId, i64> = BTreeMap::new();
+        let mut tokens: BTreeMap<Tenant, i64> = BTreeMap::new();
         for (hash, after) in changes {
             effect.records += u64::from(after.is_none());
             let (before, after) = (state.get(hash), after.as_deref());
@@ -225,7 +226,8 @@ impl Effect {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flag_definitions_filter::directory::{PersonalKey, Sha256Hash, Team};
+    use flag_definitions_filter::directory::{PersonalKey, Team};
+    use flag_definitions_filter::hash::Sha256Hash;
 
     fn change(text: &str, record: Option<Record>) -> Change {
         let record = record.map(|record| record.encode().unwrap().into());
@@ -233,7 +235,7 @@ mod tests {
     }
 
     fn token(text: &str, team: u32) -> Change {
-        let id = TeamId(team);
+        let id = Tenant(team);
         let organization = None;
         change(text, Some(Record::Team(Team { id, organization })))
     }
@@ -249,7 +251,7 @@ mod tests {
             state.put(token(&format!("phc_{team}"), team));
         }
         for team in 1..=secrets {
-            let secret = Record::TeamSecret(TeamId(team));
+            let secret = Record::TeamSecret(Tenant(team));
             state.put(change(&format!("phs_{team}"), Some(secret)));
         }
         state
@@ -329,7 +331,7 @@ mod tests {
         let mut changes = gone(["phs_1".to_owned(), "phx_a".to_owned()]);
         let doubt = Doubt::of(&published, &changes, false, 20);
         assert_eq!(doubt, Some(Doubt::NoCredential { published: 2 }));
-        changes.push(change("phs_new", Some(Record::TeamSecret(TeamId(1)))));
+        changes.push(change("phs_new", Some(Record::TeamSecret(Tenant(1)))));
         assert_eq!(Doubt::of(&published, &changes, false, 20), None);
     }
 
@@ -337,7 +339,7 @@ mod tests {
     fn a_table_that_is_not_there_any_more() {
         let mut published = state(5, 5);
         let key = Record::ProjectSecret {
-            team: TeamId(1),
+            team: Tenant(1),
             reads_flags: true,
         };
         published.put(change("phs_project", Some(key)));

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, channel};
 use std::time::{Duration, Instant};
 
-use flag_definitions_filter::definitions::ETag;
-use flag_definitions_filter::directory::TeamId;
+use flag_definitions_filter::http::ETag;
+use flag_definitions_filter::tenant::Tenant;
 use tracing::info;
 
 use super::source::{Heard, Reading, Source};
@@ -34,7 +34,7 @@ pub enum Event {
         /// The [`super::sweep::Order::Watch`] that asked for it.
         epoch: u64,
         /// In the order of their teams.
-        etags: Vec<(TeamId, Option<ETag>)>,
+        etags: Vec<(Tenant, Option<ETag>)>,
     },
     /// All ETags were looked at, and what differed was told before this.
     Swept(Swept),

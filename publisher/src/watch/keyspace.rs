@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use flag_definitions_filter::config::Definitions;
-use flag_definitions_filter::directory::TeamId;
+use flag_definitions_filter::tenant::Tenant;
 use tracing::{debug, info};
 
 use super::status::Status;
@@ -64,10 +64,10 @@ fn pattern(settings: &Definitions, database: i64) -> String {
     format!("__keyspace@{database}__:{escaped}:cache/teams/*:etag")
 }
 
-fn team(channel: &str) -> Option<TeamId> {
+fn team(channel: &str) -> Option<Tenant> {
     let (_, rest) = channel.rsplit_once(":cache/teams/")?;
     let (team, _) = rest.split_once('/')?;
-    team.parse().ok().map(TeamId)
+    team.parse().ok().map(Tenant)
 }
 
 fn subscribe(
@@ -110,7 +110,7 @@ mod tests {
         );
         let channel =
             "__keyspace@0__:posthog:1:cache/teams/42/feature_flags/flags_with_cohorts.json:etag";
-        assert_eq!(team(channel), Some(TeamId(42)));
+        assert_eq!(team(channel), Some(Tenant(42)));
         for other in [
             "",
             "__keyspace@0__:posthog:1:cache/teams/x/a:etag",

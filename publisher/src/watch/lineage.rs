@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use flag_definitions_filter::snapshot::StreamId;
+use flag_definitions_filter::records::StreamId;
 use flag_definitions_filter::snapshot::{manifest, page};
 use tracing::{info, warn};
 

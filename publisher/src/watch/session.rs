@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use flag_definitions_filter::definitions::ETag;
-use flag_definitions_filter::directory::{Record, TeamId, etag_hash};
-use flag_definitions_filter::snapshot::StreamId;
+use flag_definitions_filter::directory::{Record, etag_hash};
+use flag_definitions_filter::http::ETag;
+use flag_definitions_filter::records::StreamId;
 use flag_definitions_filter::snapshot::change::{self, Watermark, Written};
+use flag_definitions_filter::tenant::Tenant;
 use tracing::warn;
 
 use super::append::{AT_ONCE, Appended, End};
@@ -245,7 +246,7 @@ impl<'w, 'a> Session<'w, 'a> {
         }
     }
 
-    fn etag_changes(&self, etags: Vec<(TeamId, Option<ETag>)>) -> Vec<Change> {
+    fn etag_changes(&self, etags: Vec<(Tenant, Option<ETag>)>) -> Vec<Change> {
         let mut changes = BTreeMap::new();
         for (team, etag) in etags {
             if !self.state.has_team(team) {

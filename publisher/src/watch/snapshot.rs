@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
-use flag_definitions_filter::directory::Sha256Hash;
-use flag_definitions_filter::snapshot::StreamId;
+use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::records::StreamId;
 use flag_definitions_filter::snapshot::manifest::{self, Manifest, PageDigest, RecordCounts};
 use flag_definitions_filter::snapshot::page::Page;
 
@@ -156,15 +156,16 @@ impl Job {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flag_definitions_filter::directory::{PersonalKey, Record, TeamId};
+    use flag_definitions_filter::directory::{PersonalKey, Record};
     use flag_definitions_filter::snapshot::page::Cursor;
+    use flag_definitions_filter::tenant::Tenant;
 
     fn hash(n: u32) -> Sha256Hash {
         Sha256Hash::of(&n.to_le_bytes())
     }
 
     fn record(n: u32) -> Box<[u8]> {
-        let scoped_teams = vec![TeamId(n); 50];
+        let scoped_teams = vec![Tenant(n); 50];
         let key = PersonalKey {
             scoped_teams,
             ..PersonalKey::default()

@@ -5,8 +5,10 @@ use std::collections::btree_map::Range;
 use std::iter::Peekable;
 use std::ops::Bound;
 
-use flag_definitions_filter::directory::{Record, Sha256Hash, TeamId, etag_hash};
+use flag_definitions_filter::directory::{Record, etag_hash};
+use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::snapshot::manifest::RecordCounts;
+use flag_definitions_filter::tenant::Tenant;
 
 use super::source::Records;
 
@@ -19,7 +21,7 @@ pub struct State {
     records: Records,
     etags: Records,
     /// How many tokens name a team.
-    teams: BTreeMap<TeamId, u32>,
+    teams: BTreeMap<Tenant, u32>,
     /// Goes up whenever a team comes or goes.
     teams_revision: u64,
     counts: RecordCounts,
@@ -82,12 +84,12 @@ impl State {
     }
 
     /// The teams, in order.
-    pub fn teams(&self) -> impl Iterator<Item = TeamId> {
+    pub fn teams(&self) -> impl Iterator<Item = Tenant> {
         self.teams.keys().copied()
     }
 
     /// How many tokens name the team.
-    pub fn tokens(&self, team: TeamId) -> u32 {
+    pub fn tokens(&self, team: Tenant) -> u32 {
         self.teams.get(&team).copied().unwrap_or(0)
     }
 
@@ -97,7 +99,7 @@ impl State {
     }
 
     /// Whether a token names the team.
-    pub fn has_team(&self, team: TeamId) -> bool {
+    pub fn has_team(&self, team: Tenant) -> bool {
         self.teams.contains_key(&team)
     }
 
@@ -180,7 +182,7 @@ impl<'a> Iterator for InOrder<'a> {
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    Team(TeamId),
+    Team(Tenant),
     TeamSecret,
     ProjectSecret,
     Personal,
@@ -205,8 +207,8 @@ impl Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flag_definitions_filter::definitions::ETag;
     use flag_definitions_filter::directory::Team;
+    use flag_definitions_filter::http::ETag;
 
     fn bytes(record: &Record) -> Option<Box<[u8]>> {
         Some(record.encode().unwrap().into())
@@ -215,7 +217,7 @@ mod tests {
     #[test]
     fn records_and_etags_come_in_one_order_and_are_counted() {
         let mut state = State::default();
-        let team = TeamId(7);
+        let team = Tenant(7);
         let token = Sha256Hash::of(b"phc_a");
         let organization = None;
         state.put((

@@ -7,8 +7,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use flag_definitions_filter::config::Definitions;
-use flag_definitions_filter::definitions::{ETag, latch, pair};
-use flag_definitions_filter::directory::TeamId;
+use flag_definitions_filter::definitions::{latch, pair};
+use flag_definitions_filter::http::ETag;
+use flag_definitions_filter::tenant::Tenant;
 use redis::{Connection, FromRedisValue, RedisError};
 
 use super::etag;
@@ -33,12 +34,12 @@ pub enum Order {
         /// Comes back with everything that is told.
         epoch: u64,
         /// Whom to look at.
-        teams: Vec<TeamId>,
+        teams: Vec<Tenant>,
     },
     /// Look at nobody.
     Rest,
     /// The ETag of this team seems to be new.
-    Hint(TeamId),
+    Hint(Tenant),
 }
 
 /// Where everything is.
@@ -55,7 +56,7 @@ pub struct Places {
 }
 
 struct Team {
-    id: TeamId,
+    id: Tenant,
     /// What the writer was told; `None`: nothing yet.
     told: Option<Option<ETag>>,
 }
@@ -85,7 +86,7 @@ pub struct Sweeper {
     batches: Vec<Batch>,
     /// A newer list of teams that came during a sweep.
     next: Option<Order>,
-    hints: Vec<TeamId>,
+    hints: Vec<Tenant>,
 }
 
 /// The writer is gone.
@@ -303,7 +304,7 @@ impl Sweeper {
         Ok(())
     }
 
-    fn team(&mut self, id: TeamId) -> Option<&mut Team> {
+    fn team(&mut self, id: Tenant) -> Option<&mut Team> {
         let after = self
             .batches
             .partition_point(|batch| batch.teams.first().is_some_and(|team| team.id <= id));
@@ -312,7 +313,7 @@ impl Sweeper {
         teams.get_mut(found)
     }
 
-    fn tell_etags(&self, etags: Vec<(TeamId, Option<ETag>)>) -> Result<(), Failed> {
+    fn tell_etags(&self, etags: Vec<(Tenant, Option<ETag>)>) -> Result<(), Failed> {
         match self.epoch {
             Some(epoch) if !etags.is_empty() => self.tell(Event::ETags { epoch, etags }),
             _ => Ok(()),
@@ -373,7 +374,7 @@ impl Sweeper {
 
 impl Places {
     /// The commands that read ETags, latches and the time, as bytes.
-    fn command(&self, teams: &[TeamId]) -> Vec<u8> {
+    fn command(&self, teams: &[Tenant]) -> Vec<u8> {
         let mut etags = redis::cmd("MGET");
         let mut latches = redis::cmd("MGET");
         for team in teams {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use flag_definitions_filter::directory::{Record, Sha256Hash, Team, TeamId};
+use flag_definitions_filter::directory::{Record, Team};
+use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::tenant::Tenant;
 use flag_definitions_publisher::postgres::Heard;
 
 use crate::ear::Ear;
@@ -23,12 +25,12 @@ fn with(mut changes: Changes, token: &str, record: Record) -> Changes {
 
 fn team(organization_id: Option<&str>) -> Record {
     Record::Team(Team {
-        id: TeamId(7),
+        id: Tenant(7),
         organization: organization_id.map(organization),
     })
 }
 
-const SECRET: Record = Record::TeamSecret(TeamId(7));
+const SECRET: Record = Record::TeamSecret(Tenant(7));
 
 #[test]
 fn a_team() {
@@ -66,7 +68,7 @@ fn a_team() {
     let moved = ear.changes();
     assert_eq!(
         moved.get(&hash("phs_2")),
-        Some(&Some(Record::TeamSecret(TeamId(8))))
+        Some(&Some(Record::TeamSecret(Tenant(8))))
     );
 
     postgres.sql("DELETE FROM posthog_team");
@@ -84,7 +86,7 @@ fn keys() {
         secure("phs_k")
     ));
     let key = |reads_flags| Record::ProjectSecret {
-        team: TeamId(7),
+        team: Tenant(7),
         reads_flags,
     };
     assert_eq!(ear.changes(), with(gone(&[]), "phs_k", key(true)));
@@ -104,7 +106,7 @@ fn keys() {
     );
     postgres.sql("UPDATE posthog_personalapikey SET scoped_teams = '{9}'");
     assert!(
-        matches!(&ear.changes()[&hash("phx_k")], Some(Record::Personal(key)) if key.scoped_teams == [TeamId(9)])
+        matches!(&ear.changes()[&hash("phx_k")], Some(Record::Personal(key)) if key.scoped_teams == [Tenant(9)])
     );
     // Rolled: the same row holds another secret.
     postgres.sql(&format!(

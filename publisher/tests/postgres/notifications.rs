@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use flag_definitions_filter::directory::{Record, TeamId};
+use flag_definitions_filter::directory::Record;
+use flag_definitions_filter::tenant::Tenant;
 
 use flag_definitions_publisher::postgres::Database;
 
@@ -40,7 +41,7 @@ fn foreign_notifications_remove_nothing() {
             changes.values().all(Option::is_some),
             "{subject}: {changes:?}"
         );
-        assert_eq!(changes[&hash("phs_b")], Some(Record::TeamSecret(TeamId(7))));
+        assert_eq!(changes[&hash("phs_b")], Some(Record::TeamSecret(Tenant(7))));
     }
     assert_eq!(ear.database.ignored_notifications(), 0);
 }

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use flag_definitions_filter::directory::{OrganizationId, PersonalKey, Record, Team, TeamId};
+use flag_definitions_filter::directory::{OrganizationId, PersonalKey, Record, Team};
+use flag_definitions_filter::tenant::Tenant;
 use flag_definitions_publisher::postgres::{Reading, Reason, Skipped};
 
 use crate::support::{Postgres, hash, record, secure};
@@ -45,7 +46,7 @@ fn teams() {
     let reading = postgres.read();
     let team = |id, organization| {
         Some(Record::Team(Team {
-            id: TeamId(id),
+            id: Tenant(id),
             organization,
         }))
     };
@@ -57,17 +58,17 @@ fn teams() {
     assert_eq!(record(&reading, "phc_é"), team(9, None));
     assert_eq!(
         record(&reading, "phs_a"),
-        Some(Record::TeamSecret(TeamId(12)))
+        Some(Record::TeamSecret(Tenant(12)))
     );
     assert_eq!(
         record(&reading, "phs_old"),
-        Some(Record::TeamSecret(TeamId(12)))
+        Some(Record::TeamSecret(Tenant(12)))
     );
     assert_eq!(record(&reading, ""), None);
     assert_eq!(record(&reading, "phs_orphan"), None);
     assert_eq!(reading.records.len(), 6);
     assert_eq!((reading.counts.teams, reading.counts.team_secrets), (3, 3));
-    assert_eq!(reading.team_ids, [TeamId(7), TeamId(9), TeamId(12)]);
+    assert_eq!(reading.team_ids, [Tenant(7), Tenant(9), Tenant(12)]);
     assert_eq!(
         reading.skipped,
         Skipped {
@@ -95,7 +96,7 @@ fn project_secret_keys() {
             secure(token)
         ));
         let expected = Record::ProjectSecret {
-            team: TeamId(7),
+            team: Tenant(7),
             reads_flags,
         };
         assert_eq!(record(&postgres.read(), token), Some(expected), "{token}");
@@ -169,7 +170,7 @@ fn personal_keys() {
     };
     assert_eq!(personal(&reading, "phx_empty"), empty);
     let full = PersonalKey {
-        scoped_teams: vec![TeamId(7), TeamId(9)],
+        scoped_teams: vec![Tenant(7), Tenant(9)],
         scoped_organizations: vec![organization(THEIRS)],
         ..plain
     };
@@ -216,7 +217,7 @@ fn odd_rows_are_counted() {
     // The first team's secret and backup are the same record; the other team and the personal key contradict.
     assert_eq!(
         record(&reading, "phs_x"),
-        Some(Record::TeamSecret(TeamId(7)))
+        Some(Record::TeamSecret(Tenant(7)))
     );
     let skipped = Skipped {
         conflicting: 2,

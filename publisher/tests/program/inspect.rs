@@ -1,8 +1,10 @@
 //! `inspect`.
 
-use flag_definitions_filter::definitions::ETag;
-use flag_definitions_filter::directory::{Record, Sha256Hash, TeamId, etag_hash};
+use flag_definitions_filter::directory::{Record, etag_hash};
+use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::http::ETag;
 use flag_definitions_filter::snapshot::change::Watermark;
+use flag_definitions_filter::tenant::Tenant;
 use serde_json::{Value, json};
 
 use crate::support::{Outcome, Redis, change, hash, publish, run, run_with_environment, short};
@@ -73,7 +75,7 @@ fn a_team() {
         records_at: None,
     };
     let etag = Record::ETag(ETag::new(b"0123abcd").unwrap());
-    let changes = [change(etag_hash(TeamId(7)), &etag), watermark.written()];
+    let changes = [change(etag_hash(Tenant(7)), &etag), watermark.written()];
     let last = redis.add_changes(start, &changes);
     let outcome = inspect(&redis, &["team", "7"], "").expect(0);
     assert!(outcome.stdout.contains("  ETag 0123abcd, as of "));

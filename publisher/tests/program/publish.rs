@@ -1,6 +1,8 @@
 //! What a publish leaves in Redis.
 
-use flag_definitions_filter::directory::{PersonalKey, Record, Sha256Hash, TeamId};
+use flag_definitions_filter::directory::{PersonalKey, Record};
+use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::tenant::Tenant;
 use serde_json::json;
 
 use crate::support::{
@@ -51,8 +53,8 @@ fn what_is_published_reads_back() {
         let found = records.iter().find(|(candidate, _)| *candidate == hash);
         &found.unwrap().1
     };
-    assert!(matches!(record("phc_a"), Record::Team(team) if team.id == TeamId(7)));
-    assert_eq!(*record("phs_b"), Record::TeamSecret(TeamId(7)));
+    assert!(matches!(record("phc_a"), Record::Team(team) if team.id == Tenant(7)));
+    assert_eq!(*record("phs_b"), Record::TeamSecret(Tenant(7)));
     assert!(matches!(
         record("phs_p"),
         Record::ProjectSecret {

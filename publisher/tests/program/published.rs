@@ -1,9 +1,11 @@
 //! The published state as the library reads it.
 
-use flag_definitions_filter::definitions::ETag;
-use flag_definitions_filter::directory::{Record, Sha256Hash, TeamId, etag_hash};
-use flag_definitions_filter::snapshot::StreamId;
+use flag_definitions_filter::directory::{Record, etag_hash};
+use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::http::ETag;
+use flag_definitions_filter::records::StreamId;
 use flag_definitions_filter::snapshot::change::Watermark;
+use flag_definitions_filter::tenant::Tenant;
 use flag_definitions_publisher::lock::Token;
 use flag_definitions_publisher::published::{self, Fault, Published};
 use flag_definitions_publisher::server::Server;
@@ -41,13 +43,13 @@ fn a_snapshot_and_the_changes_after_it() {
         records_at: None,
     };
     let mut changes = vec![
-        change(etag_hash(TeamId(7)), &etag("aa")),
+        change(etag_hash(Tenant(7)), &etag("aa")),
         change(token("phs_a"), &Record::Tombstone),
-        change(token("phs_b"), &Record::TeamSecret(TeamId(7))),
+        change(token("phs_b"), &Record::TeamSecret(Tenant(7))),
         watermark.written(),
     ];
     // More than one command brings.
-    changes.extend((0..1_100).map(|_| change(etag_hash(TeamId(7)), &etag("bb"))));
+    changes.extend((0..1_100).map(|_| change(etag_hash(Tenant(7)), &etag("bb"))));
     let last = redis.add_changes(start, &changes);
     let published = read(&redis);
     assert_eq!(published.fault, None);
@@ -63,9 +65,9 @@ fn a_snapshot_and_the_changes_after_it() {
         (token("phs_a"), Some((Record::Tombstone, after(2)))),
         (
             token("phs_b"),
-            Some((Record::TeamSecret(TeamId(7)), after(3))),
+            Some((Record::TeamSecret(Tenant(7)), after(3))),
         ),
-        (etag_hash(TeamId(7)), Some((etag("bb"), last))),
+        (etag_hash(Tenant(7)), Some((etag("bb"), last))),
         (token("phs_c"), None),
     ] {
         assert_eq!(published.find(&hash), expected);
@@ -93,7 +95,7 @@ fn what_is_missing_or_damaged_is_named() {
     let secret = |n: u32| {
         change(
             token(&format!("phs_new_{n}")),
-            &Record::TeamSecret(TeamId(7)),
+            &Record::TeamSecret(Tenant(7)),
         )
     };
     let last = redis.add_changes(start, &[secret(1)]);

@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use flag_definitions_filter::directory::{Record, TeamId};
+use flag_definitions_filter::directory::Record;
+use flag_definitions_filter::tenant::Tenant;
 use flag_definitions_publisher::watch::source::Heard;
 
 use crate::instance::{Instance, Memory, a_team, decoded, eventually, settings};
@@ -43,13 +44,13 @@ fn a_restart_publishes_only_the_difference() {
     let source = Memory::with_teams(50);
     let instance = Instance::start(settings(&redis.url()), &source);
     instance.wait_until_live();
-    source.put("phs_new", Some(&Record::TeamSecret(TeamId(2))));
+    source.put("phs_new", Some(&Record::TeamSecret(Tenant(2))));
     instance.wait("the first change", |figures| figures.upserts == 1);
     instance.stop();
     let before = Published::read(&mut redis);
 
     source.put("phs_1", None);
-    source.put("phs_2", Some(&Record::TeamSecret(TeamId(9))));
+    source.put("phs_2", Some(&Record::TeamSecret(Tenant(9))));
     let instance = Instance::start(settings(&redis.url()), &source);
     instance.wait("the difference", |figures| {
         figures.upserts == 1 && figures.removals == 1
@@ -102,7 +103,7 @@ fn what_is_announced_goes_out_at_once() {
     assert!(is_complete(&mut redis));
 
     let reads = source.reads.load(Ordering::SeqCst);
-    source.put("phs_6", Some(&Record::TeamSecret(TeamId(1))));
+    source.put("phs_6", Some(&Record::TeamSecret(Tenant(1))));
     source.say(Heard::Overflow);
     instance.wait("what was not announced", |figures| figures.upserts == 2);
     assert_eq!(source.reads.load(Ordering::SeqCst), reads + 1);
@@ -121,7 +122,7 @@ fn a_read_that_began_before_an_announcement_does_not_undo_it() {
     eventually("a read", || source.reads.load(Ordering::SeqCst) > reads);
     source.put("phs_1", None);
     source.announce("phs_1");
-    source.put("phs_new", Some(&Record::TeamSecret(TeamId(1))));
+    source.put("phs_new", Some(&Record::TeamSecret(Tenant(1))));
     source.announce("phs_new");
     instance.wait("the announcements", |figures| {
         figures.removals == 1 && figures.upserts == 1
@@ -146,7 +147,7 @@ fn too_many_removals_are_held_back_and_the_rest_goes_on() {
     for team in 1..=200 {
         source.put(&format!("phs_{team}"), None);
     }
-    source.put("phs_new", Some(&Record::TeamSecret(TeamId(1))));
+    source.put("phs_new", Some(&Record::TeamSecret(Tenant(1))));
     instance.wait("the alarm", |figures| {
         figures.held_back == 200 && figures.upserts == 1
     });
@@ -177,7 +178,7 @@ fn the_snapshot_is_written_again_and_old_changes_go() {
     let instance = Instance::start(often, &source);
     instance.wait_until_live();
     let first = redis.manifest();
-    source.put("phs_new", Some(&Record::TeamSecret(TeamId(1))));
+    source.put("phs_new", Some(&Record::TeamSecret(Tenant(1))));
     instance.wait("a second snapshot", |figures| figures.snapshots >= 2);
     let published = Published::read(&mut redis);
     let second = &published.manifest;

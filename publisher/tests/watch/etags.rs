@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use flag_definitions_filter::definitions::ETag;
-use flag_definitions_filter::directory::{Record, TeamId, etag_hash};
+use flag_definitions_filter::directory::{Record, etag_hash};
+use flag_definitions_filter::http::ETag;
+use flag_definitions_filter::tenant::Tenant;
 use flag_definitions_publisher::server::Server;
 
 use crate::instance::{Instance, Memory, eventually, settings};
@@ -24,7 +25,7 @@ fn pickled(text: &str) -> Vec<u8> {
 }
 
 fn etag(redis: &mut Redis, team: u32) -> Option<String> {
-    match Published::read(redis).records.get(&etag_hash(TeamId(team))) {
+    match Published::read(redis).records.get(&etag_hash(Tenant(team))) {
         Some(Record::ETag(etag)) => Some(String::from_utf8(etag.as_bytes().to_vec()).unwrap()),
         _ => None,
     }
@@ -111,7 +112,7 @@ fn a_watermark_follows_what_its_sweep_found() {
             if covers {
                 let expected = ETag::new(format!("v{round}").as_bytes()).map(Record::ETag);
                 assert_eq!(
-                    published.records.get(&etag_hash(TeamId(team))),
+                    published.records.get(&etag_hash(Tenant(team))),
                     expected.as_ref()
                 );
             }
@@ -160,7 +161,7 @@ fn etags_come_from_the_redis_of_the_definitions() {
     definitions.pause();
     instance.wait("failures", |figures| figures.errors.definitions_redis > 0);
     let marks = Published::read(&mut redis).watermarks().len();
-    source.put("phs_new", Some(&Record::TeamSecret(TeamId(1))));
+    source.put("phs_new", Some(&Record::TeamSecret(Tenant(1))));
     instance.wait("a change", |figures| figures.upserts == 1);
     assert_eq!(Published::read(&mut redis).watermarks().len(), marks);
     assert!(instance.status.figures().active);

@@ -3,7 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use flag_definitions_filter::directory::{Record, TeamId};
+use flag_definitions_filter::directory::Record;
+use flag_definitions_filter::tenant::Tenant;
 
 use crate::instance::{Instance, Memory, decoded, eventually, settings};
 use crate::published::Published;
@@ -136,7 +137,7 @@ fn without_the_database_etags_go_on() {
     let () = redis.command("SET", &[key, "abc"]);
     instance.wait("an ETag", |figures| figures.etag_changes == 1);
     source.is_away.store(false, Ordering::SeqCst);
-    source.put("phs_new", Some(&Record::TeamSecret(TeamId(1))));
+    source.put("phs_new", Some(&Record::TeamSecret(Tenant(1))));
     instance.wait("its return", |figures| figures.upserts == 1);
     eventually("a watermark", || {
         let watermark = Published::read(&mut redis).watermarks().pop();

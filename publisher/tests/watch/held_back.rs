@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use flag_definitions_filter::directory::{Record, TeamId};
+use flag_definitions_filter::directory::Record;
+use flag_definitions_filter::tenant::Tenant;
 use flag_definitions_publisher::watch::Settings;
 use flag_definitions_publisher::watch::source::Heard;
 
@@ -63,7 +64,7 @@ fn the_database_of_another_installation_is_not_believed() {
     instance.stop();
     let other = Memory::default();
     other.put("phc_other", Some(&a_team(2)));
-    other.put("phs_other", Some(&Record::TeamSecret(TeamId(2))));
+    other.put("phs_other", Some(&Record::TeamSecret(Tenant(2))));
     let instance = Instance::start(settings(&redis.url()), &std::sync::Arc::new(other));
     instance.wait("the alarm", |figures| figures.held_back == 2);
     let published = Published::read(&mut redis);
@@ -93,10 +94,7 @@ fn what_is_revoked_meanwhile_goes_out() {
     instance.wait_until_live();
     for team in 1..=6 {
         source.records.lock().unwrap().retain(|hash, _| {
-            *hash
-                != flag_definitions_filter::directory::Sha256Hash::of(
-                    format!("phc_{team}").as_bytes(),
-                )
+            *hash != flag_definitions_filter::hash::Sha256Hash::of(format!("phc_{team}").as_bytes())
         });
     }
     instance.wait("the alarm", |figures| figures.held_back >= 3);
@@ -179,7 +177,7 @@ fn a_table_that_vanished_takes_no_keys_along() {
     let mut redis = Redis::start();
     let source = Memory::with_teams(5);
     let key = Record::ProjectSecret {
-        team: TeamId(1),
+        team: Tenant(1),
         reads_flags: true,
     };
     source.put("phs_project", Some(&key));

@@ -9,8 +9,10 @@ use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
 use flag_definitions_filter::config::Definitions;
-use flag_definitions_filter::directory::{Record, Sha256Hash, Team, TeamId};
+use flag_definitions_filter::directory::{Record, Team};
+use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::snapshot::document;
+use flag_definitions_filter::tenant::Tenant;
 use flag_definitions_publisher::postgres::{Announcement, Lsn, Reading, Records};
 use flag_definitions_publisher::server::Server;
 use flag_definitions_publisher::watch::source::{Heard, Source};
@@ -42,7 +44,7 @@ impl Memory {
             memory.put(&format!("phc_{team}"), Some(&a_team(team)));
             memory.put(
                 &format!("phs_{team}"),
-                Some(&Record::TeamSecret(TeamId(team))),
+                Some(&Record::TeamSecret(Tenant(team))),
             );
         }
         Arc::new(memory)
@@ -110,7 +112,7 @@ pub fn reading(records: Records, position: Lsn) -> Reading {
 
 pub fn a_team(id: u32) -> Record {
     Record::Team(Team {
-        id: TeamId(id),
+        id: Tenant(id),
         organization: None,
     })
 }

@@ -9,10 +9,10 @@ use super::random;
 use super::recorder::Recorder;
 use super::registry;
 use crate::config::Settings;
-use crate::directory::TeamId;
 use crate::limits::quota::{QuotaCopy, QuotaEnd};
 use crate::request::Request;
 use crate::shared::Keys;
+use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
 /// What a chore needs to know.
@@ -98,7 +98,7 @@ impl Chores {
     pub fn bill(
         &mut self,
         settings: &Settings,
-        team: TeamId,
+        team: Tenant,
         request: &Request<'_>,
         now: Monotonic,
         recorder: &mut Recorder,
@@ -109,7 +109,7 @@ impl Chores {
     }
 
     /// Asks for a rebuild of a team's payload, with the next tick.
-    pub fn rebuild(&mut self, team: TeamId) {
+    pub fn rebuild(&mut self, team: Tenant) {
         self.rebuild.push(team);
     }
 
@@ -117,7 +117,7 @@ impl Chores {
     pub fn quota_pending(
         &mut self,
         settings: &Settings,
-        team: TeamId,
+        team: Tenant,
         end: QuotaEnd,
         now: Monotonic,
     ) {

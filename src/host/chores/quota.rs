@@ -4,20 +4,22 @@ use std::time::Duration;
 
 use super::Duty;
 use crate::config::Settings;
-use crate::directory::{self, Record, Sha256Hash, TeamId};
+use crate::directory::{self, Record};
+use crate::hash::Sha256Hash;
 use crate::host::callouts::{self, Callout};
 use crate::host::logger::LastProblem;
 use crate::host::recorder::Recorder;
 use crate::host::registry;
 use crate::host::store::SharedData;
 use crate::identity::table;
-use crate::lease::{self, Hold};
 use crate::limits::quota::noticed::{self, Noticed};
 use crate::limits::quota::reader::{Event, LARGEST_REPLY, QuotaReader, Target};
 use crate::limits::quota::{QuotaCopy, QuotaEnd};
 use crate::metrics::{Metric, Purpose};
 use crate::redis::Failure;
 use crate::shared::Keys;
+use crate::shared::lease::{self, Hold};
+use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
 /// How often this worker's copy is compared with shared data: reading it copies it.
@@ -69,7 +71,7 @@ impl Reading {
 
     /// Redis says that the end of a team's quota period lies ahead. Where neither the set nor this worker's memory of
     /// who left it tells why, whoever reads the list is told.
-    pub(super) fn pending(&mut self, team: TeamId, end: QuotaEnd, now: Monotonic) {
+    pub(super) fn pending(&mut self, team: Tenant, end: QuotaEnd, now: Monotonic) {
         let is_limited = self.copy.ends(team, None, now).is_some();
         if !is_limited && self.copy.left(team, None).is_none() {
             self.noticed.note(team, end, now);
@@ -203,7 +205,7 @@ impl Reading {
 }
 
 /// The team of a project token: by the snapshot, or by what a request for it has looked up.
-fn team_of(token: &Sha256Hash, duty: &Duty<'_>) -> Option<TeamId> {
+fn team_of(token: &Sha256Hash, duty: &Duty<'_>) -> Option<Tenant> {
     let read_through = &duty.settings.read_through;
     let record = match directory::find(&SharedData, duty.keys, token) {
         Ok(None) if read_through.enabled => {
@@ -219,7 +221,7 @@ fn team_of(token: &Sha256Hash, duty: &Duty<'_>) -> Option<TeamId> {
     }
 }
 
-fn redis(settings: &Settings, target: Target) -> &crate::config::Redis {
+fn redis(settings: &Settings, target: Target) -> &crate::redis::Gateway {
     match target {
         Target::Quota => &settings.redis.quota,
         Target::Definitions => &settings.redis.definitions,

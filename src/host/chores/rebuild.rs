@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use super::Duty;
-use crate::directory::TeamId;
 use crate::host::abi;
 use crate::host::callouts::{self, Callout};
 use crate::host::logger::Pace;
@@ -14,6 +13,7 @@ use crate::metrics::{Metric, Purpose};
 use crate::redis::Failure;
 use crate::shared::Keys;
 use crate::signal::{self, Pending, Signal, Slots};
+use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
 /// Most signals of one tick, and most that are under way.
@@ -24,7 +24,7 @@ const LARGEST_REPLY: usize = 4 << 10;
 pub(super) struct Signalling {
     slots: Slots,
     pending: Pending,
-    sent: HashMap<u32, (Callout, TeamId, Monotonic)>,
+    sent: HashMap<u32, (Callout, Tenant, Monotonic)>,
     logged: Pace,
 }
 
@@ -40,7 +40,7 @@ impl Signalling {
         }
     }
 
-    pub(super) fn push(&mut self, team: TeamId) {
+    pub(super) fn push(&mut self, team: Tenant) {
         // Without room the next miss of this team signals.
         self.pending.push(team);
     }
@@ -62,7 +62,7 @@ impl Signalling {
         }
     }
 
-    fn signal(&mut self, team: TeamId, duty: Duty<'_>, recorder: &mut Recorder) {
+    fn signal(&mut self, team: Tenant, duty: Duty<'_>, recorder: &mut Recorder) {
         let rebuild = &duty.settings.rebuild;
         if rebuild.signal == Signal::Off {
             return;
@@ -125,7 +125,7 @@ impl Signalling {
     }
 
     /// The next miss signals again.
-    fn forget(&self, team: TeamId, claimed_at: Monotonic) {
+    fn forget(&self, team: Tenant, claimed_at: Monotonic) {
         // If shared data fails, that is after `repeat_after`.
         let _ = signal::forget(&SharedData, &self.slots, team, claimed_at);
     }

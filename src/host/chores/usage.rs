@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::Duty;
 use crate::config::Settings;
-use crate::directory::TeamId;
 use crate::host::abi;
 use crate::host::callouts::{self, Callout};
 use crate::host::logger::LastProblem;
@@ -12,11 +11,12 @@ use crate::host::random;
 use crate::host::recorder::Recorder;
 use crate::host::registry;
 use crate::host::store::SharedData;
-use crate::lease::{self, Hold};
 use crate::metrics::{Metric, Purpose};
 use crate::redis::Failure;
 use crate::request::Request;
 use crate::shared::Keys;
+use crate::shared::lease::{self, Hold};
+use crate::tenant::Tenant;
 use crate::time::{Monotonic, UnixMillis};
 use crate::usage::{Client, Outbox, Pending, Slots, State, Tally};
 
@@ -66,7 +66,7 @@ impl Sending {
 
     pub(super) fn count(
         &mut self,
-        team: TeamId,
+        team: Tenant,
         request: &Request<'_>,
         now: Monotonic,
         recorder: &mut Recorder,

@@ -8,7 +8,6 @@ use crate::config::Settings;
 use crate::definitions::confirmed::{self, Confirmed};
 use crate::definitions::encoding::{self, Decoded, MISSING};
 use crate::definitions::{Absent, Outcome};
-use crate::directory::TeamId;
 use crate::host::abi;
 use crate::host::backlog::{self, ANSWERS_PER_CALLBACK, Batch, Content};
 use crate::host::callouts::{self, Callout};
@@ -18,6 +17,7 @@ use crate::metrics::{Metric, Purpose};
 use crate::pipeline::{self, Fetch, Observed};
 use crate::redis::{self, Failure, Reply};
 use crate::reply::Why;
+use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
 /// Most callouts that one tick sends again.
@@ -356,7 +356,7 @@ impl Plugin {
     }
 
     /// Keeps the ETag that a callout brought, as of when it was sent, and the body; and that it brought none.
-    fn remember(&mut self, team: TeamId, flight: &Flight, outcome: &Outcome, now: Monotonic) {
+    fn remember(&mut self, team: Tenant, flight: &Flight, outcome: &Outcome, now: Monotonic) {
         let etag = match outcome {
             Outcome::Same(etag) => etag,
             Outcome::Full(full) => {
@@ -391,7 +391,7 @@ impl Plugin {
     }
 
     /// Logs what an operator has to look at, once a second at most: SDKs ask again and again.
-    fn report(&mut self, team: TeamId, outcome: &Outcome) {
+    fn report(&mut self, team: Tenant, outcome: &Outcome) {
         let Outcome::Absent(absent) = outcome else {
             return;
         };

@@ -1,8 +1,8 @@
 //! How often PostHog's own cache of teams and credentials may be asked by one worker.
 
 use crate::config::ReadThrough;
-use crate::directory::TeamId;
 use crate::limits::{LocalBudgets, RetryAfter};
+use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
 /// Most teams whose look-ups are counted at a time.
@@ -11,7 +11,7 @@ const TEAMS: usize = 1_024;
 /// The look-up budgets of one worker.
 pub struct Lookups {
     worker: LocalBudgets<()>,
-    teams: LocalBudgets<TeamId>,
+    teams: LocalBudgets<Tenant>,
 }
 
 impl Default for Lookups {
@@ -31,7 +31,7 @@ impl Lookups {
     pub fn spend(
         &mut self,
         settings: &ReadThrough,
-        team: Option<TeamId>,
+        team: Option<Tenant>,
         now: Monotonic,
     ) -> Result<(), RetryAfter> {
         if let Some(team) = team {

@@ -2,7 +2,6 @@
 
 use super::{FAST_TICK, Plugin};
 use crate::definitions::Outcome;
-use crate::directory::TeamId;
 use crate::host::abi;
 use crate::identity::Found;
 use crate::metrics::Metric;
@@ -10,6 +9,7 @@ use crate::pipeline::{self, Context, Observed, Step};
 use crate::reply::{Answer, Why};
 use crate::request::{FORWARD_REASON_HEADER, Request};
 use crate::snapshot::status::{Freshness, Status};
+use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
 /// A request in the effective context.
@@ -80,7 +80,7 @@ impl Plugin {
     pub(super) fn resume(
         &mut self,
         asked: Asked<'_>,
-        team: TeamId,
+        team: Tenant,
         outcome: &Outcome,
         now: Monotonic,
     ) -> bool {

@@ -5,18 +5,20 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::definitions::ETag;
-use crate::directory::{Record, Sha256Hash, TeamId, etag_hash};
+use crate::directory::{Record, etag_hash};
+use crate::hash::Sha256Hash;
 use crate::host::fake::{Callout, Host, Sent, host};
 use crate::host::registry;
 use crate::host::root::{Root, Shared};
 use crate::host::stream::{self, Next, Stream};
-use crate::snapshot::StreamId;
+use crate::http::ETag;
+use crate::records::StreamId;
 use crate::snapshot::change::{self, Watermark, Written};
 use crate::snapshot::document;
 use crate::snapshot::manifest::{FORMAT, Manifest, PageDigest, RecordCounts, page_key};
 use crate::snapshot::page;
 use crate::snapshot::poll::MAX_CHANGES;
+use crate::tenant::Tenant;
 
 pub const ROOT: u32 = 1;
 pub const PAYLOAD: &str = r#"{"flags":[{"key":"checkout"}]}"#;
@@ -131,7 +133,7 @@ pub fn watched_worker(config: &str) -> Worker {
     let etag = Record::ETag(ETag::new(b"e1").unwrap()).encode().unwrap();
     let grave = Record::Tombstone.encode().unwrap();
     for (hash, record) in [
-        (etag_hash(TeamId(1)), etag),
+        (etag_hash(Tenant(1)), etag),
         (Sha256Hash::of(b"phs_c"), grave),
     ] {
         worker.append(change::split([(hash, record.as_slice())]).remove(0));

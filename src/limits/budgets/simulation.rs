@@ -9,7 +9,7 @@ use crate::shared::MemoryStore;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-const TEAM: TeamId = TeamId(7);
+const TENANT: Tenant = Tenant(7);
 const MINUTE: u64 = 60_000;
 
 /// A small generator (SplitMix64): runs are long, and a seed repeats one.
@@ -106,7 +106,7 @@ fn run(rate: Rate, traffic: Traffic, end: u64) -> Outcome {
             (ideal, outcome.ideal) = (debt, outcome.ideal + 1);
         }
         let reading = Monotonic::from_millis(1_000_000 + at - random.below(traffic.late + 1));
-        let spent = workers[worker].spend(&limits, &store, &slots, TEAM, Budget::Full, reading);
+        let spent = workers[worker].spend(&limits, &store, &slots, TENANT, Budget::Full, reading);
         level = (level - i128::from(at - before) * 1_000_000).max(0);
         before = at;
         if spent.passes.is_ok() {
@@ -194,7 +194,7 @@ fn bursts_that_leave_cells_behind_each_second_lose_none_of_the_rate() {
         for worker in &mut workers {
             for _ in 0..20 {
                 let now = Monotonic::from_millis(at);
-                let spent = worker.spend(&limits, &store, &slots, TEAM, Budget::Full, now);
+                let spent = worker.spend(&limits, &store, &slots, TENANT, Budget::Full, now);
                 passed += u64::from(spent.passes.is_ok());
             }
         }

@@ -5,7 +5,7 @@ use crate::shared::{Cas, MemoryStore, REPLACE_TRIES, StoreError, Versioned};
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-const TEAM: TeamId = TeamId(7);
+const TENANT: Tenant = Tenant(7);
 
 /// A store that counts host calls, and lets other workers win or fails.
 #[derive(Default)]
@@ -13,7 +13,7 @@ struct Watched {
     inner: MemoryStore,
     gets: Cell<usize>,
     sets: Cell<usize>,
-    /// So many replaces are lost, each to somebody who spent a cell of the same team.
+    /// So many replaces are lost, each to somebody who spent a cell of the same tenant.
     lost: Cell<usize>,
     fails: Cell<bool>,
 }
@@ -38,7 +38,7 @@ impl Store for Watched {
         if self.lost.get() > 0 {
             self.lost.set(self.lost.get() - 1);
             let limits = limits("600/m");
-            let spent = Limiter::new().spend(&limits, &self.inner, &slots(), TEAM, FULL, ms(0));
+            let spent = Limiter::new().spend(&limits, &self.inner, &slots(), TENANT, FULL, ms(0));
             assert_eq!(spent, Spent::WITHIN);
         }
         self.inner.replace(key, value, cas)
@@ -73,25 +73,36 @@ struct Worker {
 }
 
 impl Worker {
-    fn spend(&mut self, limits: &Limits, team: TeamId, budget: Budget, at: u64) -> Spent {
+    fn spend(&mut self, limits: &Limits, tenant: Tenant, budget: Budget, at: u64) -> Spent {
         self.limiter
-            .spend(limits, &self.store, &slots(), team, budget, ms(at))
+            .spend(limits, &self.store, &slots(), tenant, budget, ms(at))
     }
 
     /// How many of so many tries pass.
-    fn passes(&mut self, limits: &Limits, team: u32, budget: Budget, tries: u32, at: u64) -> usize {
+    fn passes(
+        &mut self,
+        limits: &Limits,
+        tenant: u32,
+        budget: Budget,
+        tries: u32,
+        at: u64,
+    ) -> usize {
         (0..tries)
-            .filter(|_| self.spend(limits, TeamId(team), budget, at).passes.is_ok())
+            .filter(|_| {
+                self.spend(limits, Tenant(tenant), budget, at)
+                    .passes
+                    .is_ok()
+            })
             .count()
     }
 }
 
 #[test]
-fn both_budgets_of_each_team_are_their_own() {
+fn both_budgets_of_each_tenant_are_their_own() {
     let (mut worker, limits) = (Worker::default(), Limits::default());
-    for team in [1, 5] {
-        assert_eq!(worker.passes(&limits, team, FULL, 700, 0), 600);
-        let conditional = worker.passes(&limits, team, Budget::Conditional, 7_000, 0);
+    for tenant in [1, 5] {
+        assert_eq!(worker.passes(&limits, tenant, FULL, 700, 0), 600);
+        let conditional = worker.passes(&limits, tenant, Budget::Conditional, 7_000, 0);
         assert_eq!(conditional, 6_000);
     }
     assert_eq!(worker.passes(&limits, 1, FULL, 10, 99), 0);
@@ -100,10 +111,10 @@ fn both_budgets_of_each_team_are_their_own() {
 }
 
 #[test]
-fn an_override_is_for_the_full_budget_of_its_team_only() {
+fn an_override_is_for_the_full_budget_of_its_tenant_only() {
     let mut limits = limits("3/m");
     limits.conditional = "4/m".parse().unwrap();
-    limits.overrides.insert(TEAM, "5/m".parse().unwrap());
+    limits.overrides.insert(TENANT, "5/m".parse().unwrap());
     let mut worker = Worker::default();
     assert_eq!(worker.passes(&limits, 7, FULL, 10, 0), 5);
     assert_eq!(worker.passes(&limits, 7, Budget::Conditional, 10, 0), 4);
@@ -115,7 +126,7 @@ fn a_refusal_says_when_to_come_back_and_owes_nothing() {
     let (mut worker, limits) = (Worker::default(), limits("2/m"));
     assert_eq!(worker.passes(&limits, 7, FULL, 2, 0), 2);
     for _ in 0..100 {
-        let spent = worker.spend(&limits, TEAM, FULL, 1_500);
+        let spent = worker.spend(&limits, TENANT, FULL, 1_500);
         assert_eq!(spent.passes.unwrap_err().seconds(), 29);
         assert_eq!(spent.count, Some((FULL, Mode::Enforced)));
     }
@@ -133,17 +144,17 @@ fn who_is_over_passes_and_is_counted_when_allowed_or_only_logged() {
         let mut limits = limits("1/m");
         limits.log_only = log_only;
         if allowed {
-            limits.allow_teams.insert(TEAM);
+            limits.allowed.insert(TENANT);
         }
         let mut worker = Worker::default();
-        assert_eq!(worker.spend(&limits, TEAM, FULL, 0), Spent::WITHIN);
+        assert_eq!(worker.spend(&limits, TENANT, FULL, 0), Spent::WITHIN);
         for _ in 0..10 {
-            let spent = worker.spend(&limits, TEAM, FULL, 0);
+            let spent = worker.spend(&limits, TENANT, FULL, 0);
             assert_eq!(spent.passes, Ok(()));
             assert_eq!(spent.count, Some((FULL, mode)));
         }
         // Those ten owe nothing either: the next cell is there when it is due.
-        assert_eq!(worker.spend(&limits, TEAM, FULL, 60_000), Spent::WITHIN);
+        assert_eq!(worker.spend(&limits, TENANT, FULL, 60_000), Spent::WITHIN);
     }
 }
 
@@ -162,7 +173,7 @@ fn limits_that_are_off_cost_nothing() {
 fn a_take_is_one_get_and_one_set_and_a_refusal_one_get() {
     let (mut worker, limits) = (Worker::default(), limits("2/m"));
     for expected in [(1, 1), (1, 1), (1, 0), (1, 0)] {
-        let _ = worker.spend(&limits, TEAM, FULL, 0);
+        let _ = worker.spend(&limits, TENANT, FULL, 0);
         assert_eq!(worker.store.calls(), expected);
     }
 }
@@ -188,7 +199,7 @@ fn a_busy_worker_makes_host_calls_for_a_batch_and_not_for_a_request() {
 fn what_other_workers_spend_meanwhile_is_kept() {
     let (mut worker, limits) = (Worker::default(), limits("600/m"));
     worker.store.lost.set(REPLACE_TRIES - 1);
-    assert_eq!(worker.spend(&limits, TEAM, FULL, 0), Spent::WITHIN);
+    assert_eq!(worker.spend(&limits, TENANT, FULL, 0), Spent::WITHIN);
     assert_eq!(worker.store.calls(), (REPLACE_TRIES, REPLACE_TRIES));
     assert_eq!(worker.passes(&limits, 7, FULL, 700, 0), 600 - REPLACE_TRIES);
 }
@@ -201,10 +212,10 @@ fn a_contended_slot_or_failing_shared_data_lets_the_request_pass_and_counts_it()
         count: Some((FULL, Mode::Contended)),
     };
     worker.store.lost.set(usize::MAX);
-    assert_eq!(worker.spend(&limits, TEAM, FULL, 0), unchecked);
+    assert_eq!(worker.spend(&limits, TENANT, FULL, 0), unchecked);
     assert_eq!(worker.store.calls(), (REPLACE_TRIES, REPLACE_TRIES));
     worker.store.fails.set(true);
-    assert_eq!(worker.spend(&limits, TEAM, FULL, 0), unchecked);
+    assert_eq!(worker.spend(&limits, TENANT, FULL, 0), unchecked);
     assert_eq!(worker.store.calls(), (1, 0));
 }
 
@@ -215,13 +226,13 @@ fn cells_to_give_back_are_not_lost_when_the_slot_is_contended() {
     // Another worker uses up whole batches: 1 + 2 + 4, then 6 a time.
     let mut other = Limiter::new();
     for _ in 0..3_001 {
-        let spent = other.spend(&limits, &worker.store, &slots(), TEAM, budget, ms(0));
+        let spent = other.spend(&limits, &worker.store, &slots(), TENANT, budget, ms(0));
         assert_eq!(spent, Spent::WITHIN);
     }
     // This one takes 1 + 2 + 4 and leaves 3; then the take that would give them back comes to nothing.
     assert_eq!(worker.passes(&limits, 7, budget, 4, 0), 4);
     worker.store.fails.set(true);
-    let spent = worker.spend(&limits, TEAM, budget, 1_000);
+    let spent = worker.spend(&limits, TENANT, budget, 1_000);
     assert_eq!(spent.count, Some((budget, Mode::Contended)));
     worker.store.fails.set(false);
     // Used and on the books: 3001 + 4; refilled in that second: 100.
@@ -266,7 +277,7 @@ fn a_rate_with_a_shorter_period_is_not_bound_by_debt_of_a_longer_one() {
 #[test]
 fn bytes_that_are_no_slot_refuse_nobody_and_are_replaced() {
     let (mut worker, limits) = (Worker::default(), limits("2/m"));
-    let name = slots().name(TEAM);
+    let name = slots().name(TENANT);
     let junk = [0xff; 50];
     worker
         .store
@@ -282,7 +293,7 @@ fn slots_are_fixed_in_number() {
         let prefix = "fd1:r:".to_owned();
         let slots = Slots { prefix, count };
         (0..100)
-            .map(|id| slots.name(TeamId(id)))
+            .map(|id| slots.name(Tenant(id)))
             .collect::<BTreeSet<_>>()
     };
     assert_eq!(names(4).len(), 4);

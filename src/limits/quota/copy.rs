@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Left, MAX_MEMBERS, QuotaEnd, QuotaSet, longest_pending};
-use crate::directory::{Sha256Hash, TeamId};
+use crate::hash::Sha256Hash;
 use crate::shared::{Cas, Store, StoreError};
+use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
 /// For how long at least a team that left the set is remembered: longer than an ETag may count as confirmed, so that
@@ -21,7 +22,7 @@ pub struct QuotaCopy {
     cas: Option<Cas>,
     set: QuotaSet,
     left_tokens: BTreeMap<Sha256Hash, Left>,
-    left_teams: BTreeMap<TeamId, Left>,
+    left_teams: BTreeMap<Tenant, Left>,
     interval: Duration,
 }
 
@@ -83,7 +84,7 @@ impl QuotaCopy {
     /// Until when a team is limited, see [`QuotaSet::ends`].
     pub fn ends(
         &self,
-        team: TeamId,
+        team: Tenant,
         token: Option<&Sha256Hash>,
         now: Monotonic,
     ) -> Option<QuotaEnd> {
@@ -92,7 +93,7 @@ impl QuotaCopy {
 
     /// Since when what was confirmed about a team's ETag counts: since the end of its limit, where that lies only a
     /// short time back, because its ETag got a suffix then. Later than any time while it is limited.
-    pub fn settled_since(&self, team: TeamId, token: Option<&Sha256Hash>) -> Option<Monotonic> {
+    pub fn settled_since(&self, team: Tenant, token: Option<&Sha256Hash>) -> Option<Monotonic> {
         if self.set.is_empty() && self.left_tokens.is_empty() {
             return None;
         }
@@ -101,7 +102,7 @@ impl QuotaCopy {
     }
 
     /// When a limit ended here a short time ago; to be asked for a team that is not limited.
-    pub fn left(&self, team: TeamId, token: Option<&Sha256Hash>) -> Option<Left> {
+    pub fn left(&self, team: Tenant, token: Option<&Sha256Hash>) -> Option<Left> {
         if self.set.is_empty() && self.left_tokens.is_empty() {
             return None;
         }
@@ -110,7 +111,7 @@ impl QuotaCopy {
         known.into_iter().flatten().max_by_key(later)
     }
 
-    fn forgotten(&self, team: TeamId, token: Option<&Sha256Hash>) -> Option<Left> {
+    fn forgotten(&self, team: Tenant, token: Option<&Sha256Hash>) -> Option<Left> {
         let by_team = self.left_teams.get(&team);
         let by_token = token.and_then(|token| self.left_tokens.get(token));
         by_team
@@ -151,7 +152,7 @@ mod tests {
             assert!(store.replace("q", &set.encode(), cas).unwrap());
             copy.refresh(&store, "q", at(now)).unwrap();
         };
-        let team = TeamId(7);
+        let team = Tenant(7);
         let token = Sha256Hash::of(b"a");
         assert_eq!(copy.settled_since(team, Some(&token)), None);
         put(
@@ -162,7 +163,7 @@ mod tests {
         // Ends 4 s after the read at 0, and a margin later.
         let ended = Some(at(4_500));
         assert_eq!(copy.settled_since(team, None), ended);
-        assert_eq!(copy.settled_since(TeamId(8), Some(&token)), ended);
+        assert_eq!(copy.settled_since(Tenant(8), Some(&token)), ended);
         put(&mut copy, vec![], 7_000);
         for (team, token, expected) in [
             (7, None, Some(7_000)),
@@ -172,7 +173,7 @@ mod tests {
             (8, None, None),
         ] {
             let token = token.map(Sha256Hash::of);
-            let since = copy.settled_since(TeamId(team), token.as_ref());
+            let since = copy.settled_since(Tenant(team), token.as_ref());
             assert_eq!(since, expected.map(at));
         }
         put(&mut copy, vec![], 7_000 + 61_999);
@@ -197,19 +198,19 @@ mod tests {
                 end,
             })
         };
-        let (team, token) = (TeamId(7), Sha256Hash::of(b"a"));
+        let (team, token) = (Tenant(7), Sha256Hash::of(b"a"));
         let members = vec![member("a", 7, 5_000), member("b", 8, 90_000)];
         put(&mut copy, QuotaSet::new(clock(100, 1_000), members), 1_000);
         // By itself: at its own end, by the clock that is ahead.
         assert_eq!(copy.left(team, None), left(4_098, 5_000));
-        assert_eq!(copy.left(TeamId(9), Some(&token)), left(4_098, 5_000));
-        assert_eq!(copy.left(TeamId(9), None), None);
+        assert_eq!(copy.left(Tenant(9), Some(&token)), left(4_098, 5_000));
+        assert_eq!(copy.left(Tenant(9), None), None);
         assert!(copy.ends(team, None, at(4_097)).is_some());
         assert!(copy.ends(team, None, at(4_098)).is_none());
         // Lifted: as of now, and no end before what Redis' clock shows can be that of its period.
         put(&mut copy, QuotaSet::new(clock(6_000, 7_000), vec![]), 6_500);
         assert_eq!(copy.left(team, None), left(6_500, 5_000));
-        assert_eq!(copy.left(TeamId(8), None), left(6_500, 7_502));
+        assert_eq!(copy.left(Tenant(8), None), left(6_500, 7_502));
         copy.refresh(&store, "q", at(96_499)).unwrap();
         assert!(copy.left(team, None).is_some());
         copy.refresh(&store, "q", at(96_500)).unwrap();

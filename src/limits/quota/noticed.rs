@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use crate::definitions::latch::QuotaEnd;
-use crate::directory::{Reader as Input, TeamId};
 use crate::recent::Recent;
+use crate::records::Reader as Input;
 use crate::shared::{Store, StoreError, update_in_place};
+use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
 /// Most that wait, in a worker and in shared data.
@@ -22,8 +23,8 @@ const REPEAT: Duration = Duration::from_secs(60);
 
 /// What one worker saw.
 pub struct Noticed {
-    told: Recent<TeamId, QuotaEnd>,
-    waiting: Vec<(TeamId, QuotaEnd)>,
+    told: Recent<Tenant, QuotaEnd>,
+    waiting: Vec<(Tenant, QuotaEnd)>,
 }
 
 impl Default for Noticed {
@@ -37,7 +38,7 @@ impl Default for Noticed {
 
 impl Noticed {
     /// Notes an end, unless it was noted a short time ago.
-    pub fn note(&mut self, team: TeamId, end: QuotaEnd, now: Monotonic) {
+    pub fn note(&mut self, team: Tenant, end: QuotaEnd, now: Monotonic) {
         if self.told.get(&team, now) != Some(&end) && self.waiting.len() < MOST {
             self.told.note(team, end, now);
             self.waiting.push((team, end));
@@ -69,7 +70,7 @@ impl Noticed {
 ///
 /// # Errors
 /// When shared data fails.
-pub fn take(store: &impl Store, entry: &str) -> Result<Vec<(TeamId, QuotaEnd)>, StoreError> {
+pub fn take(store: &impl Store, entry: &str) -> Result<Vec<(Tenant, QuotaEnd)>, StoreError> {
     let mut taken = Vec::new();
     update_in_place(store, entry, |bytes| {
         if bytes.is_empty() {
@@ -82,10 +83,10 @@ pub fn take(store: &impl Store, entry: &str) -> Result<Vec<(TeamId, QuotaEnd)>, 
     Ok(taken)
 }
 
-fn parse(bytes: &[u8]) -> Vec<(TeamId, QuotaEnd)> {
+fn parse(bytes: &[u8]) -> Vec<(Tenant, QuotaEnd)> {
     let one = |bytes: &[u8]| {
         let mut input = Input(bytes);
-        let team = TeamId(input.u32().ok()?);
+        let team = Tenant(input.u32().ok()?);
         Some((team, QuotaEnd::from_millis(input.u64().ok()?)))
     };
     bytes.chunks_exact(LENGTH).filter_map(one).collect()
@@ -112,19 +113,19 @@ mod tests {
         let store = MemoryStore::default();
         let mut workers = [Noticed::default(), Noticed::default()];
         for (worker, team) in workers.iter_mut().zip(1..) {
-            worker.note(TeamId(team), end(5), at(0));
-            worker.note(TeamId(team), end(5), at(59));
+            worker.note(Tenant(team), end(5), at(0));
+            worker.note(Tenant(team), end(5), at(59));
             worker.tell(&store, "n").unwrap();
         }
-        let told = [(TeamId(1), end(5)), (TeamId(2), end(5))];
+        let told = [(Tenant(1), end(5)), (Tenant(2), end(5))];
         assert_eq!(take(&store, "n").unwrap(), told);
         assert_eq!(take(&store, "n").unwrap(), []);
         let [worker, _] = &mut workers;
-        worker.note(TeamId(1), end(5), at(59));
-        worker.note(TeamId(1), end(6), at(59));
-        worker.note(TeamId(1), end(6), at(119));
+        worker.note(Tenant(1), end(5), at(59));
+        worker.note(Tenant(1), end(6), at(59));
+        worker.note(Tenant(1), end(6), at(119));
         worker.tell(&store, "n").unwrap();
-        let again = [(TeamId(1), end(6)), (TeamId(1), end(6))];
+        let again = [(Tenant(1), end(6)), (Tenant(1), end(6))];
         assert_eq!(take(&store, "n").unwrap(), again);
     }
 
@@ -134,7 +135,7 @@ mod tests {
         for round in 0..3_u64 {
             let mut worker = Noticed::default();
             for team in 0..2_000 {
-                worker.note(TeamId(team), end(round), at(0));
+                worker.note(Tenant(team), end(round), at(0));
             }
             worker.tell(&store, "n").unwrap();
         }

@@ -13,9 +13,10 @@ use super::scores::{self, Scores};
 use super::{Clock, MAX_MEMBERS, Member, Owed, QuotaEnd, QuotaSet, grace};
 use crate::config::Definitions;
 use crate::definitions::latch::{self, Limit};
-use crate::directory::{Sha256Hash, TeamId};
+use crate::hash::Sha256Hash;
 use crate::redis::{Command, Failure, Reply};
 use crate::shared::{Store, StoreError, Update, update};
+use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
 /// Most tokens whose team is looked up in one slice.
@@ -175,7 +176,7 @@ impl QuotaReader {
 
     /// Workers saw latches whose ends lie ahead, of teams that are not in the set: another Envoy has read that they are
     /// limited, or left them so when it stopped. Reads with the next tick.
-    pub fn notice(&mut self, ends: impl IntoIterator<Item = (TeamId, QuotaEnd)>) {
+    pub fn notice(&mut self, ends: impl IntoIterator<Item = (Tenant, QuotaEnd)>) {
         let ends = ends.into_iter().map(|(team, end)| Owed { team, end });
         self.noticed.extend(ends);
         self.noticed.truncate(MAX_MEMBERS);
@@ -195,7 +196,7 @@ impl QuotaReader {
         &mut self,
         store: &impl Store,
         now: Monotonic,
-        resolve: impl FnMut(&Sha256Hash) -> Option<TeamId>,
+        resolve: impl FnMut(&Sha256Hash) -> Option<Tenant>,
         events: &mut Vec<Event>,
     ) -> Option<(Target, Command)> {
         if let State::AwaitingList | State::AwaitingLatches(_) = self.state
@@ -296,7 +297,7 @@ impl QuotaReader {
         &mut self,
         store: &impl Store,
         mut resolving: Resolving,
-        mut find: impl FnMut(&Sha256Hash) -> Option<TeamId>,
+        mut find: impl FnMut(&Sha256Hash) -> Option<Tenant>,
         events: &mut Vec<Event>,
     ) {
         let done = resolving.members.len();
@@ -383,7 +384,7 @@ impl QuotaReader {
         let Some(clock) = latching.clock else {
             return;
         };
-        let told: HashMap<TeamId, QuotaEnd> = latching
+        let told: HashMap<Tenant, QuotaEnd> = latching
             .limits
             .iter()
             .take(latching.told)

@@ -1,7 +1,7 @@
 //! What the script that reads the list answers.
 
 use super::{Clock, MAX_MEMBERS, QuotaEnd};
-use crate::directory::Sha256Hash;
+use crate::hash::Sha256Hash;
 use crate::redis::{Command, Reply, Script};
 use crate::time::Monotonic;
 

@@ -26,7 +26,7 @@ pub(super) fn ago(millis: u64) -> Monotonic {
 impl World {
     pub(super) fn keep_body(&self, etag: &str) -> Rc<Full> {
         let full = body(etag);
-        self.bodies.borrow_mut().put(TeamId(1), &full);
+        self.bodies.borrow_mut().put(Tenant(1), &full);
         full
     }
 
@@ -218,7 +218,7 @@ fn a_body_that_was_read_before_counts_as_one_that_is_read_now() {
         let (expected, of_read) = read.resume(&request, &outcome);
         let kept = world(validating);
         kept.confirm("e", NOW);
-        kept.bodies.borrow_mut().put(TeamId(1), &full);
+        kept.bodies.borrow_mut().put(Tenant(1), &full);
         let (step, observed) = kept.step(&request);
         assert_eq!(step, expected);
         let case = format!("{method} {if_none_match} {stored} {billable}");

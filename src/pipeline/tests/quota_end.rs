@@ -26,7 +26,7 @@ impl World {
             panic!("it is");
         };
         let mut memory = self.memory.borrow_mut();
-        memory.found_pending(TeamId(1), &pending, at, now);
+        memory.found_pending(Tenant(1), &pending, at, now);
     }
 
     /// What becomes of a request whose read came to this.
@@ -135,7 +135,7 @@ fn a_body_is_answered_without_a_read_for_a_second_after_a_callout_said_so() {
     assert_eq!(world.walk("e"), "304 e");
     world.found_pending("e", ago(10), NOW);
     assert_eq!(world.walk("e"), "200 without");
-    world.memory.borrow_mut().found_settled(TeamId(1));
+    world.memory.borrow_mut().found_settled(Tenant(1));
     assert_eq!(world.walk("e"), "304 e");
 }
 
@@ -176,7 +176,7 @@ fn after_three_intervals_the_etag_is_told_whatever_redis_says() {
         assert_eq!(world.walk("e"), expected);
         assert_eq!(world.read("e", &pending("e", true)), expected);
         // So it is with what this worker saw.
-        world.memory.borrow_mut().found_settled(TeamId(1));
+        world.memory.borrow_mut().found_settled(Tenant(1));
         world.quota = QuotaCopy::of_one_who_left(b"phc_one", first);
         world.confirm("e", ago(100));
         assert_eq!(world.walk("e"), expected);
@@ -194,7 +194,7 @@ fn without_the_latch_a_304_is_posthogs() {
         world.found_pending("e", ago(10), NOW);
         assert_eq!(world.walk("e"), "304 e");
         assert_eq!(world.read("e", &pending("e", false)), "304 e");
-        world.memory.borrow_mut().found_settled(TeamId(1));
+        world.memory.borrow_mut().found_settled(Tenant(1));
         world.confirm("e", ago(100));
         world.quota = QuotaCopy::of_one_who_left(b"phc_one", ago(500));
         assert_eq!(world.walk("e"), "304 e");

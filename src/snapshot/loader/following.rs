@@ -1,14 +1,16 @@
 //! The loader and a publisher that watches: snapshot, changes, watermarks.
 
-use super::super::StreamId;
 use super::super::change::{self, Watermark, Written};
 use super::super::follow::Confirmation;
 use super::super::manifest::{FORMAT, PageDigest, RecordCounts, page_key};
 use super::super::page;
 use super::super::status::Freshness;
 use super::*;
-use crate::directory::{self, Record, Sha256Hash, TeamId};
+use crate::directory::{self, Record};
+use crate::hash::Sha256Hash;
+use crate::records::StreamId;
 use crate::shared::MemoryStore;
+use crate::tenant::Tenant;
 use std::collections::BTreeMap;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -34,7 +36,7 @@ fn hash(token: &str) -> Sha256Hash {
 }
 
 fn secret(team: u32) -> Vec<u8> {
-    Record::TeamSecret(TeamId(team)).encode().unwrap()
+    Record::TeamSecret(Tenant(team)).encode().unwrap()
 }
 
 impl Publisher {
@@ -247,7 +249,7 @@ fn changes_follow_the_snapshot_and_watermarks_confirm() {
     publisher.change("c", Some(secret(3)));
     assert_eq!(envoy.run_watched(&mut publisher, 2), []);
     assert_eq!(envoy.record("a"), Some(Record::Tombstone));
-    assert_eq!(envoy.record("c"), Some(Record::TeamSecret(TeamId(3))));
+    assert_eq!(envoy.record("c"), Some(Record::TeamSecret(Tenant(3))));
     assert!(envoy.confirmed().is_some_and(|age| age < 1_200));
 }
 
@@ -404,7 +406,7 @@ fn a_key_that_was_revoked_long_ago_stays_revoked_while_an_older_snapshot_is_load
     publisher.now += 2 * DAY;
     publisher.change(neighbour, Some(secret(9)));
     let mut envoy = Envoy::with(r#"{"snapshot":{"buckets":64,"poll_interval":"100ms"}}"#);
-    while envoy.record(neighbour) != Some(Record::TeamSecret(TeamId(9))) {
+    while envoy.record(neighbour) != Some(Record::TeamSecret(Tenant(9))) {
         envoy.run(&mut publisher, 10);
     }
     assert_eq!(
@@ -452,7 +454,7 @@ fn shared_data_stays_bounded_while_tokens_come_and_go() {
         );
         assert_eq!(
             envoy.record(&token(14, 0)),
-            Some(Record::TeamSecret(TeamId(1)))
+            Some(Record::TeamSecret(Tenant(1)))
         );
         assert_eq!(envoy.record(&token(13, 0)), Some(Record::Tombstone));
         assert_eq!(envoy.record(&token(10, 0)), None);
@@ -469,7 +471,7 @@ fn what_a_writer_without_lock_says_is_not_applied() {
     publisher.fence = 2;
     let events = envoy.run_watched(&mut publisher, 2);
     assert_eq!(events, [Event::ChangeFenced]);
-    assert_eq!(envoy.record("a"), Some(Record::TeamSecret(TeamId(1))));
+    assert_eq!(envoy.record("a"), Some(Record::TeamSecret(Tenant(1))));
     assert_eq!(envoy.freshness(), Freshness::Aging);
 }
 
@@ -532,7 +534,7 @@ fn many_changes_are_applied_in_order_in_bounded_slices() {
     }
     envoy.run_watched(&mut publisher, 5);
     for n in 0..300 {
-        let record = Some(Record::TeamSecret(TeamId(3_000 + n)));
+        let record = Some(Record::TeamSecret(Tenant(3_000 + n)));
         assert_eq!(envoy.record(&format!("key {n}")), record);
     }
     assert!(envoy.confirmed().is_some_and(|age| age < 1_200));

@@ -2,9 +2,10 @@ use std::cell::Cell;
 use std::collections::HashMap;
 
 use super::*;
-use crate::directory::{self, Sha256Hash};
+use crate::directory;
+use crate::hash::Sha256Hash;
+use crate::records::StreamId;
 use crate::shared::{Cas, MemoryStore, StoreError, Versioned};
-use crate::snapshot::StreamId;
 use crate::snapshot::attempt::Place;
 use crate::snapshot::document;
 use crate::snapshot::manifest::{self, PageDigest};

@@ -11,7 +11,7 @@ fn setup() -> (MemoryStore, Slots) {
 
 fn counter(team: u32, client: Client, bucket: u32, count: u32) -> Counter {
     Counter {
-        team: TeamId(team),
+        team: Tenant(team),
         client,
         bucket: UsageBucket(bucket),
         count,

@@ -1,6 +1,6 @@
 use super::*;
-use crate::directory::TeamId;
 use crate::shared::{Cas, MemoryStore, Versioned};
+use crate::tenant::Tenant;
 use crate::time::UnixMillis;
 use crate::usage::{Client, Pending, UsageBucket};
 use proptest::prelude::*;
@@ -123,12 +123,12 @@ fn drain(outbox: &mut Outbox, store: &impl Store, redis: &mut Redis, tally: &mut
 fn count(store: &impl Store, team: u32, client: Client, minutes: u64) {
     let (mut pending, mut tally) = (Pending::default(), Tally::default());
     let (slots, now) = (Slots::new("t:"), wall(minutes));
-    pending.count(store, &slots, TeamId(team), client, now, &mut tally);
+    pending.count(store, &slots, Tenant(team), client, now, &mut tally);
     assert_eq!(tally.get(State::Counted), 1);
 }
 
 fn key(team: u32) -> String {
-    batch::team_key(TeamId(team))
+    batch::team_key(Tenant(team))
 }
 
 #[test]
@@ -439,7 +439,7 @@ proptest! {
             match step {
                 Step::Count { vm, team, client, minutes } => {
                     let client = Client::from_code(client);
-                    let (team, time) = (TeamId(team), wall(minutes));
+                    let (team, time) = (Tenant(team), wall(minutes));
                     pendings[vm].count(&store, &slots, team, client, time, &mut tally);
                     let field = UsageBucket::of(time).0.to_string();
                     for key in [batch::team_key(team), batch::client_key(team, client)] {

@@ -27,9 +27,9 @@ fn reader() -> QuotaReader {
 }
 
 /// Token `t7` is team 7's.
-fn team_of(hash: &Sha256Hash) -> Option<TeamId> {
+fn team_of(hash: &Sha256Hash) -> Option<Tenant> {
     (1..3_000)
-        .map(TeamId)
+        .map(Tenant)
         .find(|team| Sha256Hash::of(format!("t{team}").as_bytes()) == *hash)
 }
 
@@ -88,7 +88,7 @@ impl World {
     fn limited(&mut self, team: u32) -> bool {
         let now = Monotonic::from_millis(self.now);
         self.copy.refresh(&self.store, ENTRY, now).unwrap();
-        self.copy.set().ends(TeamId(team), None, now).is_some()
+        self.copy.set().ends(Tenant(team), None, now).is_some()
     }
 
     fn wait(&mut self, seconds: u64) {
@@ -240,7 +240,7 @@ fn a_latch_that_nobody_here_can_explain_is_told_as_gone_by_the_next_list() {
         let mut world = World::new();
         world.round(0, &[]);
         world.wait(1);
-        world.reader.notice([(TeamId(7), end(100))]);
+        world.reader.notice([(Tenant(7), end(100))]);
         // Until Redis heard it.
         for seconds in [1, 11] {
             assert_eq!(world.round(seconds, members), expected, "{members:?}");
@@ -259,7 +259,7 @@ fn a_latch_that_nobody_here_can_explain_is_told_as_gone_by_the_next_list() {
 fn a_list_that_was_asked_for_before_does_not_say_that_a_latch_has_no_reason() {
     let mut world = World::new();
     world.tick().unwrap();
-    world.reader.notice([(TeamId(7), end(100))]);
+    world.reader.notice([(Tenant(7), end(100))]);
     world.list(0, &[]);
     assert_eq!(world.tick(), None);
     assert_eq!(world.events(), [Event::Read]);

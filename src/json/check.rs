@@ -15,7 +15,7 @@ pub struct ConfigError {
 
 impl ConfigError {
     /// A problem with the value at `path`.
-    pub(super) fn new(path: &str, problem: impl Into<String>) -> Self {
+    pub(crate) fn new(path: &str, problem: impl Into<String>) -> Self {
         Self {
             path: path.to_owned(),
             problem: problem.into(),
@@ -31,14 +31,14 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-pub(super) fn name(path: &str, value: &str) -> Result<(), ConfigError> {
+pub(crate) fn name(path: &str, value: &str) -> Result<(), ConfigError> {
     if value.is_empty() {
         return Err(ConfigError::new(path, "must not be empty"));
     }
     short(path, value)
 }
 
-pub(super) fn short(path: &str, value: &str) -> Result<(), ConfigError> {
+pub(crate) fn short(path: &str, value: &str) -> Result<(), ConfigError> {
     if value.len() > 200 || value.chars().any(char::is_control) {
         return Err(ConfigError::new(
             path,
@@ -48,7 +48,7 @@ pub(super) fn short(path: &str, value: &str) -> Result<(), ConfigError> {
     Ok(())
 }
 
-pub(super) fn range(
+pub(crate) fn range(
     path: &str,
     value: Duration,
     min: Duration,
@@ -63,7 +63,7 @@ pub(super) fn range(
     Ok(())
 }
 
-pub(super) fn number(path: &str, value: u32, min: u32, max: u32) -> Result<(), ConfigError> {
+pub(crate) fn number(path: &str, value: u32, min: u32, max: u32) -> Result<(), ConfigError> {
     if value < min || value > max {
         return Err(ConfigError::new(
             path,
@@ -73,12 +73,12 @@ pub(super) fn number(path: &str, value: u32, min: u32, max: u32) -> Result<(), C
     Ok(())
 }
 
-pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(deserializer)?;
     parse_duration(&text).map_err(|problem| de::Error::custom(format!("\"{text}\": {problem}")))
 }
 
-pub(super) fn optional_duration<'de, D: Deserializer<'de>>(
+pub(crate) fn optional_duration<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Duration>, D::Error> {
     duration(deserializer).map(Some)

@@ -1,4 +1,8 @@
-//! SHA-256 of a token, credential or page.
+//! SHA-256 of a token, credential or page, and the memory of those that were hashed last ([`Hashes`]).
+
+mod memo;
+
+pub use memo::{Hashed, Hashes, MAX_SECRET};
 
 use std::fmt;
 
@@ -35,7 +39,7 @@ impl Sha256Hash {
     /// Hashes bytes.
     ///
     /// ```
-    /// use flag_definitions_filter::directory::Sha256Hash;
+    /// use flag_definitions_filter::hash::Sha256Hash;
     /// assert_eq!(
     ///     Sha256Hash::of(b"test_key_12345").to_hex(),
     ///     "45af89b510a3279a817f851de5d3f95b73485d58ec2672a39e52d8aeeb014059",
@@ -52,7 +56,7 @@ impl Sha256Hash {
         Self(bytes)
     }
 
-    /// Reads 64 hexadecimal digits, with or without PostHog's `sha256$` in front; `None` for anything else.
+    /// Reads 64 hexadecimal digits, with or without Django's `sha256$` in front; `None` for anything else.
     pub fn from_hex(text: &str) -> Option<Self> {
         let digits = text.strip_prefix("sha256$").unwrap_or(text).as_bytes();
         if digits.len() != 64 {

@@ -3,12 +3,15 @@
 //! Entries can never be deleted and a growing map stalls every worker (docs/design.md), so the number of
 //! keys is fixed: whatever is stored goes into numbered slots, and each slot carries full keys inside.
 
+pub mod lease;
+
 use std::collections::HashMap;
 use std::fmt;
 
-use crate::config::{Redis, Settings};
-use crate::directory::Sha256Hash;
+use crate::config::Settings;
+use crate::hash::Sha256Hash;
 use crate::limits;
+use crate::redis::Gateway;
 use crate::time::Monotonic;
 
 /// Version of everything stored under [`Keys`]: raised when a layout changes, so that two releases of the
@@ -148,7 +151,7 @@ impl Keys {
             quota,
             ..
         } = settings;
-        let place = |redis: &Redis| format!("{}\n{:?}", redis.cluster, redis.dialect);
+        let place = |redis: &Gateway| format!("{}\n{:?}", redis.cluster, redis.dialect);
         let scope = digest(&[
             &place(&redis.snapshot),
             &place(&redis.definitions),

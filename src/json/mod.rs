@@ -1,10 +1,14 @@
-//! JSON documents whose errors say where they are.
+//! JSON documents whose errors say where they are, and what the sections of a plugin configuration share ([`check`]).
+
+pub(crate) mod check;
+
+pub use check::{ConfigError, parse_duration};
 
 use serde::de::DeserializeOwned;
 
 /// Reads a whole document. On failure: the path of the value, or `root` for the document itself, and the
 /// error.
-pub fn read<T: DeserializeOwned>(
+pub(crate) fn read<T: DeserializeOwned>(
     text: &[u8],
     root: &str,
 ) -> Result<T, (String, serde_json::Error)> {

@@ -12,7 +12,7 @@ use super::Sha256Hash;
 /// Most hashes that are remembered, a power of two: 460 KB.
 const PLACES: usize = 8_192;
 
-/// Longest token or credential that is looked up, or remembered, in bytes; PostHog's have about 50.
+/// Longest token or credential that is looked up, or remembered, in bytes; most have about 50.
 pub const MAX_SECRET: usize = 200;
 
 /// What a token or credential is known by.
@@ -20,7 +20,7 @@ pub const MAX_SECRET: usize = 200;
 pub struct Hashed {
     /// Its SHA-256.
     pub hash: Sha256Hash,
-    /// Whether it may be looked up outside the snapshot: 1 to 200 characters of `A-Z a-z 0-9 _ -`. PostHog hands out no
+    /// Whether it may be looked up outside the snapshot: 1 to 200 characters of `A-Z a-z 0-9 _ -`. Nobody hands out
     /// others, and these cannot leave their place in a Redis key.
     pub plausible: bool,
 }
@@ -92,7 +92,7 @@ mod tests {
         let mut hashes = Hashes::new([7; 16]);
         for _ in 0..2 {
             for number in 0..3 * PLACES {
-                let text = format!("phs_{number}");
+                let text = format!("sec_{number}");
                 assert_eq!(hashes.of(text.as_bytes()), Hashed::of(text.as_bytes()));
             }
         }
@@ -112,14 +112,14 @@ mod tests {
             hashes.places.iter().find(keyed).copied()
         };
         let (mut one, mut other) = (Hashes::new([1; 16]), Hashes::new([2; 16]));
-        assert_eq!(one.of(b"phs_a"), other.of(b"phs_a"));
+        assert_eq!(one.of(b"sec_a"), other.of(b"sec_a"));
         assert_ne!(remembered(&one).unwrap().0, remembered(&other).unwrap().0);
         // What is there is answered with, were it wrong.
         let wrong = Hashed::of(b"another");
         for place in &mut one.places {
             place.1 = wrong;
         }
-        assert_eq!(one.of(b"phs_a"), wrong);
-        assert_eq!(one.of(b"phs_b"), Hashed::of(b"phs_b"));
+        assert_eq!(one.of(b"sec_a"), wrong);
+        assert_eq!(one.of(b"sec_b"), Hashed::of(b"sec_b"));
     }
 }

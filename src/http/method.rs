@@ -1,0 +1,26 @@
+//! Request methods (RFC 9110 §9.1: case-sensitive).
+
+/// Request methods that are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// GET.
+    Get,
+    /// HEAD.
+    Head,
+    /// OPTIONS.
+    Options,
+    /// Any other.
+    Other,
+}
+
+impl Method {
+    /// Reads a `:method`.
+    pub(crate) fn parse(value: &[u8]) -> Self {
+        match value {
+            b"GET" => Self::Get,
+            b"HEAD" => Self::Head,
+            b"OPTIONS" => Self::Options,
+            _ => Self::Other,
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! What RFC 9110 says of a request and of an answer. No product is known here.
+
+mod accept_encoding;
+mod cors;
+mod etag;
+mod if_none_match;
+mod method;
+pub(crate) mod query;
+
+pub use accept_encoding::AcceptEncoding;
+pub use cors::Cors;
+pub use etag::ETag;
+pub use if_none_match::{Candidate, IfNoneMatch};
+pub use method::Method;

@@ -1,0 +1,174 @@
+//! The dependency rule of `src/`, checked: a room imports from rooms on its left, or from itself.
+//!
+//! A room is a module of the crate root, or one of `surfaces`. Every path that begins with `crate` or `super` counts,
+//! in tests and macros as well; a re-export counts as the room that defines the item. Left of `surfaces` no word names a
+//! product. No public type name is defined twice. [`exceptions`] are violations that stand today: each that is gone
+//! has to leave the list.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[path = "floors/exceptions.rs"]
+mod exceptions;
+#[path = "floors/source.rs"]
+mod source;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+
+use source::{Crate, Path};
+
+/// The floors, left to right. A room of a floor imports from floors on its left, from no room beside it.
+const FLOORS: &[&[&str]] = &[
+    &["time", "tenant", "hash", "json"],
+    &["faults"],
+    &["redis"],
+    &["shared", "recent"],
+    &["http"],
+    &["records"],
+    &["limits", "usage", "snapshot"],
+    &["documents"],
+    &["surfaces"],
+    // Until they are rooms of the surface, or of the places on their left.
+    &[
+        "definitions",
+        "directory",
+        "identity",
+        "pipeline",
+        "reply",
+        "request",
+        "signal",
+    ],
+    &["config", "metrics", "shadow"],
+    &["worker"],
+    &["host", "wasm"],
+];
+
+static SOURCE: LazyLock<Crate> = LazyLock::new(Crate::read);
+
+/// Products and their words, which only `surfaces` and what is right of it may say.
+const PRODUCT_WORDS: &[&str] = &[
+    "posthog",
+    "flagsmith",
+    "flagd",
+    "team",
+    "environment",
+    "phc",
+    "phs",
+];
+
+/// The room of a module: its first name, below `surfaces` the first two. The crate root is no room.
+fn room(module: &[String]) -> Option<String> {
+    match module {
+        [] => None,
+        [first, second, ..] if first == "surfaces" => Some(format!("{first}::{second}")),
+        [first, ..] => Some(first.clone()),
+    }
+}
+
+/// The number of a room's floor. A surface stands right of the contract that all surfaces share.
+fn floor(room: &str) -> Option<usize> {
+    let place = |name: &str| FLOORS.iter().position(|rooms| rooms.contains(&name));
+    match room.strip_prefix("surfaces::") {
+        Some(_) => place("surfaces").map(|contract| contract + 1),
+        None => place(room),
+    }
+}
+
+/// Compares what was found with what is listed: neither may have more.
+fn assert_listed(what: &str, found: BTreeSet<String>, listed: &[&str]) {
+    let listed: BTreeSet<String> = listed.iter().map(|line| (*line).to_owned()).collect();
+    let new: Vec<_> = found.difference(&listed).collect();
+    let gone: Vec<_> = listed.difference(&found).collect();
+    assert!(new.is_empty(), "{what}, new:\n{new:#?}");
+    assert!(
+        gone.is_empty(),
+        "{what}: no longer, so not an exception:\n{gone:#?}"
+    );
+}
+
+#[test]
+fn every_room_has_a_floor() {
+    let rooms: BTreeSet<String> = SOURCE.modules().filter_map(room).collect();
+    let homeless: Vec<_> = rooms.iter().filter(|room| floor(room).is_none()).collect();
+    assert!(homeless.is_empty(), "not in FLOORS: {homeless:?}");
+}
+
+#[test]
+fn imports_go_to_the_left() {
+    let mut found = BTreeSet::new();
+    for Path {
+        file,
+        module,
+        names,
+    } in SOURCE.paths()
+    {
+        let Some(from) = room(module) else { continue };
+        let Some(to) = room(&SOURCE.defining_module(names)) else {
+            continue;
+        };
+        let (Some(here), Some(there)) = (floor(&from), floor(&to)) else {
+            panic!("{file}: no floor for {from} or {to}");
+        };
+        if from != to && there >= here {
+            found.insert(format!("{file} -> {to}"));
+        }
+    }
+    assert_listed("imports to the right", found, exceptions::IMPORTS);
+}
+
+#[test]
+fn left_of_the_surfaces_no_word_names_a_product() {
+    let contract = floor("surfaces").unwrap();
+    let mut found = BTreeSet::new();
+    for file in SOURCE.files() {
+        let left = room(&file.module).and_then(|room| floor(&room));
+        if left.is_none_or(|floor| floor >= contract) {
+            continue;
+        }
+        for word in words(&file.text) {
+            let singular = word.strip_suffix('s').unwrap_or(&word);
+            if PRODUCT_WORDS.contains(&word.as_str()) || PRODUCT_WORDS.contains(&singular) {
+                found.insert(file.name.clone());
+            }
+        }
+    }
+    assert_listed("names of products", found, exceptions::PRODUCTS);
+}
+
+#[test]
+fn no_public_type_name_is_defined_twice() {
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    for name in SOURCE.public_types() {
+        *places.entry(name).or_default() += 1;
+    }
+    let twice = places.into_iter().filter(|(_, count)| *count > 1);
+    assert_listed(
+        "public type names defined twice",
+        twice.map(|(name, _)| name).collect(),
+        exceptions::TYPE_NAMES,
+    );
+}
+
+/// The words of a text in lower case; `Tenant` and `team_id` are two each.
+fn words(text: &str) -> BTreeSet<String> {
+    let mut words = BTreeSet::new();
+    let mut word = String::new();
+    let mut lower_before = false;
+    for character in text.chars().chain([' ']) {
+        let begins = character.is_ascii_uppercase() && lower_before;
+        if (begins || !character.is_ascii_alphabetic()) && !word.is_empty() {
+            words.insert(std::mem::take(&mut word));
+        }
+        if character.is_ascii_alphabetic() {
+            word.push(character.to_ascii_lowercase());
+        }
+        lower_before = character.is_ascii_lowercase();
+    }
+    words
+}
+
+#[test]
+fn words_are_told_apart() {
+    let expected = ["id", "phc", "team", "teams", "token"].map(str::to_owned);
+    assert_eq!(words("TeamId team_id: TEAMS, phc_token"), expected.into());
+}
