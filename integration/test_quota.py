@@ -287,6 +287,20 @@ def test_all_envoys_agree_on_the_etag_and_a_new_one_learns_it() -> None:
             assert [ask(stack, team_id, etag) for team_id, etag in freed.items()] == [304, 304]
 
 
+def test_a_lift_that_no_envoy_lives_to_see_is_known_to_the_next_one() -> None:
+    with writers.stack_with(STATE, **FAST) as stack:
+        limit(stack, 10_001, 3_600)
+        all_say(stack, 10_001, 402)
+        stack.stop_part("envoy")
+        lift(stack, 10_001)
+        stack.restart("envoy")
+        began = time.time()
+        etag = freed_etag(stack, 10_001)
+        # Not at the end that the limit once had.
+        assert began < int(etag.rpartition("-")[2].strip('"'), 36) < began + GRACE + 6
+        wait_until_all(stack, lambda: ask(stack, 10_001, etag) == 304)
+
+
 def test_without_a_snapshot_teams_are_limited_and_get_their_flags_back() -> None:
     """The quota list has tokens. Whose they are is known from the requests that named them."""
     with unchanged_posthog(

@@ -46,10 +46,10 @@ pub const fn grace(interval: Duration) -> Duration {
     interval.saturating_mul(2).saturating_add(MARGIN)
 }
 
-/// For how long at most a team that is limited no more gets no ETag: three intervals, or the grace and a little more
-/// where that is longer. Then its end could not be written to Redis.
+/// For how long at most a team that is limited no more gets no ETag: three intervals, or where that is longer the grace
+/// and the time until a latch that a worker meets is ended. Then its end could not be written to Redis.
 pub fn longest_pending(interval: Duration) -> Duration {
-    let patient = grace(interval).saturating_add(MARGIN);
+    let patient = grace(interval).saturating_add(MARGIN.saturating_mul(2));
     interval.saturating_mul(3).max(patient)
 }
 
