@@ -187,6 +187,10 @@ bench-instructions: build-bench $(VENV) stack-packages ## Count an Envoy's instr
 bench-watch: build $(VENV) test-packages ## Measure the watching publisher with a million credentials; adds to bench/results.json
 	$(PYTHON) bench/watch.py
 
+.PHONY: bench-timeouts
+bench-timeouts: build $(VENV) stack-packages ## Measure callouts that read large payloads; adds to bench/results.json
+	$(PYTHON) bench/timeouts.py $(BENCH_OPTIONS)
+
 FUZZ_TARGETS := value resp request snapshot
 FUZZ_SECONDS ?= 60
 

@@ -7,9 +7,11 @@ import hashlib
 import http.client
 import json
 import re
+import selectors
 import socket
 import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -93,6 +95,54 @@ class Crowd:
             match = re.match(rb"HTTP/1\.1 (\d{3})", answer)
             seen[int(match[1]) if match else None] += 1
         return seen
+
+    def answers(self, timeout: float = 60.0) -> Counter[tuple[int | None, int]]:
+        """Reads all answers to their end, side by side: status, and CRC-32 of what came of the body."""
+        seen: Counter[tuple[int | None, int]] = Counter()
+        deadline = time.monotonic() + timeout
+        with selectors.DefaultSelector() as selector:
+            for connection in self.connections:
+                selector.register(connection, selectors.EVENT_READ, Answer())
+            while selector.get_map() and time.monotonic() < deadline:
+                for key, _ in selector.select(timeout=1):
+                    if key.data.read(key.fileobj):
+                        selector.unregister(key.fileobj)
+                        seen[key.data.status, key.data.checksum] += 1
+            for key in selector.get_map().values():
+                seen[None, key.data.checksum] += 1
+        self.close()
+        return seen
+
+
+class Answer:
+    """An answer on its way: the status, and the CRC-32 of what came of the body."""
+
+    def __init__(self) -> None:
+        self.status: int | None = None
+        self.checksum = 0
+        self.head = b""
+        self.left = 0  # bytes of the body
+
+    def read(self, connection: socket.socket, most: int = 1 << 18) -> bool:
+        """Takes what is there; `True` at the end, or when the connection ended before."""
+        try:
+            chunk = connection.recv(most)
+        except ConnectionError:
+            chunk = b""
+        if not chunk:
+            self.status = None
+            return True
+        if self.status is None:
+            self.head += chunk
+            head, end, chunk = self.head.partition(b"\r\n\r\n")
+            if not end:
+                return False
+            self.status = int(head[9:12])
+            length = re.search(rb"\r\ncontent-length: (\d+)", head)
+            self.left = int(length[1]) if length else 0
+        self.checksum = zlib.crc32(chunk, self.checksum)
+        self.left -= len(chunk)
+        return self.left <= 0
 
 
 def raw(stack: Stack, data: bytes, timeout: float = 20.0) -> int | None:

@@ -66,7 +66,7 @@ def listeners(settings: Settings, config: PluginConfig) -> str:
         OTHER_PATHS=other_paths,
     )
     if settings.idle_timeout:
-        rendered = rendered.replace("idle_timeout: 3s", f"idle_timeout: {settings.idle_timeout}")
+        rendered = rendered.replace("idle_timeout: 4s", f"idle_timeout: {settings.idle_timeout}")
     return rendered
 
 

@@ -107,7 +107,7 @@ def test_the_filter_is_off_except_on_the_four_paths(envoy: tuple[Any, list[Any]]
             "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig",
             "config": {},
         }
-        assert route["route"]["idle_timeout"] == "3s"
+        assert route["route"]["idle_timeout"] == "4s"
         assert route["route"]["timeout"] == "60s", "of the whole answer, to a slow reader"
         assert "retry_policy" not in route["route"]
 

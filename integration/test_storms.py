@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections import Counter
 
 import pytest
 from front import unchanged_posthog
 
 import writers
-from edge import Client, Tally, soon_enough
+from edge import UNLIMITED, Client, Crowd, Tally, authenticated_get, soon_enough
 from model import State, Team, stored_text
 from stack import Stack
 
@@ -17,6 +18,7 @@ TEAM = Team(7001, "phc_storm", None, "phs_storm")
 NOBODY = Team(7002, "phc_nobody", None, "phs_nobody")
 TEXT = stored_text({"flags": [{"key": "a"}], "cohorts": {}, "group_type_mapping": {}})
 SECONDS, RATE = 5, 200
+ETAG_MAX_AGE = 2.1  # seconds: the filter's default, and a little more
 
 
 def storm(stack: Stack, team: Team, connections: int) -> tuple[Counter[int], float]:
@@ -86,3 +88,29 @@ def test_a_redis_that_is_away_is_asked_once_a_second() -> None:
         seen, lasted = storm(stack, TEAM, 16)
         assert seen == {503: SECONDS * RATE}
         assert 0 < tally.after(SECONDS * RATE).lookups() <= at_most(stack, lasted)
+
+
+def large(version: int) -> str:
+    flags = [{"key": f"flag-{n}", "id": n, "version": version} for n in range(90_000)]
+    text = stored_text({"flags": flags, "cohorts": {}, "group_type_mapping": {}})
+    assert len(text) > 4_000_000
+    return text
+
+
+def test_4_mb_reach_200_clients_at_once_with_the_default_timeout() -> None:
+    ask = authenticated_get(f"?token={TEAM.token}".encode(), TEAM.secret or "")
+    with writers.stack_with(State(teams=[TEAM]), settings={"callout_timeout": None}, **UNLIMITED) as stack:
+        # As a cache without a compressor stores them, the callout transfers all 4 MB.
+        for version, compressor in [(1, None), (2, "zstd"), (3, None)]:
+            writers.put_definitions_django(stack, TEAM.id, large(version), compressor)
+            time.sleep(ETAG_MAX_AGE)
+            checksum = zlib.crc32(large(version).encode())
+            assert Crowd(stack, 200, ask).answers() == {(200, checksum): 200}
+        # And when the gateway is late, as on a busy machine.
+        writers.put_definitions_django(stack, TEAM.id, large(4))
+        time.sleep(ETAG_MAX_AGE)
+        stack.pause("webdis")
+        crowd = Crowd(stack, 200, ask)
+        time.sleep(0.3)
+        stack.resume("webdis")
+        assert crowd.answers() == {(200, zlib.crc32(large(4).encode())): 200}

@@ -231,6 +231,10 @@ mod tests {
         let settings = Settings::default();
         assert_eq!(settings.redis.snapshot.cluster, "flag_definitions_redis");
         assert_eq!(settings.redis.snapshot.timeout, Duration::from_millis(250));
+        assert_eq!(
+            settings.redis.definitions.timeout,
+            Duration::from_millis(750)
+        );
         assert_eq!(settings.snapshot.etag_max_age, Duration::from_secs(2));
         assert_eq!(settings.unknown_credential, UnknownCredential::Reject);
     }
@@ -241,6 +245,31 @@ mod tests {
         assert_eq!(Settings::from_json(named), Ok(Settings::default()));
         assert!(error(r#"{"$schema":1}"#).starts_with("$schema: invalid type"));
         assert!(error(r#"{"redis":{"$schema":"a"}}"#).starts_with("redis.$schema: unknown field"));
+    }
+
+    #[test]
+    fn a_callout_for_definitions_has_time_to_transfer_them_unless_less_is_asked_for() {
+        for (redis, definitions, others) in [
+            (r#"{}"#, 750, 250),
+            (r#"{"default":{"timeout":"100ms"}}"#, 750, 100),
+            (r#"{"default":{"timeout":"2s"}}"#, 2_000, 2_000),
+            (r#"{"definitions":{"timeout":"300ms"}}"#, 300, 250),
+            (
+                r#"{"default":{"timeout":"2s"},"definitions":{"timeout":"1s"}}"#,
+                1_000,
+                2_000,
+            ),
+        ] {
+            let json = format!(r#"{{"redis":{redis}}}"#);
+            let stores = Settings::from_json(json.as_bytes()).unwrap().redis;
+            assert_eq!(
+                stores.definitions.timeout.as_millis(),
+                definitions,
+                "{redis}"
+            );
+            assert_eq!(stores.identity.timeout.as_millis(), others, "{redis}");
+            assert_eq!(stores.snapshot.timeout.as_millis(), others, "{redis}");
+        }
     }
 
     #[test]

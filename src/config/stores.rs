@@ -7,6 +7,10 @@ use serde::Deserialize;
 use crate::json::check::{ConfigError, optional_duration};
 use crate::redis::{Dialect, Gateway};
 
+/// The least that a callout for definitions gets where its timeout is not given. Its reply may be `max_bytes` long, and 8 MB
+/// took 0.63 s where all cores were busy (`make bench-timeouts`).
+const DEFINITIONS_TIMEOUT: Duration = Duration::from_millis(750);
+
 /// What differs from `redis.default`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -18,6 +22,15 @@ struct Override {
 }
 
 impl Override {
+    /// The Redis of definitions: what is not given is the default's, but a timeout of [`DEFINITIONS_TIMEOUT`] at least.
+    fn of_definitions(&self, default: &Gateway) -> Gateway {
+        let inherited = default.timeout.max(DEFINITIONS_TIMEOUT);
+        Gateway {
+            timeout: self.timeout.unwrap_or(inherited),
+            ..self.over(default)
+        }
+    }
+
     fn over(&self, default: &Gateway) -> Gateway {
         Gateway {
             cluster: self.cluster.as_ref().unwrap_or(&default.cluster).clone(),
@@ -73,7 +86,7 @@ impl From<&Document> for Stores {
     fn from(document: &Document) -> Self {
         let default = &document.default;
         Self {
-            definitions: document.definitions.over(default),
+            definitions: document.definitions.of_definitions(default),
             identity: document.identity.over(default),
             usage: document.usage.over(default),
             quota: document.quota.over(default),

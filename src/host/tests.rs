@@ -122,7 +122,7 @@ fn whoever_waits_too_long_gets_503() {
     let mut worker = loaded();
     worker.redis = Redis::Silent;
     let (_stream, _) = worker.get(10, None);
-    worker.run(Duration::from_millis(590));
+    worker.run(Duration::from_millis(1_590));
     assert_eq!(statuses(), []);
     worker.run(Duration::from_millis(30));
     let answer = sent().remove(0);
