@@ -112,6 +112,65 @@ def test_the_filter_is_off_except_on_the_four_paths(envoy: tuple[Any, list[Any]]
         assert "retry_policy" not in route["route"]
 
 
+def milliseconds(duration: str) -> int:
+    number, unit = re.fullmatch(r"(\d+)(ms|s)", duration).groups()  # type: ignore[union-attr]
+    return int(number) * {"ms": 1, "s": 1000}[unit]
+
+
+def test_a_request_may_wait_for_less_than_the_route_s_idle_timeout(envoy: tuple[Any, list[Any]]) -> None:
+    """Each read has twice its timeout and 100 ms."""
+    defaults = json.loads((ROOT / "filter-config/examples/all-settings.json").read_text())["redis"]
+    redis = plugin_configuration(envoy[1], "edge").get("redis", {})
+    assert not any("timeout" in store for store in redis.values()), "the defaults count"
+    reads = ("identity", "definitions", "definitions")
+    waits = sum(2 * milliseconds(defaults[read]["timeout"]) + 100 for read in reads)
+    for route in routes(connection_manager(envoy[1], "edge")):
+        if "typed_per_filter_config" in route:
+            assert milliseconds(route["route"]["idle_timeout"]) > waits
+
+
+def test_both_deployments_end_clients_that_do_not_read_in_the_same_way() -> None:
+    local, local_listeners = local_configuration()
+    contour = yaml.safe_load(contour_files()["envoy.yaml"])
+    contour_listeners = contour["static_resources"]["listeners"]
+    assert local["overload_manager"] == contour["overload_manager"]
+    both = (local_listeners, contour_listeners)
+    sockets = [
+        next(one for one in listeners if one["name"] == "edge")["socket_options"] for listeners in both
+    ]
+    assert sockets[0] == sockets[1]
+    managers = [connection_manager(listeners, "edge") for listeners in both]
+    for option in (
+        "common_http_protocol_options",
+        "http2_protocol_options",
+        "stream_flush_timeout",
+        "drain_timeout",
+        "delayed_close_timeout",
+    ):
+        assert managers[0][option] == managers[1][option], option
+    for listeners in both:
+        (health,) = [one for one in listeners if one["name"] == "health"]
+        assert health["bypass_overload_manager"] is True, (
+            "else a probe restarts an Envoy that is short of memory"
+        )
+
+
+def test_what_envoy_may_use_fits_the_limit_of_the_pod() -> None:
+    envoy = yaml.safe_load(contour_files()["envoy.yaml"])
+    (container,) = manifest("Deployment")["spec"]["template"]["spec"]["containers"]
+    workers = int(container["command"][container["command"].index("--concurrency") + 1])
+    heap = envoy["overload_manager"]["resource_monitors"][0]["typed_config"]["max_heap_size_bytes"]
+    plugin = plugin_configuration(envoy["static_resources"]["listeners"], "edge")
+    per_second = plugin["definitions"]["large_bytes_per_second"]
+    # What all workers hand over before they hear that the heap is full.
+    assert workers * per_second < 0.5 * heap
+    mebibyte = 1 << 20
+    kept_bodies = 1.5 * 64 * mebibyte * workers
+    limit = container["resources"]["limits"]["memory"]
+    assert limit == "1Gi"
+    assert 130 * mebibyte + kept_bodies + heap + workers * per_second < 1024 * mebibyte
+
+
 @pytest.mark.parametrize("listener", ["edge", "health"])
 def test_both_listeners_accept_http_10(envoy: tuple[Any, list[Any]], listener: str) -> None:
     options = connection_manager(envoy[1], listener)["http_protocol_options"]

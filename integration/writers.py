@@ -250,16 +250,17 @@ def stack_with(
     identities: Literal["snapshot", "read_through"] = "snapshot",
     settings: dict[str, Any] | None = None,
     may_trap: bool = False,
+    kind: type[Stack] = Stack,
     **config: Any,
 ) -> Iterator[Stack]:
     """A stack that knows this state. Teams and credentials come from a published snapshot, or, with an empty
-    one, from PostHog's cache. `settings` are further ones of the stack."""
+    one, from PostHog's cache. `settings` are further ones of the stack, `kind` is a variant of it."""
     document = state.source_document()
     if identities == "read_through":
         document = State().source_document()
         unbounded = {"lookups_per_team": "100000/second", "lookups_per_worker": "100000/second"}
         config = {"read_through": {"enabled": True} | unbounded} | config
-    stack = Stack(Settings.on_free_ports(snapshot=None, config=config or None, **(settings or {})))
+    stack = kind(Settings.on_free_ports(snapshot=None, config=config or None, **(settings or {})))
     with stack.all_or_nothing():
         stack.start_redis()
         stack.start_gateway()

@@ -372,6 +372,10 @@ mod tests {
                 "definitions.body_cache_bytes: 1073741825 is out of range",
             ),
             (
+                r#"{"definitions":{"large_bytes_per_second":1048575}}"#,
+                "definitions.large_bytes_per_second: 1048575 is out of range, use 0 for any number, or at least 1048576",
+            ),
+            (
                 r#"{"definitions":{"gzip":"yes"}}"#,
                 "definitions.gzip: invalid type",
             ),

@@ -20,6 +20,9 @@ pub(super) const LARGEST_BASE64_PAYLOAD: u32 = LARGEST_PAYLOAD / 4 * 3;
 /// Sizes of a body cache: an even smaller one holds hardly anything, a larger one no VM.
 const BODY_CACHE: RangeInclusive<u32> = (64 << 10)..=(1 << 30);
 
+/// With less hardly any large body would be answered.
+const LEAST_LARGE_BYTES: u32 = 1 << 20;
+
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// The snapshot of teams and credentials.
@@ -102,6 +105,8 @@ pub struct Definitions {
     pub max_bytes: u32,
     /// Most bytes of bodies that each worker keeps: 0 for none, or 64 KiB to 1 GiB.
     pub body_cache_bytes: u32,
+    /// Most bytes of bodies of 256 KiB and more that each worker hands to Envoy in a second: 0 for any number, or 1 MiB on.
+    pub large_bytes_per_second: u32,
     /// Whether clients that accept it get the gzip form of a body that is kept.
     pub gzip: bool,
     /// For how long a worker remembers that something is absent or could not be read: 0 to 1 min.
@@ -118,6 +123,7 @@ impl Default for Definitions {
             cache_version: "1".to_owned(),
             max_bytes: 8 << 20,
             body_cache_bytes: 64 << 20,
+            large_bytes_per_second: 512 << 20,
             gzip: true,
             negative_ttl: Duration::from_secs(1),
             object_store: None,
@@ -135,6 +141,15 @@ impl Definitions {
                 format!(
                     "{} is out of range, use 0 for none, or {min} to {max}",
                     self.body_cache_bytes
+                ),
+            ));
+        }
+        if (1..LEAST_LARGE_BYTES).contains(&self.large_bytes_per_second) {
+            return Err(ConfigError::new(
+                "definitions.large_bytes_per_second",
+                format!(
+                    "{} is out of range, use 0 for any number, or at least {LEAST_LARGE_BYTES}",
+                    self.large_bytes_per_second
                 ),
             ));
         }

@@ -16,7 +16,7 @@ use super::registry;
 use super::respond::Responder;
 use super::store::SharedData;
 use crate::config::{Role, Settings};
-use crate::definitions::{Absent, Bodies};
+use crate::definitions::{Absent, Bodies, Outflow};
 use crate::hash::Hashes;
 use crate::identity::Misses;
 use crate::limits::Limiter;
@@ -94,6 +94,7 @@ pub struct Plugin {
     limiter: Limiter,
     lookups: Lookups,
     bodies: Bodies,
+    outflow: Outflow,
     absent: Recent<Tenant, Absent>,
     misses: Misses,
     chores: Chores,
@@ -136,6 +137,7 @@ impl Plugin {
             limiter: Limiter::default(),
             lookups: Lookups::default(),
             bodies: Bodies::new(settings.definitions.most_kept()),
+            outflow: Outflow::default(),
             absent: Recent::new(ABSENT_TEAMS, negative_ttl),
             misses: Misses::new(negative_ttl, settings.snapshot.refuse_max_age),
             access: AccessLog::default(),
@@ -264,6 +266,8 @@ impl Plugin {
         self.load(now);
         let (duty, chores, recorder) = self.duty();
         chores.tick(duty, recorder);
+        let per_second = self.settings.definitions.large_bytes_per_second;
+        self.outflow.tick(per_second, now);
         // Those who wait come first.
         if self.backlog.is_empty() {
             self.bodies.work();
@@ -280,7 +284,7 @@ impl Plugin {
             self.flush();
             logger::follow_host();
         }
-        let busy = self.chores.is_busy() || self.bodies.is_busy();
+        let busy = self.chores.is_busy() || self.bodies.is_busy() || self.outflow.is_busy();
         self.set_tick(if self.loading.is_busy() {
             LOAD_TICK
         } else if busy || !self.flights.is_empty() {

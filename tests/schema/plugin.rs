@@ -73,6 +73,7 @@ fn both_refuse_the_same() {
         json!({"definitions": {"body_cache_bytes": 65_535}}),
         json!({"definitions": {"body_cache_bytes": 1_073_741_825}}),
         json!({"definitions": {"body_cache_bytes": -1}}),
+        json!({"definitions": {"large_bytes_per_second": 1_048_575}}),
         json!({"definitions": {"gzip": 1}}),
         json!({"upstream": "maybe"}),
         json!({"unknown_credential": null, "upstream": null}),

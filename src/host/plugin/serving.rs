@@ -3,10 +3,11 @@
 use super::{FAST_TICK, Plugin};
 use crate::definitions::Outcome;
 use crate::host::abi;
+use crate::http::Method;
 use crate::identity::Found;
 use crate::metrics::Metric;
 use crate::pipeline::{self, Context, Observed, Step};
-use crate::reply::{Answer, Why};
+use crate::reply::{Answer, Reply, Why};
 use crate::request::{FORWARD_REASON_HEADER, Request};
 use crate::snapshot::status::{Freshness, Status};
 use crate::tenant::Tenant;
@@ -173,11 +174,20 @@ impl Plugin {
         pending: Pending,
     ) -> bool {
         match step {
+            // The answer that says so has no large body itself.
+            Step::Reply(reply) if !self.may_leave(request, &reply) => {
+                let step = pipeline::undecided(request, &self.settings, Why::Overloaded);
+                let unbilled = Observed {
+                    billed: false,
+                    ..observed.clone()
+                };
+                self.act(step, request, &unbilled, pending)
+            }
             Step::Reply(reply) => match self.responder.respond(&reply) {
                 Ok(()) => {
                     self.sent_bytes = reply.body.bytes().len();
                     self.sent(reply.answer, request, observed);
-                    if self.bodies.is_busy() {
+                    if self.bodies.is_busy() || self.outflow.is_busy() {
                         self.hurry(FAST_TICK);
                     }
                     true
@@ -200,6 +210,17 @@ impl Plugin {
             // What must be read first never comes here.
             Step::Fetch(_) => false,
         }
+    }
+
+    /// Whether an answer may be given to Envoy now. Always, when it has no large body.
+    fn may_leave(&mut self, request: &Request<'_>, reply: &Reply<'_>) -> bool {
+        // Envoy takes the body off.
+        if request.method == Method::Head {
+            return true;
+        }
+        let per_second = self.settings.definitions.large_bytes_per_second;
+        let length = reply.body.bytes().len();
+        self.outflow.admits(length, per_second, self.now)
     }
 
     /// An answer is on its way: counts it, bills it, and notes it in the log.

@@ -399,3 +399,26 @@ fn a_payload_that_is_cut_short_is_not_kept_and_not_billed_and_confirms_no_etag()
     worker.answer_callouts();
     assert_eq!(statuses(), [(13, 200)]);
 }
+
+#[test]
+fn more_large_bodies_in_a_second_than_may_leave_are_503_and_not_billed() {
+    const BOUND: &str = r#"{
+        "snapshot": {"buckets": 16}, "rate_limit": {"enabled": false},
+        "definitions": {"large_bytes_per_second": 1048576}
+    }"#;
+    let mut worker = loaded_with(BOUND);
+    worker.payload = payload_of(500_000);
+    let mut worker = with_body(worker);
+    let (_second, _) = worker.get(10, None);
+    let (_third, _) = worker.get(11, None);
+    let (_current, _) = worker.get(12, Some("\"e1\""));
+    assert_eq!(statuses(), [(10, 200), (11, 503), (12, 304)]);
+    worker.run(Duration::from_millis(600));
+    let (_fourth, _) = worker.get(13, None);
+    assert_eq!(statuses(), [(13, 200)]);
+    worker.run(Duration::from_secs(12));
+    assert_eq!(worker.usage.values().sum::<u64>(), 3, "200s");
+    let metrics = host(|host| host.metrics.clone());
+    let overloaded = "flag_definitions_answers_total;status=503;reason=overloaded;";
+    assert_eq!(metrics[overloaded], 1);
+}
