@@ -422,8 +422,9 @@ fn revalidate<S: Store>(
     Decision::Fetch(Fetch::Definitions(Need { team, held }))
 }
 
-/// What a callout may take: Redis looks at its data up to that long after it was asked.
-const CALLOUT_TAKES: Duration = Duration::from_millis(500);
+/// What reading the changes takes at least: Redis may have looked at them that long after it was asked, from when on the
+/// moments of the stream count. A longer timeout of theirs counts instead.
+const POLL_TAKES: Duration = Duration::from_millis(500);
 
 /// The ETag that is known to be a team's current one. A watermark confirms what was published; a callout confirms
 /// what it brought, for a while, unless something newer was published since. For a client that holds what a
@@ -470,7 +471,8 @@ fn current_etag<S: Store>(
     Ok(match (published, asked) {
         (Some((etag, confirmation, published_at)), asked) => {
             // As of when a callout has to be, to know better than the publisher.
-            let known_at = confirmation.at.max(published_at.plus(CALLOUT_TAKES));
+            let poll_takes = POLL_TAKES.max(context.settings.redis.snapshot.timeout);
+            let known_at = confirmation.at.max(published_at.plus(poll_takes));
             match asked {
                 Some(asked) if asked.etag == etag || asked.at >= known_at => Some(asked.etag),
                 _ => counts(confirmation.at).then_some(etag),

@@ -896,3 +896,19 @@ fn a_callout_counts_unless_something_newer_was_published() {
         );
     }
 }
+
+#[test]
+fn a_callout_is_newer_only_where_the_changes_cannot_have_been_read_so_slowly() {
+    let request = get("?token=phc_one", "phs_one", "W/\"asked\"");
+    for (config, answered) in [
+        ("{}", true),
+        (r#"{"redis":{"snapshot":{"timeout":"2s"}}}"#, false),
+    ] {
+        let mut world = world(config);
+        world.publish("published", NOW.as_millis() - 1_500);
+        world.confirmation = watermark(10, 1_000);
+        world.confirm("asked", Monotonic::from_millis(NOW.as_millis() - 800));
+        let outcome = world.outcome(&request) == Ok(Answer::NotModified);
+        assert_eq!(outcome, answered, "{config}");
+    }
+}
