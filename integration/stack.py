@@ -238,12 +238,14 @@ class Stack:
         return f"redis://publisher:{PUBLISHER_PASSWORD}@127.0.0.1:{self.redis_name}/"
 
     def publish(self, document: Path | dict[str, Any], timeout: float = 60.0) -> None:
-        """Publishes a source document (a file or its content) with the real publisher."""
+        """Publishes a source document: a file, or its content, which may be without teams."""
+        options = []
         if isinstance(document, dict):
+            options = [] if document.get("teams") else ["--allow-empty"]
             path = self.settings.run_dir / "published.json"
             path.write_text(json.dumps(document))
             document = path
-        command = [require(self.settings.publisher), "publish", "--file", document]
+        command = [require(self.settings.publisher), "publish", "--file", document, *options]
         result = subprocess.run(
             [*command, "--redis-url", self.publisher_url], capture_output=True, text=True, timeout=timeout
         )
