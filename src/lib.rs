@@ -44,23 +44,17 @@
 )]
 
 pub mod config;
-pub mod definitions;
-pub mod directory;
 pub mod hash;
 pub mod http;
-pub mod identity;
 pub mod json;
 pub mod limits;
 pub mod metrics;
-pub mod pipeline;
 pub mod recent;
 pub mod records;
 pub mod redis;
-pub mod reply;
-pub mod request;
 pub mod shared;
-pub mod signal;
 pub mod snapshot;
+pub mod surfaces;
 pub mod tenant;
 pub mod time;
 pub mod usage;

@@ -7,12 +7,12 @@
 
 use crate::limits::{self, Budget};
 use crate::redis::Failure;
-use crate::reply::{Answer, Why};
 use crate::snapshot::event::Event;
+use crate::surfaces::posthog::reply::{Answer, Why};
 use crate::tenant::Tenant;
 use crate::usage;
 
-pub use crate::directory::access::Method as AuthMethod;
+pub use crate::surfaces::posthog::directory::access::Method as AuthMethod;
 
 /// What a request's validators were worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,7 +221,7 @@ impl Metric {
     ///
     /// ```
     /// use flag_definitions_filter::metrics::Metric;
-    /// use flag_definitions_filter::reply::Answer;
+    /// use flag_definitions_filter::surfaces::posthog::reply::Answer;
     /// assert_eq!(
     ///     Metric::Answer(Answer::NotModified).name(),
     ///     "flag_definitions_answers_total;status=304;reason=not_modified;",

@@ -28,16 +28,8 @@ const FLOORS: &[&[&str]] = &[
     &["limits", "usage", "snapshot"],
     &["documents"],
     &["surfaces"],
-    // Until they are rooms of the surface, or of the places on their left.
-    &[
-        "definitions",
-        "directory",
-        "identity",
-        "pipeline",
-        "reply",
-        "request",
-        "signal",
-    ],
+    // A floor of its own for the surfaces themselves, see `floor`.
+    &[],
     &["config", "metrics", "shadow"],
     &["worker"],
     &["host", "wasm"],

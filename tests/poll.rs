@@ -10,12 +10,12 @@
 
 mod real_redis;
 
-use flag_definitions_filter::directory::Record;
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::records::StreamId;
 use flag_definitions_filter::redis::Reply;
 use flag_definitions_filter::snapshot::change::{self, Content, Watermark, Written};
 use flag_definitions_filter::snapshot::poll::{self, MAX_CHANGES, Poll};
+use flag_definitions_filter::surfaces::posthog::directory::Record;
 use real_redis::Redis;
 
 const PREFIX: &str = "flag_definitions:";

@@ -6,21 +6,23 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use flag_definitions_filter::config::Settings;
-use flag_definitions_filter::definitions::Bodies;
 use flag_definitions_filter::hash::Sha256Hash;
-use flag_definitions_filter::identity::Misses;
 use flag_definitions_filter::limits::Limiter;
-use flag_definitions_filter::limits::quota::QuotaCopy;
-use flag_definitions_filter::pipeline::{self, Context, Memory, Observed, Step};
 use flag_definitions_filter::recent::Recent;
 use flag_definitions_filter::records::StreamId;
 use flag_definitions_filter::redis::Reply;
-use flag_definitions_filter::request::Request;
-use flag_definitions_filter::shared::{Keys, MemoryStore};
+use flag_definitions_filter::shared::{MemoryStore, Scope};
 use flag_definitions_filter::snapshot::loader::Loader;
 use flag_definitions_filter::snapshot::manifest::{self, Manifest, PageDigest};
+use flag_definitions_filter::snapshot::page;
 use flag_definitions_filter::snapshot::status::Freshness;
-use flag_definitions_filter::snapshot::{document, page};
+use flag_definitions_filter::surfaces::posthog::definitions::Bodies;
+use flag_definitions_filter::surfaces::posthog::document;
+use flag_definitions_filter::surfaces::posthog::pipeline::Tables;
+use flag_definitions_filter::surfaces::posthog::pipeline::{self, Context, Memory, Observed, Step};
+use flag_definitions_filter::surfaces::posthog::quota::QuotaCopy;
+use flag_definitions_filter::surfaces::posthog::read_through::Misses;
+use flag_definitions_filter::surfaces::posthog::request::Request;
 use flag_definitions_filter::time::Monotonic;
 use proptest::prelude::*;
 
@@ -132,9 +134,9 @@ proptest! {
     ) {
         let config = format!(r#"{{"snapshot":{{"buckets":{buckets}}}}}"#);
         let settings = Settings::from_json(config.as_bytes()).unwrap();
-        let keys = Keys::new(&settings);
+        let tables = Tables::new(&Scope::new("", &[]), buckets);
         let (store, mut redis, mut now) = (MemoryStore::default(), HashMap::new(), 1_000);
-        let mut loader = Loader::new(&settings, 1);
+        let mut loader = Loader::new(&settings.snapshot, tables.buckets.clone(), 1);
         // What a worker remembers of one generation must not decide in the next.
         let mut memory = Memory::default();
         for (index, model) in generations.iter().enumerate() {
@@ -150,7 +152,7 @@ proptest! {
                 let request = Request::parse(headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
                 let mut context = Context {
                     settings: &settings,
-                    keys: &keys,
+                    tables: &tables,
                     store: &store,
                     freshness: Freshness::Current,
                     confirmation: None,

@@ -13,16 +13,18 @@ mod real_redis;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use flag_definitions_filter::config::Definitions;
-use flag_definitions_filter::definitions::Need;
-use flag_definitions_filter::definitions::latch::{self, Limit, latched};
-use flag_definitions_filter::definitions::pair::{Stored, etag_key, payload_key};
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::http::{Candidate, ETag};
-use flag_definitions_filter::limits::quota::reader::{Event, QuotaReader, Target};
-use flag_definitions_filter::limits::quota::{QuotaCopy, QuotaEnd};
 use flag_definitions_filter::redis::{Command, Failure, Reply, Script};
 use flag_definitions_filter::shared::MemoryStore;
+use flag_definitions_filter::surfaces::posthog::definitions::Need;
+use flag_definitions_filter::surfaces::posthog::definitions::latch::{self, Limit, latched};
+use flag_definitions_filter::surfaces::posthog::definitions::pair::{
+    Stored, etag_key, payload_key,
+};
+use flag_definitions_filter::surfaces::posthog::definitions::settings::Definitions;
+use flag_definitions_filter::surfaces::posthog::quota::reader::{Event, QuotaReader, Target};
+use flag_definitions_filter::surfaces::posthog::quota::{QuotaCopy, QuotaEnd};
 use flag_definitions_filter::tenant::Tenant;
 use flag_definitions_filter::time::Monotonic;
 use real_redis::Redis;

@@ -12,19 +12,23 @@
 use std::borrow::Cow;
 use std::io::Write;
 
-use flag_definitions_filter::definitions::encoding::{self, DecodeError, Decoded};
-use flag_definitions_filter::definitions::flags;
-use flag_definitions_filter::directory::Record;
-use flag_definitions_filter::directory::bucket::{self, Bucket, Entry};
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::http::Candidate;
 use flag_definitions_filter::http::ETag;
 use flag_definitions_filter::records::StreamId;
+use flag_definitions_filter::records::bucket::{self, Bucket, Entry};
 use flag_definitions_filter::redis::{Reply, resp};
-use flag_definitions_filter::request::{self, BearerKind, ProjectToken, Request, Token};
 use flag_definitions_filter::snapshot::change::{self, Change, Content};
 use flag_definitions_filter::snapshot::manifest::Manifest;
 use flag_definitions_filter::snapshot::page::{self, Cursor};
+use flag_definitions_filter::surfaces::posthog::definitions::encoding::{
+    self, DecodeError, Decoded,
+};
+use flag_definitions_filter::surfaces::posthog::definitions::flags;
+use flag_definitions_filter::surfaces::posthog::directory::Record;
+use flag_definitions_filter::surfaces::posthog::request::{
+    self, BearerKind, ProjectToken, Request, Token,
+};
 
 /// Longest text asked for: longer than two blocks of zstd, short enough for many runs a second.
 const MOST: usize = 300_000;

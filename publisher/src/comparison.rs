@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use flag_definitions_filter::directory::Record;
 use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::surfaces::posthog::directory::Record;
 
 use crate::describe::{Described, Kind, short};
 use crate::published::Records;
@@ -156,8 +156,8 @@ impl fmt::Display for Comparison {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flag_definitions_filter::directory::{Team, etag_hash};
     use flag_definitions_filter::http::ETag;
+    use flag_definitions_filter::surfaces::posthog::directory::{Team, etag_hash};
     use flag_definitions_filter::tenant::Tenant;
 
     fn records(list: &[(&str, Record)]) -> Records {

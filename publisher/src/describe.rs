@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-use flag_definitions_filter::directory::{OrganizationId, PersonalKey, Record, Team};
 use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::surfaces::posthog::directory::{
+    OrganizationId, PersonalKey, Record, Team,
+};
 use flag_definitions_filter::tenant::Tenant;
 
 /// A record's kind, in the order in which kinds are shown.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use flag_definitions_filter::snapshot::document;
+use flag_definitions_filter::surfaces::posthog::document;
 
 use crate::cli::Redis;
 use crate::comparison::Comparison;

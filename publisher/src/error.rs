@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use flag_definitions_filter::snapshot::document::DocumentError;
+use flag_definitions_filter::surfaces::posthog::document::DocumentError;
 
 use crate::postgres;
 use crate::server::{CaError, Problem, UrlError};

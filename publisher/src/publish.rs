@@ -9,9 +9,9 @@ use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
 use flag_definitions_filter::records::StreamId;
-use flag_definitions_filter::snapshot::document;
 use flag_definitions_filter::snapshot::manifest::{self, Manifest, PageDigest, RecordCounts};
 use flag_definitions_filter::snapshot::page::{self, Page};
+use flag_definitions_filter::surfaces::posthog::document;
 
 use crate::cli::Publish;
 use crate::diff;

@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use flag_definitions_filter::directory::Record;
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::records::StreamId;
 use flag_definitions_filter::snapshot::change::{Change, Content, Watermark};
 use flag_definitions_filter::snapshot::manifest::{self, Manifest, ManifestError};
 use flag_definitions_filter::snapshot::page::Cursor;
+use flag_definitions_filter::surfaces::posthog::directory::Record;
 use redis::Value;
 
 use crate::error::Error;

@@ -3,21 +3,31 @@
 //! Unknown fields are refused and each error names the field by its path, because Envoy shows the operator
 //! nothing but that one line when it rejects a configuration.
 //!
-//! `stores` says which Redis holds what, `sections` has the other sections.
+//! Each section is read and checked by the room that it is for; here they are put together. `stores` says which Redis holds
+//! what.
 
-mod sections;
+mod scopes;
 mod stores;
+mod team_labels;
 
 use serde::Deserialize;
 
 use crate::json::{self, ConfigError};
 use crate::limits::Limits;
 use crate::redis::Dialect;
-
-pub use sections::{
-    Definitions, HeadRequests, Metrics, ObjectStore, Quota, ReadThrough, Rebuild, Snapshot, Usage,
+use crate::snapshot::settings::Snapshot;
+use crate::surfaces::posthog::definitions::settings::{Definitions, LARGEST_BASE64_PAYLOAD};
+use crate::surfaces::posthog::pipeline::settings::{
+    HeadRequests, RateLimitDocument, UnknownCredential, Upstream,
 };
+use crate::surfaces::posthog::quota::settings::Quota;
+use crate::surfaces::posthog::read_through::settings::ReadThrough;
+use crate::surfaces::posthog::rebuild::settings::{Rebuild, RebuildDocument};
+use crate::usage::settings::Usage;
+
+pub use scopes::Scopes;
 pub use stores::Stores;
+pub use team_labels::Metrics;
 
 /// What the plugin does on its listener.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -28,27 +38,6 @@ pub enum Role {
     Filter,
     /// Answers `/ready` and `/health`, and nothing else.
     Health,
-}
-
-/// Whether a request that the filter may not decide goes to the service behind it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Upstream {
-    /// There is a service that can answer; forward to it.
-    Forward,
-    /// There is none: answer here.
-    #[default]
-    None,
-}
-
-/// What happens to a token or credential that is known nowhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum UnknownCredential {
-    /// Ask the service behind the filter.
-    Forward,
-    /// 401, where a complete, fresh snapshot says so.
-    Reject,
 }
 
 /// The document as written, before what depends on other fields is settled.
@@ -65,10 +54,10 @@ struct Document {
     read_through: ReadThrough,
     upstream: Upstream,
     unknown_credential: Option<UnknownCredential>,
-    rate_limit: sections::RateLimitDocument,
+    rate_limit: RateLimitDocument,
     quota: Quota,
     usage: Usage,
-    rebuild: sections::RebuildDocument,
+    rebuild: RebuildDocument,
     head_requests: HeadRequests,
     metrics: Metrics,
 }
@@ -155,14 +144,13 @@ impl Settings {
         document.redis.validate()?;
         let payloads = Stores::from(&document.redis).definitions;
         if payloads.dialect == Dialect::Upstash
-            && document.definitions.max_bytes > sections::LARGEST_BASE64_PAYLOAD
+            && document.definitions.max_bytes > LARGEST_BASE64_PAYLOAD
         {
             return Err(ConfigError::new(
                 "definitions.max_bytes",
                 format!(
                     "{} is out of range with the dialect upstash, use at most {}",
-                    document.definitions.max_bytes,
-                    sections::LARGEST_BASE64_PAYLOAD
+                    document.definitions.max_bytes, LARGEST_BASE64_PAYLOAD
                 ),
             ));
         }

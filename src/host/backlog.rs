@@ -8,10 +8,10 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::flights::Waiter;
-use crate::definitions::{Bodies, Outcome};
-use crate::identity::Found;
 use crate::redis::Failure;
-use crate::request::Request;
+use crate::surfaces::posthog::definitions::{Bodies, Outcome};
+use crate::surfaces::posthog::read_through::Found;
+use crate::surfaces::posthog::request::Request;
 use crate::tenant::Tenant;
 
 /// Most answers of one callback to streams other than its own.

@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::abi::{self, Status};
 use super::clusters;
 use super::random;
-use crate::definitions::object;
 use crate::metrics::{Metric, Purpose};
 use crate::redis::{self, Command, Failure, Reply, Tag};
+use crate::surfaces::posthog::definitions::object;
 
 /// A callout under way.
 #[derive(Clone, Debug)]

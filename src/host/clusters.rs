@@ -8,7 +8,7 @@ use std::cell::RefCell;
 
 use super::store::SharedData;
 use crate::config::Settings;
-use crate::shared::{Keys, Update};
+use crate::shared::{Scope, Update};
 use crate::snapshot::status::Status;
 
 thread_local! {
@@ -56,7 +56,7 @@ pub struct Told(Vec<(String, u32)>);
 impl Told {
     /// Tells what was found since the last call, and writes a line to the log for each name that this adds or strikes out.
     /// `status` is as it was read last.
-    pub fn tell(&mut self, status: &Status, settings: &Settings, keys: &Keys) {
+    pub fn tell(&mut self, status: &Status, settings: &Settings, scope: &Scope) {
         with(|all| {
             for cluster in &status.unknown_clusters {
                 entry(all, cluster, |found| {
@@ -70,7 +70,7 @@ impl Told {
                 if let Some(known) = found.known
                     && !self.has_told(found)
                     && settings.has_cluster(&found.cluster)
-                    && tell(&found.cluster, known, status, keys)
+                    && tell(&found.cluster, known, status, scope)
                 {
                     self.0.retain(|(cluster, _)| *cluster != found.cluster);
                     self.0.push((found.cluster.clone(), found.times));
@@ -86,11 +86,11 @@ impl Told {
 }
 
 /// `false` when shared data did not take it.
-fn tell(cluster: &str, known: bool, status: &Status, keys: &Keys) -> bool {
+fn tell(cluster: &str, known: bool, status: &Status, scope: &Scope) -> bool {
     if status.unknown_clusters.iter().any(|name| name == cluster) != known {
         return true;
     }
-    match Status::note_cluster(&SharedData, keys, cluster, known) {
+    match Status::note_cluster(&SharedData, scope, cluster, known) {
         Ok(Update::Written) if known => log::info!("Envoy knows the cluster \"{cluster}\" now"),
         Ok(Update::Written) => log::warn!(
             "Envoy does not know the cluster \"{cluster}\", so nothing is sent to it: is it defined, and is this its name?"

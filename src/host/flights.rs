@@ -14,10 +14,10 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::callouts::Callout;
-use crate::definitions::Need;
-use crate::definitions::confirmed::Confirmed;
-use crate::pipeline::Fetch;
-use crate::request::Request;
+use crate::surfaces::posthog::definitions::Need;
+use crate::surfaces::posthog::definitions::confirmed::Confirmed;
+use crate::surfaces::posthog::pipeline::Fetch;
+use crate::surfaces::posthog::request::Request;
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 

@@ -4,10 +4,11 @@ use serde::Serialize;
 
 use super::plugin::Plugin;
 use super::respond::respond_plainly;
-use crate::reply::Answer;
+use crate::snapshot::attempt;
 use crate::snapshot::attempt::Attempt;
 use crate::snapshot::manifest::RecordCounts;
 use crate::snapshot::status::{Freshness, Status};
+use crate::surfaces::posthog::reply::Answer;
 use crate::time::Monotonic;
 
 #[derive(Serialize)]
@@ -37,7 +38,7 @@ struct LoaderHealth {
 pub fn answer(plugin: &mut Plugin, path: &[u8]) -> bool {
     let path = path.split(|byte| *byte == b'?').next().unwrap_or_default();
     let now = plugin.now();
-    let status = Status::read(&plugin.store, &plugin.keys).unwrap_or_default();
+    let status = Status::read(&plugin.store, &plugin.scopes.data).unwrap_or_default();
     // PostHog's own cache can stand in for a snapshot, where none is published.
     let needs_none = plugin.settings.read_through.enabled && status.unpublished;
     let sent = match path {
@@ -64,7 +65,8 @@ fn describe(plugin: &Plugin, status: &Status, now: Monotonic) -> Health {
     let millis = |age: std::time::Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
     let applying = status.applying.as_ref();
     let loading = applying.is_some_and(|next| next.complete)
-        || Attempt::is_in_progress(&plugin.store, &plugin.keys.attempt()).unwrap_or(false);
+        || Attempt::is_in_progress(&plugin.store, &attempt::name(&plugin.scopes.data))
+            .unwrap_or(false);
     Health {
         generation: live.map(|live| live.generation),
         stream_id: live.map(|live| live.stream_id.to_string()),

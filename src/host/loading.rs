@@ -8,6 +8,7 @@ use super::recorder::Recorder;
 use super::store::SharedData;
 use crate::config::Settings;
 use crate::metrics::{Metric, Purpose};
+use crate::records::Buckets;
 use crate::snapshot::event::Event;
 use crate::snapshot::loader::Loader;
 use crate::time::Monotonic;
@@ -24,9 +25,9 @@ pub struct Loading {
 
 impl Loading {
     /// A loader that has done nothing yet.
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &Settings, buckets: Buckets) -> Self {
         Self {
-            loader: Loader::new(settings, random::number()),
+            loader: Loader::new(&settings.snapshot, buckets, random::number()),
             sent: None,
             problem: LastProblem::default(),
         }

@@ -1,6 +1,6 @@
 //! The shell: the only room that imports `proxy_wasm`.
 //!
-//! It translates: header maps → [`Request`](crate::request::Request), [`Step`](crate::pipeline::Step) →
+//! It translates: header maps → [`Request`](crate::surfaces::posthog::request::Request), [`Step`](crate::surfaces::posthog::pipeline::Step) →
 //! host calls. [`abi`] declares the host functions and returns every status; [`sdk`] hands the SDK's
 //! callbacks to [`root`], [`plugin`], [`stream`] and [`health`], which natively run against a fake host.
 //!

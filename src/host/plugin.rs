@@ -15,16 +15,16 @@ use super::recorder::Recorder;
 use super::registry;
 use super::respond::Responder;
 use super::store::SharedData;
-use crate::config::{Role, Settings};
-use crate::definitions::{Absent, Bodies, Outflow};
+use crate::config::{Role, Scopes, Settings};
 use crate::hash::Hashes;
-use crate::identity::Misses;
 use crate::limits::Limiter;
-use crate::pipeline::Memory;
 use crate::recent::Recent;
-use crate::request;
-use crate::shared::Keys;
 use crate::snapshot::status::{Freshness, Status};
+use crate::surfaces::posthog::definitions::{Absent, Bodies, Outflow};
+use crate::surfaces::posthog::pipeline::Memory;
+use crate::surfaces::posthog::pipeline::Tables;
+use crate::surfaces::posthog::read_through::Misses;
+use crate::surfaces::posthog::request;
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
@@ -78,8 +78,9 @@ pub struct Plugin {
     id: u32,
     /// The configuration.
     pub settings: Settings,
-    /// Names in shared data.
-    pub keys: Keys,
+    /// What names in shared data begin with.
+    pub scopes: Scopes,
+    tables: Tables,
     /// Shared data.
     pub store: SharedData,
     status: Status,
@@ -119,16 +120,18 @@ pub struct Plugin {
 impl Plugin {
     /// A plugin that has done nothing yet.
     pub fn new(id: u32, settings: Settings) -> Self {
-        let keys = Keys::new(&settings);
+        let scopes = Scopes::new(&settings);
+        let tables = Tables::new(&scopes.data, settings.snapshot.buckets);
         let negative_ttl = settings.definitions.negative_ttl;
         Self {
             id,
-            chores: Chores::new(&settings, &keys),
-            keys,
+            chores: Chores::new(&settings, &scopes),
             store: SharedData,
             status: Status::default(),
             status_read_at: None,
-            loading: Loading::new(&settings),
+            scopes,
+            loading: Loading::new(&settings, tables.buckets.clone()),
+            tables,
             flights: Flights::default(),
             backlog: Backlog::default(),
             responder: Responder::default(),
@@ -179,7 +182,7 @@ impl Plugin {
 
     /// Makes this root context known to the others of its VM.
     pub fn enter(&self) {
-        self.chores.enter(self.id, &self.settings, &self.keys);
+        self.chores.enter(self.id, &self.settings, &self.scopes);
     }
 
     /// A callout was answered. `context` is the one it is delivered to.
@@ -207,7 +210,8 @@ impl Plugin {
         let duty = Duty {
             context: self.id,
             settings: &self.settings,
-            keys: &self.keys,
+            scopes: &self.scopes,
+            tables: &self.tables,
             now: self.now,
             serves_requests: self.serves_requests,
         };
@@ -247,7 +251,7 @@ impl Plugin {
     }
 
     fn read_status(&mut self, now: Monotonic) {
-        if let Ok(status) = Status::read(&self.store, &self.keys) {
+        if let Ok(status) = Status::read(&self.store, &self.scopes.data) {
             self.status = status;
             self.status_read_at = Some(now);
         }
@@ -278,7 +282,8 @@ impl Plugin {
         if old {
             self.read_status(now);
         }
-        self.clusters.tell(&self.status, &self.settings, &self.keys);
+        self.clusters
+            .tell(&self.status, &self.settings, &self.scopes.data);
         if now.since(self.flushed_at) >= FLUSH_INTERVAL {
             self.flushed_at = now;
             self.flush();
@@ -304,7 +309,7 @@ impl Plugin {
     }
 
     fn load(&mut self, now: Monotonic) {
-        if registry::is_superseded(self.id, self.keys.scope()) {
+        if registry::is_superseded(self.id, self.scopes.data.as_str()) {
             if !self.superseded {
                 self.superseded = true;
                 self.loading.stop(now, &mut self.recorder);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::abi;
 use super::wire;
 use crate::http::ETag;
-use crate::reply::{Body, Reply, whole};
+use crate::surfaces::posthog::reply::{Body, Reply, whole};
 
 /// What an entity tag's opaque part follows.
 const WEAK: &[u8] = b"W/\"";
@@ -93,9 +93,9 @@ pub fn respond_plainly(status: u16, content_type: &str, body: &[u8]) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::definitions::Full;
     use crate::http::Cors;
-    use crate::reply::Answer;
+    use crate::surfaces::posthog::definitions::Full;
+    use crate::surfaces::posthog::reply::Answer;
     use std::rc::Rc;
 
     /// What is sent is what would be put together anew, whatever was sent before.

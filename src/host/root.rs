@@ -46,7 +46,7 @@ impl Root {
                 log::error!("metrics: cannot be defined: {status}");
                 return false;
             }
-            registry::enter(self.id, plugin.keys.scope());
+            registry::enter(self.id, plugin.scopes.data.as_str());
             plugin.enter();
             for warning in &plugin.settings.warnings {
                 log::warn!("{warning}");

@@ -7,10 +7,11 @@ use super::health;
 use super::plugin::Plugin;
 use super::root::Shared;
 use super::wire::{self, Fields};
-use crate::config::{HeadRequests, Role};
+use crate::config::Role;
 use crate::http::Method;
-use crate::reply::Answer;
-use crate::request::{self, Request};
+use crate::surfaces::posthog::pipeline::settings::HeadRequests;
+use crate::surfaces::posthog::reply::Answer;
+use crate::surfaces::posthog::request::{self, Request};
 
 /// What the host shall do with a stream next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,7 +20,7 @@ use super::gcra::RetryAfter;
 use super::rate::{Period, Rate};
 use super::reserve::{Plan, Reserve};
 use super::slot::{Account, Slot};
-use crate::shared::{Store, Update, numbered, update};
+use crate::shared::{Scope, Store, Update, numbered, update};
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
@@ -145,13 +145,23 @@ impl Limits {
 /// Names of the shared-data entries that hold the budgets: a fixed number of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slots {
-    /// What the names begin with.
-    pub prefix: String,
-    /// How many there are; 0 counts as 1.
-    pub count: u32,
+    prefix: String,
+    /// 0 counts as 1.
+    count: u32,
 }
 
 impl Slots {
+    /// How many there are: with 100 000 busy tenants 25 to an entry.
+    pub const COUNT: u32 = 4_096;
+
+    /// Those of a scope.
+    pub fn new(scope: &Scope) -> Self {
+        Self {
+            prefix: scope.name("r:"),
+            count: Self::COUNT,
+        }
+    }
+
     /// Name of the slot that holds a tenant's budgets.
     pub fn name(&self, tenant: Tenant) -> String {
         // Tenants' numbers are handed out in sequence, so the remainder spreads them evenly.

@@ -7,7 +7,6 @@
 pub mod budgets;
 pub mod gcra;
 pub mod local;
-pub mod quota;
 pub mod rate;
 mod reserve;
 mod slot;

@@ -98,26 +98,23 @@ fn encode(value: &impl Serialize) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Settings;
-    use crate::shared::{Keys, MemoryStore};
+    use crate::shared::MemoryStore;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    fn setup() -> (MemoryStore, Keys) {
-        (MemoryStore::default(), Keys::new(&Settings::default()))
-    }
+    const NAME: &str = "lease";
 
     fn at(millis: u64) -> Monotonic {
         Monotonic::from_millis(10_000 + millis)
     }
 
-    fn hold(store: &MemoryStore, keys: &Keys, owner: u64, serves: bool, millis: u64) -> Hold {
-        acquire(store, &keys.lease(), owner, serves, at(millis)).unwrap()
+    fn hold(store: &MemoryStore, owner: u64, serves: bool, millis: u64) -> Hold {
+        acquire(store, NAME, owner, serves, at(millis)).unwrap()
     }
 
     #[test]
     fn one_owner_at_a_time() {
-        let (store, keys) = setup();
+        let store = MemoryStore::default();
         for (owner, millis, expected) in [
             (1, 0, Hold::Taken),
             (2, 2_999, Hold::Denied),
@@ -127,7 +124,7 @@ mod tests {
             (1, 6_000, Hold::Denied),
         ] {
             assert_eq!(
-                hold(&store, &keys, owner, false, millis),
+                hold(&store, owner, false, millis),
                 expected,
                 "{owner} {millis}"
             );
@@ -136,15 +133,15 @@ mod tests {
 
     #[test]
     fn a_vm_that_serves_requests_lets_others_go_first() {
-        let (store, keys) = setup();
-        assert_eq!(hold(&store, &keys, 1, true, 0), Hold::Taken);
-        assert!(release(&store, &keys.lease(), 1, at(100)).unwrap());
-        assert_eq!(hold(&store, &keys, 1, true, 200), Hold::Denied);
-        assert_eq!(hold(&store, &keys, 2, false, 200), Hold::Taken);
-        assert!(!release(&store, &keys.lease(), 1, at(300)).unwrap());
+        let store = MemoryStore::default();
+        assert_eq!(hold(&store, 1, true, 0), Hold::Taken);
+        assert!(release(&store, NAME, 1, at(100)).unwrap());
+        assert_eq!(hold(&store, 1, true, 200), Hold::Denied);
+        assert_eq!(hold(&store, 2, false, 200), Hold::Taken);
+        assert!(!release(&store, NAME, 1, at(300)).unwrap());
         // Nobody else is there: it takes the lease after all.
-        assert!(release(&store, &keys.lease(), 2, at(400)).unwrap());
-        assert_eq!(hold(&store, &keys, 1, true, 1_800), Hold::Denied);
-        assert_eq!(hold(&store, &keys, 1, true, 1_900), Hold::Taken);
+        assert!(release(&store, NAME, 2, at(400)).unwrap());
+        assert_eq!(hold(&store, 1, true, 1_800), Hold::Denied);
+        assert_eq!(hold(&store, 1, true, 1_900), Hold::Taken);
     }
 }

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::shared::{Store, StoreError, update};
+use crate::shared::{Scope, Store, StoreError, update};
 
 /// A place in a load: page, and offset in the page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +24,16 @@ pub struct Attempt {
     suspect: Place,
     vanished: Vec<u64>,
     in_progress: bool,
+}
+
+/// The entry of a load.
+pub fn name(scope: &Scope) -> String {
+    scope.name("attempt")
+}
+
+/// The entry of changes.
+pub(super) fn change_name(scope: &Scope) -> String {
+    scope.name("change_attempt")
 }
 
 /// How many owners may vanish at one place before the snapshot counts as bad.
@@ -138,16 +148,12 @@ fn encode(value: &impl Serialize) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Settings;
-    use crate::shared::{Keys, MemoryStore};
+    use crate::shared::MemoryStore;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
     fn setup() -> (MemoryStore, String) {
-        (
-            MemoryStore::default(),
-            Keys::new(&Settings::default()).attempt(),
-        )
+        (MemoryStore::default(), name(&Scope::new("", &[])))
     }
 
     #[test]

@@ -9,10 +9,10 @@
 //! The first entry of a lineage names the stream id of the manifest with which the lineage began.
 
 use super::page::{self, Cursor};
-use crate::directory::Record;
 use crate::hash::Sha256Hash;
 use crate::records::CorruptRecord;
 use crate::records::StreamId;
+use crate::surfaces::posthog::directory::Record;
 
 /// Most records of one entry: what one slice of a reader applies at once.
 pub const MAX_RECORDS: usize = 128;
@@ -237,7 +237,7 @@ mod tests {
             let records: Vec<(Sha256Hash, Vec<u8>)> = records
                 .into_iter()
                 .map(|(hash, teams)| {
-                    let key = crate::directory::PersonalKey {
+                    let key = crate::surfaces::posthog::directory::PersonalKey {
                         scoped_teams: vec![crate::tenant::Tenant(1); teams],
                         ..Default::default()
                     };

@@ -29,7 +29,7 @@ pub struct Follow {
     pub gap: Option<StreamId>,
     /// As of when every ETag is known, in [`Monotonic`] milliseconds.
     pub etags_at: Option<u64>,
-    /// As of when all teams and credentials are known, in [`Monotonic`] milliseconds.
+    /// As of when all records are known, in [`Monotonic`] milliseconds.
     pub records_at: Option<u64>,
     /// What the clock of Redis said, in Unix milliseconds, when it was asked at a [`Monotonic`] millisecond.
     pub clock: (u64, u64),
@@ -153,7 +153,7 @@ impl Follow {
         })
     }
 
-    /// How long ago all teams and credentials were known; `None` when they never were, or a change is missing.
+    /// How long ago all records were known; `None` when they never were, or a change is missing.
     pub fn records_age(&self, now: Monotonic) -> Option<Duration> {
         Some(now.since(Monotonic::from_millis(self.records_at?)))
     }

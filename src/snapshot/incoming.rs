@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::attempt;
 use super::attempt::{Attempt, Place};
 use super::change::{self, Change, Content, Watermark};
 use super::event::Event;
@@ -9,9 +10,10 @@ use super::follow::{Follow, Link};
 use super::load::{SLICE, TOMBSTONE_MILLIS, apply_slice};
 use super::page::Cursor;
 use super::poll::{MAX_CHANGES, Poll};
+use crate::records::Buckets;
 use crate::records::CorruptRecord;
 use crate::records::StreamId;
-use crate::shared::{Keys, Store};
+use crate::shared::Store;
 use crate::time::Monotonic;
 
 /// What the note of a change costs, in records.
@@ -67,10 +69,10 @@ impl Incoming {
     pub(super) fn slice(
         &mut self,
         store: &impl Store,
-        keys: &Keys,
+        buckets: &Buckets,
         events: &mut Vec<Event>,
     ) -> Result<bool, Event> {
-        let entry = keys.change_attempt();
+        let entry = attempt::change_name(buckets.scope());
         let mut left = SLICE;
         while left > 0 {
             if let Some((id, mut cursor, mut attempt)) = self.applying.take() {
@@ -80,7 +82,7 @@ impl Incoming {
                 } else {
                     id.minus_millis(TOMBSTONE_MILLIS)
                 };
-                if apply_slice(store, keys, id, tombstones_until, &mut cursor, &mut left)? {
+                if apply_slice(store, buckets, id, tombstones_until, &mut cursor, &mut left)? {
                     self.applying = Some((id, cursor, attempt));
                 } else {
                     attempt.end(store, &entry)?;

@@ -4,17 +4,20 @@
 //! records of two snapshots lie side by side nobody is refused ([`Status::applying`]), and what is no longer there is
 //! dropped when a load is complete.
 
+use super::attempt;
 use super::attempt::{Attempt, Place};
 use super::event::Event;
 use super::manifest::{self, Manifest};
 use super::page::Cursor;
 use super::status::{Applying, Live, Status};
-use crate::directory::bucket::{self, Entry};
-use crate::directory::{Record, Revision, Touched};
+use crate::records::Buckets;
 use crate::records::CorruptRecord;
 use crate::records::StreamId;
+use crate::records::bucket::{self, Entry};
+use crate::records::{Revision, Touched};
 use crate::redis::{Command, Failure, Reply};
-use crate::shared::{Cas, Keys, Store, StoreError, Update, update};
+use crate::shared::{Cas, Store, StoreError, Update, update};
+use crate::surfaces::posthog::directory::Record;
 use crate::time::Monotonic;
 
 /// What one slice may cost, see [`apply_slice`]: about a third of a millisecond.
@@ -136,12 +139,12 @@ impl Load {
     ///
     /// # Errors
     /// Why the load ends.
-    pub(super) fn slice(&mut self, store: &impl Store, keys: &Keys) -> Result<(), Event> {
+    pub(super) fn slice(&mut self, store: &impl Store, buckets: &Buckets) -> Result<(), Event> {
         match std::mem::replace(&mut self.step, Step::Complete) {
-            Step::Creating(bucket) => self.create(store, keys, bucket),
-            Step::Checking(page, cursor) => self.check(store, keys, page, cursor),
-            Step::Applying(page, cursor) => self.apply(store, keys, page, cursor),
-            Step::Sweeping(bucket) => self.sweep(store, keys, bucket),
+            Step::Creating(bucket) => self.create(store, buckets, bucket),
+            Step::Checking(page, cursor) => self.check(store, buckets, page, cursor),
+            Step::Applying(page, cursor) => self.apply(store, buckets, page, cursor),
+            Step::Sweeping(bucket) => self.sweep(store, buckets, bucket),
             other => {
                 self.step = other;
                 Ok(())
@@ -165,13 +168,13 @@ impl Load {
         }
     }
 
-    fn create(&mut self, store: &impl Store, keys: &Keys, from: u32) -> Result<(), Event> {
-        let until = keys.buckets().min(from.saturating_add(SLICE_CREATED));
+    fn create(&mut self, store: &impl Store, buckets: &Buckets, from: u32) -> Result<(), Event> {
+        let until = buckets.count().min(from.saturating_add(SLICE_CREATED));
         for index in from..until {
             // One that exists already is left alone.
-            store.replace(&keys.bucket(index), &[], Cas::ABSENT)?;
+            store.replace(&buckets.name(index), &[], Cas::ABSENT)?;
         }
-        self.step = if until < keys.buckets() {
+        self.step = if until < buckets.count() {
             Step::Creating(until)
         } else {
             Step::NextPage(0)
@@ -182,13 +185,16 @@ impl Load {
     fn check(
         &mut self,
         store: &impl Store,
-        keys: &Keys,
+        buckets: &Buckets,
         page: usize,
         mut cursor: Cursor,
     ) -> Result<(), Event> {
         let offset = cursor.position().offset;
-        self.attempt
-            .note(store, &keys.attempt(), Place { page, offset })?;
+        self.attempt.note(
+            store,
+            &attempt::name(buckets.scope()),
+            Place { page, offset },
+        )?;
         if check_slice(&mut cursor)? {
             self.step = Step::Checking(page, cursor);
             return Ok(());
@@ -197,7 +203,7 @@ impl Load {
             self.step = Step::NextPage(page + 1);
             return Ok(());
         }
-        self.announce(store, keys, false)?;
+        self.announce(store, buckets, false)?;
         self.pass = Pass::Apply;
         // The only page need not be read again.
         self.step = if page == 0 {
@@ -212,7 +218,7 @@ impl Load {
     fn apply(
         &mut self,
         store: &impl Store,
-        keys: &Keys,
+        buckets: &Buckets,
         page: usize,
         mut cursor: Cursor,
     ) -> Result<(), Event> {
@@ -220,19 +226,20 @@ impl Load {
             page,
             offset: cursor.position().offset,
         };
-        self.attempt.note(store, &keys.attempt(), place)?;
+        self.attempt
+            .note(store, &attempt::name(buckets.scope()), place)?;
         let id = self.manifest.stream_id;
         let mut left = SLICE;
         // What is removed meanwhile must outlive the pages, however old they are.
         let tombstones_until = StreamId::default();
-        if apply_slice(store, keys, id, tombstones_until, &mut cursor, &mut left)? {
+        if apply_slice(store, buckets, id, tombstones_until, &mut cursor, &mut left)? {
             self.step = Step::Applying(page, cursor);
         } else if self.is_followed_by_page(page) {
             self.step = Step::NextPage(page + 1);
         } else {
-            self.announce(store, keys, true)?;
+            self.announce(store, buckets, true)?;
             // The records did no harm; whatever happens to this VM now is not their doing.
-            self.attempt.end(store, &keys.attempt())?;
+            self.attempt.end(store, &attempt::name(buckets.scope()))?;
             self.step = Step::Sweeping(0);
         }
         Ok(())
@@ -244,10 +251,10 @@ impl Load {
 
     /// Tells all workers how far the records are. Fails when they could not be told, or know of a newer
     /// snapshot: this owner was held up for longer than its lease.
-    fn announce(&self, store: &impl Store, keys: &Keys, complete: bool) -> Result<(), Event> {
+    fn announce(&self, store: &impl Store, buckets: &Buckets, complete: bool) -> Result<(), Event> {
         let id = self.manifest.stream_id;
         let mut newest = false;
-        let told = Status::change(store, keys, |status| {
+        let told = Status::change(store, buckets.scope(), |status| {
             let live = status.live.as_ref().map(|live| live.stream_id);
             let applying = status.applying.as_ref().map(|next| next.stream_id);
             newest = live < Some(id) && applying <= Some(id);
@@ -267,23 +274,28 @@ impl Load {
     }
 
     /// Drops what the snapshot did not renew.
-    fn sweep(&mut self, store: &impl Store, keys: &Keys, from: u32) -> Result<(), Event> {
-        let swept = self.sweep_slice(store, keys, from);
+    fn sweep(&mut self, store: &impl Store, buckets: &Buckets, from: u32) -> Result<(), Event> {
+        let swept = self.sweep_slice(store, buckets, from);
         // Also after a failure: something may be gone.
-        Revision::raise(store, keys, Touched::ALL)?;
+        Revision::raise(store, buckets.scope(), Touched::ALL)?;
         swept
     }
 
-    fn sweep_slice(&mut self, store: &impl Store, keys: &Keys, from: u32) -> Result<(), Event> {
+    fn sweep_slice(
+        &mut self,
+        store: &impl Store,
+        buckets: &Buckets,
+        from: u32,
+    ) -> Result<(), Event> {
         let loaded = self.manifest.stream_id;
         let graves = loaded.minus_millis(TOMBSTONE_MILLIS);
         let mut cost = 0;
-        for index in from..keys.buckets() {
+        for index in from..buckets.count() {
             if cost >= SLICE_SWEPT {
                 self.step = Step::Sweeping(index);
                 break;
             }
-            let swept = update(store, &keys.bucket(index), |current| {
+            let swept = update(store, &buckets.name(index), |current| {
                 cost += 1 + current.len() / SWEPT_BYTES;
                 bucket::sweep(current, loaded, graves)
             })?;
@@ -302,7 +314,7 @@ impl Load {
 /// When shared data fails, or what follows is no record.
 pub(super) fn apply_slice(
     store: &impl Store,
-    keys: &Keys,
+    buckets: &Buckets,
     id: StreamId,
     tombstones_until: StreamId,
     cursor: &mut Cursor,
@@ -311,20 +323,20 @@ pub(super) fn apply_slice(
     let mut touched = Touched::default();
     let goes_on = put(
         store,
-        keys,
+        buckets,
         (id, tombstones_until),
         (cursor, left),
         &mut touched,
     );
     if touched != Touched::default() {
-        Revision::raise(store, keys, touched)?;
+        Revision::raise(store, buckets.scope(), touched)?;
     }
     goes_on
 }
 
 fn put(
     store: &impl Store,
-    keys: &Keys,
+    buckets: &Buckets,
     (id, tombstones_until): (StreamId, StreamId),
     (cursor, left): (&mut Cursor, &mut usize),
     touched: &mut Touched,
@@ -337,7 +349,7 @@ fn put(
             let Some((hash, record, next)) = cursor.record_at(position)? else {
                 break;
             };
-            let bucket = keys.bucket_of(&hash);
+            let bucket = buckets.of(&hash);
             if *index.get_or_insert(bucket) != bucket {
                 break;
             }
@@ -350,7 +362,7 @@ fn put(
             return Ok(false);
         };
         *left = left.saturating_sub(BUCKET_COST);
-        let merged = update(store, &keys.bucket(index), |current| {
+        let merged = update(store, &buckets.name(index), |current| {
             bucket::merge(current, &entries, tombstones_until)
         })?;
         if merged == Update::Contended {

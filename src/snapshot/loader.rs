@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use super::attempt;
 use super::attempt::Attempt;
 use super::event::Event;
 use super::follow::Follow;
@@ -16,11 +17,12 @@ use super::load::{Load, Step};
 use super::manifest::Manifest;
 use super::pace::Pace;
 use super::poll::{self, Poll};
+use super::settings::Snapshot;
 use super::status::{Bad, Live, Status};
-use crate::config::Settings;
+use crate::records::Buckets;
 use crate::redis::{Command, Failure, Reply};
 use crate::shared::lease::{self, Hold};
-use crate::shared::{Keys, Store, Update};
+use crate::shared::{Scope, Store, Update};
 use crate::time::Monotonic;
 
 /// A reply that never comes must not stop loading for good; the longest callout timeout is 30 s.
@@ -58,13 +60,18 @@ enum Verdict {
     Problem(Event),
 }
 
+/// The lease of whoever loads.
+fn lease_name(scope: &Scope) -> String {
+    scope.name("lease")
+}
+
 /// The loader of one root context.
 #[derive(Debug)]
 pub struct Loader {
     owner: u64,
     prefix: String,
     poll_interval: Duration,
-    keys: Keys,
+    buckets: Buckets,
     awaiting: Option<Asked>,
     incoming: Option<(Incoming, Option<Shown>)>,
     load: Option<Box<Load>>,
@@ -80,19 +87,19 @@ pub struct Loader {
 
 impl Loader {
     /// A loader that has done nothing yet. `owner` tells it from all other loaders of the process; not 0.
-    pub fn new(settings: &Settings, owner: u64) -> Self {
+    pub fn new(settings: &Snapshot, buckets: Buckets, owner: u64) -> Self {
         Self {
             owner: owner.max(1),
-            prefix: settings.snapshot.prefix.clone(),
-            poll_interval: settings.snapshot.poll_interval,
-            keys: Keys::new(settings),
+            prefix: settings.prefix.clone(),
+            poll_interval: settings.poll_interval,
+            buckets,
             awaiting: None,
             incoming: None,
             load: None,
             next_poll: Monotonic::default(),
             asked_at: Monotonic::default(),
             polled_at: Monotonic::default(),
-            pace: Pace::new(settings.snapshot.poll_interval),
+            pace: Pace::new(settings.poll_interval),
             reload_at: None,
             stepped_aside: false,
             longest_slice: Duration::ZERO,
@@ -128,7 +135,13 @@ impl Loader {
         if self.awaiting.is_some() && now.since(self.asked_at) > REPLY_DEADLINE {
             self.give_up(store, Event::ReadFailed, events);
         }
-        match lease::acquire(store, &self.keys.lease(), self.owner, serves_requests, now) {
+        match lease::acquire(
+            store,
+            &lease_name(self.buckets.scope()),
+            self.owner,
+            serves_requests,
+            now,
+        ) {
             // It let the others go first before it took the lease.
             Ok(Hold::Taken) => self.stepped_aside |= serves_requests,
             Ok(Hold::Renewed) => {}
@@ -145,7 +158,7 @@ impl Loader {
         if idle && serves_requests && !self.stepped_aside {
             self.stepped_aside = true;
             // If it cannot be released, this VM goes on loading.
-            let _ = lease::release(store, &self.keys.lease(), self.owner, now);
+            let _ = lease::release(store, &lease_name(self.buckets.scope()), self.owner, now);
             return None;
         }
         if self.incoming.is_some() {
@@ -175,7 +188,7 @@ impl Loader {
 
     fn poll(&self, store: &impl Store, now: Monotonic) -> Command {
         // What cannot be read is asked for in full.
-        let status = Status::read(store, &self.keys).unwrap_or_default();
+        let status = Status::read(store, self.buckets.scope()).unwrap_or_default();
         let bad = status.bad.as_ref().map(|bad| &bad.manifest);
         let bad = bad.filter(|digest| status.shuns(digest, now));
         let loading = self.load.as_ref().map(|load| &load.digest);
@@ -191,7 +204,7 @@ impl Loader {
             self.give_up(store, Event::LeaseLost, events);
         }
         // If it cannot be released, it runs out.
-        let _ = lease::release(store, &self.keys.lease(), self.owner, now);
+        let _ = lease::release(store, &lease_name(self.buckets.scope()), self.owner, now);
     }
 
     /// Takes the reply to the command that [`Loader::tick`] returned.
@@ -224,7 +237,7 @@ impl Loader {
     fn saw_redis(&self, store: &impl Store) {
         let at = self.asked_at.as_millis();
         // If it cannot be stored, the next page tries again.
-        let _ = Status::change(store, &self.keys, |status| {
+        let _ = Status::change(store, self.buckets.scope(), |status| {
             if let Some(live) = &mut status.live {
                 live.contact_at = live.contact_at.max(at);
             }
@@ -232,7 +245,7 @@ impl Loader {
     }
 
     fn polled(&mut self, store: &impl Store, poll: Poll<'_>, events: &mut Vec<Event>) {
-        let Ok(status) = Status::read(store, &self.keys) else {
+        let Ok(status) = Status::read(store, self.buckets.scope()) else {
             events.push(Event::StoreFailed);
             return;
         };
@@ -257,7 +270,7 @@ impl Loader {
         let Some((mut incoming, shown)) = self.incoming.take() else {
             return;
         };
-        match incoming.slice(store, &self.keys, events) {
+        match incoming.slice(store, &self.buckets, events) {
             Ok(false) => self.incoming = Some((incoming, shown)),
             Ok(true) => {
                 self.schedule(&incoming);
@@ -286,7 +299,7 @@ impl Loader {
         shown: Option<Shown>,
         events: &mut Vec<Event>,
     ) {
-        let Ok(status) = Status::read(store, &self.keys) else {
+        let Ok(status) = Status::read(store, self.buckets.scope()) else {
             events.push(Event::StoreFailed);
             return;
         };
@@ -295,7 +308,7 @@ impl Loader {
             Some(shown) => self.judge(&status, incoming, shown),
         };
         let at = self.polled_at.as_millis();
-        let told = Status::change(store, &self.keys, |status| {
+        let told = Status::change(store, self.buckets.scope(), |status| {
             status.unpublished = shown.is_none();
             if let Some(incoming) = incoming {
                 status.advance(&incoming.follow);
@@ -401,7 +414,7 @@ impl Loader {
     /// of its entries when it grows, which takes a fraction of the time while they lie side by side in memory. Beside
     /// a live snapshot they exist.
     fn creates_buckets(&self, status: &Status, manifest: &Manifest) -> bool {
-        status.live.is_none() && manifest.records.hashes() > u64::from(self.keys.buckets())
+        status.live.is_none() && manifest.records.hashes() > u64::from(self.buckets.count())
     }
 
     fn begin(
@@ -413,7 +426,12 @@ impl Loader {
         events: &mut Vec<Event>,
     ) {
         self.reload_at = None;
-        let Ok(attempt) = Attempt::begin(store, &self.keys.attempt(), self.owner, &digest) else {
+        let Ok(attempt) = Attempt::begin(
+            store,
+            &attempt::name(self.buckets.scope()),
+            self.owner,
+            &digest,
+        ) else {
             events.push(Event::StoreFailed);
             return;
         };
@@ -431,7 +449,9 @@ impl Loader {
             return;
         }
         // Changes are applied while it loads: what is revoked meanwhile stays revoked, since its id is newer.
-        let told = Status::change(store, &self.keys, |status| status.follow = follow.clone());
+        let told = Status::change(store, self.buckets.scope(), |status| {
+            status.follow = follow.clone()
+        });
         if told != Ok(Update::Written) {
             self.end(store, Event::StoreFailed, events);
             return;
@@ -444,7 +464,7 @@ impl Loader {
         let Some(load) = &mut self.load else {
             return;
         };
-        let outcome = load.slice(store, &self.keys);
+        let outcome = load.slice(store, &self.buckets);
         if let Err(event) = outcome {
             self.end(store, event, events);
         } else if matches!(load.step, Step::Complete) {
@@ -458,7 +478,7 @@ impl Loader {
         };
         let longest = u64::try_from(self.longest_slice.as_micros()).unwrap_or(u64::MAX);
         let live = load.live(now, longest);
-        let written = Status::change(store, &self.keys, |status| {
+        let written = Status::change(store, self.buckets.scope(), |status| {
             // An owner that was held up for longer than its lease must not bring an older snapshot back.
             let newest = status.live.as_ref().map(|known| known.stream_id);
             if newest.is_none_or(|newest| newest < live.stream_id) {
@@ -484,10 +504,12 @@ impl Loader {
         let Some(mut load) = self.load.take() else {
             return;
         };
-        let mut stored = load.attempt.end(store, &self.keys.attempt());
+        let mut stored = load
+            .attempt
+            .end(store, &attempt::name(self.buckets.scope()));
         if matches!(event, Event::PageCorrupt | Event::MarkedBad) {
             stored = stored.and_then(|()| {
-                Status::change(store, &self.keys, |status| {
+                Status::change(store, self.buckets.scope(), |status| {
                     status.bad = Some(Bad {
                         manifest: load.digest.clone(),
                         at: self.asked_at.as_millis(),
@@ -516,7 +538,8 @@ impl Loader {
         }
         (self.awaiting, self.incoming, self.load) = (None, None, None);
         events.push(Event::LeaseLost);
-        for entry in [self.keys.attempt(), self.keys.change_attempt()] {
+        let scope = self.buckets.scope();
+        for entry in [attempt::name(scope), attempt::change_name(scope)] {
             if Attempt::withdraw(store, &entry, self.owner).is_err() {
                 events.push(Event::StoreFailed);
             }

@@ -7,7 +7,6 @@
 
 pub mod attempt;
 pub mod change;
-pub mod document;
 pub mod event;
 pub mod follow;
 mod incoming;
@@ -17,4 +16,5 @@ pub mod manifest;
 mod pace;
 pub mod page;
 pub mod poll;
+pub mod settings;
 pub mod status;

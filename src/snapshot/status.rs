@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::follow::{Confirmation, Follow};
 use super::manifest::{Manifest, RecordCounts};
-use crate::config;
+use super::settings::Snapshot;
 use crate::records::StreamId;
-use crate::shared::{Keys, Store, StoreError, Update, update};
+use crate::shared::{Scope, Store, StoreError, Update, update};
 use crate::time::Monotonic;
 
 /// The live snapshot, if any, and what became of newer ones.
@@ -118,8 +118,8 @@ impl Status {
     ///
     /// # Errors
     /// When shared data fails.
-    pub fn read(store: &impl Store, keys: &Keys) -> Result<Self, StoreError> {
-        Ok(Self::parse(&store.read(&keys.status())?.value))
+    pub fn read(store: &impl Store, scope: &Scope) -> Result<Self, StoreError> {
+        Ok(Self::parse(&store.read(&name(scope))?.value))
     }
 
     /// Changes it in place.
@@ -128,10 +128,10 @@ impl Status {
     /// When shared data fails.
     pub fn change(
         store: &impl Store,
-        keys: &Keys,
+        scope: &Scope,
         mut change: impl FnMut(&mut Self),
     ) -> Result<Update, StoreError> {
-        update(store, &keys.status(), |current| {
+        update(store, &name(scope), |current| {
             let mut status = Self::parse(current);
             change(&mut status);
             serde_json::to_vec(&status).ok()
@@ -144,11 +144,11 @@ impl Status {
     /// When shared data fails.
     pub fn note_cluster(
         store: &impl Store,
-        keys: &Keys,
+        scope: &Scope,
         cluster: &str,
         known: bool,
     ) -> Result<Update, StoreError> {
-        update(store, &keys.status(), |current| {
+        update(store, &name(scope), |current| {
             let mut status = Self::parse(current);
             let clusters = &mut status.unknown_clusters;
             match clusters.binary_search_by(|name| name.as_str().cmp(cluster)) {
@@ -203,7 +203,7 @@ impl Status {
     }
 
     /// What it may be used for now.
-    pub fn freshness(&self, now: Monotonic, settings: &config::Snapshot) -> Freshness {
+    pub fn freshness(&self, now: Monotonic, settings: &Snapshot) -> Freshness {
         let Some(live) = &self.live else {
             return Freshness::Missing;
         };
@@ -221,6 +221,11 @@ impl Status {
     }
 }
 
+/// What is known of the live snapshot.
+fn name(scope: &Scope) -> String {
+    scope.name("status")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,7 +235,7 @@ mod tests {
 
     #[test]
     fn refusing_needs_fresher_knowledge_than_accepting() {
-        let settings = config::Snapshot::default();
+        let settings = Snapshot::default();
         let mut status = Status::default();
         let at = |seconds: u64| Monotonic::from_millis(seconds * 1_000);
         assert_eq!(status.freshness(at(0), &settings), Freshness::Missing);
@@ -267,9 +272,8 @@ mod tests {
 
     #[test]
     fn a_cluster_is_noted_once_and_struck_out_once() {
-        let settings = config::Settings::default();
-        let (store, keys) = (MemoryStore::default(), Keys::new(&settings));
-        let note = |cluster: &str, known| Status::note_cluster(&store, &keys, cluster, known);
+        let (store, scope) = (MemoryStore::default(), Scope::new("", &[]));
+        let note = |cluster: &str, known| Status::note_cluster(&store, &scope, cluster, known);
         for (cluster, known, update, left) in [
             ("b", true, Update::Unchanged, &[][..]),
             ("b", false, Update::Written, &["b"]),
@@ -279,7 +283,7 @@ mod tests {
             ("b", true, Update::Unchanged, &["a"]),
         ] {
             assert_eq!(note(cluster, known), Ok(update));
-            let status = Status::read(&store, &keys).unwrap();
+            let status = Status::read(&store, &scope).unwrap();
             assert_eq!(status.unknown_clusters, left);
         }
     }

@@ -15,13 +15,20 @@ mod client;
 pub mod ledger;
 mod outbox;
 mod pending;
+pub mod settings;
 
 pub use client::Client;
 pub use ledger::Slots;
 pub use outbox::Outbox;
 pub use pending::Pending;
 
+use crate::shared::Scope;
 use crate::time::UnixMillis;
+
+/// The lease of whoever sends usage.
+pub fn lease_name(scope: &Scope) -> String {
+    scope.name("lease")
+}
 
 /// Seconds in one field of a usage hash (PostHog's `CACHE_BUCKET_SIZE`).
 const BUCKET_SECONDS: u64 = 120;

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use flag_definitions_filter::snapshot::document;
+use flag_definitions_filter::surfaces::posthog::document;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use flag_definitions_filter::directory::access::{self, Verdict};
-use flag_definitions_filter::directory::{Record, Team, etag_hash};
 use flag_definitions_filter::hash::Sha256Hash;
-use flag_definitions_filter::request::{Bearer, BearerKind};
+use flag_definitions_filter::surfaces::posthog::directory::access::{self, Verdict};
+use flag_definitions_filter::surfaces::posthog::directory::{Record, Team, etag_hash};
+use flag_definitions_filter::surfaces::posthog::request::{Bearer, BearerKind};
 use flag_definitions_filter::tenant::Tenant;
 use serde::Serialize;
 

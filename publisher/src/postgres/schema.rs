@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use flag_definitions_filter::directory::OrganizationId;
+use flag_definitions_filter::surfaces::posthog::directory::OrganizationId;
 use tokio_postgres::types::Type;
 
 use super::session::{Fault, Session};

@@ -154,7 +154,7 @@ impl Announced {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flag_definitions_filter::directory::{Record, Team};
+    use flag_definitions_filter::surfaces::posthog::directory::{Record, Team};
     use flag_definitions_filter::tenant::Tenant;
 
     fn hash(n: u32) -> Sha256Hash {

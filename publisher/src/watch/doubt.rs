@@ -9,8 +9,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use flag_definitions_filter::directory::Record;
 use flag_definitions_filter::snapshot::manifest::RecordCounts;
+use flag_definitions_filter::surfaces::posthog::directory::Record;
 use flag_definitions_filter::tenant::Tenant;
 
 use super::state::{Change, State};
@@ -226,8 +226,8 @@ impl Effect {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flag_definitions_filter::directory::{PersonalKey, Team};
     use flag_definitions_filter::hash::Sha256Hash;
+    use flag_definitions_filter::surfaces::posthog::directory::{PersonalKey, Team};
 
     fn change(text: &str, record: Option<Record>) -> Change {
         let record = record.map(|record| record.encode().unwrap().into());

@@ -1,8 +1,8 @@
 //! The ETag of a team as clients see it, from what Redis holds: `tag.lua` and `pair.lua` of the filter, for all teams
 //! at once.
 
-use flag_definitions_filter::definitions::latch::{Suffix, latched};
 use flag_definitions_filter::http::ETag;
+use flag_definitions_filter::surfaces::posthog::definitions::latch::{Suffix, latched};
 
 /// Longest stored ETag; a longer one would leave no room for a suffix.
 const MAX_BYTES: usize = 50;

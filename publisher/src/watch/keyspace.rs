@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use flag_definitions_filter::config::Definitions;
+use flag_definitions_filter::surfaces::posthog::definitions::settings::Definitions;
 use flag_definitions_filter::tenant::Tenant;
 use tracing::{debug, info};
 

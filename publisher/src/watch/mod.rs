@@ -41,7 +41,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{channel, sync_channel};
 use std::time::Duration;
 
-use flag_definitions_filter::config::Definitions;
+use flag_definitions_filter::surfaces::posthog::definitions::settings::Definitions;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tracing::info;

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use flag_definitions_filter::directory::{Record, etag_hash};
 use flag_definitions_filter::http::ETag;
 use flag_definitions_filter::records::StreamId;
 use flag_definitions_filter::snapshot::change::{self, Watermark, Written};
+use flag_definitions_filter::surfaces::posthog::directory::{Record, etag_hash};
 use flag_definitions_filter::tenant::Tenant;
 use tracing::warn;
 

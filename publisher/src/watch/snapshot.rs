@@ -156,8 +156,8 @@ impl Job {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flag_definitions_filter::directory::{PersonalKey, Record};
     use flag_definitions_filter::snapshot::page::Cursor;
+    use flag_definitions_filter::surfaces::posthog::directory::{PersonalKey, Record};
     use flag_definitions_filter::tenant::Tenant;
 
     fn hash(n: u32) -> Sha256Hash {

@@ -5,9 +5,9 @@ use std::collections::btree_map::Range;
 use std::iter::Peekable;
 use std::ops::Bound;
 
-use flag_definitions_filter::directory::{Record, etag_hash};
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::snapshot::manifest::RecordCounts;
+use flag_definitions_filter::surfaces::posthog::directory::{Record, etag_hash};
 use flag_definitions_filter::tenant::Tenant;
 
 use super::source::Records;
@@ -207,8 +207,8 @@ impl Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flag_definitions_filter::directory::Team;
     use flag_definitions_filter::http::ETag;
+    use flag_definitions_filter::surfaces::posthog::directory::Team;
 
     fn bytes(record: &Record) -> Option<Box<[u8]>> {
         Some(record.encode().unwrap().into())

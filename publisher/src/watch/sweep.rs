@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-use flag_definitions_filter::config::Definitions;
-use flag_definitions_filter::definitions::{latch, pair};
 use flag_definitions_filter::http::ETag;
+use flag_definitions_filter::surfaces::posthog::definitions::settings::Definitions;
+use flag_definitions_filter::surfaces::posthog::definitions::{latch, pair};
 use flag_definitions_filter::tenant::Tenant;
 use redis::{Connection, FromRedisValue, RedisError};
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use flag_definitions_filter::directory::{Record, Team};
 use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::surfaces::posthog::directory::{Record, Team};
 use flag_definitions_filter::tenant::Tenant;
 use flag_definitions_publisher::postgres::Heard;
 

@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use flag_definitions_filter::directory::Record;
 use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::surfaces::posthog::directory::Record;
 use flag_definitions_publisher::postgres::{Announcement, Database, Heard};
 
 use crate::support::Postgres;

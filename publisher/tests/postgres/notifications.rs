@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use flag_definitions_filter::directory::Record;
+use flag_definitions_filter::surfaces::posthog::directory::Record;
 use flag_definitions_filter::tenant::Tenant;
 
 use flag_definitions_publisher::postgres::Database;

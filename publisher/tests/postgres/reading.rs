@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use flag_definitions_filter::directory::{OrganizationId, PersonalKey, Record, Team};
+use flag_definitions_filter::surfaces::posthog::directory::{
+    OrganizationId, PersonalKey, Record, Team,
+};
 use flag_definitions_filter::tenant::Tenant;
 use flag_definitions_publisher::postgres::{Reading, Reason, Skipped};
 

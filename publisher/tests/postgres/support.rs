@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use flag_definitions_filter::directory::Record;
 use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::surfaces::posthog::directory::Record;
 use flag_definitions_publisher::postgres::{Database, Reading};
 use postgres::{Client, Config, NoTls};
 

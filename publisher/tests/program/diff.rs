@@ -1,7 +1,7 @@
 //! `diff`, and what a dry run shows.
 
-use flag_definitions_filter::directory::Record;
 use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::surfaces::posthog::directory::Record;
 use serde_json::{Value, json};
 
 use crate::support::{

@@ -1,9 +1,9 @@
 //! `inspect`.
 
-use flag_definitions_filter::directory::{Record, etag_hash};
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::http::ETag;
 use flag_definitions_filter::snapshot::change::Watermark;
+use flag_definitions_filter::surfaces::posthog::directory::{Record, etag_hash};
 use flag_definitions_filter::tenant::Tenant;
 use serde_json::{Value, json};
 

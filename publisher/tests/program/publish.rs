@@ -1,7 +1,7 @@
 //! What a publish leaves in Redis.
 
-use flag_definitions_filter::directory::{PersonalKey, Record};
 use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::surfaces::posthog::directory::{PersonalKey, Record};
 use flag_definitions_filter::tenant::Tenant;
 use serde_json::json;
 

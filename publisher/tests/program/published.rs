@@ -1,10 +1,10 @@
 //! The published state as the library reads it.
 
-use flag_definitions_filter::directory::{Record, etag_hash};
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::http::ETag;
 use flag_definitions_filter::records::StreamId;
 use flag_definitions_filter::snapshot::change::Watermark;
+use flag_definitions_filter::surfaces::posthog::directory::{Record, etag_hash};
 use flag_definitions_filter::tenant::Tenant;
 use flag_definitions_publisher::lock::Token;
 use flag_definitions_publisher::published::{self, Fault, Published};

@@ -1,7 +1,7 @@
 //! Whatever the program is told and whatever goes wrong, no token, secret or password is shown.
 
-use flag_definitions_filter::directory::Record;
 use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::surfaces::posthog::directory::Record;
 use serde_json::json;
 
 use crate::support::{Redis, change, free_port, hash, publish, run_with_environment};

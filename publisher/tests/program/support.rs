@@ -9,12 +9,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use flag_definitions_filter::directory::Record;
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::records::StreamId;
 use flag_definitions_filter::snapshot::change::{self, Written};
 use flag_definitions_filter::snapshot::manifest::Manifest;
 use flag_definitions_filter::snapshot::page::Cursor;
+use flag_definitions_filter::surfaces::posthog::directory::Record;
 use redis::{Connection, FromRedisValue, ToRedisArgs};
 use serde_json::{Value, json};
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use flag_definitions_filter::directory::{Record, etag_hash};
 use flag_definitions_filter::http::ETag;
+use flag_definitions_filter::surfaces::posthog::directory::{Record, etag_hash};
 use flag_definitions_filter::tenant::Tenant;
 use flag_definitions_publisher::server::Server;
 
@@ -174,7 +174,7 @@ fn etags_come_from_the_redis_of_the_definitions() {
 #[test]
 fn what_counts_as_an_etag_is_what_the_filters_script_takes_for_one() {
     const SCRIPT: &str = concat!(
-        include_str!("../../../src/definitions/tag.lua"),
+        include_str!("../../../src/surfaces/posthog/definitions/tag.lua"),
         "local o={} for i,v in ipairs(ARGV) do o[i]=tag(v) end return o"
     );
     let mut redis = Redis::start();

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use flag_definitions_filter::directory::Record;
+use flag_definitions_filter::surfaces::posthog::directory::Record;
 use flag_definitions_filter::tenant::Tenant;
 
 use crate::instance::{Instance, Memory, decoded, eventually, settings};

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::{JoinHandle, sleep};
 use std::time::{Duration, Instant};
 
-use flag_definitions_filter::config::Definitions;
-use flag_definitions_filter::directory::{Record, Team};
 use flag_definitions_filter::hash::Sha256Hash;
-use flag_definitions_filter::snapshot::document;
+use flag_definitions_filter::surfaces::posthog::definitions::settings::Definitions;
+use flag_definitions_filter::surfaces::posthog::directory::{Record, Team};
+use flag_definitions_filter::surfaces::posthog::document;
 use flag_definitions_filter::tenant::Tenant;
 use flag_definitions_publisher::postgres::{Announcement, Lsn, Reading, Records};
 use flag_definitions_publisher::server::Server;

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use flag_definitions_filter::directory::Record;
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::records::StreamId;
 use flag_definitions_filter::snapshot::change::{self, Change, Content, Watermark};
 use flag_definitions_filter::snapshot::manifest::Manifest;
+use flag_definitions_filter::surfaces::posthog::directory::Record;
 
 use crate::instance::Instance;
 use crate::support::Redis;

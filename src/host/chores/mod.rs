@@ -8,10 +8,11 @@ mod usage;
 use super::random;
 use super::recorder::Recorder;
 use super::registry;
-use crate::config::Settings;
-use crate::limits::quota::{QuotaCopy, QuotaEnd};
-use crate::request::Request;
-use crate::shared::Keys;
+use crate::config::{Scopes, Settings};
+use crate::surfaces::posthog::pipeline::Tables;
+use crate::surfaces::posthog::quota::lease_name;
+use crate::surfaces::posthog::quota::{QuotaCopy, QuotaEnd};
+use crate::surfaces::posthog::request::Request;
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
@@ -22,8 +23,10 @@ pub struct Duty<'a> {
     pub context: u32,
     /// Its settings.
     pub settings: &'a Settings,
-    /// Names in shared data.
-    pub keys: &'a Keys,
+    /// What names in shared data begin with.
+    pub scopes: &'a Scopes,
+    /// The tables that requests look at.
+    pub tables: &'a Tables,
     /// The time.
     pub now: Monotonic,
     /// Whether this VM serves requests.
@@ -39,22 +42,22 @@ pub struct Chores {
 
 impl Chores {
     /// Nothing done yet.
-    pub fn new(settings: &Settings, keys: &Keys) -> Self {
+    pub fn new(settings: &Settings, scopes: &Scopes) -> Self {
         let owner = random::number().max(1);
         Self {
-            usage: usage::Sending::new(settings, keys, owner),
-            quota: quota::Reading::new(settings, keys, owner),
-            rebuild: rebuild::Signalling::new(keys),
+            usage: usage::Sending::new(settings, &scopes.usage, owner),
+            quota: quota::Reading::new(settings, &scopes.data, owner),
+            rebuild: rebuild::Signalling::new(&scopes.data),
         }
     }
 
     /// Makes this root context known to the others of its VM.
-    pub fn enter(&self, context: u32, settings: &Settings, keys: &Keys) {
+    pub fn enter(&self, context: u32, settings: &Settings, scopes: &Scopes) {
         if settings.usage.enabled {
-            registry::enter(context, keys.usage_scope());
+            registry::enter(context, scopes.usage.as_str());
         }
         if settings.quota.enabled {
-            registry::enter(context, &keys.quota_lease());
+            registry::enter(context, &lease_name(&scopes.data));
         }
     }
 

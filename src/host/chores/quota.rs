@@ -4,21 +4,22 @@ use std::time::Duration;
 
 use super::Duty;
 use crate::config::Settings;
-use crate::directory::{self, Record};
 use crate::hash::Sha256Hash;
 use crate::host::callouts::{self, Callout};
 use crate::host::logger::LastProblem;
 use crate::host::recorder::Recorder;
 use crate::host::registry;
 use crate::host::store::SharedData;
-use crate::identity::table;
-use crate::limits::quota::noticed::{self, Noticed};
-use crate::limits::quota::reader::{Event, LARGEST_REPLY, QuotaReader, Target};
-use crate::limits::quota::{QuotaCopy, QuotaEnd};
 use crate::metrics::{Metric, Purpose};
 use crate::redis::Failure;
-use crate::shared::Keys;
+use crate::shared::Scope;
 use crate::shared::lease::{self, Hold};
+use crate::surfaces::posthog::directory::{self, Record};
+use crate::surfaces::posthog::quota;
+use crate::surfaces::posthog::quota::noticed::{self, Noticed};
+use crate::surfaces::posthog::quota::reader::{Event, LARGEST_REPLY, QuotaReader, Target};
+use crate::surfaces::posthog::quota::{QuotaCopy, QuotaEnd};
+use crate::surfaces::posthog::read_through::table;
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
@@ -39,18 +40,17 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    pub(super) fn new(settings: &Settings, keys: &Keys, owner: u64) -> Self {
-        let quota = &settings.quota;
+    pub(super) fn new(settings: &Settings, scope: &Scope, owner: u64) -> Self {
         Self {
             owner,
             reader: QuotaReader::new(
-                keys.quota(),
+                quota::name(scope),
                 settings.snapshot.prefix.clone(),
                 settings.definitions.clone(),
-                quota.interval,
-                quota.free_latch,
+                settings.quota.interval,
+                settings.quota.free_latch,
             ),
-            copy: QuotaCopy::new(quota.interval),
+            copy: QuotaCopy::new(settings.quota.interval),
             noticed: Noticed::default(),
             refreshed_at: None,
             sent: None,
@@ -93,14 +93,16 @@ impl Reading {
         if self.refreshed_at.is_none_or(due) {
             self.refreshed_at = Some(duty.now);
             // If shared data fails, the last set stays.
-            let _ = self.copy.refresh(&SharedData, &duty.keys.quota(), duty.now);
+            let _ = self
+                .copy
+                .refresh(&SharedData, &quota::name(&duty.scopes.data), duty.now);
             self.pass_on(&duty);
         }
     }
 
     /// If shared data fails, what was noticed is told with the next look.
     fn pass_on(&mut self, duty: &Duty<'_>) {
-        let entry = duty.keys.quota_noticed();
+        let entry = quota::noticed_name(&duty.scopes.data);
         let _ = self.noticed.tell(&SharedData, &entry);
         if self.holds
             && let Ok(ends) = noticed::take(&SharedData, &entry)
@@ -154,11 +156,11 @@ impl Reading {
     }
 
     pub(super) fn stop(&mut self, duty: Duty<'_>) {
-        self.leave(&duty.keys.quota_lease(), duty.now);
+        self.leave(&quota::lease_name(&duty.scopes.data), duty.now);
     }
 
     fn may_read(&mut self, duty: &Duty<'_>) -> bool {
-        let name = duty.keys.quota_lease();
+        let name = quota::lease_name(&duty.scopes.data);
         let superseded = registry::is_superseded(duty.context, &name);
         let held = self.holds;
         self.holds = !superseded
@@ -207,10 +209,10 @@ impl Reading {
 /// The team of a project token: by the snapshot, or by what a request for it has looked up.
 fn team_of(token: &Sha256Hash, duty: &Duty<'_>) -> Option<Tenant> {
     let read_through = &duty.settings.read_through;
-    let record = match directory::find(&SharedData, duty.keys, token) {
+    let record = match directory::find(&SharedData, &duty.tables.buckets, token) {
         Ok(None) if read_through.enabled => {
-            let slots = table::Slots::new(duty.keys.identity_slots());
-            let known = table::find(&SharedData, &slots, token, duty.now, read_through.ttl);
+            let slots = &duty.tables.identities;
+            let known = table::find(&SharedData, slots, token, duty.now, read_through.ttl);
             known.ok().flatten().map(|known| known.record)
         }
         known => known.ok().flatten(),

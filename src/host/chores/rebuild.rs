@@ -11,8 +11,8 @@ use crate::host::recorder::Recorder;
 use crate::host::store::SharedData;
 use crate::metrics::{Metric, Purpose};
 use crate::redis::Failure;
-use crate::shared::Keys;
-use crate::signal::{self, Pending, Signal, Slots};
+use crate::shared::Scope;
+use crate::surfaces::posthog::rebuild::{self, Pending, Signal, Slots};
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
@@ -29,11 +29,9 @@ pub(super) struct Signalling {
 }
 
 impl Signalling {
-    pub(super) fn new(keys: &Keys) -> Self {
+    pub(super) fn new(scope: &Scope) -> Self {
         Self {
-            slots: Slots {
-                prefix: keys.signal_slots(),
-            },
+            slots: Slots::new(scope),
             pending: Pending::default(),
             sent: HashMap::new(),
             logged: Pace::default(),
@@ -70,7 +68,7 @@ impl Signalling {
         let Ok(unix) = abi::unix() else {
             return;
         };
-        let first = signal::first(
+        let first = rebuild::first(
             &SharedData,
             &self.slots,
             team,
@@ -127,6 +125,6 @@ impl Signalling {
     /// The next miss signals again.
     fn forget(&self, team: Tenant, claimed_at: Monotonic) {
         // If shared data fails, that is after `repeat_after`.
-        let _ = signal::forget(&SharedData, &self.slots, team, claimed_at);
+        let _ = rebuild::forget(&SharedData, &self.slots, team, claimed_at);
     }
 }

@@ -13,11 +13,12 @@ use crate::host::registry;
 use crate::host::store::SharedData;
 use crate::metrics::{Metric, Purpose};
 use crate::redis::Failure;
-use crate::request::Request;
-use crate::shared::Keys;
+use crate::shared::Scope;
 use crate::shared::lease::{self, Hold};
+use crate::surfaces::posthog::request::Request;
 use crate::tenant::Tenant;
 use crate::time::{Monotonic, UnixMillis};
+use crate::usage;
 use crate::usage::{Client, Outbox, Pending, Slots, State, Tally};
 
 /// The script answers which batches are in: some 20 bytes for each of a command.
@@ -44,8 +45,8 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    pub(super) fn new(settings: &Settings, keys: &Keys, owner: u64) -> Self {
-        let slots = Slots::new(keys.usage_scope());
+    pub(super) fn new(settings: &Settings, scope: &Scope, owner: u64) -> Self {
+        let slots = Slots::new(scope.as_str());
         Self {
             owner,
             pending: Pending::default(),
@@ -147,12 +148,12 @@ impl Sending {
             }
         }
         record(&tally, recorder);
-        self.release(&duty.keys.usage_lease(), duty.now);
+        self.release(&usage::lease_name(&duty.scopes.usage), duty.now);
     }
 
     fn may_send(&mut self, duty: &Duty<'_>) -> bool {
-        let name = duty.keys.usage_lease();
-        if registry::is_superseded(duty.context, duty.keys.usage_scope()) {
+        let name = usage::lease_name(&duty.scopes.usage);
+        if registry::is_superseded(duty.context, duty.scopes.usage.as_str()) {
             if self.holds {
                 self.release(&name, duty.now);
             }

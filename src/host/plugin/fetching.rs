@@ -5,18 +5,18 @@ use std::time::Duration;
 use super::serving::{Asked, Pending};
 use super::{BACKLOG_TICK, FAST_TICK, Plugin};
 use crate::config::Settings;
-use crate::definitions::confirmed::{self, Confirmed};
-use crate::definitions::encoding::{self, Decoded, MISSING};
-use crate::definitions::{Absent, Outcome};
 use crate::host::abi;
 use crate::host::backlog::{self, ANSWERS_PER_CALLBACK, Batch, Content};
 use crate::host::callouts::{self, Callout};
 use crate::host::flights::{Flight, Join, MAX_WAITERS, Waiter};
-use crate::identity::{self, Miss, table};
 use crate::metrics::{Metric, Purpose};
-use crate::pipeline::{self, Fetch, Observed};
 use crate::redis::{self, Failure, Reply};
-use crate::reply::Why;
+use crate::surfaces::posthog::definitions::confirmed::{self, Confirmed};
+use crate::surfaces::posthog::definitions::encoding::{self, Decoded, MISSING};
+use crate::surfaces::posthog::definitions::{Absent, Outcome};
+use crate::surfaces::posthog::pipeline::{self, Fetch, Observed};
+use crate::surfaces::posthog::read_through::{self, Miss, table};
+use crate::surfaces::posthog::reply::Why;
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
@@ -314,7 +314,7 @@ impl Plugin {
         let (Fetch::Definitions(_) | Fetch::Object(_), Some(team)) = (fetch, fetch.team()) else {
             return None;
         };
-        confirmed::read(&self.store, &self.keys, team)
+        confirmed::read(&self.store, &self.tables.confirmed, team)
             .ok()
             .flatten()
     }
@@ -322,11 +322,11 @@ impl Plugin {
     /// Keeps what a look-up found; what it did not find is remembered for a moment.
     fn learn(
         &mut self,
-        need: &identity::Need,
+        need: &read_through::Need,
         flight: &Flight,
         reply: Result<Reply<'_>, Failure>,
         now: Monotonic,
-    ) -> Result<identity::Found, Failure> {
+    ) -> Result<read_through::Found, Failure> {
         self.recorder
             .count(callouts::metric(Purpose::Identity, &reply));
         let text = |stored: &[u8]| match encoding::decode(stored, LARGEST_IDENTITY) {
@@ -335,13 +335,13 @@ impl Plugin {
             Ok(Decoded::Missing) => Some(MISSING.to_vec()),
             Err(_) => None,
         };
-        let found = identity::read(need, flight.sent_at, reply, text);
+        let found = read_through::read(need, flight.sent_at, reply, text);
         match &found {
             Ok(found) => {
-                let slots = table::Slots::new(self.keys.identity_slots());
+                let slots = &self.tables.identities;
                 let kept = self.settings.read_through.ttl;
                 // If shared data fails, the next request looks up again.
-                let _ = table::keep(&self.store, &slots, &found.records, now, kept);
+                let _ = table::keep(&self.store, slots, &found.records, now, kept);
                 let unreadable = found.unreadable.metadata || found.unreadable.credential;
                 if unreadable && self.logged.look_ups.admits(now) {
                     log::warn!("a looked-up team or credential cannot be read");
@@ -387,7 +387,13 @@ impl Plugin {
         let before = flight.known.as_ref();
         self.memory.forget_asked(team);
         // If shared data fails, the next request asks again.
-        let _ = confirmed::store(&self.store, &self.keys, team, before, &confirmed);
+        let _ = confirmed::store(
+            &self.store,
+            &self.tables.confirmed,
+            team,
+            before,
+            &confirmed,
+        );
     }
 
     /// Logs what an operator has to look at, once a second at most: SDKs ask again and again.

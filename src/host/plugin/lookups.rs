@@ -1,7 +1,7 @@
 //! How often PostHog's own cache of teams and credentials may be asked by one worker.
 
-use crate::config::ReadThrough;
 use crate::limits::{LocalBudgets, RetryAfter};
+use crate::surfaces::posthog::read_through::settings::ReadThrough;
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 

@@ -1,15 +1,15 @@
 //! From a request to its answer: decide, and carry the decision out. What must be read first is [`super::fetching`].
 
 use super::{FAST_TICK, Plugin};
-use crate::definitions::Outcome;
 use crate::host::abi;
 use crate::http::Method;
-use crate::identity::Found;
 use crate::metrics::Metric;
-use crate::pipeline::{self, Context, Observed, Step};
-use crate::reply::{Answer, Reply, Why};
-use crate::request::{FORWARD_REASON_HEADER, Request};
 use crate::snapshot::status::{Freshness, Status};
+use crate::surfaces::posthog::definitions::Outcome;
+use crate::surfaces::posthog::pipeline::{self, Context, Observed, Step};
+use crate::surfaces::posthog::read_through::Found;
+use crate::surfaces::posthog::reply::{Answer, Reply, Why};
+use crate::surfaces::posthog::request::{FORWARD_REASON_HEADER, Request};
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
@@ -112,7 +112,7 @@ impl Plugin {
     ) -> Context<'a, crate::host::store::SharedData> {
         Context {
             settings: &self.settings,
-            keys: &self.keys,
+            tables: &self.tables,
             store: &self.store,
             freshness,
             confirmation: self.status.confirmation(),
@@ -148,7 +148,7 @@ impl Plugin {
         now: Monotonic,
         observed: &mut Observed,
     ) -> Step<'a> {
-        let read = |plugin: &Self| Status::read(&plugin.store, &plugin.keys);
+        let read = |plugin: &Self| Status::read(&plugin.store, &plugin.scopes.data);
         // Without a clock nothing is known to be fresh.
         let (Ok(_), Ok(before)) = (abi::monotonic(), read(self)) else {
             return pipeline::undecided(request, &self.settings, Why::SharedData);

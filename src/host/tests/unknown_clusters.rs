@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use super::loaded_with;
 use super::worker::{Worker, sent, statuses, worker};
-use crate::config::Settings;
+use crate::config::{Scopes, Settings};
 use crate::host::fake::host;
 use crate::host::logger;
 use crate::host::root::Root;
 use crate::host::store::SharedData;
 use crate::host::stream::Stream;
-use crate::shared::Keys;
 use crate::snapshot::status::Status;
 
 const STORE: &str = r#"{"snapshot":{"buckets":16},
@@ -78,9 +77,9 @@ fn it_is_named_in_log_and_health_until_a_callout_is_sent_to_it() {
 fn a_cluster_that_another_vm_did_not_know_is_struck_out_by_the_first_callout() {
     logger::install();
     let mut worker = loaded_with(STORE);
-    let keys = Keys::new(&Settings::from_json(STORE.as_bytes()).unwrap());
+    let scope = Scopes::new(&Settings::from_json(STORE.as_bytes()).unwrap()).data;
     for round in 1..=2 {
-        Status::note_cluster(&SharedData, &keys, "store", false).unwrap();
+        Status::note_cluster(&SharedData, &scope, "store", false).unwrap();
         worker.run(Duration::from_secs(2));
         assert_eq!(listed(STORE), ["store"]);
         assert_eq!(ask(&mut worker, 10 + round), 200);

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::directory::{Record, etag_hash};
 use crate::hash::Sha256Hash;
 use crate::host::fake::{Callout, Host, Sent, host};
 use crate::host::registry;
@@ -14,10 +13,11 @@ use crate::host::stream::{self, Next, Stream};
 use crate::http::ETag;
 use crate::records::StreamId;
 use crate::snapshot::change::{self, Watermark, Written};
-use crate::snapshot::document;
 use crate::snapshot::manifest::{FORMAT, Manifest, PageDigest, RecordCounts, page_key};
 use crate::snapshot::page;
 use crate::snapshot::poll::MAX_CHANGES;
+use crate::surfaces::posthog::directory::{Record, etag_hash};
+use crate::surfaces::posthog::document;
 use crate::tenant::Tenant;
 
 pub const ROOT: u32 = 1;

@@ -6,10 +6,10 @@ use super::super::manifest::{FORMAT, PageDigest, RecordCounts, page_key};
 use super::super::page;
 use super::super::status::Freshness;
 use super::*;
-use crate::directory::{self, Record};
 use crate::hash::Sha256Hash;
-use crate::records::StreamId;
+use crate::records::{Buckets, StreamId};
 use crate::shared::MemoryStore;
+use crate::surfaces::posthog::directory::{self, Record};
 use crate::tenant::Tenant;
 use std::collections::BTreeMap;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
@@ -163,9 +163,13 @@ impl Publisher {
     }
 }
 
+fn buckets() -> Buckets {
+    Buckets::new(&Scope::new("", &[]), 64)
+}
+
 struct Envoy {
     store: MemoryStore,
-    settings: Settings,
+    settings: Snapshot,
     loader: Loader,
     now: u64,
     polls: usize,
@@ -173,14 +177,17 @@ struct Envoy {
 
 impl Envoy {
     fn new() -> Self {
-        Self::with(r#"{"snapshot":{"buckets":64}}"#)
+        Self::with(Snapshot::default())
     }
 
-    fn with(settings: &str) -> Self {
-        let settings = Settings::from_json(settings.as_bytes()).unwrap();
+    fn with(settings: Snapshot) -> Self {
+        let settings = Snapshot {
+            buckets: 64,
+            ..settings
+        };
         Self {
             store: MemoryStore::default(),
-            loader: Loader::new(&settings, 1),
+            loader: Loader::new(&settings, buckets(), 1),
             settings,
             now: 5_000_000,
             polls: 0,
@@ -220,16 +227,15 @@ impl Envoy {
     }
 
     fn record(&self, token: &str) -> Option<Record> {
-        let keys = Keys::new(&self.settings);
-        directory::find(&self.store, &keys, &hash(token)).unwrap()
+        directory::find(&self.store, &buckets(), &hash(token)).unwrap()
     }
 
     fn status(&self) -> Status {
-        Status::read(&self.store, &Keys::new(&self.settings)).unwrap()
+        Status::read(&self.store, buckets().scope()).unwrap()
     }
 
     fn freshness(&self) -> Freshness {
-        self.status().freshness(self.now(), &self.settings.snapshot)
+        self.status().freshness(self.now(), &self.settings)
     }
 
     /// How old the newest watermark is.
@@ -405,7 +411,10 @@ fn a_key_that_was_revoked_long_ago_stays_revoked_while_an_older_snapshot_is_load
     publisher.change(revoked, None);
     publisher.now += 2 * DAY;
     publisher.change(neighbour, Some(secret(9)));
-    let mut envoy = Envoy::with(r#"{"snapshot":{"buckets":64,"poll_interval":"100ms"}}"#);
+    let mut envoy = Envoy::with(Snapshot {
+        poll_interval: Duration::from_millis(100),
+        ..Snapshot::default()
+    });
     while envoy.record(neighbour) != Some(Record::TeamSecret(Tenant(9))) {
         envoy.run(&mut publisher, 10);
     }
@@ -502,12 +511,12 @@ fn a_change_at_which_two_owners_vanish_is_skipped() {
     publisher.change("b", Some(secret(2)));
     for owner in 2..4 {
         envoy.now += 3_000;
-        let mut loader = Loader::new(&envoy.settings, owner);
+        let mut loader = Loader::new(&envoy.settings, buckets(), owner);
         let mut events = Vec::new();
         let command = loader.tick(&envoy.store, envoy.now(), false, &mut events);
         // It traps inside of the reply: what it noted stays, nothing else does.
         let follow = envoy.status().follow.unwrap();
-        let entry = loader.keys.change_attempt();
+        let entry = attempt::change_name(loader.buckets.scope());
         let id = publisher.stream.last().unwrap().0;
         assert!(command.is_some() && follow.position < id);
         let mut attempt = Attempt::begin(&envoy.store, &entry, owner, &id.to_string()).unwrap();
@@ -516,7 +525,7 @@ fn a_change_at_which_two_owners_vanish_is_skipped() {
             .unwrap();
     }
     envoy.now += 3_000;
-    envoy.loader = Loader::new(&envoy.settings, 4);
+    envoy.loader = Loader::new(&envoy.settings, buckets(), 4);
     let events = envoy.run_watched(&mut publisher, 2);
     assert_eq!(events, [Event::ChangeCorrupt]);
     assert_eq!(envoy.record("b"), None);

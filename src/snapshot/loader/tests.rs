@@ -2,15 +2,15 @@ use std::cell::Cell;
 use std::collections::HashMap;
 
 use super::*;
-use crate::directory;
 use crate::hash::Sha256Hash;
-use crate::records::StreamId;
+use crate::records::{Buckets, StreamId};
 use crate::shared::{Cas, MemoryStore, StoreError, Versioned};
 use crate::snapshot::attempt::Place;
-use crate::snapshot::document;
 use crate::snapshot::manifest::{self, PageDigest};
 use crate::snapshot::page;
 use crate::snapshot::status::Freshness;
+use crate::surfaces::posthog::directory;
+use crate::surfaces::posthog::document;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -89,13 +89,16 @@ impl FakeRedis {
 
 struct Process {
     store: MemoryStore,
-    settings: Settings,
+    settings: Snapshot,
     now: u64,
 }
 
 impl Process {
     fn new() -> Self {
-        let settings = Settings::from_json(br#"{"snapshot":{"buckets":64}}"#).unwrap();
+        let settings = Snapshot {
+            buckets: 64,
+            ..Snapshot::default()
+        };
         Self {
             store: MemoryStore::default(),
             settings,
@@ -103,8 +106,12 @@ impl Process {
         }
     }
 
+    fn buckets(&self) -> Buckets {
+        Buckets::new(&Scope::new("", &[]), self.settings.buckets)
+    }
+
     fn loader(&self, owner: u64) -> Loader {
-        Loader::new(&self.settings, owner)
+        Loader::new(&self.settings, self.buckets(), owner)
     }
 
     fn now(&self) -> Monotonic {
@@ -125,15 +132,14 @@ impl Process {
     }
 
     fn knows(&self, token: &str) -> bool {
-        let keys = Keys::new(&self.settings);
         let hash = Sha256Hash::of(token.as_bytes());
-        directory::find(&self.store, &keys, &hash)
+        directory::find(&self.store, &self.buckets(), &hash)
             .unwrap()
             .is_some()
     }
 
     fn status(&self) -> Status {
-        Status::read(&self.store, &Keys::new(&self.settings)).unwrap()
+        Status::read(&self.store, self.buckets().scope()).unwrap()
     }
 
     fn generation(&self) -> Option<u64> {
@@ -174,11 +180,8 @@ fn contact_keeps_a_snapshot_fresh_and_silence_lets_it_age() {
     for _ in 0..10 {
         process.run(&mut loader, &redis);
     }
-    let freshness = |process: &Process| {
-        process
-            .status()
-            .freshness(process.now(), &process.settings.snapshot)
-    };
+    let freshness =
+        |process: &Process| process.status().freshness(process.now(), &process.settings);
     assert_eq!(freshness(&process), Freshness::Current);
     let empty = FakeRedis::default();
     let mut events = Vec::new();
@@ -313,7 +316,7 @@ fn while_two_snapshots_lie_side_by_side_nobody_is_refused() {
         }
         process.now += 10;
         let known = new.iter().filter(|token| process.knows(token)).count();
-        let freshness = process.status().freshness(now, &process.settings.snapshot);
+        let freshness = process.status().freshness(now, &process.settings);
         if known > 0 && known < new.len() {
             mixed += 1;
             assert_eq!(freshness, Freshness::Aging);
@@ -322,9 +325,7 @@ fn while_two_snapshots_lie_side_by_side_nobody_is_refused() {
     assert!(mixed > 0, "the test saw no half-applied snapshot");
     assert_eq!(process.generation(), Some(2));
     process.run(&mut loader, &redis);
-    let freshness = process
-        .status()
-        .freshness(process.now(), &process.settings.snapshot);
+    let freshness = process.status().freshness(process.now(), &process.settings);
     assert_eq!(freshness, Freshness::Current);
 }
 
@@ -381,11 +382,8 @@ fn a_manifest_that_falls_back_while_a_newer_one_is_half_applied_makes_nothing_cu
         |state| matches!(state, Step::Applying(1, _)),
     );
     loader.stop(&process.store, process.now(), &mut Vec::new());
-    let freshness = |process: &Process| {
-        process
-            .status()
-            .freshness(process.now(), &process.settings.snapshot)
-    };
+    let freshness =
+        |process: &Process| process.status().freshness(process.now(), &process.settings);
 
     assert_eq!(process.run(&mut loader, &old), [Event::RolledBack]);
     assert_eq!(freshness(&process), Freshness::Aging);
@@ -410,7 +408,7 @@ fn when_all_vms_serve_one_of_them_loads_without_passing_the_lease_around() {
         assert!(
             lease::acquire(
                 &process.store,
-                &loaders[0].keys.lease(),
+                &lease_name(process.buckets().scope()),
                 99,
                 false,
                 process.now()
@@ -529,7 +527,11 @@ fn owners_that_vanish_at_the_same_record_mark_the_snapshot_bad() {
             offset: cursor.position().offset,
         };
         load.attempt
-            .note(&process.store, &loader.keys.attempt(), place)
+            .note(
+                &process.store,
+                &attempt::name(loader.buckets.scope()),
+                place,
+            )
             .unwrap();
         assert_eq!(events, [Event::Started], "owner {owner}");
     }
@@ -585,10 +587,10 @@ fn shared_data_does_not_grow_with_generations() {
 fn buckets_that_will_be_filled_are_created_before_the_first_page_is_read() {
     for (tokens, created) in [(200, 0), (201, 200)] {
         let (mut process, mut redis) = (Process::new(), FakeRedis::default());
-        process.settings = Settings::from_json(br#"{"snapshot":{"buckets":200}}"#).unwrap();
-        let keys = Keys::new(&process.settings);
+        process.settings.buckets = 200;
+        let buckets = process.buckets();
         let existing = |process: &Process| {
-            let cas = (0..200).map(|bucket| process.store.read(&keys.bucket(bucket)).unwrap().cas);
+            let cas = (0..200).map(|bucket| process.store.read(&buckets.name(bucket)).unwrap().cas);
             cas.filter(|cas| *cas != Cas::ABSENT).count()
         };
         let tokens: Vec<String> = (0..tokens).map(|n| format!("phc_{n}")).collect();

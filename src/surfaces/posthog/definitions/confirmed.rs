@@ -1,0 +1,196 @@
+//! Which ETag is current, as confirmed a short time ago.
+//!
+//! One slot of shared data holds the teams that fall into it, each with its full id. Layout of an entry,
+//! little-endian: `u32` team, `u64` when it was confirmed ([`Monotonic`] milliseconds), `u8` length, the tag.
+
+use crate::http::ETag;
+use crate::records::Buckets;
+use crate::records::{CorruptRecord, Reader};
+use crate::shared::{Store, StoreError, Update, drop_oldest, numbered, update};
+use crate::tenant::Tenant;
+use crate::time::Monotonic;
+
+/// Most teams in one slot. With the default number of slots two teams rarely meet; beyond the bound the
+/// one confirmed longest ago gives way, and costs a callout when it is asked for again.
+const MAX_ENTRIES: usize = 32;
+
+/// A team's ETag and as of when Redis held it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confirmed {
+    /// The entity tag.
+    pub etag: ETag,
+    /// When the question was sent: the tag was current then or later.
+    pub at: Monotonic,
+}
+
+/// Names of the shared-data entries that hold confirmed ETags: a fixed number of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfirmedSlots {
+    prefix: String,
+    count: u32,
+}
+
+impl ConfirmedSlots {
+    /// Most there are: with 100 000 teams 12 to an entry.
+    pub const MOST: u32 = 8_192;
+
+    /// Those beside these buckets, and no more than there are of them.
+    pub fn new(buckets: &Buckets) -> Self {
+        Self {
+            prefix: buckets.scope().name("e:"),
+            count: buckets.count().min(Self::MOST),
+        }
+    }
+
+    /// The slot of a team.
+    fn name(&self, team: Tenant) -> String {
+        // Team ids are handed out in sequence, so the remainder spreads them evenly.
+        numbered(&[&self.prefix], team.0.checked_rem(self.count).unwrap_or(0))
+    }
+}
+
+/// Reads what is known of a team's ETag.
+///
+/// # Errors
+/// When shared data fails. Unreadable bytes are nothing known.
+pub fn read(
+    store: &impl Store,
+    slots: &ConfirmedSlots,
+    team: Tenant,
+) -> Result<Option<Confirmed>, StoreError> {
+    let slot = store.read(&slots.name(team))?.value;
+    Ok(find(&slot, team))
+}
+
+/// Stores what a callout brought, if nothing was stored for the team since it was sent: then a later
+/// callout, or the publisher, knows better. `before` is what was known when the callout was sent.
+///
+/// # Errors
+/// When shared data fails.
+pub fn store(
+    store: &impl Store,
+    slots: &ConfirmedSlots,
+    team: Tenant,
+    before: Option<&Confirmed>,
+    confirmed: &Confirmed,
+) -> Result<Update, StoreError> {
+    update(store, &slots.name(team), |slot| {
+        if find(slot, team).as_ref() != before {
+            return None;
+        }
+        let mut entries: Vec<(Tenant, Confirmed)> = parse(slot).unwrap_or_default();
+        entries.retain(|(id, _)| *id != team);
+        drop_oldest(
+            &mut entries,
+            |(_, entry)| entry.at,
+            |entries| entries.len() < MAX_ENTRIES,
+        );
+        entries.push((team, confirmed.clone()));
+        Some(encode(&entries))
+    })
+}
+
+fn find(slot: &[u8], team: Tenant) -> Option<Confirmed> {
+    let mut input = Reader(slot);
+    while !input.is_empty() {
+        let (id, at, tag) = entry(&mut input).ok()?;
+        if id == team {
+            let etag = ETag::new(tag)?;
+            return Some(Confirmed { etag, at });
+        }
+    }
+    None
+}
+
+fn parse(slot: &[u8]) -> Option<Vec<(Tenant, Confirmed)>> {
+    let mut input = Reader(slot);
+    let mut entries = Vec::new();
+    while !input.is_empty() {
+        let (id, at, tag) = entry(&mut input).ok()?;
+        let etag = ETag::new(tag)?;
+        entries.push((id, Confirmed { etag, at }));
+    }
+    Some(entries)
+}
+
+fn entry<'a>(input: &mut Reader<'a>) -> Result<(Tenant, Monotonic, &'a [u8]), CorruptRecord> {
+    let team = Tenant(input.u32()?);
+    let at = Monotonic::from_millis(input.u64()?);
+    let length = usize::from(input.byte()?);
+    Ok((team, at, input.take(length)?))
+}
+
+fn encode(entries: &[(Tenant, Confirmed)]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(entries.len() * 32);
+    for (team, confirmed) in entries {
+        let tag = confirmed.etag.as_bytes();
+        bytes.extend_from_slice(&team.0.to_le_bytes());
+        bytes.extend_from_slice(&confirmed.at.as_millis().to_le_bytes());
+        // Lossless: an ETag has at most 64 bytes.
+        bytes.push(tag.len() as u8);
+        bytes.extend_from_slice(tag);
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::store as put;
+    use super::*;
+    use crate::shared::{Cas, MemoryStore, Scope};
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn setup() -> (MemoryStore, ConfirmedSlots) {
+        let buckets = Buckets::new(&Scope::new("", &[]), 1);
+        (MemoryStore::default(), ConfirmedSlots::new(&buckets))
+    }
+
+    fn confirmed(tag: &str, at: u64) -> Confirmed {
+        Confirmed {
+            etag: ETag::new(tag.as_bytes()).unwrap(),
+            at: Monotonic::from_millis(at),
+        }
+    }
+
+    #[test]
+    fn a_late_reply_does_not_overwrite_newer_knowledge() {
+        let (store, keys) = setup();
+        let team = Tenant(1);
+        let (a, b, late) = (confirmed("a", 1), confirmed("b", 2), confirmed("late", 3));
+        assert_eq!(put(&store, &keys, team, None, &a), Ok(Update::Written));
+        assert_eq!(put(&store, &keys, team, Some(&a), &b), Ok(Update::Written));
+        assert_eq!(
+            put(&store, &keys, team, Some(&a), &late),
+            Ok(Update::Unchanged)
+        );
+        assert_eq!(read(&store, &keys, team), Ok(Some(b)));
+    }
+
+    #[test]
+    fn teams_share_a_slot_and_the_slot_stays_bounded() {
+        let (store, keys) = setup();
+        for team in 1..=100 {
+            let entry = confirmed(&format!("t{team}"), u64::from(team));
+            put(&store, &keys, Tenant(team), None, &entry).unwrap();
+        }
+        assert_eq!(read(&store, &keys, Tenant(1)), Ok(None));
+        for team in 69..=100 {
+            let found = read(&store, &keys, Tenant(team)).unwrap().unwrap();
+            assert_eq!(found, confirmed(&format!("t{team}"), u64::from(team)));
+        }
+        assert_eq!(store.len(), 1);
+    }
+
+    #[test]
+    fn unreadable_bytes_are_nothing_known_and_are_replaced() {
+        let (store, keys) = setup();
+        store
+            .replace(&keys.name(Tenant(1)), b"\x01nonsense", Cas::ABSENT)
+            .unwrap();
+        assert_eq!(read(&store, &keys, Tenant(1)), Ok(None));
+        let entry = confirmed("a", 1);
+        put(&store, &keys, Tenant(1), None, &entry).unwrap();
+        assert_eq!(read(&store, &keys, Tenant(1)), Ok(Some(entry)));
+    }
+}

@@ -1,0 +1,23 @@
+//! PostHog's `/flags/definitions`.
+//!
+//! | room | job |
+//! |---|---|
+//! | [`request`] | what a request asks: route, token, credential, validators |
+//! | [`pipeline`] | the order of checks; the only place that knows it |
+//! | [`reply`] | every answer that is given, as data |
+//! | [`directory`] | who may read what: kinds of records, access rules |
+//! | [`document`] | the source document: what a person writes |
+//! | [`definitions`] | the payload: encodings, the (ETag, payload) pair, kept bodies, the quota latch, the object store |
+//! | [`read_through`] | PostHog's own cache of teams and checked credentials |
+//! | [`quota`] | whose quota is used up |
+//! | [`rebuild`] | asks for a rebuild of a payload that is missing |
+
+pub mod definitions;
+pub mod directory;
+pub mod document;
+pub mod pipeline;
+pub mod quota;
+pub mod read_through;
+pub mod rebuild;
+pub mod reply;
+pub mod request;

@@ -1,0 +1,94 @@
+//! After a quota period: whether its end is known here, so that a client may be told an ETag.
+//!
+//! Some SDKs drop their flags on 402 and keep their ETag. From the first answer that is no 402 until the ETag has the
+//! suffix of the period ([`crate::surfaces::posthog::definitions::latch`]) a 304 would leave them without flags. They get the payload
+//! without an ETag instead, and forget the one that they hold.
+//!
+//! | known from | holds until |
+//! |---|---|
+//! | this worker saw the limit end ([`crate::surfaces::posthog::quota::QuotaCopy::left`]) | the ETag tells of that end, or a later one |
+//! | Redis: the end in the team's latch lies ahead ([`Pending`]) | it does not any more |
+//!
+//! Either holds for [`longest_pending`] at most: a latch that cannot be written must not cost a payload for each
+//! request for good.
+
+use std::time::Duration;
+
+use super::{Context, Memory};
+use crate::hash::Sha256Hash;
+use crate::http::ETag;
+use crate::surfaces::posthog::definitions::Pending;
+use crate::surfaces::posthog::definitions::latch::end_of;
+use crate::surfaces::posthog::quota::longest_pending;
+use crate::tenant::Tenant;
+use crate::time::Monotonic;
+
+/// How long what a callout said of that counts, so that an answer out of memory does not outlive the end by more.
+const COUNTS: Duration = Duration::from_secs(1);
+
+/// What a callout said of a team whose quota period's end lies ahead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// When that was said first.
+    first: Monotonic,
+    /// The ETag that nobody is told, and as of when it was current.
+    etag: ETag,
+    at: Monotonic,
+}
+
+impl Memory {
+    /// A callout that was sent at `at` said this.
+    pub fn found_pending(
+        &mut self,
+        team: Tenant,
+        pending: &Pending,
+        at: Monotonic,
+        now: Monotonic,
+    ) {
+        let first = self.pending.get(&team, now).map_or(now, |seen| seen.first);
+        let etag = pending.etag.clone();
+        self.pending.note(team, Seen { first, etag, at }, now);
+    }
+
+    /// A callout said that no end lies ahead.
+    pub fn found_settled(&mut self, team: Tenant) {
+        self.pending.forget(&team);
+    }
+}
+
+/// The version that is current, if a callout said a short time ago that it may be told to nobody.
+pub(super) fn pending_etag<S>(context: &Context<'_, S>, team: Tenant) -> Option<ETag> {
+    let seen = context.memory.pending.get(&team, context.now)?;
+    let max_age = context.settings.snapshot.etag_max_age.min(COUNTS);
+    (context.now.since(seen.at) < max_age).then(|| seen.etag.clone())
+}
+
+/// Whether this ETag, which is current, may be told to nobody. `pending`: so Redis says.
+pub(super) fn is_pending<S>(
+    context: &Context<'_, S>,
+    team: Tenant,
+    token: Option<&Sha256Hash>,
+    etag: &ETag,
+    pending: bool,
+) -> bool {
+    let quota = &context.settings.quota;
+    if !quota.enabled || !quota.free_latch {
+        return false;
+    }
+    let left = context.quota.left(team, token);
+    // So it is nearly always.
+    if left.is_none() && !pending {
+        return false;
+    }
+    let longest = longest_pending(quota.interval);
+    let holds = |since| context.now.since(since) < longest;
+    let known_here = left.is_some_and(|left| {
+        let tells = end_of(etag).is_some_and(|end| end >= left.end.as_millis() / 1_000);
+        holds(left.at) && !tells
+    });
+    let known_from_redis = || {
+        let seen = context.memory.pending.get(&team, context.now);
+        seen.is_none_or(|seen| holds(seen.first))
+    };
+    known_here || (pending && known_from_redis())
+}
