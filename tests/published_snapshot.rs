@@ -17,6 +17,7 @@ use flag_definitions_filter::snapshot::manifest::{self, Manifest, PageDigest};
 use flag_definitions_filter::snapshot::page;
 use flag_definitions_filter::snapshot::status::Freshness;
 use flag_definitions_filter::surfaces::posthog::definitions::Bodies;
+use flag_definitions_filter::surfaces::posthog::directory::Record;
 use flag_definitions_filter::surfaces::posthog::document;
 use flag_definitions_filter::surfaces::posthog::pipeline::Tables;
 use flag_definitions_filter::surfaces::posthog::pipeline::{self, Context, Memory, Observed, Step};
@@ -136,7 +137,7 @@ proptest! {
         let settings = Settings::from_json(config.as_bytes()).unwrap();
         let tables = Tables::new(&Scope::new("", &[]), buckets);
         let (store, mut redis, mut now) = (MemoryStore::default(), HashMap::new(), 1_000);
-        let mut loader = Loader::new(&settings.snapshot, tables.buckets.clone(), 1);
+        let mut loader = Loader::new(&settings.snapshot, tables.buckets.clone(), Record::check, 1);
         // What a worker remembers of one generation must not decide in the next.
         let mut memory = Memory::default();
         for (index, model) in generations.iter().enumerate() {

@@ -361,7 +361,7 @@ pub fn change(bytes: &[u8]) -> bool {
             true
         }
         Ok(Content::Records(bytes)) => {
-            let Ok(mut cursor) = change::records(bytes) else {
+            let Ok(mut cursor) = change::records(bytes, Record::check) else {
                 return false;
             };
             let mut records = Vec::new();
@@ -371,7 +371,7 @@ pub fn change(bytes: &[u8]) -> bool {
             }
             assert!(records.len() <= change::MAX_RECORDS);
             let written = change::split(records.iter().map(|(hash, r)| (*hash, r.as_slice())));
-            let count = |value: &[u8]| change::records(value.to_vec()).map(|_| ());
+            let count = |value: &[u8]| change::records(value.to_vec(), Record::check).map(|_| ());
             assert!(written.iter().all(|entry| count(&entry.value).is_ok()));
             true
         }

@@ -11,6 +11,7 @@ use crate::metrics::{Metric, Purpose};
 use crate::records::Buckets;
 use crate::snapshot::event::Event;
 use crate::snapshot::loader::Loader;
+use crate::surfaces::posthog::directory::Record;
 use crate::time::Monotonic;
 
 /// Largest reply to the loader: a manifest of the most pages that one may have is about 5 MB.
@@ -27,7 +28,7 @@ impl Loading {
     /// A loader that has done nothing yet.
     pub fn new(settings: &Settings, buckets: Buckets) -> Self {
         Self {
-            loader: Loader::new(&settings.snapshot, buckets, random::number()),
+            loader: Loader::new(&settings.snapshot, buckets, Record::check, random::number()),
             sent: None,
             problem: LastProblem::default(),
         }

@@ -25,6 +25,9 @@ pub const TOMBSTONE: u8 = 0;
 /// Kind of a tenant's current version.
 pub const VERSION: u8 = 5;
 
+/// Whether a surface can read these bytes of a record: what it cannot must not reach shared data.
+pub type Check = fn(&[u8]) -> Result<(), CorruptRecord>;
+
 /// Finds a record and the stream id as of which it is true: one read and a binary search.
 ///
 /// # Errors

@@ -10,9 +10,7 @@
 
 use super::page::{self, Cursor};
 use crate::hash::Sha256Hash;
-use crate::records::CorruptRecord;
-use crate::records::StreamId;
-use crate::surfaces::posthog::directory::Record;
+use crate::records::{Check, CorruptRecord, StreamId};
 
 /// Most records of one entry: what one slice of a reader applies at once.
 pub const MAX_RECORDS: usize = 128;
@@ -26,7 +24,7 @@ pub const MAX_BYTES: usize = 80 << 10;
 pub struct Watermark {
     /// When the last complete check of all ETags began.
     pub etags_at: u64,
-    /// When the records of teams and credentials were last known to be complete; `None` when the publisher does
+    /// When the records were last known to be complete; `None` when the publisher does
     /// not know it now, because its database is away.
     pub records_at: Option<u64>,
 }
@@ -141,14 +139,14 @@ impl Change {
 /// Looks at all records of an entry.
 ///
 /// # Errors
-/// When they are not records of this format, or too many.
-pub fn records(value: Vec<u8>) -> Result<Cursor, CorruptRecord> {
+/// When they are not records of this format, `check` refuses one, or there are too many.
+pub fn records(value: Vec<u8>, check: Check) -> Result<Cursor, CorruptRecord> {
     let cursor = Cursor::new(value)?;
     let mut position = cursor.position();
     let mut count = 0;
     while let Some((hash, record, next)) = cursor.record_at(position)? {
         crate::faults::on_record(&hash);
-        Record::decode(record)?;
+        check(record)?;
         position = next;
         count += 1;
         if count > MAX_RECORDS {
@@ -168,6 +166,10 @@ mod tests {
     use proptest::prelude::*;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn any_record(_: &[u8]) -> Result<(), CorruptRecord> {
+        Ok(())
+    }
 
     fn parse(written: &Written) -> Result<Change, CorruptRecord> {
         Change::parse(
@@ -214,8 +216,23 @@ mod tests {
         }
         assert!(parse(&good).is_ok());
         for value in ["", "FDP2", "FDP1x"] {
-            assert!(records(value.as_bytes().to_vec()).is_err(), "{value}");
+            assert!(
+                records(value.as_bytes().to_vec(), any_record).is_err(),
+                "{value}"
+            );
         }
+    }
+
+    #[test]
+    fn an_entry_with_a_record_that_nobody_can_read_is_refused() {
+        let hash = Sha256Hash::of(b"x");
+        let entry = split([(hash, &b"\x09"[..])]).remove(0);
+        let refuse = |record: &[u8]| match record {
+            [9, ..] => Err(CorruptRecord),
+            _ => Ok(()),
+        };
+        assert!(records(entry.value.clone(), any_record).is_ok());
+        assert!(records(entry.value, refuse).is_err());
     }
 
     #[test]
@@ -226,23 +243,17 @@ mod tests {
             .into_iter()
             .collect();
         let page = page::split(hashes.iter().map(|hash| (*hash, &b"\0"[..]))).remove(0);
-        assert!(records(page.bytes).is_err());
+        assert!(records(page.bytes, any_record).is_err());
     }
 
     proptest! {
         #[test]
         fn entries_hold_all_records_in_order_within_their_bounds(
-            records in prop::collection::btree_map(any::<[u8; 32]>(), 1usize..3_000, 0..300)
+            records in prop::collection::btree_map(any::<[u8; 32]>(), 1usize..12_000, 0..300)
         ) {
             let records: Vec<(Sha256Hash, Vec<u8>)> = records
                 .into_iter()
-                .map(|(hash, teams)| {
-                    let key = crate::surfaces::posthog::directory::PersonalKey {
-                        scoped_teams: vec![crate::tenant::Tenant(1); teams],
-                        ..Default::default()
-                    };
-                    (Sha256Hash::from_bytes(hash), Record::Personal(key).encode().unwrap())
-                })
+                .map(|(hash, length)| (Sha256Hash::from_bytes(hash), vec![4; length]))
                 .collect();
             let mut read = Vec::new();
             for written in split(records.iter().map(|(hash, record)| (*hash, record.as_slice()))) {
@@ -250,7 +261,7 @@ mod tests {
                 let Content::Records(value) = parse(&written).unwrap().content else {
                     panic!("records");
                 };
-                let mut cursor = super::records(value).unwrap();
+                let mut cursor = super::records(value, any_record).unwrap();
                 while let Some((hash, record, next)) = cursor.record_at(cursor.position()).unwrap() {
                     read.push((hash, record.to_vec()));
                     cursor.seek(next);
@@ -262,7 +273,7 @@ mod tests {
         #[test]
         fn arbitrary_bytes_never_panic(value in prop::collection::vec(any::<u8>(), 0..200), kind in "[rw]") {
             let _ = Change::parse(b"7-1", b"6-0", b"3", kind.as_bytes(), &value);
-            let _ = records(value);
+            let _ = records(value, any_record);
         }
     }
 }

@@ -10,9 +10,7 @@ use super::follow::{Follow, Link};
 use super::load::{SLICE, TOMBSTONE_MILLIS, apply_slice};
 use super::page::Cursor;
 use super::poll::{MAX_CHANGES, Poll};
-use crate::records::Buckets;
-use crate::records::CorruptRecord;
-use crate::records::StreamId;
+use crate::records::{Buckets, Check, CorruptRecord, StreamId};
 use crate::shared::Store;
 use crate::time::Monotonic;
 
@@ -23,6 +21,7 @@ const CHANGE_COST: usize = 16;
 #[derive(Debug)]
 pub(super) struct Incoming {
     owner: u64,
+    check: Check,
     /// The place in the stream, once all of it is applied.
     pub(super) follow: Follow,
     changes: VecDeque<Result<Change, CorruptRecord>>,
@@ -42,7 +41,7 @@ pub(super) struct Incoming {
 impl Incoming {
     /// What a poll brought to somebody who stands at `follow`.
     pub(super) fn new(
-        owner: u64,
+        (owner, check): (u64, Check),
         follow: Follow,
         poll: Poll<'_>,
         asked_at: Monotonic,
@@ -50,6 +49,7 @@ impl Incoming {
     ) -> Self {
         Self {
             owner,
+            check,
             follow,
             more: poll.changes.len() >= MAX_CHANGES,
             changes: poll.changes.into(),
@@ -133,7 +133,7 @@ impl Incoming {
             return Ok(());
         }
         attempt.note(store, entry, Place::default())?;
-        match change::records(bytes) {
+        match change::records(bytes, self.check) {
             Ok(cursor) => self.applying = Some((id, cursor, attempt)),
             Err(CorruptRecord) => {
                 attempt.end(store, entry)?;

@@ -10,14 +10,10 @@ use super::event::Event;
 use super::manifest::{self, Manifest};
 use super::page::Cursor;
 use super::status::{Applying, Live, Status};
-use crate::records::Buckets;
-use crate::records::CorruptRecord;
-use crate::records::StreamId;
 use crate::records::bucket::{self, Entry};
-use crate::records::{Revision, Touched};
+use crate::records::{Buckets, Check, CorruptRecord, Revision, StreamId, Touched};
 use crate::redis::{Command, Failure, Reply};
 use crate::shared::{Cas, Store, StoreError, Update, update};
-use crate::surfaces::posthog::directory::Record;
 use crate::time::Monotonic;
 
 /// What one slice may cost, see [`apply_slice`]: about a third of a millisecond.
@@ -67,6 +63,7 @@ pub(super) struct Load {
     pub(super) attempt: Attempt,
     pub(super) step: Step,
     asked_at: Monotonic,
+    check: Check,
     pass: Pass,
 }
 
@@ -79,9 +76,11 @@ impl Load {
         attempt: Attempt,
         asked_at: Monotonic,
         buckets_first: bool,
+        check: Check,
     ) -> Self {
         Self {
             digest,
+            check,
             manifest,
             attempt,
             step: if buckets_first {
@@ -195,7 +194,7 @@ impl Load {
             &attempt::name(buckets.scope()),
             Place { page, offset },
         )?;
-        if check_slice(&mut cursor)? {
+        if check_slice(&mut cursor, self.check)? {
             self.step = Step::Checking(page, cursor);
             return Ok(());
         }
@@ -373,15 +372,15 @@ fn put(
     Ok(true)
 }
 
-/// A record that cannot be decoded must not reach shared data. Whether the page goes on.
-fn check_slice(cursor: &mut Cursor) -> Result<bool, CorruptRecord> {
+/// A record that `check` refuses must not reach shared data. Whether the page goes on.
+fn check_slice(cursor: &mut Cursor, check: Check) -> Result<bool, CorruptRecord> {
     let mut position = cursor.position();
     for _ in 0..SLICE_CHECKED {
         let Some((hash, record, next)) = cursor.record_at(position)? else {
             return Ok(false);
         };
         crate::faults::on_record(&hash);
-        Record::decode(record)?;
+        check(record)?;
         position = next;
     }
     cursor.seek(position);

@@ -19,7 +19,7 @@ use super::pace::Pace;
 use super::poll::{self, Poll};
 use super::settings::Snapshot;
 use super::status::{Bad, Live, Status};
-use crate::records::Buckets;
+use crate::records::{Buckets, Check};
 use crate::redis::{Command, Failure, Reply};
 use crate::shared::lease::{self, Hold};
 use crate::shared::{Scope, Store, Update};
@@ -72,6 +72,7 @@ pub struct Loader {
     prefix: String,
     poll_interval: Duration,
     buckets: Buckets,
+    check: Check,
     awaiting: Option<Asked>,
     incoming: Option<(Incoming, Option<Shown>)>,
     load: Option<Box<Load>>,
@@ -86,13 +87,14 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// A loader that has done nothing yet. `owner` tells it from all other loaders of the process; not 0.
-    pub fn new(settings: &Snapshot, buckets: Buckets, owner: u64) -> Self {
+    /// A loader that has done nothing yet. What `check` refuses does not get into `buckets`; `owner` tells it from all other loaders of the process; not 0.
+    pub fn new(settings: &Snapshot, buckets: Buckets, check: Check, owner: u64) -> Self {
         Self {
             owner: owner.max(1),
             prefix: settings.prefix.clone(),
             poll_interval: settings.poll_interval,
             buckets,
+            check,
             awaiting: None,
             incoming: None,
             load: None,
@@ -257,7 +259,13 @@ impl Loader {
             Some(follow) => {
                 // One that another VM began and did not finish counts as well.
                 let beside_load = self.load.is_some() || status.applying.is_some();
-                let incoming = Incoming::new(self.owner, follow, poll, self.polled_at, beside_load);
+                let incoming = Incoming::new(
+                    (self.owner, self.check),
+                    follow,
+                    poll,
+                    self.polled_at,
+                    beside_load,
+                );
                 self.incoming = Some((incoming, shown));
                 self.apply_changes(store, events);
             }
@@ -443,6 +451,7 @@ impl Loader {
             attempt,
             self.polled_at,
             buckets_first,
+            self.check,
         )));
         if bad {
             self.end(store, Event::MarkedBad, events);

@@ -2,8 +2,6 @@
 
 /// Imports to the right: file → room.
 pub const IMPORTS: &[&str] = &[
-    "src/snapshot/change.rs -> surfaces::posthog",
-    "src/snapshot/load.rs -> surfaces::posthog",
     "src/snapshot/loader/following.rs -> surfaces::posthog",
     "src/snapshot/loader/tests.rs -> surfaces::posthog",
     "src/surfaces/posthog/pipeline/mod.rs -> config",
@@ -13,8 +11,6 @@ pub const IMPORTS: &[&str] = &[
 /// Files left of `surfaces` that name a product.
 pub const PRODUCTS: &[&str] = &[
     "src/faults.rs",
-    "src/snapshot/change.rs",
-    "src/snapshot/load.rs",
     "src/snapshot/loader/following.rs",
     "src/snapshot/loader/tests.rs",
     "src/snapshot/manifest.rs",

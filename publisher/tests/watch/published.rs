@@ -82,7 +82,8 @@ impl Published {
     pub fn changed(&self) -> usize {
         let count = |change: &Change| match &change.content {
             Content::Records(bytes) => {
-                let (mut count, mut cursor) = (0, change::records(bytes.clone()).unwrap());
+                let (mut count, mut cursor) =
+                    (0, change::records(bytes.clone(), Record::check).unwrap());
                 while let Some((_, _, next)) = cursor.record_at(cursor.position()).unwrap() {
                     count += 1;
                     cursor.seek(next);
@@ -114,7 +115,7 @@ fn follow(since: &StreamId, changes: &[Change], records: &mut BTreeMap<Sha256Has
         let Content::Records(bytes) = change.content.clone() else {
             continue;
         };
-        let mut cursor = change::records(bytes).unwrap();
+        let mut cursor = change::records(bytes, Record::check).unwrap();
         while let Some((hash, record, next)) = cursor.record_at(cursor.position()).unwrap() {
             match Record::decode(record).unwrap() {
                 Record::Tombstone => records.remove(&hash),

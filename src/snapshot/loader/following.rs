@@ -187,7 +187,7 @@ impl Envoy {
         };
         Self {
             store: MemoryStore::default(),
-            loader: Loader::new(&settings, buckets(), 1),
+            loader: Loader::new(&settings, buckets(), Record::check, 1),
             settings,
             now: 5_000_000,
             polls: 0,
@@ -511,7 +511,7 @@ fn a_change_at_which_two_owners_vanish_is_skipped() {
     publisher.change("b", Some(secret(2)));
     for owner in 2..4 {
         envoy.now += 3_000;
-        let mut loader = Loader::new(&envoy.settings, buckets(), owner);
+        let mut loader = Loader::new(&envoy.settings, buckets(), Record::check, owner);
         let mut events = Vec::new();
         let command = loader.tick(&envoy.store, envoy.now(), false, &mut events);
         // It traps inside of the reply: what it noted stays, nothing else does.
@@ -525,7 +525,7 @@ fn a_change_at_which_two_owners_vanish_is_skipped() {
             .unwrap();
     }
     envoy.now += 3_000;
-    envoy.loader = Loader::new(&envoy.settings, buckets(), 4);
+    envoy.loader = Loader::new(&envoy.settings, buckets(), Record::check, 4);
     let events = envoy.run_watched(&mut publisher, 2);
     assert_eq!(events, [Event::ChangeCorrupt]);
     assert_eq!(envoy.record("b"), None);

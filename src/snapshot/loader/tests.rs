@@ -111,7 +111,12 @@ impl Process {
     }
 
     fn loader(&self, owner: u64) -> Loader {
-        Loader::new(&self.settings, self.buckets(), owner)
+        Loader::new(
+            &self.settings,
+            self.buckets(),
+            directory::Record::check,
+            owner,
+        )
     }
 
     fn now(&self) -> Monotonic {

@@ -140,6 +140,14 @@ impl Record {
         bytes.first() == Some(&VERSION)
     }
 
+    /// Whether these bytes are a record of PostHog's.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn check(bytes: &[u8]) -> Result<(), CorruptRecord> {
+        Self::decode(bytes).map(drop)
+    }
+
     /// Reads what [`Record::encode`] wrote.
     ///
     /// # Errors
