@@ -55,8 +55,9 @@ help: ## Show this list
 # === Parts ===
 
 .PHONY: setup
-setup: $(VENV) $(NODE_PACKAGES) $(RUST) $(NEXTEST) $(WASM_BINDGEN) $(CARGO_FUZZ) $(OHA) test-packages ## Install everything the other targets need
-	@$(SETUP) packages node wrk g++
+# Benchmarks and fuzzing install what they alone need: compiling it takes longer than all else together.
+setup: $(VENV) $(NODE_PACKAGES) $(RUST) $(NEXTEST) $(WASM_BINDGEN) test-packages ## Install what the targets but bench and fuzz need
+	@$(SETUP) packages node
 
 .PHONY: stack-packages
 stack-packages:
