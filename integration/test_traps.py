@@ -78,7 +78,7 @@ def test_a_record_that_traps_leaves_the_last_good_snapshot(faults: Stack) -> Non
     good = team(1, "phc_good", "phs_good")
     faults.publish(document(good))
     faults.wait_until(lambda: get(faults, "phc_good", "phs_good").status_code == 200)
-    faults.publish(document(good, team(2, "phc_trap_on_load")))
+    faults.publish(document(good, team(2, "trap_on_load")))
     # Owner after owner vanishes at the record; then the snapshot is marked, and Envoy serves on.
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:

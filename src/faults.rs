@@ -4,7 +4,7 @@
 use crate::hash::Sha256Hash;
 
 /// The token whose record makes a test build trap while it loads.
-pub const RECORD: &str = "phc_trap_on_load";
+pub const RECORD: &str = "trap_on_load";
 
 /// The header whose presence makes a test build trap.
 pub const HEADER: &str = "x-flag-definitions-trap";

@@ -10,11 +10,41 @@ use crate::time::Monotonic;
 /// How often a line of one kind is written at most.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// The level below which nothing is written: one for a VM.
+#[cfg(not(test))]
+mod level {
+    pub use log::{max_level as get, set_max_level as set};
+}
+
+/// Tests share a process, and each has a fake host of its own on its thread: there it is off until it is installed.
+#[cfg(test)]
+mod level {
+    use log::LevelFilter;
+    use std::cell::Cell;
+
+    thread_local! {
+        static LEVEL: Cell<Option<LevelFilter>> = const { Cell::new(None) };
+    }
+
+    pub fn install() {
+        log::set_max_level(LevelFilter::Trace);
+        LEVEL.set(Some(LevelFilter::Info));
+    }
+
+    pub fn get() -> LevelFilter {
+        LEVEL.get().unwrap_or(LevelFilter::Off)
+    }
+
+    pub fn set(level: LevelFilter) {
+        LEVEL.set(LEVEL.get().map(|_| level));
+    }
+}
+
 struct EnvoyLog;
 
 impl Log for EnvoyLog {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
+        metadata.level() <= level::get()
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -85,15 +115,17 @@ pub fn follow_host() {
         Ok(4) => LevelFilter::Error,
         Ok(_) => LevelFilter::Off,
     };
-    log::set_max_level(level);
+    level::set(level);
 }
 
 /// Installs the logger, and a panic hook that says where a trap came from. The panic's message is left
 /// out: it could repeat what a client sent.
 pub fn install() {
+    #[cfg(test)]
+    level::install();
     // Only the first root context of a VM installs it.
     if log::set_logger(&EnvoyLog).is_ok() {
-        log::set_max_level(LevelFilter::Info);
+        level::set(LevelFilter::Info);
         std::panic::set_hook(Box::new(|panic| {
             let place = panic
                 .location()

@@ -10,7 +10,6 @@ pub const IMPORTS: &[&str] = &[
 
 /// Files left of `surfaces` that name a product.
 pub const PRODUCTS: &[&str] = &[
-    "src/faults.rs",
     "src/snapshot/loader/following.rs",
     "src/snapshot/loader/tests.rs",
     "src/snapshot/manifest.rs",
