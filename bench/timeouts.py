@@ -45,7 +45,7 @@ class SharedStack(PlainStack):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=positive, default=5, help="of each (5)")
+    parser.add_argument("--rounds", type=positive, default=3, help="of each (3)")
     parser.add_argument("--quick", action="store_true", help="one round; written to .run/bench")
     options = parser.parse_args()
     rounds = 1 if options.quick else options.rounds

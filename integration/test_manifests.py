@@ -171,6 +171,29 @@ def test_what_envoy_may_use_fits_the_limit_of_the_pod() -> None:
     assert 130 * mebibyte + kept_bodies + heap + workers * per_second < 1024 * mebibyte
 
 
+def test_what_webdis_may_hold_fits_its_limit() -> None:
+    (thresholds,) = cluster(yaml.safe_load(contour_files()["envoy.yaml"]), "flag_definitions_redis")[
+        "circuit_breakers"
+    ]["thresholds"]
+    webdis = json.loads(contour_files()["webdis.json"])
+    longest = json.loads((ROOT / "filter-config/examples/all-settings.json").read_text())["definitions"]
+    reply, mebibyte = longest["max_bytes"], 1 << 20
+    waiting = thresholds["max_connections"] * reply
+    half_read = webdis["threads"] * webdis["pool_size"] * (reply + mebibyte)
+    being_formed = webdis["threads"] * 3 * reply
+    (container,) = manifest("Deployment")["spec"]["template"]["spec"]["initContainers"]
+    assert container["resources"]["limits"]["memory"] == "1Gi"
+    assert waiting + half_read + being_formed < 1024 * mebibyte
+
+
+def test_no_client_is_told_a_quota_period_s_etag_while_posthog_has_a_share() -> None:
+    example = json.loads((ROOT / "filter-config/examples/in-front-of-posthog.json").read_text())
+    listeners = yaml.safe_load(contour_files()["envoy.yaml"])["static_resources"]["listeners"]
+    for shared in (example, plugin_configuration(listeners, "edge")):
+        assert shared["upstream"] == "forward"
+        assert shared["quota"]["free_latch"] is False, "PostHog's service does not know that ETag"
+
+
 @pytest.mark.parametrize("listener", ["edge", "health"])
 def test_both_listeners_accept_http_10(envoy: tuple[Any, list[Any]], listener: str) -> None:
     options = connection_manager(envoy[1], listener)["http_protocol_options"]

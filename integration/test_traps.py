@@ -40,7 +40,7 @@ def test_requests_that_wait_when_the_vm_traps_are_answered(concurrency: int) -> 
             answer = future.result(timeout=60)
             assert answer.status_code == 503
             assert answer.text in ("", TIMEOUT)
-            assert answer.elapsed.total_seconds() < 10, "the route's limit is 3 s, the callout's is 20 s"
+            assert answer.elapsed.total_seconds() < 10, "the route's limit is 4 s, the callout's is 20 s"
         stack.resume("redis")
         # Service comes back by itself, on all workers.
         stack.wait_until(lambda: {get(stack).status_code for _ in range(10)} == {200})
