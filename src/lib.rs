@@ -3,31 +3,29 @@
 //! # The map
 //! | room | job |
 //! |---|---|
-//! | [`config`] | plugin configuration (JSON) → validated settings |
-//! | [`request`] | what a request asks: route, method, token, credential, validators |
-//! | [`pipeline`] | the order of checks; the only place that knows it |
-//! | [`reply`] | every answer the filter can give, as data |
-//! | [`hash`], [`tenant`], [`time`], [`json`] | SHA-256 and its memory; whose flags; two clocks; documents whose errors say where they are |
-//! | [`http`] | what RFC 9110 says: entity tags, `If-None-Match`, `Accept-Encoding`, methods, query |
-//! | [`records`] | bytes that are read front to back, and as of when they are true |
-//! | [`directory`] | who may read what: records, buckets, access rules |
-//! | [`snapshot`] | source document, manifest, pages, and the loader as a state machine |
-//! | [`identity`] | read-through of PostHog's own cache of teams and checked credentials |
-//! | [`limits`] | rate limits, and whose quota is used up |
-//! | [`definitions`] | the payload: encodings, the (ETag, payload) pair, kept bodies, the quota latch, the object store |
-//! | [`usage`] | counting what is billed, and bringing it to Redis once |
-//! | [`signal`] | asks for a rebuild of a payload that is missing |
+//! | [`time`], [`tenant`], [`hash`], [`json`] | clocks; whose flags; SHA-256 and its memory; errors that say where they are |
 //! | [`redis`] | commands as data → one HTTP dialect per gateway → replies |
-//! | [`shared`] | the contract of Envoy's shared data, its keys, and who works for the whole process ([`shared::lease`]) |
+//! | [`shared`] | the contract of Envoy's shared data, its names, and who works for the whole process ([`shared::lease`]) |
 //! | [`recent`] | a small memory of what happened a short time ago |
+//! | [`http`] | what RFC 9110, Fetch and WHATWG URL say: entity tags, `If-None-Match`, `Accept-Encoding`, methods, CORS, query |
+//! | [`records`] | records by hash in buckets of shared data: bytes, and as of when they are true |
+//! | [`limits`] | rate limits: GCRA for each tenant, and small budgets of a worker's own |
+//! | [`usage`] | counting what is billed, and bringing it to Redis once |
+//! | [`snapshot`] | manifest, pages and changes, and the loader as a state machine |
+//! | [`surfaces`] | one product's API each, over the same machinery |
+//! | [`surfaces::posthog`] | PostHog's: request, checks, answers, payload, quota, read-through, rebuild; with a map of its own |
+//! | [`config`] | plugin configuration (JSON) → validated settings |
 //! | [`metrics`] | every metric name, once |
 //! | `host` | the shell: the only room that imports `proxy_wasm` |
 //!
+//! A room imports from those above it (`tests/floors.rs`, which lists what does not yet).
+//!
 //! # How a request walks
-//! `host::stream` reads the headers once, as bytes; [`request::Request::parse_with`] says what is asked;
-//! [`pipeline::start`] answers, forwards, or names what must be read from Redis; `host::flights` reads
-//! it once for everybody who waits for the same; [`pipeline::resume`] answers. What is billed or missing is
-//! noted there; `host::chores` sends it on a later tick, so that no request waits for it.
+//! `host::stream` reads the headers once, as bytes; [`Request::parse_with`](surfaces::posthog::request::Request::parse_with)
+//! says what is asked; [`pipeline::start`](surfaces::posthog::pipeline::start) answers, forwards, or names what must be read
+//! from Redis; `host::flights` reads it once for everybody who waits for the same;
+//! [`pipeline::resume`](surfaces::posthog::pipeline::resume) answers. What is billed or missing is noted there;
+//! `host::chores` sends it on a later tick, so that no request waits for it.
 //!
 //! Every room but `host` is pure: plain data in, plain data out, time as an argument. The publisher
 //! and the tests under Node use the crate without `host`.

@@ -196,7 +196,7 @@ pub fn callout_header(name: &str) -> Result<Option<Vec<u8>>, Status> {
     header(CALLOUT_HEADERS, name)
 }
 
-/// All request headers, in the ABI's encoding ([`wire::fields`]).
+/// All request headers, in the ABI's encoding ([`super::wire::fields`]).
 pub fn request_headers() -> Result<Vec<u8>, Status> {
     let mut bytes = HostBytes::new();
     // SAFETY: both out-pointers outlive the call.

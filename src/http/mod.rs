@@ -1,4 +1,4 @@
-//! What RFC 9110 says of a request and of an answer. No product is known here.
+//! What standards say of a request and of an answer: RFC 9110, Fetch (CORS) and WHATWG URL (query). No product is known here.
 
 mod accept_encoding;
 mod cors;

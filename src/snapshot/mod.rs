@@ -1,6 +1,6 @@
 //! The snapshot: who may read, as published to Redis and loaded into shared data.
 //!
-//! [`document`] is what a person writes; [`page`], [`manifest`] and [`change`] are what the publisher writes to
+//! What a person writes is a surface's; [`page`], [`manifest`] and [`change`] are what the publisher writes to
 //! Redis; [`loader`] brings them into shared data, one loader per Envoy process ([`crate::shared::lease`]): it asks with
 //! [`poll`], loads whole snapshots, and keeps its place in the stream of changes ([`follow`]). [`status`] is what every
 //! worker then knows.

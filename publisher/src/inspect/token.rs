@@ -168,7 +168,7 @@ impl Found {
 }
 
 impl Decision {
-    /// The order of checks of `pipeline::authentication`.
+    /// The order of checks of `surfaces::posthog::pipeline::authentication`.
     fn of(request: &Request, published: &Published) -> Self {
         let mut team = None;
         match (&request.token, &request.bearer) {

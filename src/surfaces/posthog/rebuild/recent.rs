@@ -73,8 +73,8 @@ pub fn first(
 }
 
 /// Gives up the claim that [`first`] granted at `claimed_at`, so that the team's next miss signals again: for a
-/// callout that failed and may work next time. After [`crate::redis::Failure::Refused`] the claim is better kept,
-/// or every miss brings another refusal. A later claim is left alone.
+/// callout that failed and may work next time. After a refusal ([`crate::redis::Failure::is_refusal`]) the claim
+/// is better kept, or every miss brings another refusal. A later claim is left alone.
 ///
 /// # Errors
 /// When shared data fails: then the claim runs out.
