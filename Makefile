@@ -179,6 +179,18 @@ bench-soak: build-bench $(VENV) stack-packages ## 20 million requests, and wheth
 	@$(SETUP) packages wrk
 	$(PYTHON) bench/soak.py $(BENCH_OPTIONS)
 
+# What the figures of a change are compared with: `make bench-instructions BENCH_OPTIONS='--against .tools/baseline.wasm'`.
+BASELINE := ec79c148d664
+.PHONY: baseline
+baseline: .tools/baseline-$(BASELINE) ## Build the filter of the commit that figures are compared with: .tools/baseline.wasm
+.tools/baseline-$(BASELINE): | $(RUST)
+	@git cat-file -e $(BASELINE) || { echo 'error: this clone lacks the commit $(BASELINE): git fetch --unshallow' >&2; exit 1; }
+	rm -rf .tools/baseline && mkdir -p .tools/baseline/.tools && touch .tools/baseline/.tools/rust
+	git archive $(BASELINE) | tar -x -C .tools/baseline
+	$(MAKE) -C .tools/baseline filter
+	cp .tools/baseline/target/wasm32-wasip1/release/$(WASM) .tools/baseline.wasm
+	rm -rf .tools/baseline && touch $@
+
 .PHONY: bench-instructions
 bench-instructions: build-bench $(VENV) stack-packages ## Count an Envoy's instructions per request; adds to bench/results.json
 	@$(SETUP) packages valgrind

@@ -128,6 +128,17 @@ def this_filter(config: Document) -> Callable[[Document], None]:
     return change
 
 
+def other_module(wasm: Path) -> Callable[[Document], None]:
+    """Another build of this filter, with shared data of its own."""
+
+    def change(listener: Document) -> None:
+        machine = connection_manager(listener)["http_filters"][0]["typed_config"]["config"]["vm_config"]
+        machine["vm_id"] = "other_module"
+        machine["code"]["local"]["filename"] = str(wasm)
+
+    return change
+
+
 def untouched_path(listener: Document) -> None:
     """All paths go through this filter, to Envoy's own 304."""
     del connection_manager(listener)["http_filters"][0]["disabled"]

@@ -11,14 +11,15 @@ import argparse
 import http.client
 import itertools
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import bench_stack
 import results
 from bench_stack import BenchStack
 from command import measuring, need, positive
-from subjects import Subject, callout_of_this_filter, send, stack_for, subjects
+from subjects import Subject, callout_of_this_filter, fill, of_a_module, send, stack_for, subjects
 
 from processes import StackError
 
@@ -30,12 +31,20 @@ SUBJECTS = [
     "confirmed_304_no_limits",
     "confirmed_304",
     "untouched_path",
+    "rejected_401",
     "reply_only_200_24k_gzip",
     "host_calls_200_24k_gzip",
     "cached_200_24k_gzip",
+    "callout_200_24k",
 ]
 # Each VM takes 10 GB of addresses, and valgrind has some 100.
-NEEDED = {"no_limits", "untouched_path", "direct_response_304", "no_op_304"}  # beside those of subjects()
+NEEDED = {
+    "no_limits",
+    "untouched_path",
+    "direct_response_304",
+    "no_op_304",
+    "callout",
+}  # beside those of subjects()
 
 WARM = 3_000  # requests, after which V8 has compiled what they need
 # Callouts time out while valgrind translates what it has not seen yet.
@@ -77,15 +86,37 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="whether it works, with fewer; written to .run/bench"
     )
+    parser.add_argument(
+        "--against",
+        type=module,
+        metavar="FILE.wasm",
+        help="another build of the filter in the same Envoy, counted in turn with this one:\n"
+        "prints both and their ratio, and writes nothing",
+    )
     options = parser.parse_args()
     if options.quick:
         options.requests = 50
     need("bench-instructions", "valgrind", "callgrind_control")
     counts: dict[str, int] = {}
     with measuring() as directory:
+        if options.against:
+            for name, ours, other in compared(directory, options.against, options.requests):
+                print(
+                    f"{name:26} {ours:8} of {other:8} instructions per request: {ours / other:.4f}",
+                    flush=True,
+                )
+            return
         for name, counts[name] in counted(directory, options.requests):
             print(f"{name:26} {counts[name]:8} instructions per request", flush=True)
     results.write({"instructions_per_request": counts}, proves=not options.quick)
+
+
+def module(text: str) -> Path:
+    """A file that is a WebAssembly module."""
+    path = Path(text).resolve()
+    if not path.is_file() or not path.read_bytes().startswith(b"\0asm"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a file with a WebAssembly module")
+    return path
 
 
 def counted(directory: Path, requests: int) -> Iterator[tuple[str, int]]:
@@ -96,23 +127,39 @@ def counted(directory: Path, requests: int) -> Iterator[tuple[str, int]]:
     with stack:
         every = {subject.name: subject for subject in subjects(stack, callout)}
         for name in SUBJECTS:
-            yield name, count(stack, every[name], requests)
+            (counted,) = count(stack, [every[name]], requests)
+            yield name, counted
 
 
-def count(stack: CountedStack, subject: Subject, requests: int) -> int:
-    """The least of some samples: in most of them is work of a tick, the more of it the slower the machine."""
-    ask(stack, subject, WARM)
+def compared(directory: Path, wasm: Path, requests: int) -> Iterator[tuple[str, int, int]]:
+    """Of each kind of answer: what this build takes, and what the other one takes."""
+    stack = stack_for(directory, CountedStack)
+    stack.listeners = {"other": bench_stack.other_module(wasm)}
+    with stack:
+        etag = fill(stack)
+        pairs = zip(of_a_module("edge", etag), of_a_module("other", etag), strict=True)
+        for ours, other in pairs:
+            yield ours.name, *count(stack, (ours, other), requests)
+
+
+def count(stack: CountedStack, subjects: Sequence[Subject], requests: int) -> list[int]:
+    """The least of some samples of each, taken in turn: in most of them is work of a tick, the more of it the
+    slower the machine."""
+    for subject in subjects:
+        ask(stack, subject, WARM)
     stack.control("--instr=on")
-    if all(ask(stack, subject, requests) for _ in range(TRIES)):
-        raise StackError(f"{subject.name} is not answered with {subject.status} by an Envoy this slow")
+    for subject in subjects:
+        if all(ask(stack, subject, requests) for _ in range(TRIES)):
+            raise StackError(f"{subject.name} is not answered with {subject.status} by an Envoy this slow")
     stack.counted()
-    samples = []
+    samples: list[list[float]] = [[] for _ in subjects]
     for _ in range(SAMPLES):
-        if ask(stack, subject, requests):
-            raise StackError(f"not every answer of {subject.name} was a {subject.status}")
-        samples.append(stack.counted() / requests)
+        for subject, taken in zip(subjects, samples, strict=True):
+            if ask(stack, subject, requests):
+                raise StackError(f"not every answer of {subject.name} was a {subject.status}")
+            taken.append(stack.counted() / requests)
     stack.control("--instr=off")
-    return round(min(samples))
+    return [round(min(taken)) for taken in samples]
 
 
 def ask(stack: CountedStack, subject: Subject, times: int) -> int:
@@ -120,8 +167,8 @@ def ask(stack: CountedStack, subject: Subject, times: int) -> int:
     connection = http.client.HTTPConnection("127.0.0.1", stack.ports[subject.listener], timeout=60)
     others = 0
     try:
-        for _ in itertools.repeat(None, times):
-            answer = send(connection, subject.requests[0])
+        for request in itertools.islice(itertools.cycle(subject.requests), times):
+            answer = send(connection, request)
             answer.read()
             others += answer.status != subject.status
     finally:

@@ -136,27 +136,40 @@ def stack_for(directory: Path, kind: type[Benched] = BenchStack) -> Benched:
     return kind(settings, listeners=listeners)
 
 
-def subjects(stack: BenchStack, callout: str) -> list[Subject]:
-    """Fills Redis, and has the filters that only reply say what this filter says. `callout` is what
-    `callout_of_this_filter` returned."""
-    small, large = definitions_of_size(SMALL), definitions_of_size(LARGE)
+def fill(stack: BenchStack) -> str:
+    """Puts the definitions of all teams into Redis; returns the ETag of `TEAM`."""
+    small = definitions_of_size(SMALL)
     etag = put_definitions_django(stack, TEAM, small)
-    put_definitions_django(stack, LARGE_TEAM, large)
+    put_definitions_django(stack, LARGE_TEAM, definitions_of_size(LARGE))
     reader = Team(TEAM, token(TEAM), secret=secret(TEAM))
     put_team(stack, reader)
     put_credential(stack, secret(TEAM), team_secret_entry(reader))
     for team in CALLOUT_TEAMS:
         # As it is answered, so that callout and route move the same bytes.
         stack.redis.mset({definitions_key(team): small, definitions_key(team) + ":etag": etag_of(small)})
+    return etag
 
-    conditional = (definitions_request(TEAM, etag),)
-    full = (definitions_request(TEAM),)
-    gzip = (definitions_request(TEAM, None, ACCEPT_GZIP),)
-    wrong = (Request(conditional[0].path, ("Authorization: Bearer phs_wrong", *conditional[0].headers[1:])),)
-    text, large_text = small.encode(), large.encode()
-    confirmed = Subject("confirmed_304", "edge", 304, conditional)
-    cached = Subject("cached_200_24k", "edge", 200, full, text)
-    cached_gzip = Subject("cached_200_24k_gzip", "edge", 200, gzip, text, gzipped=True)
+
+def of_a_module(listener: str, etag: str) -> list[Subject]:
+    """What a module answers on this listener, whose `TEAM` has this ETag."""
+    conditional = definitions_request(TEAM, etag)
+    full, gzip = definitions_request(TEAM), definitions_request(TEAM, None, ACCEPT_GZIP)
+    wrong = Request(conditional.path, ("Authorization: Bearer phs_wrong", *conditional.headers[1:]))
+    text = definitions_of_size(SMALL).encode()
+    return [
+        Subject("confirmed_304", listener, 304, (conditional,)),
+        Subject("cached_200_24k", listener, 200, (full,), text),
+        Subject("cached_200_24k_gzip", listener, 200, (gzip,), text, gzipped=True),
+        Subject("rejected_401", listener, 401, (wrong,)),
+    ]
+
+
+def subjects(stack: BenchStack, callout: str) -> list[Subject]:
+    """Fills Redis, and has the filters that only reply say what this filter says. `callout` is what
+    `callout_of_this_filter` returned."""
+    confirmed, cached, cached_gzip, rejected = of_a_module("edge", fill(stack))
+    conditional, full, gzip = confirmed.requests, cached.requests, cached_gzip.requests
+    text, large_text = cached.body, definitions_of_size(LARGE).encode()
 
     reply_only = [
         Subject("reply_only_304", "reply_only_304", 304, conditional),
@@ -202,7 +215,7 @@ def subjects(stack: BenchStack, callout: str) -> list[Subject]:
         confirmed,
         Subject("confirmed_304_no_limits", "no_limits", 304, conditional),
         Subject("untouched_path", "untouched_path", 304, (Request("/other", conditional[0].headers),)),
-        Subject("rejected_401", "edge", 401, wrong),
+        rejected,
         Subject("service_304", "service", 304, conditional),
         Subject("service_in_memory_304", "service_in_memory", 304, conditional),
         Subject("direct_response_200_24k", "direct_response_200_24k", 200, full, text),
