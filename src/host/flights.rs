@@ -14,6 +14,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::callouts::Callout;
+use crate::hash::Sha256Hash;
 use crate::surfaces::posthog::definitions::Need;
 use crate::surfaces::posthog::definitions::confirmed::Confirmed;
 use crate::surfaces::posthog::pipeline::Fetch;
@@ -34,6 +35,8 @@ pub struct Waiter {
     pub stream: u32,
     /// What it asks.
     pub request: Request<'static>,
+    /// Hash of its team's public token, where that is known.
+    pub token: Option<Sha256Hash>,
     deadline: Monotonic,
 }
 
@@ -114,6 +117,7 @@ impl Flights {
         &mut self,
         stream: u32,
         request: Request<'_>,
+        token: Option<Sha256Hash>,
         fetch: Fetch,
         now: Monotonic,
         patience: Duration,
@@ -122,6 +126,7 @@ impl Flights {
         let waiter = Waiter {
             stream,
             request: request.into_owned(),
+            token,
             deadline: now.plus(patience),
         };
         self.streams.insert(stream, fetch.clone());
@@ -301,7 +306,7 @@ mod tests {
     fn join(flights: &mut Flights, stream: u32, team: u32, now: u64) -> Join {
         let request = Request::parse([]);
         let now = Monotonic::from_millis(now);
-        flights.join(stream, request, fetch(team), now, PATIENCE)
+        flights.join(stream, request, None, fetch(team), now, PATIENCE)
     }
 
     fn streams(waiters: &[Waiter]) -> Vec<u32> {
@@ -331,7 +336,7 @@ mod tests {
         };
         let now = Monotonic::from_millis(0);
         let join = |flights: &mut Flights, stream, fetch| {
-            flights.join(stream, Request::parse([]), fetch, now, PATIENCE)
+            flights.join(stream, Request::parse([]), None, fetch, now, PATIENCE)
         };
         assert_eq!(flights.joined_by(held("a")), held("a"));
         join(&mut flights, 1, held("a"));
@@ -442,7 +447,7 @@ mod tests {
             let full = flights.is_full(&large);
             if !full {
                 let now = Monotonic::from_millis(0);
-                flights.join(*stream, large.clone(), fetch(7), now, PATIENCE);
+                flights.join(*stream, large.clone(), None, fetch(7), now, PATIENCE);
             }
             !full
         });

@@ -9,6 +9,7 @@ use super::random;
 use super::recorder::Recorder;
 use super::registry;
 use crate::config::{Scopes, Settings};
+use crate::hash::Sha256Hash;
 use crate::surfaces::posthog::pipeline::Tables;
 use crate::surfaces::posthog::quota::lease_name;
 use crate::surfaces::posthog::quota::{QuotaCopy, QuotaEnd};
@@ -126,6 +127,19 @@ impl Chores {
     ) {
         if settings.quota.enabled && settings.quota.free_latch {
             self.quota.pending(team, end, now);
+        }
+    }
+
+    /// A request has proven whose a limited token is, which the list's reader does not know.
+    pub fn quota_owner(
+        &mut self,
+        settings: &Settings,
+        token: Sha256Hash,
+        team: Tenant,
+        now: Monotonic,
+    ) {
+        if settings.quota.free_latch {
+            self.quota.owner(token, team, now);
         }
     }
 

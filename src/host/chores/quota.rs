@@ -78,6 +78,11 @@ impl Reading {
         }
     }
 
+    /// A request has proven whose a limited token is, which the set does not say: whoever reads the list is told.
+    pub(super) fn owner(&mut self, token: Sha256Hash, team: Tenant, now: Monotonic) {
+        self.noticed.note_owner(token, team, now);
+    }
+
     pub(super) fn is_busy(&self) -> bool {
         self.holds && self.reader.is_busy()
     }
@@ -105,10 +110,14 @@ impl Reading {
         let entry = quota::noticed_name(&duty.scopes.data);
         let _ = self.noticed.tell(&SharedData, &entry);
         if self.holds
-            && let Ok(ends) = noticed::take(&SharedData, &entry)
-            && !ends.is_empty()
+            && let Ok(told) = noticed::take(&SharedData, &entry)
         {
-            self.reader.notice(ends);
+            if !told.ends.is_empty() {
+                self.reader.notice(told.ends);
+            }
+            if !told.owners.is_empty() {
+                self.reader.learn(told.owners);
+            }
         }
     }
 

@@ -69,11 +69,14 @@ impl Plugin {
         // Time for one callout and for a second one, after a leader left.
         let patience = self.timeout(&fetch) * 2 + Duration::from_millis(100);
         let Asked {
-            stream, request, ..
+            stream,
+            request,
+            token,
+            ..
         } = asked;
         if self
             .flights
-            .join(stream, request, fetch.clone(), now, patience)
+            .join(stream, request, token, fetch.clone(), now, patience)
             == Join::Lead
         {
             // As the root's callout Envoy delivers it in any case, and the SDK forgets its token.
@@ -233,6 +236,7 @@ impl Plugin {
         let asked = Asked {
             stream: waiter.stream,
             request: waiter.request,
+            token: waiter.token,
             pending: Pending::Yes,
         };
         let step = match content {

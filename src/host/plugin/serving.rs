@@ -1,6 +1,7 @@
 //! From a request to its answer: decide, and carry the decision out. What must be read first is [`super::fetching`].
 
 use super::{FAST_TICK, Plugin};
+use crate::hash::Sha256Hash;
 use crate::host::abi;
 use crate::http::Method;
 use crate::metrics::Metric;
@@ -19,6 +20,8 @@ pub(super) struct Asked<'a> {
     pub stream: u32,
     /// What it asks.
     pub request: Request<'a>,
+    /// Hash of its team's public token, once that is known.
+    pub token: Option<Sha256Hash>,
     /// Whether an earlier callback paused it.
     pub pending: Pending,
 }
@@ -39,6 +42,7 @@ impl Plugin {
         let asked = Asked {
             stream,
             request,
+            token: None,
             pending: Pending::No,
         };
         self.begin(asked, None, now)
@@ -68,7 +72,8 @@ impl Plugin {
             Step::Fetch(fetch) => {
                 self.observe(&observed);
                 let fetch = self.flights.joined_by(fetch);
-                self.fetch(asked, fetch, now)
+                let token = observed.token;
+                self.fetch(Asked { token, ..asked }, fetch, now)
             }
             step => {
                 self.observe(&observed);
@@ -90,6 +95,7 @@ impl Plugin {
         let step = pipeline::resume(
             &asked.request,
             team,
+            asked.token.as_ref(),
             &mut self.context(None, freshness, now),
             outcome,
             &mut observed,
@@ -256,6 +262,12 @@ impl Plugin {
         }
         if let Some(result) = observed.cache {
             self.recorder.count(Metric::Cache(result));
+        }
+        if observed.unowned
+            && let Some((token, team)) = observed.token.zip(observed.team)
+        {
+            let (settings, now) = (&self.settings, self.now);
+            self.chores.quota_owner(settings, token, team, now);
         }
     }
 }

@@ -97,7 +97,7 @@ pub fn name(scope: &Scope) -> String {
 
 /// The entry that tells the reader what workers noticed ([`noticed`]).
 pub fn noticed_name(scope: &Scope) -> String {
-    scope.name("quota_noticed")
+    scope.name("quota_told")
 }
 
 /// The lease of whoever reads the set.

@@ -17,6 +17,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::config::Settings;
+use crate::hash::Sha256Hash;
 use crate::http::Candidate;
 use crate::http::ETag;
 use crate::http::Method;
@@ -35,7 +36,7 @@ use crate::surfaces::posthog::pipeline::settings::{HeadRequests, Upstream};
 use crate::surfaces::posthog::quota::QuotaCopy;
 use crate::surfaces::posthog::read_through::{self, Found, Misses};
 use crate::surfaces::posthog::reply::{Answer, Reply, Why};
-use crate::surfaces::posthog::request::{Request, Token};
+use crate::surfaces::posthog::request::Request;
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
@@ -81,6 +82,10 @@ impl Fetch {
 pub struct Observed {
     /// Whose definitions are asked for, once that is proven.
     pub team: Option<Tenant>,
+    /// Hash of that team's public token, where it is known: named by the request, or beside its credential.
+    pub token: Option<Sha256Hash>,
+    /// That token is limited, and whoever reads the list does not know that it is this team's.
+    pub unowned: bool,
     /// How the request authenticated.
     pub auth: Option<AuthMethod>,
     /// Rate limits that were exceeded or could not be applied.
@@ -144,10 +149,11 @@ pub fn start<'a, S: Store>(
     }
 }
 
-/// Answers a request whose ETag and payload came back.
+/// Answers a request whose ETag and payload came back. `token`: as [`start`] has [`Observed`] it.
 pub fn resume<'a, S: Store>(
     request: &'a Request<'a>,
     team: Tenant,
+    token: Option<&Sha256Hash>,
     context: &mut Context<'_, S>,
     outcome: &Outcome,
     observed: &mut Observed,
@@ -165,10 +171,6 @@ pub fn resume<'a, S: Store>(
             observed.rebuild = matches!(absent, Absent::Missing);
             return without_payload(request, context.settings, *absent, observed);
         }
-    };
-    let token = match &request.token {
-        Token::Named(token) => Some(token.hash()),
-        _ => None,
     };
     let told = ETagTold::unless(quota_end::is_pending(context, team, token, etag, pending));
     match full {
@@ -345,6 +347,7 @@ fn decide<S: Store>(
     };
     observed.auth = Some(reader.method);
     observed.team = Some(reader.team);
+    observed.token = reader.token;
     let budget = if request.if_none_match.is_present() {
         Budget::Conditional
     } else {
@@ -358,6 +361,8 @@ fn decide<S: Store>(
         .quota
         .ends(reader.team, reader.token.as_ref(), context.now);
     if enforced && limited.is_some() {
+        let token = reader.token.as_ref();
+        observed.unowned = token.is_some_and(|token| context.quota.lacks_team_of(token));
         return Decision::Answer(Answer::QuotaLimited);
     }
     revalidate(request, &reader, context, observed)

@@ -158,9 +158,23 @@ impl World {
     }
 
     fn resume<'a>(&self, request: &'a Request, outcome: &'a Outcome) -> (Step<'a>, Observed) {
+        let named = match &request.token {
+            Token::Named(token) => Some(token.hash()),
+            _ => None,
+        };
+        self.resume_of(request, named, outcome)
+    }
+
+    /// The same, of a reader with this token.
+    fn resume_of<'a>(
+        &self,
+        request: &'a Request<'a>,
+        token: Option<&Sha256Hash>,
+        outcome: &'a Outcome,
+    ) -> (Step<'a>, Observed) {
         let mut observed = Observed::default();
         let step = self.with_context(&self.store, |context| {
-            resume(request, Tenant(1), context, outcome, &mut observed)
+            resume(request, Tenant(1), token, context, outcome, &mut observed)
         });
         (step, observed)
     }

@@ -91,6 +91,12 @@ impl QuotaCopy {
         self.set.ends(team, token, now)
     }
 
+    /// Whether this token is limited, and the set does not say whose it is.
+    pub fn lacks_team_of(&self, token: &Sha256Hash) -> bool {
+        let member = self.set.member(token);
+        member.is_some_and(|member| member.team.is_none())
+    }
+
     /// Since when what was confirmed about a team's ETag counts: since the end of its limit, where that lies only a
     /// short time back, because its ETag got a suffix then. Later than any time while it is limited.
     pub fn settled_since(&self, team: Tenant, token: Option<&Sha256Hash>) -> Option<Monotonic> {
@@ -123,6 +129,9 @@ impl QuotaCopy {
 }
 
 #[cfg(test)]
+use super::{Clock, Member};
+
+#[cfg(test)]
 impl QuotaCopy {
     /// That of a worker which saw a limit end.
     pub(crate) fn of_one_who_left(token: &[u8], at: Monotonic) -> Self {
@@ -131,6 +140,23 @@ impl QuotaCopy {
         copy.left_tokens
             .insert(Sha256Hash::of(token), Left { at, end });
         copy
+    }
+
+    /// One in which a token is limited for a minute from `now` on, as the list was read then.
+    pub(crate) fn of_one_limited(token: &[u8], team: Option<Tenant>, now: Monotonic) -> Self {
+        let clock = Clock {
+            asked_at: now,
+            millis: 1_763_728_000_000,
+        };
+        let member = Member {
+            hash: Sha256Hash::of(token),
+            team,
+            end: QuotaEnd::from_millis(clock.millis + 60_000),
+        };
+        Self {
+            set: QuotaSet::new(clock, vec![member]),
+            ..Self::default()
+        }
     }
 }
 

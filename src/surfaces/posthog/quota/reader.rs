@@ -137,6 +137,8 @@ pub struct QuotaReader {
     noticed: Vec<Owed>,
     /// The same, since before the list was asked for.
     doubted: Vec<Owed>,
+    /// Teams of limited tokens, as requests have proven them, until a set has them.
+    owners: HashMap<Sha256Hash, Tenant>,
 }
 
 impl QuotaReader {
@@ -161,6 +163,7 @@ impl QuotaReader {
             has_read: false,
             noticed: Vec::new(),
             doubted: Vec::new(),
+            owners: HashMap::new(),
         }
     }
 
@@ -180,6 +183,13 @@ impl QuotaReader {
         let ends = ends.into_iter().map(|(team, end)| Owed { team, end });
         self.noticed.extend(ends);
         self.noticed.truncate(MAX_MEMBERS);
+        self.read_soon();
+    }
+
+    /// Requests have proven whose these limited tokens are, which the directory does not know. Reads with the next tick.
+    pub fn learn(&mut self, owners: impl IntoIterator<Item = (Sha256Hash, Tenant)>) {
+        let room = MAX_MEMBERS.saturating_sub(self.owners.len());
+        self.owners.extend(owners.into_iter().take(room));
         self.read_soon();
     }
 
@@ -315,6 +325,7 @@ impl QuotaReader {
         match self.publish(store, resolving.clock, &resolving.members) {
             Ok(Some(limits)) => {
                 self.doubted.clear();
+                self.owners.clear();
                 self.has_read = true;
                 events.push(Event::Read);
                 if self.free_latch && !limits.is_empty() {
@@ -345,9 +356,14 @@ impl QuotaReader {
                 return None;
             }
             // A team that was known once stays known, or its limit would count as lifted.
-            let known = |member: &Member| Member {
-                team: member.team.or_else(|| previous.team_of(&member.hash)),
-                ..*member
+            let known = |member: &Member| {
+                let hash = &member.hash;
+                let proven = || self.owners.get(hash).copied().filter(|team| team.0 != 0);
+                let team = member.team.or_else(|| previous.team_of(hash));
+                Member {
+                    team: team.or_else(proven),
+                    ..*member
+                }
             };
             set = QuotaSet::new(clock, members.iter().map(known).collect());
             set.definitions_clock = previous.definitions_clock;

@@ -200,3 +200,57 @@ fn without_the_latch_a_304_is_posthogs() {
         assert_eq!(world.walk("e"), "304 e");
     }
 }
+
+/// A credential that was looked up, of team 1, whose token is beside it there; the request names none.
+fn looked_up(world: &mut World) -> Request<'static> {
+    let known = Known {
+        record: Record::TeamSecret(Tenant(1)),
+        api_token: Some(Sha256Hash::of(b"phc_own")),
+        looked_up_at: NOW,
+    };
+    world.freshness = Freshness::Missing;
+    world.found = Some(Found {
+        records: vec![(Sha256Hash::of(b"phs_new"), known)],
+        ..Found::default()
+    });
+    get("", "phs_new", "e")
+}
+
+#[test]
+fn a_token_that_the_credentials_record_names_counts_after_a_read_as_well() {
+    let mut world = world(READ_THROUGH);
+    let request = looked_up(&mut world);
+    world.quota = QuotaCopy::of_one_who_left(b"phc_own", ago(500));
+    world.keep_body("e");
+    let (step, observed) = world.step(&request);
+    assert_eq!(in_a_word(step), "read e");
+    let token = observed.token;
+    for outcome in [Outcome::Full(body("e")), Outcome::Same(tag("e"))] {
+        let (step, _) = world.resume_of(&request, token.as_ref(), &outcome);
+        assert_eq!(in_a_word(step), "200 without");
+    }
+}
+
+#[test]
+fn whoever_reads_the_list_is_told_whose_a_limited_token_is() {
+    for (team, limited, unowned) in [
+        (None, "phc_own", true),
+        (Some(Tenant(1)), "phc_own", false),
+        (None, "phc_another", false),
+    ] {
+        let mut world = world(READ_THROUGH);
+        let request = looked_up(&mut world);
+        world.quota = QuotaCopy::of_one_limited(limited.as_bytes(), team, NOW);
+        let (step, observed) = world.step(&request);
+        let own = limited == "phc_own";
+        assert_eq!(
+            matches!(&step, Step::Reply(reply) if reply.answer == Answer::QuotaLimited),
+            own
+        );
+        assert_eq!(
+            observed.team.zip(observed.token),
+            Some((Tenant(1), Sha256Hash::of(b"phc_own")))
+        );
+        assert_eq!(observed.unowned, unowned, "{team:?} {limited}");
+    }
+}

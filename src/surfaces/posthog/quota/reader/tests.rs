@@ -172,6 +172,26 @@ fn a_team_that_is_not_known_any_more_is_still_limited_and_not_lifted() {
 }
 
 #[test]
+fn a_token_that_only_requests_know_the_team_of_gets_a_latch() {
+    let mut world = World::new();
+    world.knows_teams = false;
+    let nobodys = [];
+    assert_eq!(world.round(0, &[("t7", 30)]), nobodys);
+    let owner = (Sha256Hash::of(b"t7"), Tenant(7));
+    // Of another token no more is heard.
+    let other = (Sha256Hash::of(b"t8"), Tenant(8));
+    world.reader.learn([owner, other]);
+    assert_eq!(world.round(1, &[("t7", 30)]), [(7, 30, false)], "at once");
+    world.latched(1);
+    assert!(world.limited(7));
+    world.wait(10);
+    assert_eq!(world.round(11, &[("t7", 30), ("t8", 30)]), [(7, 30, false)]);
+    world.latched(11);
+    world.wait(10);
+    assert_eq!(world.round(21, &[("t8", 30)]), [(7, 30, true)]);
+}
+
+#[test]
 fn a_first_read_that_fails_is_tried_again_after_a_second() {
     let mut world = World::new();
     world.tick().unwrap();
