@@ -371,8 +371,9 @@ impl Plugin {
                 if let Some(full) = &pending.full {
                     self.bodies.put(team, full);
                 }
+                let read_at = self.chores.quota().set().read_at();
                 self.memory
-                    .found_pending(team, pending, flight.sent_at, now);
+                    .found_pending(team, pending, read_at, flight.sent_at, now);
                 let settings = &self.settings;
                 self.chores.quota_pending(settings, team, pending.end, now);
                 return;

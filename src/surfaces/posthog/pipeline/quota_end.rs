@@ -10,7 +10,8 @@
 //! | Redis: the end in the team's latch lies ahead ([`Pending`]) | it does not any more |
 //!
 //! Either holds for [`longest_pending`] at most: a latch that cannot be written must not cost a payload for each
-//! request for good.
+//! request for good. What Redis says holds that long from when on this Envoy has read the list, since only then it would
+//! know of a limit by itself; and anew with each end.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::hash::Sha256Hash;
 use crate::http::ETag;
 use crate::surfaces::posthog::definitions::Pending;
 use crate::surfaces::posthog::definitions::latch::end_of;
-use crate::surfaces::posthog::quota::longest_pending;
+use crate::surfaces::posthog::quota::{QuotaEnd, longest_pending};
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
@@ -29,25 +30,40 @@ const COUNTS: Duration = Duration::from_secs(1);
 /// What a callout said of a team whose quota period's end lies ahead.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// When that was said first.
+    /// That end.
+    end: QuotaEnd,
+    /// When it was said first.
     first: Monotonic,
+    /// As of when the list was read that was read first since.
+    read_at: Option<Monotonic>,
     /// The ETag that nobody is told, and as of when it was current.
     etag: ETag,
     at: Monotonic,
 }
 
 impl Memory {
-    /// A callout that was sent at `at` said this.
+    /// A callout that was sent at `at` said this. `read_at`: as of when this Envoy knows the list.
     pub fn found_pending(
         &mut self,
         team: Tenant,
         pending: &Pending,
+        read_at: Option<Monotonic>,
         at: Monotonic,
         now: Monotonic,
     ) {
-        let first = self.pending.get(&team, now).map_or(now, |seen| seen.first);
-        let etag = pending.etag.clone();
-        self.pending.note(team, Seen { first, etag, at }, now);
+        // Another end is another period's, or this one's was changed.
+        let before = self.pending.get(&team, now);
+        let before = before.filter(|seen| seen.end == pending.end);
+        let first = before.map_or(now, |seen| seen.first);
+        let read_since = read_at.filter(|read_at| *read_at >= first);
+        let seen = Seen {
+            end: pending.end,
+            first,
+            read_at: before.and_then(|seen| seen.read_at).or(read_since),
+            etag: pending.etag.clone(),
+            at,
+        };
+        self.pending.note(team, seen, now);
     }
 
     /// A callout said that no end lies ahead.
@@ -88,7 +104,7 @@ pub(super) fn is_pending<S>(
     });
     let known_from_redis = || {
         let seen = context.memory.pending.get(&team, context.now);
-        seen.is_none_or(|seen| holds(seen.first))
+        seen.and_then(|seen| seen.read_at).is_none_or(holds)
     };
     known_here || (pending && known_from_redis())
 }

@@ -20,13 +20,27 @@ fn pending(etag: &str, with_body: bool) -> Outcome {
 }
 
 impl World {
-    /// A callout that was sent at `at` said so.
+    /// A callout that was sent at `at` said so; the list was read just now.
     fn found_pending(&self, etag: &str, at: Monotonic, now: Monotonic) {
-        let Outcome::Pending(pending) = pending(etag, false) else {
-            panic!("it is");
+        self.found_end(1_763_728_000_000, etag, Some(now), at, now);
+    }
+
+    /// The same of this end, with the list as of `read_at`.
+    fn found_end(
+        &self,
+        end: u64,
+        etag: &str,
+        read_at: Option<Monotonic>,
+        at: Monotonic,
+        now: Monotonic,
+    ) {
+        let pending = Pending {
+            etag: tag(etag),
+            end: QuotaEnd::from_millis(end),
+            full: None,
         };
         let mut memory = self.memory.borrow_mut();
-        memory.found_pending(Tenant(1), &pending, at, now);
+        memory.found_pending(Tenant(1), &pending, read_at, at, now);
     }
 
     /// What becomes of a request whose read came to this.
@@ -180,6 +194,40 @@ fn after_three_intervals_the_etag_is_told_whatever_redis_says() {
         world.quota = QuotaCopy::of_one_who_left(b"phc_one", first);
         world.confirm("e", ago(100));
         assert_eq!(world.walk("e"), expected);
+    }
+}
+
+#[test]
+fn the_next_period_has_three_intervals_of_its_own() {
+    for (next, expected) in [(2, "200 without"), (1, "304 e")] {
+        let world = world("{}");
+        world.keep_body("e");
+        world.found_end(1, "e", Some(ago(40_000)), ago(40_000), ago(40_000));
+        world.found_end(next, "e", Some(NOW), ago(10), NOW);
+        assert_eq!(world.walk("e"), expected, "{next}");
+        assert_eq!(world.read("e", &pending("e", true)), expected, "{next}");
+    }
+}
+
+#[test]
+fn an_envoy_that_cannot_read_the_list_tells_no_etag_for_as_long_as_redis_says_so() {
+    // As of when the list is known when that is said first, in between and now, in seconds ago.
+    for (reads, expected) in [
+        ([None, None, None], "200 without"),
+        ([Some(100), Some(100), Some(100)], "200 without"),
+        ([None, None, Some(1)], "200 without"),
+        ([None, Some(29), Some(1)], "200 without"),
+        ([None, Some(30), Some(1)], "304 e"),
+        ([Some(100), Some(50), None], "304 e"),
+    ] {
+        let world = world("{}");
+        world.keep_body("e");
+        for (read, said) in reads.into_iter().zip([60_000, 20_000, 10]) {
+            let read_at = read.map(|seconds: u64| ago(seconds * 1_000));
+            world.found_end(1, "e", read_at, ago(said), ago(said));
+        }
+        assert_eq!(world.walk("e"), expected, "{reads:?}");
+        assert_eq!(world.read("e", &pending("e", true)), expected, "{reads:?}");
     }
 }
 
