@@ -310,6 +310,21 @@ fn what_is_no_latch_is_none_and_is_written_over() {
 }
 
 #[test]
+fn what_is_no_latch_is_written_over_though_it_names_the_same_end_and_etag() {
+    let mut redis = Redis::start();
+    redis.put_payload(X.as_bytes());
+    let latch = latch::key(PREFIX, TEAM);
+    for (zeros, suffix) in [("", "12345678901234"), ("000", "t64vbk")] {
+        let end = redis.now() + 60_000;
+        let garbage = format!("{zeros}{end}:{suffix}:{X}");
+        redis.set(&latch, garbage.as_bytes());
+        assert_eq!(redis.pending(held(X)), None, "{garbage}");
+        redis.latch(1_000, end, false);
+        assert_eq!(redis.pending(held(X)), Some(end), "{garbage}");
+    }
+}
+
+#[test]
 fn a_payload_of_another_type_and_a_missing_permission_are_errors() {
     let mut redis = Redis::start();
     redis.put_payload(X.as_bytes());

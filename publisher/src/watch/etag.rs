@@ -44,24 +44,22 @@ pub fn seen(value: &[u8], latch: &[u8], now: u64) -> Option<ETag> {
     if !holds {
         return Some(etag);
     }
-    latched(&etag, Some(&Suffix::new(suffix)?))
+    latched(&etag, Some(&suffix))
 }
 
 /// Most digits of an end that the filter's script takes for one.
 const MAX_END_DIGITS: usize = 15;
 
-/// End in milliseconds, digits of the suffix, ETag that is meant.
-fn parse_latch(latch: &[u8]) -> Option<(f64, &[u8], &[u8])> {
+/// End in milliseconds, suffix, ETag that is meant.
+fn parse_latch(latch: &[u8]) -> Option<(f64, Suffix, &[u8])> {
     let mut parts = latch.splitn(3, |byte| *byte == b':');
     let (end, suffix, held) = (parts.next()?, parts.next()?, parts.next()?);
-    let is_plain = |part: &[u8], fits: fn(&u8) -> bool| !part.is_empty() && part.iter().all(fits);
-    if end.len() > MAX_END_DIGITS {
+    let fits = (1..=MAX_END_DIGITS).contains(&end.len());
+    if !fits || !end.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    if !is_plain(end, u8::is_ascii_digit) || !is_plain(suffix, u8::is_ascii_alphanumeric) {
-        return None;
-    }
-    Some((std::str::from_utf8(end).ok()?.parse().ok()?, suffix, held))
+    let end = std::str::from_utf8(end).ok()?.parse().ok()?;
+    Some((end, Suffix::new(suffix)?, held))
 }
 
 #[cfg(test)]
@@ -104,8 +102,13 @@ mod tests {
             ("1000:zz", 1_000, tag("aa")),
             (":zz:aa", 1_000, tag("aa")),
             ("x:zz:aa", 1_000, tag("aa")),
-            // No suffix of ours: better no ETag than a wrong one.
-            ("1000:ZZ:aa", 1_000, None),
+            // As the filter's script has it: no suffix, so no latch.
+            ("1000:ZZ:aa", 999, tag("aa")),
+            ("1000:ZZ:aa", 1_000, tag("aa")),
+            ("1000::aa", 999, tag("aa")),
+            ("1000:1234567890123:aa", 1_000, tag("aa-1234567890123")),
+            ("1000:12345678901234:aa", 999, tag("aa")),
+            ("1000:12345678901234:aa", 1_000, tag("aa")),
         ] {
             assert_eq!(seen(b"aa", latch.as_bytes(), now), expected, "{latch}");
         }

@@ -14,9 +14,10 @@ for i,key in ipairs(KEYS) do
  local gone,limit=ARGV[3*i-1]=='gone',tonumber(ARGV[3*i])
  local e=tag(redis.pcall('GET',ARGV[3*i+1]))
  local l,old,h=redis.pcall('GET',key),nil,nil
- if type(l)=='string' then old,h=l:match('^(%d+):[%da-z]+:(.*)$') end
- old=tonumber(old)
- if old and old>=1e15 then old=nil end
+ if type(l)=='string' then
+  local t,x,v=l:match('^(%d+):([%da-z]+):(.*)$')
+  if t and #t<16 and #x<14 then old,h=tonumber(t),v end
+ end
  local t=limit
  if gone and limit>now then
   t=now+grace
