@@ -118,6 +118,40 @@ fn a_newer_listener_without_quota_does_not_end_reading_it_for_another() {
 }
 
 #[test]
+fn a_team_that_only_its_secret_names_gets_402_a_latch_and_no_304_after_it() {
+    let ask = |worker: &mut Worker, id| {
+        let headers: [(&str, &[u8]); 4] = [
+            (":method", b"GET"),
+            (":path", b"/flags/definitions"),
+            ("authorization", b"Bearer phs_e"),
+            ("if-none-match", b"W/\"e1\""),
+        ];
+        let _stream = worker.request(id, &headers);
+        for _ in 0..3 {
+            worker.answer_callouts();
+        }
+        statuses().last().map(|(_, status)| *status)
+    };
+    for asks_while_limited in [true, false] {
+        let mut worker = worker::worker(READ_THROUGH);
+        worker.limited = "5:phc_e1800000000\n";
+        assert!(worker.configure());
+        worker.run(Duration::from_secs(3));
+        if asks_while_limited {
+            assert_eq!(ask(&mut worker, 10), Some(402));
+        }
+        worker.run(Duration::from_secs(4));
+        let latched = |body: &String| body.contains("quota_end%3A5/");
+        assert_eq!(worker.latches.iter().any(latched), asks_while_limited);
+        worker.limited = "";
+        worker.run(Duration::from_secs(12));
+        assert_eq!(ask(&mut worker, 11), Some(200), "{asks_while_limited}");
+        worker.run(Duration::from_secs(31));
+        assert_eq!(ask(&mut worker, 12), Some(304), "{asks_while_limited}");
+    }
+}
+
+#[test]
 fn whoever_waits_too_long_gets_503() {
     let mut worker = loaded();
     worker.redis = Redis::Silent;

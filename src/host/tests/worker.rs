@@ -27,7 +27,10 @@ pub const READ_THROUGH: &str = r#"{"snapshot":{"buckets":16},"read_through":{"en
 const METADATA: &str =
     r#"{"id":2,"api_token":"phc_b","organization_id":null,"secret_api_token":"phs_b"}"#;
 
-/// Teams: `a` is an ordinary one; `b` is known to PostHog's cache alone; the payload of `c` is in no Redis;
+/// The same of the secret of team `e`.
+const CREDENTIAL: &str = r#"{"type":"secret","team_id":5,"api_token":"phc_e"}"#;
+
+/// Teams: `a` is an ordinary one; `b` is known to PostHog's cache alone, of `e` only the secret; the payload of `c` is in no Redis;
 /// the quota of `d` is used up.
 pub struct Worker {
     /// The newest root context.
@@ -44,6 +47,10 @@ pub struct Worker {
     pub usage: BTreeMap<u32, u64>,
     /// Rebuilds that were asked for.
     pub rebuilds: u32,
+    /// What the list of limited teams has beside `d`.
+    pub limited: &'static str,
+    /// Commands that wrote latches.
+    pub latches: Vec<String>,
     /// How often it ticked.
     pub ticks: u32,
     batches: HashSet<(String, String)>,
@@ -100,6 +107,8 @@ pub fn worker(config: &str) -> Worker {
         etag: "e1",
         usage: BTreeMap::new(),
         rebuilds: 0,
+        limited: "",
+        latches: Vec::new(),
         ticks: 0,
         batches: HashSet::new(),
         gone: HashSet::new(),
@@ -278,9 +287,12 @@ impl Worker {
         } else if has("%3Achanges") {
             self.poll(body)
         } else if has("quota-limits") {
-            resp(&[b"quota", b"1700000000", b"0", b"5:phc_d1800000000\n"])
+            let list = format!("5:phc_d1800000000\n{}", self.limited);
+            resp(&[b"quota", b"1700000000", b"0", list.as_bytes()])
         } else if has("team_metadata") {
             resp(&[METADATA.as_bytes(), b""])
+        } else if has(&Sha256Hash::of(b"phs_e").to_hex()) {
+            resp(&[b"", CREDENTIAL.as_bytes()])
         } else if body.starts_with("EVAL_RO") && has("teams%2F3%2F") {
             resp(&[b"none", b"", b"", b""])
         } else if body.starts_with("EVAL_RO") {
@@ -294,6 +306,7 @@ impl Worker {
         } else if body.starts_with("EVAL/") && has("usage%3A") {
             self.add_usage(body)
         } else if body.starts_with("EVAL/") {
+            self.latches.push(body.clone());
             resp(&[b"latch", b"1700000000", b"0", b"1"])
         } else if body.starts_with("ZADD") {
             self.rebuilds += 1;
