@@ -108,7 +108,7 @@ fn entry(team: Tenant, end: QuotaEnd, token: &[u8; 32]) -> [u8; LENGTH] {
 /// When shared data fails.
 pub fn take(store: &impl Store, name: &str) -> Result<QuotaNotes, StoreError> {
     let mut taken = QuotaNotes::default();
-    update_in_place(store, name, |bytes| {
+    let update = update_in_place(store, name, |bytes| {
         if bytes.is_empty() {
             return None;
         }
@@ -116,7 +116,11 @@ pub fn take(store: &impl Store, name: &str) -> Result<QuotaNotes, StoreError> {
         bytes.clear();
         Some(())
     })?;
-    Ok(taken)
+    // What stays there is taken later.
+    Ok(match update {
+        Update::Contended => QuotaNotes::default(),
+        Update::Written | Update::Unchanged => taken,
+    })
 }
 
 fn parse(bytes: &[u8]) -> QuotaNotes {
@@ -231,6 +235,9 @@ mod tests {
         worker.tell(&store, "n").unwrap();
         store.1.set(false);
         worker.tell(&store, "n").unwrap();
+        store.1.set(true);
+        assert_eq!(take(&store, "n").unwrap(), QuotaNotes::default());
+        store.1.set(false);
         assert_eq!(take(&store, "n").unwrap().ends, [(Tenant(7), end(5))]);
         worker.tell(&store, "n").unwrap();
         assert_eq!(take(&store, "n").unwrap(), QuotaNotes::default());
