@@ -12,7 +12,7 @@ mod team_labels;
 
 use serde::Deserialize;
 
-use crate::json::{self, ConfigError};
+use crate::json::{self, ConfigError, object};
 use crate::limits::Limits;
 use crate::redis::Dialect;
 use crate::snapshot::settings::Snapshot;
@@ -48,17 +48,26 @@ struct Document {
     #[serde(rename = "$schema")]
     _schema: String,
     role: Role,
+    #[serde(deserialize_with = "object")]
     redis: stores::Document,
+    #[serde(deserialize_with = "object")]
     snapshot: Snapshot,
+    #[serde(deserialize_with = "object")]
     definitions: Definitions,
+    #[serde(deserialize_with = "object")]
     read_through: ReadThrough,
     upstream: Upstream,
     unknown_credential: Option<UnknownCredential>,
+    #[serde(deserialize_with = "object")]
     rate_limit: RateLimitDocument,
+    #[serde(deserialize_with = "object")]
     quota: Quota,
+    #[serde(deserialize_with = "object")]
     usage: Usage,
+    #[serde(deserialize_with = "object")]
     rebuild: RebuildDocument,
     head_requests: HeadRequests,
+    #[serde(deserialize_with = "object")]
     metrics: Metrics,
 }
 
@@ -370,6 +379,26 @@ mod tests {
             (
                 r#"{"unknown_credential":"forward"}"#,
                 "unknown_credential: \"forward\" needs an upstream",
+            ),
+            (
+                r#"{"snapshot":["other:"]}"#,
+                "snapshot: invalid type: sequence, expected a JSON object",
+            ),
+            (
+                r#"{"redis":{"default":["other"]}}"#,
+                "redis.default: invalid type: sequence, expected a JSON object",
+            ),
+            (
+                r#"{"redis":{"usage":["other"]}}"#,
+                "redis.usage: invalid type: sequence, expected a JSON object",
+            ),
+            (
+                r#"{"definitions":{"object_store":["a","b"]}}"#,
+                "definitions.object_store: invalid type: sequence, expected a JSON object",
+            ),
+            (
+                r#"{"rebuild":{"celery":["task"]}}"#,
+                "rebuild.celery: invalid type: sequence, expected a JSON object",
             ),
             ("{", "plugin configuration: EOF while parsing"),
             ("[]", "plugin configuration: "),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::json::check::{ConfigError, optional_duration};
+use crate::json::object;
 use crate::redis::{Dialect, Gateway};
 
 /// The least that a callout for definitions gets where its timeout is not given. Its reply may be `max_bytes` long, and 8 MB
@@ -44,11 +45,17 @@ impl Override {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Document {
+    #[serde(deserialize_with = "object")]
     default: Gateway,
+    #[serde(deserialize_with = "object")]
     definitions: Override,
+    #[serde(deserialize_with = "object")]
     identity: Override,
+    #[serde(deserialize_with = "object")]
     usage: Override,
+    #[serde(deserialize_with = "object")]
     quota: Override,
+    #[serde(deserialize_with = "object")]
     snapshot: Override,
 }
 

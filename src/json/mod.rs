@@ -1,8 +1,10 @@
 //! JSON documents whose errors say where they are, and what the sections of a plugin configuration share ([`check`]).
 
 pub(crate) mod check;
+mod object;
 
 pub use check::{ConfigError, parse_duration};
+pub(crate) use object::{Object, object, optional_object};
 
 use serde::de::DeserializeOwned;
 

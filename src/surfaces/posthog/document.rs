@@ -9,7 +9,7 @@ use std::fmt;
 use serde::Deserialize;
 
 use crate::hash::Sha256Hash;
-use crate::json;
+use crate::json::{self, Object};
 use crate::snapshot::manifest::RecordCounts;
 use crate::surfaces::posthog::directory::access::scopes_read_flags;
 use crate::surfaces::posthog::directory::{OrganizationId, PersonalKey, Record, Team};
@@ -23,11 +23,11 @@ pub const FORMAT: u32 = 1;
 struct Document {
     format: u32,
     #[serde(default)]
-    teams: Vec<SourceTeam>,
+    teams: Vec<Object<SourceTeam>>,
     #[serde(default)]
-    project_secret_keys: Vec<SourceProjectSecret>,
+    project_secret_keys: Vec<Object<SourceProjectSecret>>,
     #[serde(default)]
-    personal_keys: Vec<SourcePersonalKey>,
+    personal_keys: Vec<Object<SourcePersonalKey>>,
     /// Tells editors of `filter-config/snapshot.schema.json`.
     #[serde(default, rename = "$schema")]
     _schema: String,
@@ -165,13 +165,13 @@ struct Builder {
 
 impl Builder {
     fn build(mut self, document: Document) -> Result<Records, DocumentError> {
-        for (index, team) in document.teams.iter().enumerate() {
+        for (index, Object(team)) in document.teams.iter().enumerate() {
             self.team(&format!("teams[{index}]"), team)?;
         }
-        for (index, key) in document.project_secret_keys.iter().enumerate() {
+        for (index, Object(key)) in document.project_secret_keys.iter().enumerate() {
             self.project_secret(&format!("project_secret_keys[{index}]"), key)?;
         }
-        for (index, key) in document.personal_keys.iter().enumerate() {
+        for (index, Object(key)) in document.personal_keys.iter().enumerate() {
             self.personal_key(&format!("personal_keys[{index}]"), key)?;
         }
         Ok(Records {
@@ -359,6 +359,14 @@ mod tests {
             (
                 r#"{"format":1,"teams":[{"id":1}]}"#,
                 "teams[0]: missing field `api_token`",
+            ),
+            (
+                r#"{"format":1,"teams":[[1,"a"]]}"#,
+                "teams[0]: wrong type or range, expected a JSON object",
+            ),
+            (
+                r#"{"format":1,"project_secret_keys":[["a",1]]}"#,
+                "project_secret_keys[0]: wrong type or range, expected a JSON object",
             ),
             (
                 r#"{"format":1,"teams":[{"id":0,"api_token":"a"}]}"#,

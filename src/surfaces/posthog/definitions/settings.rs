@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::json::check::{ConfigError, duration, name, number, range, short};
+use crate::json::optional_object;
 
 /// Largest reply that Envoy buffers for a callout (32 MB), less room for the reply's framing.
 const LARGEST_PAYLOAD: u32 = 32_000_000;
@@ -39,6 +40,7 @@ pub struct Definitions {
     #[serde(deserialize_with = "duration")]
     pub negative_ttl: Duration,
     /// What is asked for a payload that Redis does not have.
+    #[serde(deserialize_with = "optional_object")]
     pub object_store: Option<ObjectStore>,
 }
 

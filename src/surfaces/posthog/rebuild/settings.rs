@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::{Celery, Signal};
 use crate::json::check::{ConfigError, duration, name, range};
+use crate::json::optional_object;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -25,6 +26,7 @@ pub(crate) struct RebuildDocument {
     kind: RebuildKind,
     #[serde(deserialize_with = "duration")]
     repeat_after: Duration,
+    #[serde(deserialize_with = "optional_object")]
     celery: Option<Celery>,
 }
 
