@@ -19,8 +19,9 @@ use flag_definitions_filter::snapshot::status::Freshness;
 use flag_definitions_filter::surfaces::posthog::definitions::Bodies;
 use flag_definitions_filter::surfaces::posthog::directory::Record;
 use flag_definitions_filter::surfaces::posthog::document;
-use flag_definitions_filter::surfaces::posthog::pipeline::Tables;
-use flag_definitions_filter::surfaces::posthog::pipeline::{self, Context, Memory, Observed, Step};
+use flag_definitions_filter::surfaces::posthog::pipeline::{
+    self, Context, Memory, Observed, Step, Tables,
+};
 use flag_definitions_filter::surfaces::posthog::quota::QuotaCopy;
 use flag_definitions_filter::surfaces::posthog::read_through::Misses;
 use flag_definitions_filter::surfaces::posthog::request::Request;

@@ -13,8 +13,7 @@ use std::borrow::Cow;
 use std::io::Write;
 
 use flag_definitions_filter::hash::Sha256Hash;
-use flag_definitions_filter::http::Candidate;
-use flag_definitions_filter::http::ETag;
+use flag_definitions_filter::http::{Candidate, ETag};
 use flag_definitions_filter::records::StreamId;
 use flag_definitions_filter::records::bucket::{self, Bucket, Entry};
 use flag_definitions_filter::redis::{Reply, resp};

@@ -102,8 +102,8 @@ mod tests {
             u32::from(read_through::table::SLOTS),
             u32::from(usage::ledger::SLOTS),
             rebuild::SLOTS,
-            limits::Slots::COUNT,
-            definitions::ConfirmedSlots::MOST,
+            limits::budgets::SLOTS,
+            definitions::confirmed::MOST_SLOTS,
         ];
         let buckets = Settings::default().snapshot.buckets;
         let entries = buckets + slots.iter().sum::<u32>() + single;

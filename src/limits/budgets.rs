@@ -20,7 +20,7 @@ use super::gcra::RetryAfter;
 use super::rate::{Period, Rate};
 use super::reserve::{Plan, Reserve};
 use super::slot::{Account, Slot};
-use crate::shared::{Scope, Store, Update, numbered, update};
+use crate::shared::{Scope, Store, Table, Update, update};
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
@@ -142,32 +142,12 @@ impl Limits {
     }
 }
 
-/// Names of the shared-data entries that hold the budgets: a fixed number of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slots {
-    prefix: String,
-    /// 0 counts as 1.
-    count: u32,
-}
+/// How many entries of shared data hold the budgets: with 100 000 busy tenants 25 to an entry.
+pub const SLOTS: u32 = 4_096;
 
-impl Slots {
-    /// How many there are: with 100 000 busy tenants 25 to an entry.
-    pub const COUNT: u32 = 4_096;
-
-    /// Those of a scope.
-    pub fn new(scope: &Scope) -> Self {
-        Self {
-            prefix: scope.name("r:"),
-            count: Self::COUNT,
-        }
-    }
-
-    /// Name of the slot that holds a tenant's budgets.
-    pub fn name(&self, tenant: Tenant) -> String {
-        // Tenants' numbers are handed out in sequence, so the remainder spreads them evenly.
-        let slot = tenant.0.checked_rem(self.count).unwrap_or(0);
-        numbered(&[&self.prefix], slot)
-    }
+/// Those entries.
+pub fn slots(scope: &Scope) -> Table {
+    Table::new(scope, "r:", SLOTS)
 }
 
 /// What became of a request.
@@ -219,7 +199,7 @@ impl Limiter {
         &mut self,
         limits: &Limits,
         store: &impl Store,
-        slots: &Slots,
+        slots: &Table,
         tenant: Tenant,
         budget: Budget,
         now: Monotonic,
@@ -259,14 +239,14 @@ impl Limiter {
 /// Takes up to `cells` from the shared state, after returning `give_back`.
 fn take(
     store: &impl Store,
-    slots: &Slots,
+    slots: &Table,
     account: Account,
     rate: Rate,
     (cells, give_back): (u32, u32),
     now: Monotonic,
 ) -> Taken {
     let mut taken = Taken::Unknown;
-    let written = update(store, &slots.name(account.0), |bytes| {
+    let written = update(store, &slots.of(account.0.0), |bytes| {
         let mut slot = Slot::parse(bytes, now);
         let debt = slot.debt(account).give_back(rate, give_back);
         match debt.take(rate, cells) {

@@ -11,7 +11,7 @@ pub mod rate;
 mod reserve;
 mod slot;
 
-pub use budgets::{Budget, Limiter, Limits, Mode, Slots, Spent};
+pub use budgets::{Budget, Limiter, Limits, Mode, Spent};
 pub use gcra::RetryAfter;
 pub use local::LocalBudgets;
 pub use rate::{Period, Rate, RateError};

@@ -1,23 +1,21 @@
 //! The entries of shared data that hold records: a fixed number of buckets, in the order of hashes.
 
 use crate::hash::Sha256Hash;
-use crate::shared::{Scope, numbered};
+use crate::shared::{Scope, Table};
 
 /// Where records are in shared data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Buckets {
     scope: Scope,
-    table: String,
-    count: u32,
+    table: Table,
 }
 
 impl Buckets {
     /// So many buckets of a scope.
     pub fn new(scope: &Scope, count: u32) -> Self {
         Self {
-            table: scope.name("b:"),
+            table: Table::new(scope, "b:", count),
             scope: scope.clone(),
-            count,
         }
     }
 
@@ -28,19 +26,19 @@ impl Buckets {
 
     /// How many buckets there are.
     pub fn count(&self) -> u32 {
-        self.count
+        self.table.count()
     }
 
     /// The bucket of a record, by the first 32 bits of its hash, in hash order.
     pub fn of(&self, hash: &Sha256Hash) -> u32 {
         let [a, b, c, d, ..] = *hash.as_bytes();
         let first = u64::from(u32::from_be_bytes([a, b, c, d]));
-        u32::try_from((first * u64::from(self.count)) >> 32).unwrap_or(0)
+        u32::try_from((first * u64::from(self.count())) >> 32).unwrap_or(0)
     }
 
     /// The name of one bucket.
     pub fn name(&self, index: u32) -> String {
-        numbered(&[&self.table], index)
+        self.table.entry(index)
     }
 }
 

@@ -6,9 +6,11 @@
 pub mod lease;
 mod memory;
 mod scope;
+mod table;
 
 pub use memory::MemoryStore;
 pub use scope::Scope;
+pub use table::Table;
 
 use std::fmt;
 

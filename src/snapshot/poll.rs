@@ -7,8 +7,7 @@
 
 use super::change::Change;
 use super::manifest;
-use crate::records::CorruptRecord;
-use crate::records::StreamId;
+use crate::records::{CorruptRecord, StreamId};
 use crate::redis::{Command, Reply, Script};
 
 /// Most changes of one reply: 64 of at most 16 KiB, but for a single large record.

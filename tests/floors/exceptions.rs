@@ -24,5 +24,5 @@ pub const PRODUCTS: &[&str] = &[
 /// Public type names that are defined more than once.
 pub const TYPE_NAMES: &[&str] = &[
     "Batch", "Callout", "Content", "Event", "Method", "Need", "Pending", "Progress", "Reply",
-    "Slots", "Status", "Why",
+    "Status", "Why",
 ];

@@ -11,8 +11,8 @@ use crate::host::recorder::Recorder;
 use crate::host::store::SharedData;
 use crate::metrics::{Metric, Purpose};
 use crate::redis::Failure;
-use crate::shared::Scope;
-use crate::surfaces::posthog::rebuild::{self, Pending, Signal, Slots};
+use crate::shared::{Scope, Table};
+use crate::surfaces::posthog::rebuild::{self, Pending, Signal};
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
@@ -22,7 +22,7 @@ const SIGNALS_PER_TICK: usize = 8;
 const LARGEST_REPLY: usize = 4 << 10;
 
 pub(super) struct Signalling {
-    slots: Slots,
+    slots: Table,
     pending: Pending,
     sent: HashMap<u32, (Callout, Tenant, Monotonic)>,
     logged: Pace,
@@ -31,7 +31,7 @@ pub(super) struct Signalling {
 impl Signalling {
     pub(super) fn new(scope: &Scope) -> Self {
         Self {
-            slots: Slots::new(scope),
+            slots: rebuild::slots(scope),
             pending: Pending::default(),
             sent: HashMap::new(),
             logged: Pace::default(),

@@ -77,10 +77,7 @@ fn run(rate: Rate, traffic: Traffic, end: u64) -> Outcome {
         full: rate,
         ..Limits::default()
     };
-    let slots = Slots {
-        prefix: String::new(),
-        count: 1,
-    };
+    let slots = Table::new(&Scope::new("", &[]), "r:", 1);
     let store = MemoryStore::default();
     let mut workers: Vec<Limiter> = (0..traffic.workers).map(|_| Limiter::new()).collect();
     let mut random = Random(!traffic.seed);
@@ -182,10 +179,7 @@ fn bursts_that_leave_cells_behind_each_second_lose_none_of_the_rate() {
         full: rate,
         ..Limits::default()
     };
-    let slots = Slots {
-        prefix: String::new(),
-        count: 1,
-    };
+    let slots = Table::new(&Scope::new("", &[]), "r:", 1);
     let store = MemoryStore::default();
     let mut workers: Vec<Limiter> = (0..8).map(|_| Limiter::new()).collect();
     let mut passed = 0;

@@ -47,11 +47,8 @@ impl Store for Watched {
 
 const FULL: Budget = Budget::Full;
 
-fn slots() -> Slots {
-    Slots {
-        prefix: "r:".to_owned(),
-        count: 4,
-    }
+fn slots() -> Table {
+    Table::new(&Scope::new("", &[]), "r:", 4)
 }
 
 fn ms(millis: u64) -> Monotonic {
@@ -277,7 +274,7 @@ fn a_rate_with_a_shorter_period_is_not_bound_by_debt_of_a_longer_one() {
 #[test]
 fn bytes_that_are_no_slot_refuse_nobody_and_are_replaced() {
     let (mut worker, limits) = (Worker::default(), limits("2/m"));
-    let name = slots().name(TENANT);
+    let name = slots().of(TENANT.0);
     let junk = [0xff; 50];
     worker
         .store
@@ -289,13 +286,11 @@ fn bytes_that_are_no_slot_refuse_nobody_and_are_replaced() {
 
 #[test]
 fn slots_are_fixed_in_number() {
+    let scope = Scope::new("", &[]);
     let names = |count| {
-        let prefix = "fd1:r:".to_owned();
-        let slots = Slots { prefix, count };
-        (0..100)
-            .map(|id| slots.name(Tenant(id)))
-            .collect::<BTreeSet<_>>()
+        let slots = Table::new(&scope, "r:", count);
+        (0..100).map(|id| slots.of(id)).collect::<BTreeSet<_>>()
     };
     assert_eq!(names(4).len(), 4);
-    assert_eq!(names(0), BTreeSet::from(["fd1:r:0".to_owned()]));
+    assert_eq!(names(0), BTreeSet::from([scope.name("r:0")]));
 }

@@ -9,8 +9,7 @@ use crate::snapshot::attempt::Place;
 use crate::snapshot::manifest::{self, PageDigest};
 use crate::snapshot::page;
 use crate::snapshot::status::Freshness;
-use crate::surfaces::posthog::directory;
-use crate::surfaces::posthog::document;
+use crate::surfaces::posthog::{directory, document};
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 

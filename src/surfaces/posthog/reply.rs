@@ -2,8 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::http::Cors;
-use crate::http::ETag;
+use crate::http::{Cors, ETag};
 use crate::surfaces::posthog::definitions::Full;
 
 /// Why a request could not be decided or served here. Becomes a 503, or the reason of a forward.

@@ -4,9 +4,8 @@
 //! little-endian: `u32` team, `u64` when it was confirmed ([`Monotonic`] milliseconds), `u8` length, the tag.
 
 use crate::http::ETag;
-use crate::records::Buckets;
-use crate::records::{CorruptRecord, Reader};
-use crate::shared::{Store, StoreError, Update, drop_oldest, numbered, update};
+use crate::records::{Buckets, CorruptRecord, Reader};
+use crate::shared::{Store, StoreError, Table, Update, drop_oldest, update};
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
@@ -23,30 +22,12 @@ pub struct Confirmed {
     pub at: Monotonic,
 }
 
-/// Names of the shared-data entries that hold confirmed ETags: a fixed number of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfirmedSlots {
-    prefix: String,
-    count: u32,
-}
+/// Most entries of shared data that hold confirmed ETags: with 100 000 teams 12 to an entry.
+pub const MOST_SLOTS: u32 = 8_192;
 
-impl ConfirmedSlots {
-    /// Most there are: with 100 000 teams 12 to an entry.
-    pub const MOST: u32 = 8_192;
-
-    /// Those beside these buckets, and no more than there are of them.
-    pub fn new(buckets: &Buckets) -> Self {
-        Self {
-            prefix: buckets.scope().name("e:"),
-            count: buckets.count().min(Self::MOST),
-        }
-    }
-
-    /// The slot of a team.
-    fn name(&self, team: Tenant) -> String {
-        // Team ids are handed out in sequence, so the remainder spreads them evenly.
-        numbered(&[&self.prefix], team.0.checked_rem(self.count).unwrap_or(0))
-    }
+/// Those entries beside these buckets: no more than there are of them.
+pub fn slots(buckets: &Buckets) -> Table {
+    Table::new(buckets.scope(), "e:", buckets.count().min(MOST_SLOTS))
 }
 
 /// Reads what is known of a team's ETag.
@@ -55,10 +36,10 @@ impl ConfirmedSlots {
 /// When shared data fails. Unreadable bytes are nothing known.
 pub fn read(
     store: &impl Store,
-    slots: &ConfirmedSlots,
+    slots: &Table,
     team: Tenant,
 ) -> Result<Option<Confirmed>, StoreError> {
-    let slot = store.read(&slots.name(team))?.value;
+    let slot = store.read(&slots.of(team.0))?.value;
     Ok(find(&slot, team))
 }
 
@@ -69,12 +50,12 @@ pub fn read(
 /// When shared data fails.
 pub fn store(
     store: &impl Store,
-    slots: &ConfirmedSlots,
+    slots: &Table,
     team: Tenant,
     before: Option<&Confirmed>,
     confirmed: &Confirmed,
 ) -> Result<Update, StoreError> {
-    update(store, &slots.name(team), |slot| {
+    update(store, &slots.of(team.0), |slot| {
         if find(slot, team).as_ref() != before {
             return None;
         }
@@ -141,9 +122,9 @@ mod tests {
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    fn setup() -> (MemoryStore, ConfirmedSlots) {
+    fn setup() -> (MemoryStore, Table) {
         let buckets = Buckets::new(&Scope::new("", &[]), 1);
-        (MemoryStore::default(), ConfirmedSlots::new(&buckets))
+        (MemoryStore::default(), slots(&buckets))
     }
 
     fn confirmed(tag: &str, at: u64) -> Confirmed {
@@ -186,7 +167,7 @@ mod tests {
     fn unreadable_bytes_are_nothing_known_and_are_replaced() {
         let (store, keys) = setup();
         store
-            .replace(&keys.name(Tenant(1)), b"\x01nonsense", Cas::ABSENT)
+            .replace(&keys.of(1), b"\x01nonsense", Cas::ABSENT)
             .unwrap();
         assert_eq!(read(&store, &keys, Tenant(1)), Ok(None));
         let entry = confirmed("a", 1);

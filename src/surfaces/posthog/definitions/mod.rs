@@ -20,7 +20,6 @@ pub mod settings;
 pub mod syntax;
 
 pub use bodies::Bodies;
-pub use confirmed::ConfirmedSlots;
 pub use object::Object;
 pub use outcome::{Absent, Full, Outcome, Pending};
 pub use outflow::Outflow;

@@ -18,9 +18,7 @@ use std::time::Duration;
 
 use crate::config::Settings;
 use crate::hash::Sha256Hash;
-use crate::http::Candidate;
-use crate::http::ETag;
-use crate::http::Method;
+use crate::http::{Candidate, ETag, Method};
 use crate::limits::{Budget, Limiter, Mode, RetryAfter};
 use crate::metrics::{AuthMethod, CacheResult, ETagResult};
 use crate::recent::Recent;

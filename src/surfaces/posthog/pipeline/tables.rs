@@ -1,9 +1,9 @@
 //! The tables of shared data that requests look at.
 
-use crate::limits;
+use crate::limits::budgets;
 use crate::records::Buckets;
-use crate::shared::Scope;
-use crate::surfaces::posthog::definitions::ConfirmedSlots;
+use crate::shared::{Scope, Table};
+use crate::surfaces::posthog::definitions::confirmed;
 use crate::surfaces::posthog::read_through::table;
 
 /// Their names.
@@ -12,11 +12,11 @@ pub struct Tables {
     /// Records of the snapshot.
     pub buckets: Buckets,
     /// ETags that callouts confirmed.
-    pub confirmed: ConfirmedSlots,
+    pub confirmed: Table,
     /// What teams owe of their rate limits.
-    pub limits: limits::Slots,
+    pub limits: Table,
     /// Teams and credentials that were looked up.
-    pub identities: table::Slots,
+    pub identities: Table,
 }
 
 impl Tables {
@@ -24,9 +24,9 @@ impl Tables {
     pub fn new(scope: &Scope, buckets: u32) -> Self {
         let buckets = Buckets::new(scope, buckets);
         Self {
-            confirmed: ConfirmedSlots::new(&buckets),
-            limits: limits::Slots::new(scope),
-            identities: table::Slots::new(scope),
+            confirmed: confirmed::slots(&buckets),
+            limits: budgets::slots(scope),
+            identities: table::slots(scope),
             buckets,
         }
     }

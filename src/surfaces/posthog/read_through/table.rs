@@ -11,8 +11,7 @@ use std::time::Duration;
 use super::Known;
 use crate::hash::Sha256Hash;
 use crate::records::{CorruptRecord, Reader};
-use crate::shared::Scope;
-use crate::shared::{Store, StoreError, Update, drop_oldest, numbered, update};
+use crate::shared::{Scope, Store, StoreError, Table, Update, drop_oldest, update};
 use crate::surfaces::posthog::directory::Record;
 use crate::time::Monotonic;
 
@@ -28,26 +27,16 @@ const MAX_ENTRY: usize = 4 << 10;
 /// Longest slot, in bytes, so that the table stays below 64 MiB whatever happens.
 const MAX_SLOT: usize = 16 << 10;
 
-/// Names of the slots.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slots {
-    prefix: String,
+/// The entries of shared data.
+pub fn slots(scope: &Scope) -> Table {
+    Table::new(scope, "i:", u32::from(SLOTS))
 }
 
-impl Slots {
-    /// Those of a scope.
-    pub fn new(scope: &Scope) -> Self {
-        Self {
-            prefix: scope.name("i:"),
-        }
-    }
-
-    /// The slot of a hash.
-    fn key(&self, hash: &Sha256Hash) -> String {
-        let [a, b, ..] = *hash.as_bytes();
-        let slot = u16::from_be_bytes([a, b]) / (u16::MAX / SLOTS + 1);
-        numbered(&[&self.prefix], u32::from(slot))
-    }
+/// The slot of a hash.
+fn slot(slots: &Table, hash: &Sha256Hash) -> String {
+    let [a, b, ..] = *hash.as_bytes();
+    let slot = u16::from_be_bytes([a, b]) / (u16::MAX / SLOTS + 1);
+    slots.entry(u32::from(slot))
 }
 
 /// What is known of a token or credential, if it was looked up less than `ttl` ago. Unreadable bytes are
@@ -57,12 +46,12 @@ impl Slots {
 /// When shared data fails, which does not mean "unknown".
 pub fn find(
     store: &impl Store,
-    slots: &Slots,
+    slots: &Table,
     hash: &Sha256Hash,
     now: Monotonic,
     ttl: Duration,
 ) -> Result<Option<Known>, StoreError> {
-    let slot = store.read(&slots.key(hash))?.value;
+    let slot = store.read(&slot(slots, hash))?.value;
     Ok(search(&slot, hash)
         .ok()
         .flatten()
@@ -77,7 +66,7 @@ pub fn find(
 /// When shared data fails; the rest is not kept then.
 pub fn keep(
     store: &impl Store,
-    slots: &Slots,
+    slots: &Table,
     records: &[(Sha256Hash, Known)],
     now: Monotonic,
     ttl: Duration,
@@ -96,7 +85,7 @@ pub fn keep(
         if entry.len() > MAX_ENTRY || !entry.is_fresh(now, ttl) {
             continue;
         }
-        let key = slots.key(hash);
+        let key = slot(slots, hash);
         if update(store, &key, |slot| put(slot, entry, now, ttl))? == Update::Written {
             kept = kept.saturating_add(1);
         }
@@ -217,8 +206,8 @@ mod tests {
 
     const TTL: Duration = Duration::from_secs(60);
 
-    fn slots() -> Slots {
-        Slots::new(&Scope::new("", &[]))
+    fn slots() -> Table {
+        super::slots(&Scope::new("", &[]))
     }
 
     fn at(millis: u64) -> Monotonic {
@@ -299,7 +288,7 @@ mod tests {
         let store = MemoryStore::default();
         put(&store, 1, known(1, 0));
         put(&store, 2, known(1, 60_000));
-        let slot = store.read(&slots().key(&hash(1))).unwrap().value;
+        let slot = store.read(&slot(&slots(), &hash(1))).unwrap().value;
         assert_eq!(parse(&slot).unwrap().len(), 1);
     }
 
@@ -318,7 +307,7 @@ mod tests {
         assert!(store.is_empty());
         for last in 1..=8 {
             assert_eq!(put(&store, last, large(240, u64::from(last))), 1);
-            let slot = store.read(&slots().key(&hash(last))).unwrap().value;
+            let slot = store.read(&slot(&slots(), &hash(last))).unwrap().value;
             assert!(slot.len() <= MAX_SLOT);
         }
         assert_eq!(get(&store, 4, 10), None);
@@ -327,17 +316,17 @@ mod tests {
 
     #[test]
     fn the_number_of_keys_is_fixed() {
-        let slot = |first: u8, second: u8| {
+        let key = |first: u8, second: u8| {
             let mut bytes = [0; 32];
             (bytes[0], bytes[1]) = (first, second);
-            slots().key(&Sha256Hash::from_bytes(bytes))
+            slot(&slots(), &Sha256Hash::from_bytes(bytes))
         };
         let mut keys: Vec<String> = (0..=255u8)
             .flat_map(|first| (0..=255u8).map(move |second| (first, second)))
-            .map(|(first, second)| slot(first, second))
+            .map(|(first, second)| key(first, second))
             .collect();
-        assert_eq!(keys[0], slots().prefix.clone() + "0");
-        assert_eq!(keys[65_535], slots().prefix + "4095");
+        assert_eq!(keys[0], slots().entry(0));
+        assert_eq!(keys[65_535], slots().entry(4_095));
         keys.dedup();
         assert_eq!(keys.len(), usize::from(SLOTS));
     }
@@ -345,7 +334,7 @@ mod tests {
     #[test]
     fn unreadable_bytes_are_nothing_known_and_are_replaced() {
         let store = MemoryStore::default();
-        let key = slots().key(&hash(1));
+        let key = slot(&slots(), &hash(1));
         store.replace(&key, b"nonsense", Cas::ABSENT).unwrap();
         assert_eq!(get(&store, 1, 0), None);
         put(&store, 1, known(1, 0));
@@ -356,7 +345,7 @@ mod tests {
         #[test]
         fn arbitrary_slots_never_panic_and_take_an_entry(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let store = MemoryStore::default();
-            store.replace(&slots().key(&hash(1)), &bytes, Cas::ABSENT).unwrap();
+            store.replace(&slot(&slots(), &hash(1)), &bytes, Cas::ABSENT).unwrap();
             prop_assert_eq!(get(&store, 1, 0), None);
             put(&store, 1, known(1, 0));
             prop_assert_eq!(get(&store, 1, 0), Some(known(1, 0)));

@@ -11,7 +11,7 @@ pub mod settings;
 
 pub use celery::{Celery, TEAM_ID};
 pub use pending::{MAX_PENDING, Pending};
-pub use recent::{SLOTS, Slots, first, forget};
+pub use recent::{SLOTS, first, forget, slots};
 
 use crate::redis::Command;
 use crate::tenant::Tenant;

@@ -6,8 +6,7 @@
 use std::time::Duration;
 
 use crate::records::{CorruptRecord, Reader};
-use crate::shared::Scope;
-use crate::shared::{Store, StoreError, Update, drop_oldest, numbered, update};
+use crate::shared::{Scope, Store, StoreError, Table, Update, drop_oldest, update};
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
@@ -20,25 +19,9 @@ const MAX_ENTRIES: usize = 64;
 /// Bytes of an entry.
 const ENTRY: usize = 12;
 
-/// Names of the slots in shared data.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Slots {
-    prefix: String,
-}
-
-impl Slots {
-    /// Those of a scope.
-    pub fn new(scope: &Scope) -> Self {
-        Self {
-            prefix: scope.name("s:"),
-        }
-    }
-
-    /// The slot that holds a team.
-    fn of(&self, team: Tenant) -> String {
-        // Team ids are handed out in sequence, so the remainder spreads them evenly.
-        numbered(&[&self.prefix], team.0 % SLOTS)
-    }
+/// The entries of shared data.
+pub fn slots(scope: &Scope) -> Table {
+    Table::new(scope, "s:", SLOTS)
 }
 
 /// Whether this caller is to signal `team`: nobody did within `repeat_after`, and of all that ask at once exactly
@@ -49,12 +32,12 @@ impl Slots {
 /// When shared data fails: then nobody has claimed anything.
 pub fn first(
     store: &impl Store,
-    slots: &Slots,
+    slots: &Table,
     team: Tenant,
     now: Monotonic,
     repeat_after: Duration,
 ) -> Result<bool, StoreError> {
-    let claimed = update(store, &slots.of(team), |slot| {
+    let claimed = update(store, &slots.of(team.0), |slot| {
         let is_recent = |at: Monotonic| now.since(at) < repeat_after;
         let mut entries = parse(slot).unwrap_or_default();
         if entries.iter().any(|(id, at)| *id == team && is_recent(*at)) {
@@ -80,11 +63,11 @@ pub fn first(
 /// When shared data fails: then the claim runs out.
 pub fn forget(
     store: &impl Store,
-    slots: &Slots,
+    slots: &Table,
     team: Tenant,
     claimed_at: Monotonic,
 ) -> Result<(), StoreError> {
-    update(store, &slots.of(team), |slot| {
+    update(store, &slots.of(team.0), |slot| {
         let mut entries = parse(slot)?;
         let before = entries.len();
         entries.retain(|entry| *entry != (team, claimed_at));
@@ -133,8 +116,8 @@ mod tests {
     const TEAM: Tenant = Tenant(7);
     const MINUTE: Duration = Duration::from_secs(60);
 
-    fn slots() -> Slots {
-        Slots::new(&Scope::new("", &[]))
+    fn slots() -> Table {
+        super::slots(&Scope::new("", &[]))
     }
 
     fn at(millis: u64) -> Monotonic {
@@ -244,7 +227,7 @@ mod tests {
         for round in 0..100 {
             assert!(ask(&store, Tenant(round * SLOTS), u64::from(round)));
         }
-        let slot = store.read(&slots().of(Tenant(0))).unwrap().value;
+        let slot = store.read(&slots().of(0)).unwrap().value;
         assert_eq!(slot.len(), 64 * 12);
         // The oldest gave way, the newest are known.
         assert!(!ask(&store, Tenant(36 * SLOTS), 100));
@@ -262,7 +245,7 @@ mod tests {
             assert!(ask(&store, Tenant(round * SLOTS), 0));
         }
         assert!(ask(&store, Tenant(0), 60_000));
-        assert_eq!(store.read(&slots().of(Tenant(0))).unwrap().value.len(), 12);
+        assert_eq!(store.read(&slots().of(0)).unwrap().value.len(), 12);
     }
 
     #[test]
