@@ -12,6 +12,7 @@
 //! | [`limits`] | rate limits: GCRA for each tenant, and small budgets of a worker's own |
 //! | [`usage`] | counting what is billed, and bringing it to Redis once |
 //! | [`snapshot`] | manifest, pages and changes, and the loader as a state machine |
+//! | [`documents`] | what each tenant's flags are: when a version is current, what is kept, gzip, proof |
 //! | [`surfaces`] | one product's API each, over the same machinery |
 //! | [`surfaces::posthog`] | PostHog's: request, checks, answers, payload, quota, read-through, rebuild; with a map of its own |
 //! | [`config`] | plugin configuration (JSON) → validated settings |
@@ -42,6 +43,7 @@
 )]
 
 pub mod config;
+pub mod documents;
 pub mod hash;
 pub mod http;
 pub mod json;

@@ -8,55 +8,12 @@
 use crate::limits::{self, Budget};
 use crate::redis::Failure;
 use crate::snapshot::event::Event;
-use crate::surfaces::posthog::reply::{Answer, Why};
+use crate::surfaces::Reason;
+use crate::surfaces::posthog::answers::Answer;
+use crate::surfaces::posthog::directory::access::AuthMethod;
+use crate::surfaces::posthog::pipeline::{CacheResult, ETagResult};
 use crate::tenant::Tenant;
 use crate::usage;
-
-pub use crate::surfaces::posthog::directory::access::Method as AuthMethod;
-
-/// What a request's validators were worth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ETagResult {
-    /// The client's version is current.
-    Hit,
-    /// It is not.
-    Miss,
-    /// The request has no validators.
-    None,
-    /// There is a payload without an ETag.
-    RedisMissing,
-    /// The ETag could not be read.
-    RedisError,
-}
-
-impl ETagResult {
-    const ALL: [(Self, &'static str); 5] = [
-        (Self::Hit, "hit"),
-        (Self::Miss, "miss"),
-        (Self::None, "none"),
-        (Self::RedisMissing, "redis_missing"),
-        (Self::RedisError, "redis_error"),
-    ];
-}
-
-/// Whether the payload was there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CacheResult {
-    /// It was.
-    Hit,
-    /// The key is absent.
-    Miss,
-    /// It is not known, or cannot be read.
-    Error,
-}
-
-impl CacheResult {
-    const ALL: [(Self, &'static str); 3] = [
-        (Self::Hit, "hit"),
-        (Self::Miss, "miss"),
-        (Self::Error, "error"),
-    ];
-}
 
 /// What a callout is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +52,7 @@ pub enum Metric {
     /// An answer was sent.
     Answer(Answer),
     /// A request was forwarded.
-    Forwarded(Why),
+    Forwarded(Reason),
     /// A callout ended.
     Callout(Purpose, Result<(), Failure>),
     /// A request's validators were looked at.
@@ -136,18 +93,10 @@ impl Metric {
         });
         Answer::all()
             .map(Self::Answer)
-            .chain(Why::ALL.into_iter().map(Self::Forwarded))
+            .chain(Reason::ALL.into_iter().map(Self::Forwarded))
             .chain(callouts)
-            .chain(
-                ETagResult::ALL
-                    .into_iter()
-                    .map(|(result, _)| Self::ETag(result)),
-            )
-            .chain(
-                CacheResult::ALL
-                    .into_iter()
-                    .map(|(result, _)| Self::Cache(result)),
-            )
+            .chain(ETagResult::ALL.into_iter().map(Self::ETag))
+            .chain(CacheResult::ALL.into_iter().map(Self::Cache))
             .chain(AuthMethod::ALL.into_iter().map(Self::Auth))
             .chain(Budget::ALL.into_iter().flat_map(|budget| {
                 limits::Mode::ALL
@@ -162,7 +111,7 @@ impl Metric {
     /// because each request counts several.
     fn place(self) -> usize {
         const FORWARDED: usize = Answer::COUNT;
-        const CALLOUTS: usize = FORWARDED + Why::ALL.len();
+        const CALLOUTS: usize = FORWARDED + Reason::ALL.len();
         const OUTCOMES: usize = 1 + Failure::ALL.len();
         const ETAGS: usize = CALLOUTS + Purpose::ALL.len() * OUTCOMES;
         const CACHE: usize = ETAGS + ETagResult::ALL.len();
@@ -174,7 +123,7 @@ impl Metric {
         let limited = |budget: Budget, mode: limits::Mode| budget as usize * MODES + mode as usize;
         match self {
             Self::Answer(answer) => answer.number(),
-            Self::Forwarded(why) => FORWARDED + why as usize,
+            Self::Forwarded(reason) => FORWARDED + reason as usize,
             Self::Callout(purpose, outcome) => {
                 let outcome = outcome.map_or_else(|failure| 1 + failure as usize, |()| 0);
                 CALLOUTS + purpose as usize * OUTCOMES + outcome
@@ -221,7 +170,7 @@ impl Metric {
     ///
     /// ```
     /// use flag_definitions_filter::metrics::Metric;
-    /// use flag_definitions_filter::surfaces::posthog::reply::Answer;
+    /// use flag_definitions_filter::surfaces::posthog::answers::Answer;
     /// assert_eq!(
     ///     Metric::Answer(Answer::NotModified).name(),
     ///     "flag_definitions_answers_total;status=304;reason=not_modified;",
@@ -234,8 +183,11 @@ impl Metric {
                 answer.status(),
                 answer.label()
             ),
-            Self::Forwarded(why) => {
-                format!("flag_definitions_forwarded_total;reason={};", why.label())
+            Self::Forwarded(reason) => {
+                format!(
+                    "flag_definitions_forwarded_total;reason={};",
+                    reason.label()
+                )
             }
             Self::Callout(purpose, outcome) => format!(
                 "flag_definitions_callouts_total;store={};outcome={};",
@@ -245,14 +197,10 @@ impl Metric {
                     Err(failure) => failure.label(),
                 }
             ),
-            Self::ETag(result) => format!(
-                "flag_definitions_etag_total;result={};",
-                label(&ETagResult::ALL, result)
-            ),
-            Self::Cache(result) => format!(
-                "flag_definitions_cache_total;result={};",
-                label(&CacheResult::ALL, result)
-            ),
+            Self::ETag(result) => format!("flag_definitions_etag_total;result={};", result.label()),
+            Self::Cache(result) => {
+                format!("flag_definitions_cache_total;result={};", result.label())
+            }
             Self::Auth(method) => {
                 format!("flag_definitions_auth_total;method={};", method.label())
             }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use flag_definitions_filter::config::Settings;
+use flag_definitions_filter::documents::{Confirmations, Kept, confirmed};
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::limits::Limiter;
 use flag_definitions_filter::recent::Recent;
@@ -16,11 +17,11 @@ use flag_definitions_filter::snapshot::loader::Loader;
 use flag_definitions_filter::snapshot::manifest::{self, Manifest, PageDigest};
 use flag_definitions_filter::snapshot::page;
 use flag_definitions_filter::snapshot::status::Freshness;
-use flag_definitions_filter::surfaces::posthog::definitions::Bodies;
+use flag_definitions_filter::surfaces::Step;
 use flag_definitions_filter::surfaces::posthog::directory::Record;
 use flag_definitions_filter::surfaces::posthog::document;
 use flag_definitions_filter::surfaces::posthog::pipeline::{
-    self, Context, Memory, Observed, Step, Tables,
+    self, Context, Memory, Observed, PendingEnds, Tables,
 };
 use flag_definitions_filter::surfaces::posthog::quota::QuotaCopy;
 use flag_definitions_filter::surfaces::posthog::read_through::Misses;
@@ -138,7 +139,7 @@ proptest! {
         let settings = Settings::from_json(config.as_bytes()).unwrap();
         let tables = Tables::new(&Scope::new("", &[]), buckets);
         let (store, mut redis, mut now) = (MemoryStore::default(), HashMap::new(), 1_000);
-        let mut loader = Loader::new(&settings.snapshot, tables.buckets.clone(), Record::check, 1);
+        let mut loader = Loader::new(&settings.posthog.snapshot, tables.buckets.clone(), Record::check, 1);
         // What a worker remembers of one generation must not decide in the next.
         let mut memory = Memory::default();
         for (index, model) in generations.iter().enumerate() {
@@ -153,7 +154,7 @@ proptest! {
                 ];
                 let request = Request::parse(headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
                 let mut context = Context {
-                    settings: &settings,
+                    settings: &settings.posthog,
                     tables: &tables,
                     store: &store,
                     freshness: Freshness::Current,
@@ -162,14 +163,16 @@ proptest! {
                     memory: &mut memory,
                     limiter: &mut Limiter::default(),
                     quota: &QuotaCopy::default(),
-                    bodies: &mut Bodies::new(0),
+                    confirmations: &mut Confirmations::new(confirmed::slots(&tables.buckets)),
+                    pending_ends: &mut PendingEnds::default(),
+                    kept: &mut Kept::new(0),
                     absent: &Recent::new(1, Duration::ZERO),
                     misses: &Misses::new(Duration::ZERO, Duration::ZERO),
                     found: None,
                 };
                 let status = match pipeline::start(&request, &mut context, &mut Observed::default()) {
-                    Step::Reply(reply) => reply.answer.status(),
-                    Step::Fetch(_) => 200,
+                    Step::Reply(response, _) => response.status,
+                    Step::Read(_) => 200,
                     Step::Forward(why) => panic!("forwarded: {}", why.label()),
                 };
                 prop_assert_eq!(status, model.status(n, owner, s), "{} {}", path, authorization);

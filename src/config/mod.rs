@@ -3,30 +3,25 @@
 //! Unknown fields are refused and each error names the field by its path, because Envoy shows the operator
 //! nothing but that one line when it rejects a configuration.
 //!
-//! Each section is read and checked by the room that it is for; here they are put together. `stores` says which Redis holds
-//! what.
+//! Each section is read and checked by the room that it is for; here they are put together.
 
 mod scopes;
-mod stores;
 mod team_labels;
 
 use serde::Deserialize;
 
 use crate::json::{self, ConfigError, object};
-use crate::limits::Limits;
-use crate::redis::Dialect;
 use crate::snapshot::settings::Snapshot;
-use crate::surfaces::posthog::definitions::settings::{Definitions, LARGEST_BASE64_PAYLOAD};
-use crate::surfaces::posthog::pipeline::settings::{
-    HeadRequests, RateLimitDocument, UnknownCredential, Upstream,
-};
+use crate::surfaces::posthog::definitions::settings::Definitions;
 use crate::surfaces::posthog::quota::settings::Quota;
 use crate::surfaces::posthog::read_through::settings::ReadThrough;
-use crate::surfaces::posthog::rebuild::settings::{Rebuild, RebuildDocument};
+use crate::surfaces::posthog::rebuild::settings::RebuildDocument;
+use crate::surfaces::posthog::settings::{
+    self as posthog, HeadRequests, RateLimitDocument, UnknownCredential, Upstream,
+};
 use crate::usage::settings::Usage;
 
-pub use scopes::Scopes;
-pub use stores::Stores;
+pub use scopes::scopes;
 pub use team_labels::Metrics;
 
 /// What the plugin does on its listener.
@@ -49,7 +44,7 @@ struct Document {
     _schema: String,
     role: Role,
     #[serde(deserialize_with = "object")]
-    redis: stores::Document,
+    redis: posthog::StoresDocument,
     #[serde(deserialize_with = "object")]
     snapshot: Snapshot,
     #[serde(deserialize_with = "object")]
@@ -72,42 +67,16 @@ struct Document {
 }
 
 /// A validated plugin configuration.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     /// What the plugin does on its listener.
     pub role: Role,
-    /// Which Redis holds what.
-    pub redis: Stores,
-    /// The snapshot.
-    pub snapshot: Snapshot,
-    /// The payload.
-    pub definitions: Definitions,
-    /// PostHog's own cache of teams and credentials.
-    pub read_through: ReadThrough,
-    /// Where undecided requests go.
-    pub upstream: Upstream,
-    /// Where unknown tokens and credentials go.
-    pub unknown_credential: UnknownCredential,
-    /// How often a team may ask.
-    pub rate_limit: Limits,
-    /// Who may not ask any more.
-    pub quota: Quota,
-    /// Counting what is billed.
-    pub usage: Usage,
-    /// How PostHog is told that a payload is missing.
-    pub rebuild: Rebuild,
-    /// What HEAD is answered with.
-    pub head_requests: HeadRequests,
+    /// PostHog's surface.
+    pub posthog: posthog::PostHogSettings,
     /// Metrics with a team label.
     pub metrics: Metrics,
     /// What was wrong in the document without being refused; for the log.
     pub warnings: Vec<String>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self::settled(Document::default(), Rebuild::default())
-    }
 }
 
 impl Settings {
@@ -130,67 +99,29 @@ impl Settings {
         Self::from_document(document)
     }
 
-    /// Whether callouts go to this cluster.
-    pub fn has_cluster(&self, name: &str) -> bool {
-        let store = self.definitions.object_store.as_ref();
-        store.is_some_and(|store| store.cluster == name) || self.redis.has_cluster(name)
-    }
-
     fn from_document(mut document: Document) -> Result<Self, ConfigError> {
-        if document.unknown_credential == Some(UnknownCredential::Forward)
-            && document.upstream == Upstream::None
-        {
-            return Err(ConfigError::new(
-                "unknown_credential",
-                "\"forward\" needs an upstream: set \"upstream\" to \"forward\"",
-            ));
-        }
-        document.snapshot.validate()?;
-        document.definitions.validate()?;
-        document.read_through.validate()?;
-        document.quota.validate()?;
-        document.usage.validate()?;
-        document.redis.validate()?;
-        let payloads = Stores::from(&document.redis).definitions;
-        if payloads.dialect == Dialect::Upstash
-            && document.definitions.max_bytes > LARGEST_BASE64_PAYLOAD
-        {
-            return Err(ConfigError::new(
-                "definitions.max_bytes",
-                format!(
-                    "{} is out of range with the dialect upstash, use at most {}",
-                    document.definitions.max_bytes, LARGEST_BASE64_PAYLOAD
-                ),
-            ));
-        }
-        document.metrics.validate()?;
-        let rebuild = std::mem::take(&mut document.rebuild).settle()?;
-        Ok(Self::settled(document, rebuild))
-    }
-
-    fn settled(document: Document, rebuild: Rebuild) -> Self {
         let mut warnings = Vec::new();
-        Self {
-            role: document.role,
-            redis: Stores::from(&document.redis),
+        let sections = posthog::Sections {
+            redis: document.redis,
             snapshot: document.snapshot,
             definitions: document.definitions,
             read_through: document.read_through,
             upstream: document.upstream,
-            unknown_credential: document
-                .unknown_credential
-                .unwrap_or(match document.upstream {
-                    Upstream::Forward => UnknownCredential::Forward,
-                    Upstream::None => UnknownCredential::Reject,
-                }),
-            rate_limit: document.rate_limit.settle(&mut warnings),
+            unknown_credential: document.unknown_credential,
+            rate_limit: document.rate_limit,
             quota: document.quota,
             usage: document.usage,
-            rebuild,
+            rebuild: document.rebuild,
             head_requests: document.head_requests,
+        };
+        let posthog = sections.settle(&mut warnings)?;
+        document.metrics.validate()?;
+        Ok(Self {
+            role: document.role,
+            posthog,
             metrics: document.metrics,
             warnings,
-        }
+        })
     }
 }
 
@@ -226,14 +157,26 @@ mod tests {
             assert_eq!(settings, Settings::default());
         }
         let settings = Settings::default();
-        assert_eq!(settings.redis.snapshot.cluster, "flag_definitions_redis");
-        assert_eq!(settings.redis.snapshot.timeout, Duration::from_millis(250));
         assert_eq!(
-            settings.redis.definitions.timeout,
+            settings.posthog.redis.snapshot.cluster,
+            "flag_definitions_redis"
+        );
+        assert_eq!(
+            settings.posthog.redis.snapshot.timeout,
+            Duration::from_millis(250)
+        );
+        assert_eq!(
+            settings.posthog.redis.definitions.timeout,
             Duration::from_millis(750)
         );
-        assert_eq!(settings.snapshot.etag_max_age, Duration::from_secs(2));
-        assert_eq!(settings.unknown_credential, UnknownCredential::Reject);
+        assert_eq!(
+            settings.posthog.snapshot.etag_max_age,
+            Duration::from_secs(2)
+        );
+        assert_eq!(
+            settings.posthog.unknown_credential,
+            UnknownCredential::Reject
+        );
     }
 
     #[test]
@@ -258,7 +201,7 @@ mod tests {
             ),
         ] {
             let json = format!(r#"{{"redis":{redis}}}"#);
-            let stores = Settings::from_json(json.as_bytes()).unwrap().redis;
+            let stores = Settings::from_json(json.as_bytes()).unwrap().posthog.redis;
             assert_eq!(
                 stores.definitions.timeout.as_millis(),
                 definitions,
@@ -286,7 +229,10 @@ mod tests {
             ),
             (r#"{"definitions":{"gzip":false}}"#, 64 << 20, false),
         ] {
-            let settings = Settings::from_json(json.as_bytes()).unwrap().definitions;
+            let settings = Settings::from_json(json.as_bytes())
+                .unwrap()
+                .posthog
+                .definitions;
             assert_eq!(settings.most_kept(), kept, "{json}");
             assert_eq!(settings.compresses(), compresses, "{json}");
         }
@@ -295,7 +241,10 @@ mod tests {
     #[test]
     fn unknown_credentials_are_forwarded_where_there_is_an_upstream() {
         let settings = Settings::from_json(br#"{"upstream":"forward"}"#).unwrap();
-        assert_eq!(settings.unknown_credential, UnknownCredential::Forward);
+        assert_eq!(
+            settings.posthog.unknown_credential,
+            UnknownCredential::Forward
+        );
     }
 
     #[test]

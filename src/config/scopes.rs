@@ -1,71 +1,61 @@
 //! Which settings decide what is in shared data.
 
-use super::Settings;
 use crate::redis::Gateway;
 use crate::shared::Scope;
+use crate::surfaces::posthog::settings::{self as posthog, Scopes};
 
-/// The scopes of shared data of one plugin configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scopes {
-    /// Of everything but usage.
-    pub data: Scope,
-    /// Of counts: they outlive every change of settings but that of their own Redis.
-    pub usage: Scope,
-}
-
-impl Scopes {
-    /// Those of these settings.
-    pub fn new(settings: &Settings) -> Self {
-        let Settings {
-            redis,
-            snapshot,
-            definitions,
-            quota,
-            ..
-        } = settings;
-        let place = |redis: &Gateway| format!("{}\n{:?}", redis.cluster, redis.dialect);
-        Self {
-            data: Scope::new(
-                "",
-                &[
-                    &place(&redis.snapshot),
-                    &place(&redis.definitions),
-                    &place(&redis.identity),
-                    &place(&redis.quota),
-                    &snapshot.prefix,
-                    &snapshot.buckets.to_string(),
-                    &definitions.key_prefix,
-                    &definitions.cache_version,
-                    &quota.free_latch.to_string(),
-                ],
-            ),
-            usage: Scope::new("u", &[&place(&redis.usage), &snapshot.prefix]),
-        }
+/// The scopes of PostHog's surface with these settings.
+pub fn scopes(settings: &posthog::PostHogSettings) -> Scopes {
+    let posthog::PostHogSettings {
+        redis,
+        snapshot,
+        definitions,
+        quota,
+        ..
+    } = settings;
+    let place = |redis: &Gateway| format!("{}\n{:?}", redis.cluster, redis.dialect);
+    Scopes {
+        data: Scope::new(
+            "",
+            &[
+                &place(&redis.snapshot),
+                &place(&redis.definitions),
+                &place(&redis.identity),
+                &place(&redis.quota),
+                &snapshot.prefix,
+                &snapshot.buckets.to_string(),
+                &definitions.key_prefix,
+                &definitions.cache_version,
+                &quota.free_latch.to_string(),
+            ],
+        ),
+        usage: Scope::new("u", &[&place(&redis.usage), &snapshot.prefix]),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::surfaces::posthog::{definitions, read_through, rebuild};
-    use crate::{limits, usage};
+    use crate::config::Settings;
+    use crate::surfaces::posthog::{read_through, rebuild};
+    use crate::{documents, limits, usage};
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    fn scopes(json: &str) -> Scopes {
-        Scopes::new(&Settings::from_json(json.as_bytes()).unwrap())
+    fn of(json: &str) -> Scopes {
+        scopes(&Settings::from_json(json.as_bytes()).unwrap().posthog)
     }
 
     #[test]
     fn names_are_those_of_the_format() {
-        let Scopes { data, usage } = scopes("{}");
+        let Scopes { data, usage } = of("{}");
         assert_eq!(data.name("lease"), "fd1:eadf4b240e3f:lease");
         assert_eq!(usage.name("lease"), "fd1u:0f8652407608:lease");
     }
 
     #[test]
     fn scopes_differ_with_every_setting_that_decides_their_content() {
-        let base = scopes("{}");
+        let base = of("{}");
         for json in [
             r#"{"redis":{"default":{"cluster":"other"}}}"#,
             r#"{"snapshot":{"prefix":"other:"}}"#,
@@ -73,25 +63,18 @@ mod tests {
             r#"{"definitions":{"key_prefix":"other:"}}"#,
             r#"{"definitions":{"cache_version":"2"}}"#,
         ] {
-            assert_ne!(base, scopes(json), "{json}");
+            assert_ne!(base, of(json), "{json}");
         }
-        assert_eq!(
-            base,
-            scopes(r#"{"role":"health"}"#),
-            "the health role reads"
-        );
-        assert_eq!(base, scopes(r#"{"snapshot":{"max_age":"1h"}}"#));
+        assert_eq!(base, of(r#"{"role":"health"}"#), "the health role reads");
+        assert_eq!(base, of(r#"{"snapshot":{"max_age":"1h"}}"#));
     }
 
     #[test]
     fn counts_outlive_a_change_of_anything_but_their_redis() {
-        let base = scopes("{}").usage;
+        let base = of("{}").usage;
         let kept = r#"{"definitions":{"key_prefix":"other:"},"redis":{"quota":{"cluster":"q"}}}"#;
-        assert_eq!(base, scopes(kept).usage);
-        assert_ne!(
-            base,
-            scopes(r#"{"redis":{"usage":{"cluster":"other"}}}"#).usage
-        );
+        assert_eq!(base, of(kept).usage);
+        assert_ne!(base, of(r#"{"redis":{"usage":{"cluster":"other"}}}"#).usage);
     }
 
     #[test]
@@ -103,9 +86,9 @@ mod tests {
             u32::from(usage::ledger::SLOTS),
             rebuild::SLOTS,
             limits::budgets::SLOTS,
-            definitions::confirmed::MOST_SLOTS,
+            documents::confirmed::MOST_SLOTS,
         ];
-        let buckets = Settings::default().snapshot.buckets;
+        let buckets = Settings::default().posthog.snapshot.buckets;
         let entries = buckets + slots.iter().sum::<u32>() + single;
         // Sizes of libc++'s unordered_map on its way: it visits all entries when it gets one more than these.
         assert!((25_717..51_437).contains(&entries), "{entries}");

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::surfaces::posthog::reply::Answer;
+use crate::surfaces::posthog::answers::Answer;
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 

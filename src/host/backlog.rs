@@ -8,8 +8,9 @@
 use std::collections::{HashSet, VecDeque};
 
 use super::flights::Waiter;
+use crate::documents::Kept;
 use crate::redis::Failure;
-use crate::surfaces::posthog::definitions::{Bodies, Outcome};
+use crate::surfaces::posthog::definitions::{Outcome, Payload};
 use crate::surfaces::posthog::read_through::Found;
 use crate::surfaces::posthog::request::Request;
 use crate::tenant::Tenant;
@@ -32,15 +33,15 @@ pub enum Content {
 
 impl Content {
     /// How many answers the answer to this request counts as, as far as that is known before it is given.
-    pub fn cost(&self, request: &Request<'_>, bodies: &Bodies) -> usize {
+    pub fn cost(&self, request: &Request<'_>, kept: &Kept<Payload>) -> usize {
         let Self::Definitions(team, outcome) = self else {
             return 1;
         };
         let (etag, length) = match outcome {
-            Outcome::Full(full) => (&full.etag, Some(full.text.len())),
-            Outcome::Same(etag) => (etag, None),
+            Outcome::Payload(payload) => (&payload.etag, Some(payload.text.len())),
+            Outcome::Unchanged(etag) => (etag, None),
             Outcome::Pending(pending) => {
-                let length = pending.full.as_ref().map(|full| full.text.len());
+                let length = pending.payload.as_ref().map(|payload| payload.text.len());
                 (&pending.etag, length)
             }
             _ => return 1,
@@ -49,8 +50,8 @@ impl Content {
         if !is_pending && request.if_none_match.matches(etag) {
             return 1;
         }
-        let kept = bodies.length(*team, etag, request.accepts_gzip);
-        cost_of(kept.or(length).unwrap_or(0))
+        let length_kept = kept.length(*team, etag, request.accepts_gzip);
+        cost_of(length_kept.or(length).unwrap_or(0))
     }
 }
 

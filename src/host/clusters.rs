@@ -7,9 +7,9 @@
 use std::cell::RefCell;
 
 use super::store::SharedData;
-use crate::config::Settings;
 use crate::shared::{Scope, Update};
 use crate::snapshot::status::Status;
+use crate::surfaces::posthog::settings::PostHogSettings;
 
 thread_local! {
     /// Those that were unknown once. All names come from the settings of root contexts, so they are few.
@@ -56,7 +56,7 @@ pub struct Told(Vec<(String, u32)>);
 impl Told {
     /// Tells what was found since the last call, and writes a line to the log for each name that this adds or strikes out.
     /// `status` is as it was read last.
-    pub fn tell(&mut self, status: &Status, settings: &Settings, scope: &Scope) {
+    pub fn tell(&mut self, status: &Status, settings: &PostHogSettings, scope: &Scope) {
         with(|all| {
             for cluster in &status.unknown_clusters {
                 entry(all, cluster, |found| {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::abi::Status;
 use super::wire;
-use crate::surfaces::posthog::reply::whole;
+use crate::http::whole;
 
 /// A local reply that the filter sent.
 #[derive(Clone, Debug, PartialEq, Eq)]

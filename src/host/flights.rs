@@ -14,9 +14,9 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::callouts::Callout;
+use crate::documents::Confirmed;
 use crate::hash::Sha256Hash;
 use crate::surfaces::posthog::definitions::Need;
-use crate::surfaces::posthog::definitions::confirmed::Confirmed;
 use crate::surfaces::posthog::pipeline::Fetch;
 use crate::surfaces::posthog::request::Request;
 use crate::tenant::Tenant;

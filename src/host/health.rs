@@ -8,7 +8,7 @@ use crate::snapshot::attempt;
 use crate::snapshot::attempt::Attempt;
 use crate::snapshot::manifest::RecordCounts;
 use crate::snapshot::status::{Freshness, Status};
-use crate::surfaces::posthog::reply::Answer;
+use crate::surfaces::posthog::answers::Answer;
 use crate::time::Monotonic;
 
 #[derive(Serialize)]
@@ -40,7 +40,7 @@ pub fn answer(plugin: &mut Plugin, path: &[u8]) -> bool {
     let now = plugin.now();
     let status = Status::read(&plugin.store, &plugin.scopes.data).unwrap_or_default();
     // PostHog's own cache can stand in for a snapshot, where none is published.
-    let needs_none = plugin.settings.read_through.enabled && status.unpublished;
+    let needs_none = plugin.settings.posthog.read_through.enabled && status.unpublished;
     let sent = match path {
         b"/ready" if status.live.is_some() || needs_none => {
             respond_plainly(200, "text/plain", b"ready\n")
@@ -89,9 +89,9 @@ fn describe(plugin: &Plugin, status: &Status, now: Monotonic) -> Health {
         unknown_clusters: status
             .unknown_clusters
             .iter()
-            .filter(|cluster| plugin.settings.has_cluster(cluster))
+            .filter(|cluster| plugin.settings.posthog.has_cluster(cluster))
             .cloned()
             .collect(),
-        stale: status.freshness(now, &plugin.settings.snapshot) != Freshness::Current,
+        stale: status.freshness(now, &plugin.settings.posthog.snapshot) != Freshness::Current,
     }
 }

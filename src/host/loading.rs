@@ -6,12 +6,12 @@ use super::logger::LastProblem;
 use super::random;
 use super::recorder::Recorder;
 use super::store::SharedData;
-use crate::config::Settings;
 use crate::metrics::{Metric, Purpose};
 use crate::records::Buckets;
 use crate::snapshot::event::Event;
 use crate::snapshot::loader::Loader;
 use crate::surfaces::posthog::directory::Record;
+use crate::surfaces::posthog::settings::PostHogSettings;
 use crate::time::Monotonic;
 
 /// Largest reply to the loader: a manifest of the most pages that one may have is about 5 MB.
@@ -26,7 +26,7 @@ pub struct Loading {
 
 impl Loading {
     /// A loader that has done nothing yet.
-    pub fn new(settings: &Settings, buckets: Buckets) -> Self {
+    pub fn new(settings: &PostHogSettings, buckets: Buckets) -> Self {
         Self {
             loader: Loader::new(&settings.snapshot, buckets, Record::check, random::number()),
             sent: None,
@@ -52,7 +52,7 @@ impl Loading {
     /// Does a slice of work; `true` when a snapshot became live.
     pub fn tick(
         &mut self,
-        settings: &Settings,
+        settings: &PostHogSettings,
         now: Monotonic,
         serves_requests: bool,
         recorder: &mut Recorder,
@@ -84,7 +84,12 @@ impl Loading {
     }
 
     /// Takes the reply that is being delivered.
-    pub fn on_reply(&mut self, settings: &Settings, body_size: usize, recorder: &mut Recorder) {
+    pub fn on_reply(
+        &mut self,
+        settings: &PostHogSettings,
+        body_size: usize,
+        recorder: &mut Recorder,
+    ) {
         let Some(callout) = self.sent.take() else {
             return;
         };

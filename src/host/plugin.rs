@@ -15,15 +15,17 @@ use super::recorder::Recorder;
 use super::registry;
 use super::respond::Responder;
 use super::store::SharedData;
-use crate::config::{Role, Scopes, Settings};
+use crate::config::{self, Role, Settings};
+use crate::documents::{Confirmations, Kept, Outflow, confirmed};
 use crate::hash::Hashes;
 use crate::limits::Limiter;
 use crate::recent::Recent;
 use crate::snapshot::status::{Freshness, Status};
-use crate::surfaces::posthog::definitions::{Absent, Bodies, Outflow};
-use crate::surfaces::posthog::pipeline::{Memory, Tables};
+use crate::surfaces::posthog::definitions::{Absent, Payload};
+use crate::surfaces::posthog::pipeline::{Memory, PendingEnds, Tables};
 use crate::surfaces::posthog::read_through::Misses;
 use crate::surfaces::posthog::request;
+use crate::surfaces::posthog::settings::Scopes;
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
@@ -93,7 +95,9 @@ pub struct Plugin {
     memory: Memory,
     limiter: Limiter,
     lookups: Lookups,
-    bodies: Bodies,
+    confirmations: Confirmations,
+    pending_ends: PendingEnds,
+    kept: Kept<Payload>,
     outflow: Outflow,
     absent: Recent<Tenant, Absent>,
     misses: Misses,
@@ -119,18 +123,17 @@ pub struct Plugin {
 impl Plugin {
     /// A plugin that has done nothing yet.
     pub fn new(id: u32, settings: Settings) -> Self {
-        let scopes = Scopes::new(&settings);
-        let tables = Tables::new(&scopes.data, settings.snapshot.buckets);
-        let negative_ttl = settings.definitions.negative_ttl;
+        let scopes = config::scopes(&settings.posthog);
+        let tables = Tables::new(&scopes.data, settings.posthog.snapshot.buckets);
+        let negative_ttl = settings.posthog.definitions.negative_ttl;
         Self {
             id,
-            chores: Chores::new(&settings, &scopes),
+            chores: Chores::new(&settings.posthog, &scopes),
             store: SharedData,
             status: Status::default(),
             status_read_at: None,
             scopes,
-            loading: Loading::new(&settings, tables.buckets.clone()),
-            tables,
+            loading: Loading::new(&settings.posthog, tables.buckets.clone()),
             flights: Flights::default(),
             backlog: Backlog::default(),
             responder: Responder::default(),
@@ -138,10 +141,13 @@ impl Plugin {
             memory: Memory::default(),
             limiter: Limiter::default(),
             lookups: Lookups::default(),
-            bodies: Bodies::new(settings.definitions.most_kept()),
+            confirmations: Confirmations::new(confirmed::slots(&tables.buckets)),
+            pending_ends: PendingEnds::default(),
+            tables,
+            kept: Kept::new(settings.posthog.definitions.most_kept()),
             outflow: Outflow::default(),
             absent: Recent::new(ABSENT_TEAMS, negative_ttl),
-            misses: Misses::new(negative_ttl, settings.snapshot.refuse_max_age),
+            misses: Misses::new(negative_ttl, settings.posthog.snapshot.refuse_max_age),
             access: AccessLog::default(),
             recorder: Recorder::new(&settings.metrics.teams),
             clusters: clusters::Told::default(),
@@ -181,7 +187,8 @@ impl Plugin {
 
     /// Makes this root context known to the others of its VM.
     pub fn enter(&self) {
-        self.chores.enter(self.id, &self.settings, &self.scopes);
+        self.chores
+            .enter(self.id, &self.settings.posthog, &self.scopes);
     }
 
     /// A callout was answered. `context` is the one it is delivered to.
@@ -189,7 +196,7 @@ impl Plugin {
         self.active = context;
         if self.loading.awaits(token) {
             self.loading
-                .on_reply(&self.settings, body_size, &mut self.recorder);
+                .on_reply(&self.settings.posthog, body_size, &mut self.recorder);
             if self.loading.is_busy() {
                 self.hurry(LOAD_TICK);
             }
@@ -208,7 +215,7 @@ impl Plugin {
     fn duty(&mut self) -> (Duty<'_>, &mut Chores, &mut Recorder) {
         let duty = Duty {
             context: self.id,
-            settings: &self.settings,
+            settings: &self.settings.posthog,
             scopes: &self.scopes,
             tables: &self.tables,
             now: self.now,
@@ -228,7 +235,7 @@ impl Plugin {
     /// What the snapshot may be used for. What a worker knows may be a tick old; unless it is the best there
     /// is, shared data is asked again.
     fn freshness(&mut self, now: Monotonic) -> Freshness {
-        let known = self.status.freshness(now, &self.settings.snapshot);
+        let known = self.status.freshness(now, &self.settings.posthog.snapshot);
         let reread_at = self.status_read_at.unwrap_or_default();
         // Without a publisher no look brings a watermark: not each request shall look.
         let confirmed = self.is_confirmed(now) || now.since(reread_at) < CONFIRMATION_RETRY;
@@ -236,12 +243,12 @@ impl Plugin {
             return known;
         }
         self.read_status(now);
-        self.status.freshness(now, &self.settings.snapshot)
+        self.status.freshness(now, &self.settings.posthog.snapshot)
     }
 
     /// Whether the published ETags, if any, are known to be current.
     fn is_confirmed(&self, now: Monotonic) -> bool {
-        let max_age = self.settings.snapshot.etag_max_age;
+        let max_age = self.settings.posthog.snapshot.etag_max_age;
         self.status.follow.is_none()
             || self
                 .status
@@ -269,11 +276,11 @@ impl Plugin {
         self.load(now);
         let (duty, chores, recorder) = self.duty();
         chores.tick(duty, recorder);
-        let per_second = self.settings.definitions.large_bytes_per_second;
+        let per_second = self.settings.posthog.definitions.large_bytes_per_second;
         self.outflow.tick(per_second, now);
         // Those who wait come first.
         if self.backlog.is_empty() {
-            self.bodies.work();
+            self.kept.work();
         }
         let old = self
             .status_read_at
@@ -282,13 +289,13 @@ impl Plugin {
             self.read_status(now);
         }
         self.clusters
-            .tell(&self.status, &self.settings, &self.scopes.data);
+            .tell(&self.status, &self.settings.posthog, &self.scopes.data);
         if now.since(self.flushed_at) >= FLUSH_INTERVAL {
             self.flushed_at = now;
             self.flush();
             logger::follow_host();
         }
-        let busy = self.chores.is_busy() || self.bodies.is_busy() || self.outflow.is_busy();
+        let busy = self.chores.is_busy() || self.kept.is_busy() || self.outflow.is_busy();
         self.set_tick(if self.loading.is_busy() {
             LOAD_TICK
         } else if busy || !self.flights.is_empty() {
@@ -296,9 +303,9 @@ impl Plugin {
         } else if self.status.live.is_none() && !self.status.unpublished {
             START_TICK
         } else {
-            let usage = self.settings.usage.flush_interval;
+            let usage = self.settings.posthog.usage.flush_interval;
             let slow = SLOW_TICK
-                .min(self.settings.snapshot.poll_interval)
+                .min(self.settings.posthog.snapshot.poll_interval)
                 .min(usage);
             let poll = self.loading.due_in(now).unwrap_or(slow);
             slow.min(poll.max(FAST_TICK))
@@ -319,7 +326,7 @@ impl Plugin {
         let serves = self.serves_requests;
         let loaded = self
             .loading
-            .tick(&self.settings, now, serves, &mut self.recorder);
+            .tick(&self.settings.posthog, now, serves, &mut self.recorder);
         if loaded {
             self.chores.snapshot_loaded();
             self.read_status(now);

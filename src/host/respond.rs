@@ -4,8 +4,7 @@ use std::ops::Range;
 
 use super::abi;
 use super::wire;
-use crate::http::ETag;
-use crate::surfaces::posthog::reply::{Body, Reply, whole};
+use crate::http::{Body, ETag, Response, whole};
 
 /// What an entity tag's opaque part follows.
 const WEAK: &[u8] = b"W/\"";
@@ -30,30 +29,28 @@ struct Kept {
 
 impl Responder {
     /// Sends an answer in the effective context.
-    pub fn respond(&mut self, reply: &Reply<'_>) -> Result<(), abi::Status> {
+    pub fn respond(&mut self, response: &Response<'_>) -> Result<(), abi::Status> {
         let map;
-        let map = match self.kept_for(reply) {
+        let map = match self.kept_for(response) {
             Some(kept) => kept,
             None => {
-                map = wire::encode(&reply.headers());
+                map = wire::encode(&response.headers());
                 &map
             }
         };
-        // The label is shown in access logs as RESPONSE_CODE_DETAILS.
-        let label = reply.answer.label();
-        abi::send_local_response(reply.answer.status(), label, map, reply.body.bytes())
+        abi::send_local_response(response.status, response.reason, map, response.body.bytes())
     }
 
     /// The header map of a frequent answer; `None` for any other.
-    fn kept_for(&mut self, reply: &Reply<'_>) -> Option<&[u8]> {
-        let etag = reply.frequent()?;
-        let slot = self.kept.get_mut(match &reply.body {
+    fn kept_for(&mut self, response: &Response<'_>) -> Option<&[u8]> {
+        let etag = response.frequent()?;
+        let slot = self.kept.get_mut(match &response.body {
             Body::Fixed(_) => 0,
             Body::Text(_) => 1,
             Body::Gzip(_) => 2,
         })?;
-        if !slot.as_ref().is_some_and(|kept| kept.fits(reply, etag)) {
-            *slot = Kept::new(reply, etag);
+        if !slot.as_ref().is_some_and(|kept| kept.fits(response, etag)) {
+            *slot = Kept::new(response, etag);
         }
         let kept = slot.as_mut()?;
         let tag = kept.map.get_mut(kept.tag.clone())?;
@@ -63,20 +60,20 @@ impl Responder {
 }
 
 impl Kept {
-    fn new(reply: &Reply<'_>, etag: &ETag) -> Option<Self> {
-        let map = wire::encode(&reply.headers());
+    fn new(response: &Response<'_>, etag: &ETag) -> Option<Self> {
+        let map = wire::encode(&response.headers());
         // All else is fixed text, and lengths of which each has a zero byte.
         let weak = map.windows(WEAK.len()).position(|bytes| bytes == WEAK)?;
         let from = weak + WEAK.len();
         Some(Self {
             map,
             tag: from..from + etag.as_bytes().len(),
-            varies: reply.varies_by_encoding(),
+            varies: response.varies_by_encoding,
         })
     }
 
-    fn fits(&self, reply: &Reply<'_>, etag: &ETag) -> bool {
-        self.tag.len() == etag.as_bytes().len() && self.varies == reply.varies_by_encoding()
+    fn fits(&self, response: &Response<'_>, etag: &ETag) -> bool {
+        self.tag.len() == etag.as_bytes().len() && self.varies == response.varies_by_encoding
     }
 }
 
@@ -94,8 +91,8 @@ pub fn respond_plainly(status: u16, content_type: &str, body: &[u8]) -> Result<(
 mod tests {
     use super::*;
     use crate::http::Cors;
-    use crate::surfaces::posthog::definitions::Full;
-    use crate::surfaces::posthog::reply::Answer;
+    use crate::surfaces::posthog::answers::{Answer, ETagTold, limited, not_modified, payload};
+    use crate::surfaces::posthog::definitions::Payload;
     use std::rc::Rc;
 
     /// What is sent is what would be put together anew, whatever was sent before.
@@ -120,27 +117,32 @@ mod tests {
             "0123456789abcdef-1",
         ] {
             let etag = ETag::new(tag.as_bytes()).unwrap();
-            let full = Rc::new(Full {
+            let version = Payload {
                 etag: etag.clone(),
                 etag_stored: true,
-                text: b"{}".to_vec(),
+                text: Rc::new(b"{}".to_vec()),
                 billable: true,
-            });
+            };
             for cors in [&none, &browser, &none] {
                 let gzip = Rc::new(b"\x1f\x8b".to_vec());
-                for reply in [
-                    Reply::not_modified(etag.clone(), cors),
-                    Reply::definitions(&full, None, cors),
-                    Reply::definitions(&full, Some(gzip.clone()), cors),
-                    Reply::not_modified(etag.clone(), cors).varying_by_encoding(),
-                    Reply::definitions(&full, None, cors).varying_by_encoding(),
-                    Reply::definitions(&full, Some(gzip), cors).varying_by_encoding(),
-                    Reply::fixed(Answer::Preflight, cors),
-                    Reply::limited(Answer::RateLimited, 7, cors),
+                let of = |gzip| payload(&version, gzip, ETagTold::Yes, cors).0;
+                let varying = |response| Response {
+                    varies_by_encoding: true,
+                    ..response
+                };
+                for response in [
+                    not_modified(etag.clone(), cors),
+                    of(None),
+                    of(Some(gzip.clone())),
+                    varying(not_modified(etag.clone(), cors)),
+                    varying(of(None)),
+                    varying(of(Some(gzip))),
+                    Answer::Preflight.response(cors),
+                    limited(Answer::RateLimited, 7, cors),
                 ] {
                     replies += 1;
-                    if let Some(map) = responder.kept_for(&reply) {
-                        assert_eq!(map, wire::encode(&reply.headers()), "{reply:?}");
+                    if let Some(map) = responder.kept_for(&response) {
+                        assert_eq!(map, wire::encode(&response.headers()), "{response:?}");
                         kept += 1;
                     }
                 }

@@ -9,9 +9,9 @@ use super::root::Shared;
 use super::wire::{self, Fields};
 use crate::config::Role;
 use crate::http::Method;
-use crate::surfaces::posthog::pipeline::settings::HeadRequests;
-use crate::surfaces::posthog::reply::Answer;
+use crate::surfaces::posthog::answers::Answer;
 use crate::surfaces::posthog::request::{self, Request};
+use crate::surfaces::posthog::settings::HeadRequests;
 
 /// What the host shall do with a stream next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +102,7 @@ impl Stream {
             let refused = plugin.on_request(self.id, request);
             return self.refused(refused);
         }
-        let posthogs = plugin.settings.head_requests == HeadRequests::Posthog;
+        let posthogs = plugin.settings.posthog.head_requests == HeadRequests::Posthog;
         if posthogs && request.method == Method::Head {
             self.changed = Changed::HeadType;
         }

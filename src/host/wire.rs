@@ -1,7 +1,7 @@
 //! Header maps as the proxy-wasm ABI carries them: `u32` count; for each field `u32` name length and `u32`
 //! value length; then each name and value, followed by a zero byte. Little-endian.
 
-use crate::surfaces::posthog::reply::{Field, Value};
+use crate::http::{Field, Value};
 
 /// Fields of a header map, read in place, in order.
 #[derive(Clone, Debug)]

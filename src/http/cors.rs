@@ -22,3 +22,14 @@ impl Cors<'_> {
         }
     }
 }
+
+/// What a surface tells browsers of other origins, whatever the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CorsProfile {
+    /// `access-control-allow-methods`.
+    pub methods: &'static str,
+    /// `vary`: what every answer depends on.
+    pub vary: &'static str,
+    /// The same, where content may be in gzip form.
+    pub vary_by_encoding: &'static str,
+}

@@ -6,9 +6,11 @@ mod etag;
 mod if_none_match;
 mod method;
 pub(crate) mod query;
+mod response;
 
 pub use accept_encoding::AcceptEncoding;
-pub use cors::Cors;
+pub use cors::{Cors, CorsProfile};
 pub use etag::ETag;
 pub use if_none_match::{Candidate, IfNoneMatch};
 pub use method::Method;
+pub use response::{Body, Field, Response, Value, whole};

@@ -4,8 +4,6 @@
 pub const IMPORTS: &[&str] = &[
     "src/snapshot/loader/following.rs -> surfaces::posthog",
     "src/snapshot/loader/tests.rs -> surfaces::posthog",
-    "src/surfaces/posthog/pipeline/mod.rs -> config",
-    "src/surfaces/posthog/pipeline/mod.rs -> metrics",
 ];
 
 /// Files left of `surfaces` that name a product.

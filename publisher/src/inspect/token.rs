@@ -3,9 +3,9 @@
 use std::fmt;
 
 use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::surfaces::posthog::answers::Answer;
 use flag_definitions_filter::surfaces::posthog::directory::Record;
 use flag_definitions_filter::surfaces::posthog::directory::access::{self, Verdict};
-use flag_definitions_filter::surfaces::posthog::reply::Answer;
 use flag_definitions_filter::surfaces::posthog::request::{BearerKind, Request, Token};
 use serde::Serialize;
 

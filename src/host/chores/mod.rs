@@ -8,11 +8,11 @@ mod usage;
 use super::random;
 use super::recorder::Recorder;
 use super::registry;
-use crate::config::{Scopes, Settings};
 use crate::hash::Sha256Hash;
 use crate::surfaces::posthog::pipeline::Tables;
 use crate::surfaces::posthog::quota::{QuotaCopy, QuotaEnd, lease_name};
 use crate::surfaces::posthog::request::Request;
+use crate::surfaces::posthog::settings::{PostHogSettings, Scopes};
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
@@ -22,7 +22,7 @@ pub struct Duty<'a> {
     /// The root context.
     pub context: u32,
     /// Its settings.
-    pub settings: &'a Settings,
+    pub settings: &'a PostHogSettings,
     /// What names in shared data begin with.
     pub scopes: &'a Scopes,
     /// The tables that requests look at.
@@ -42,7 +42,7 @@ pub struct Chores {
 
 impl Chores {
     /// Nothing done yet.
-    pub fn new(settings: &Settings, scopes: &Scopes) -> Self {
+    pub fn new(settings: &PostHogSettings, scopes: &Scopes) -> Self {
         let owner = random::number().max(1);
         Self {
             usage: usage::Sending::new(settings, &scopes.usage, owner),
@@ -52,7 +52,7 @@ impl Chores {
     }
 
     /// Makes this root context known to the others of its VM.
-    pub fn enter(&self, context: u32, settings: &Settings, scopes: &Scopes) {
+    pub fn enter(&self, context: u32, settings: &PostHogSettings, scopes: &Scopes) {
         if settings.usage.enabled {
             registry::enter(context, scopes.usage.as_str());
         }
@@ -100,7 +100,7 @@ impl Chores {
     /// Counts an answer that is billed now.
     pub fn bill(
         &mut self,
-        settings: &Settings,
+        settings: &PostHogSettings,
         team: Tenant,
         request: &Request<'_>,
         now: Monotonic,
@@ -119,7 +119,7 @@ impl Chores {
     /// The end of a team's quota period lies ahead, as Redis says.
     pub fn quota_pending(
         &mut self,
-        settings: &Settings,
+        settings: &PostHogSettings,
         team: Tenant,
         end: QuotaEnd,
         now: Monotonic,
@@ -132,7 +132,7 @@ impl Chores {
     /// A request has proven whose a limited token is, which the list's reader does not know.
     pub fn quota_owner(
         &mut self,
-        settings: &Settings,
+        settings: &PostHogSettings,
         token: Sha256Hash,
         team: Tenant,
         now: Monotonic,

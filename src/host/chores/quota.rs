@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::Duty;
-use crate::config::Settings;
 use crate::hash::Sha256Hash;
 use crate::host::callouts::{self, Callout};
 use crate::host::logger::LastProblem;
@@ -20,6 +19,7 @@ use crate::surfaces::posthog::quota::noticed::{self, Noticed};
 use crate::surfaces::posthog::quota::reader::{Event, LARGEST_REPLY, QuotaReader, Target};
 use crate::surfaces::posthog::quota::{QuotaCopy, QuotaEnd};
 use crate::surfaces::posthog::read_through::table;
+use crate::surfaces::posthog::settings::PostHogSettings;
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
@@ -40,7 +40,7 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    pub(super) fn new(settings: &Settings, scope: &Scope, owner: u64) -> Self {
+    pub(super) fn new(settings: &PostHogSettings, scope: &Scope, owner: u64) -> Self {
         Self {
             owner,
             reader: QuotaReader::new(
@@ -232,7 +232,7 @@ fn team_of(token: &Sha256Hash, duty: &Duty<'_>) -> Option<Tenant> {
     }
 }
 
-fn redis(settings: &Settings, target: Target) -> &crate::redis::Gateway {
+fn redis(settings: &PostHogSettings, target: Target) -> &crate::redis::Gateway {
     match target {
         Target::Quota => &settings.redis.quota,
         Target::Definitions => &settings.redis.definitions,

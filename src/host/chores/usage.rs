@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::Duty;
-use crate::config::Settings;
 use crate::host::abi;
 use crate::host::callouts::{self, Callout};
 use crate::host::logger::LastProblem;
@@ -16,6 +15,7 @@ use crate::redis::Failure;
 use crate::shared::Scope;
 use crate::shared::lease::{self, Hold};
 use crate::surfaces::posthog::request::Request;
+use crate::surfaces::posthog::settings::PostHogSettings;
 use crate::tenant::Tenant;
 use crate::time::{Monotonic, UnixMillis};
 use crate::usage;
@@ -45,7 +45,7 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    pub(super) fn new(settings: &Settings, scope: &Scope, owner: u64) -> Self {
+    pub(super) fn new(settings: &PostHogSettings, scope: &Scope, owner: u64) -> Self {
         let slots = Slots::new(scope.as_str());
         Self {
             owner,

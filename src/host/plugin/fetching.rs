@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use super::serving::{Asked, Pending};
 use super::{BACKLOG_TICK, FAST_TICK, Plugin};
-use crate::config::Settings;
+use crate::documents::Confirmed;
 use crate::host::abi;
 use crate::host::backlog::{self, ANSWERS_PER_CALLBACK, Batch, Content};
 use crate::host::callouts::{self, Callout};
 use crate::host::flights::{Flight, Join, MAX_WAITERS, Waiter};
 use crate::metrics::{Metric, Purpose};
 use crate::redis::{self, Failure, Reply};
-use crate::surfaces::posthog::definitions::confirmed::{self, Confirmed};
+use crate::surfaces::Reason;
 use crate::surfaces::posthog::definitions::encoding::{self, Decoded, MISSING};
 use crate::surfaces::posthog::definitions::{Absent, Outcome};
 use crate::surfaces::posthog::pipeline::{self, Fetch, Observed};
 use crate::surfaces::posthog::read_through::{self, Miss, table};
-use crate::surfaces::posthog::reply::Why;
+use crate::surfaces::posthog::settings::PostHogSettings;
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
@@ -53,10 +53,10 @@ impl Plugin {
     /// Makes a request wait for what it needs. `true` when it stays paused.
     pub(super) fn fetch(&mut self, asked: Asked<'_>, fetch: Fetch, now: Monotonic) -> bool {
         let none = Observed::default();
-        let (settings, pending) = (&self.settings, asked.pending);
+        let (settings, pending) = (&self.settings.posthog, asked.pending);
         if self.flights.is_full(&asked.request) || self.backlog.len() >= MAX_WAITERS {
             let request = &asked.request;
-            let step = pipeline::undecided(request, settings, Why::Overloaded);
+            let step = pipeline::undecided(request, settings, Reason::Overloaded);
             return self.act(step, request, &none, pending);
         }
         if let Fetch::Identity(_, team) = &fetch
@@ -93,11 +93,11 @@ impl Plugin {
                     let waiter = alone.and_then(|mut flight| flight.waiters.pop());
                     return waiter.is_some_and(|waiter| {
                         let request = waiter.request;
-                        let why = match fetch {
-                            Fetch::Object(_) => Why::ObjectStore,
-                            _ => Why::Redis,
+                        let reason = match fetch {
+                            Fetch::Object(_) => Reason::ObjectStore,
+                            _ => Reason::Redis,
                         };
-                        let step = pipeline::undecided(&request, &self.settings, why);
+                        let step = pipeline::undecided(&request, &self.settings.posthog, reason);
                         self.act(step, &request, &none, pending)
                     });
                 }
@@ -136,16 +136,16 @@ impl Plugin {
         let received = callouts::receive(body_size, most);
         let content = match &flight.fetch {
             Fetch::Definitions(need) => {
-                let reply = received.reply(&self.settings.redis.definitions, callout);
+                let reply = received.reply(&self.settings.posthog.redis.definitions, callout);
                 self.recorder
                     .count(callouts::metric(Purpose::Definitions, &reply));
-                let outcome = Outcome::of(need, reply, &self.settings.definitions);
+                let outcome = Outcome::of(need, reply, &self.settings.posthog.definitions);
                 Content::Definitions(need.team, outcome)
             }
             Fetch::Object(object) => {
                 let coding = callouts::receive_coding();
                 let answer = received.object(&coding);
-                let outcome = object.outcome(answer, self.settings.definitions.most());
+                let outcome = object.outcome(answer, self.settings.posthog.definitions.most());
                 let result = match (answer, &outcome) {
                     (Err(failure), _) => Err(failure),
                     (Ok(answer), Outcome::Absent(Absent::ObjectStore)) => {
@@ -158,7 +158,7 @@ impl Plugin {
                 Content::Definitions(object.team, outcome)
             }
             Fetch::Identity(need, _) => {
-                let reply = received.reply(&self.settings.redis.identity, callout);
+                let reply = received.reply(&self.settings.posthog.redis.identity, callout);
                 Content::Identity(self.learn(need, &flight, reply, now))
             }
         };
@@ -212,7 +212,7 @@ impl Plugin {
         while left > 0
             && let Some(waiter) = waiters.next()
         {
-            let cost = batch.content.cost(&waiter.request, &self.bodies);
+            let cost = batch.content.cost(&waiter.request, &self.kept);
             // What costs more than all of a callback has one of its own.
             if cost > left && left < ANSWERS_PER_CALLBACK {
                 batch.waiters.push(waiter);
@@ -249,20 +249,22 @@ impl Plugin {
                 return;
             }
             Content::Identity(Err(failure)) => {
-                pipeline::without_identity(&asked.request, &self.settings, *failure)
+                pipeline::without_identity(&asked.request, &self.settings.posthog, *failure)
             }
-            Content::Overdue => pipeline::undecided(&asked.request, &self.settings, Why::Timeout),
+            Content::Overdue => {
+                pipeline::undecided(&asked.request, &self.settings.posthog, Reason::Timeout)
+            }
         };
         self.act(step, &asked.request, &Observed::default(), Pending::Yes);
     }
 
     fn send(&self, fetch: &Fetch) -> Result<Callout, Failure> {
-        let Settings {
+        let PostHogSettings {
             redis, definitions, ..
-        } = &self.settings;
+        } = &self.settings.posthog;
         match fetch {
             Fetch::Definitions(need) => {
-                let command = need.command(definitions, &self.settings.snapshot.prefix);
+                let command = need.command(definitions, &self.settings.posthog.snapshot.prefix);
                 callouts::send(&redis.definitions, &command)
             }
             Fetch::Identity(need, _) => {
@@ -279,9 +281,9 @@ impl Plugin {
     }
 
     fn timeout(&self, fetch: &Fetch) -> Duration {
-        let Settings {
+        let PostHogSettings {
             redis, definitions, ..
-        } = &self.settings;
+        } = &self.settings.posthog;
         match fetch {
             Fetch::Definitions(_) => redis.definitions.timeout,
             Fetch::Identity(..) => redis.identity.timeout,
@@ -293,9 +295,9 @@ impl Plugin {
     }
 
     fn largest_reply(&self, fetch: &Fetch) -> usize {
-        let Settings {
+        let PostHogSettings {
             redis, definitions, ..
-        } = &self.settings;
+        } = &self.settings.posthog;
         let (dialect, length) = match fetch {
             Fetch::Definitions(_) => (redis.definitions.dialect, definitions.most()),
             Fetch::Identity(..) => (redis.identity.dialect, LARGEST_IDENTITY),
@@ -318,9 +320,7 @@ impl Plugin {
         let (Fetch::Definitions(_) | Fetch::Object(_), Some(team)) = (fetch, fetch.team()) else {
             return None;
         };
-        confirmed::read(&self.store, &self.tables.confirmed, team)
-            .ok()
-            .flatten()
+        self.confirmations.read(&self.store, team).ok().flatten()
     }
 
     /// Keeps what a look-up found; what it did not find is remembered for a moment.
@@ -343,7 +343,7 @@ impl Plugin {
         match &found {
             Ok(found) => {
                 let slots = &self.tables.identities;
-                let kept = self.settings.read_through.ttl;
+                let kept = self.settings.posthog.read_through.ttl;
                 // If shared data fails, the next request looks up again.
                 let _ = table::keep(&self.store, slots, &found.records, now, kept);
                 let unreadable = found.unreadable.metadata || found.unreadable.credential;
@@ -362,19 +362,19 @@ impl Plugin {
     /// Keeps the ETag that a callout brought, as of when it was sent, and the body; and that it brought none.
     fn remember(&mut self, team: Tenant, flight: &Flight, outcome: &Outcome, now: Monotonic) {
         let etag = match outcome {
-            Outcome::Same(etag) => etag,
-            Outcome::Full(full) => {
-                self.bodies.put(team, full);
-                &full.etag
+            Outcome::Unchanged(etag) => etag,
+            Outcome::Payload(payload) => {
+                self.kept.put(team, payload);
+                &payload.etag
             }
             Outcome::Pending(pending) => {
-                if let Some(full) = &pending.full {
-                    self.bodies.put(team, full);
+                if let Some(payload) = &pending.payload {
+                    self.kept.put(team, payload);
                 }
                 let read_at = self.chores.quota().set().read_at();
-                self.memory
-                    .found_pending(team, pending, read_at, flight.sent_at, now);
-                let settings = &self.settings;
+                self.pending_ends
+                    .found(team, pending, read_at, flight.sent_at, now);
+                let settings = &self.settings.posthog;
                 self.chores.quota_pending(settings, team, pending.end, now);
                 return;
             }
@@ -382,23 +382,16 @@ impl Plugin {
                 self.absent.note(team, *absent, now);
                 return;
             }
-            Outcome::Elsewhere(_) => return,
+            Outcome::InObjectStore(_) => return,
         };
-        self.memory.found_settled(team);
+        self.pending_ends.settled(team);
         let confirmed = Confirmed {
             etag: etag.clone(),
             at: flight.sent_at,
         };
         let before = flight.known.as_ref();
-        self.memory.forget_asked(team);
-        // If shared data fails, the next request asks again.
-        let _ = confirmed::store(
-            &self.store,
-            &self.tables.confirmed,
-            team,
-            before,
-            &confirmed,
-        );
+        self.confirmations
+            .note(&self.store, team, before, &confirmed);
     }
 
     /// Logs what an operator has to look at, once a second at most: SDKs ask again and again.

@@ -3,14 +3,15 @@
 use super::{FAST_TICK, Plugin};
 use crate::hash::Sha256Hash;
 use crate::host::abi;
-use crate::http::Method;
+use crate::http::{Method, Response};
 use crate::metrics::Metric;
 use crate::snapshot::status::{Freshness, Status};
+use crate::surfaces::posthog::answers::Answer;
 use crate::surfaces::posthog::definitions::Outcome;
-use crate::surfaces::posthog::pipeline::{self, Context, Observed, Step};
+use crate::surfaces::posthog::pipeline::{self, Context, Observed, PostHogStep};
 use crate::surfaces::posthog::read_through::Found;
-use crate::surfaces::posthog::reply::{Answer, Reply, Why};
 use crate::surfaces::posthog::request::{FORWARD_REASON_HEADER, Request};
+use crate::surfaces::{Reason, Step};
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
@@ -51,7 +52,7 @@ impl Plugin {
     /// Answers a request whose headers could not even be read.
     pub fn on_unreadable_request(&mut self) -> bool {
         let request = Request::unread();
-        let step = pipeline::undecided(&request, &self.settings, Why::SharedData);
+        let step = pipeline::undecided(&request, &self.settings.posthog, Reason::SharedData);
         self.act(step, &request, &Observed::default(), Pending::No)
     }
 
@@ -69,7 +70,7 @@ impl Plugin {
             step = self.decide_again(&asked.request, found, now, &mut observed);
         }
         match step {
-            Step::Fetch(fetch) => {
+            Step::Read(fetch) => {
                 self.observe(&observed);
                 let fetch = self.flights.joined_by(fetch);
                 let token = observed.token;
@@ -105,7 +106,7 @@ impl Plugin {
             self.chores.rebuild(team);
         }
         match step {
-            Step::Fetch(fetch) => self.fetch(asked, fetch, now),
+            Step::Read(fetch) => self.fetch(asked, fetch, now),
             step => self.act(step, &asked.request, &observed, asked.pending),
         }
     }
@@ -117,7 +118,7 @@ impl Plugin {
         now: Monotonic,
     ) -> Context<'a, crate::host::store::SharedData> {
         Context {
-            settings: &self.settings,
+            settings: &self.settings.posthog,
             tables: &self.tables,
             store: &self.store,
             freshness,
@@ -126,7 +127,9 @@ impl Plugin {
             memory: &mut self.memory,
             limiter: &mut self.limiter,
             quota: self.chores.quota(),
-            bodies: &mut self.bodies,
+            confirmations: &mut self.confirmations,
+            pending_ends: &mut self.pending_ends,
+            kept: &mut self.kept,
             absent: &self.absent,
             misses: &self.misses,
             found,
@@ -140,7 +143,7 @@ impl Plugin {
         freshness: Freshness,
         now: Monotonic,
         observed: &mut Observed,
-    ) -> Step<'a> {
+    ) -> PostHogStep<'a> {
         *observed = Observed::default();
         pipeline::start(request, &mut self.context(found, freshness, now), observed)
     }
@@ -153,47 +156,47 @@ impl Plugin {
         found: Option<&Found>,
         now: Monotonic,
         observed: &mut Observed,
-    ) -> Step<'a> {
+    ) -> PostHogStep<'a> {
         let read = |plugin: &Self| Status::read(&plugin.store, &plugin.scopes.data);
         // Without a clock nothing is known to be fresh.
         let (Ok(_), Ok(before)) = (abi::monotonic(), read(self)) else {
-            return pipeline::undecided(request, &self.settings, Why::SharedData);
+            return pipeline::undecided(request, &self.settings.posthog, Reason::SharedData);
         };
-        let freshness = before.freshness(now, &self.settings.snapshot);
+        let freshness = before.freshness(now, &self.settings.posthog.snapshot);
         let step = self.decide(request, found, freshness, now, observed);
         if !is_refusal(&step) {
             return step;
         }
         match read(self) {
             Ok(after) if after.names_the_same_records_as(&before) => step,
-            Ok(_) => pipeline::undecided(request, &self.settings, Why::SnapshotAging),
-            Err(_) => pipeline::undecided(request, &self.settings, Why::SharedData),
+            Ok(_) => pipeline::undecided(request, &self.settings.posthog, Reason::SnapshotAging),
+            Err(_) => pipeline::undecided(request, &self.settings.posthog, Reason::SharedData),
         }
     }
 
     /// Carries a decision out in the effective context. `true` when the request stays paused.
     pub(super) fn act(
         &mut self,
-        step: Step<'_>,
+        step: PostHogStep<'_>,
         request: &Request<'_>,
         observed: &Observed,
         pending: Pending,
     ) -> bool {
         match step {
             // The answer that says so has no large body itself.
-            Step::Reply(reply) if !self.may_leave(request, &reply) => {
-                let step = pipeline::undecided(request, &self.settings, Why::Overloaded);
+            Step::Reply(reply, _) if !self.may_leave(request, &reply) => {
+                let step = pipeline::undecided(request, &self.settings.posthog, Reason::Overloaded);
                 let unbilled = Observed {
                     billed: false,
                     ..observed.clone()
                 };
                 self.act(step, request, &unbilled, pending)
             }
-            Step::Reply(reply) => match self.responder.respond(&reply) {
+            Step::Reply(reply, answer) => match self.responder.respond(&reply) {
                 Ok(()) => {
                     self.sent_bytes = reply.body.bytes().len();
-                    self.sent(reply.answer, request, observed);
-                    if self.bodies.is_busy() || self.outflow.is_busy() {
+                    self.sent(answer, request, observed);
+                    if self.kept.is_busy() || self.outflow.is_busy() {
                         self.hurry(FAST_TICK);
                     }
                     true
@@ -205,26 +208,26 @@ impl Plugin {
                     false
                 }
             },
-            Step::Forward(why) => {
-                self.recorder.count(Metric::Forwarded(why));
-                let _ = abi::set_request_header(FORWARD_REASON_HEADER, why.label());
+            Step::Forward(reason) => {
+                self.recorder.count(Metric::Forwarded(reason));
+                let _ = abi::set_request_header(FORWARD_REASON_HEADER, reason.label());
                 if pending == Pending::Yes {
                     let _ = abi::continue_request();
                 }
                 false
             }
             // What must be read first never comes here.
-            Step::Fetch(_) => false,
+            Step::Read(_) => false,
         }
     }
 
     /// Whether an answer may be given to Envoy now. Always, when it has no large body.
-    fn may_leave(&mut self, request: &Request<'_>, reply: &Reply<'_>) -> bool {
+    fn may_leave(&mut self, request: &Request<'_>, reply: &Response<'_>) -> bool {
         // Envoy takes the body off.
         if request.method == Method::Head {
             return true;
         }
-        let per_second = self.settings.definitions.large_bytes_per_second;
+        let per_second = self.settings.posthog.definitions.large_bytes_per_second;
         let length = reply.body.bytes().len();
         self.outflow.admits(length, per_second, self.now)
     }
@@ -236,7 +239,7 @@ impl Plugin {
         if let Some(team) = observed.team {
             self.recorder.count(Metric::TeamAnswer(team, status));
             if observed.billed {
-                let (settings, now) = (&self.settings, self.now);
+                let (settings, now) = (&self.settings.posthog, self.now);
                 self.chores
                     .bill(settings, team, request, now, &mut self.recorder);
             }
@@ -266,13 +269,13 @@ impl Plugin {
         if observed.unowned
             && let Some((token, team)) = observed.token.zip(observed.team)
         {
-            let (settings, now) = (&self.settings, self.now);
+            let (settings, now) = (&self.settings.posthog, self.now);
             self.chores.quota_owner(settings, token, team, now);
         }
     }
 }
 
 /// Whether this answer could make an SDK drop its flags, and follows from what the snapshot says.
-fn is_refusal(step: &Step<'_>) -> bool {
-    matches!(step, Step::Reply(reply) if reply.answer.rests_on_snapshot())
+fn is_refusal(step: &PostHogStep<'_>) -> bool {
+    matches!(step, Step::Reply(_, answer) if answer.rests_on_snapshot())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::loaded_with;
 use super::worker::{Worker, sent, statuses, worker};
-use crate::config::{Scopes, Settings};
+use crate::config::{Settings, scopes};
 use crate::host::fake::host;
 use crate::host::logger;
 use crate::host::root::Root;
@@ -77,7 +77,7 @@ fn it_is_named_in_log_and_health_until_a_callout_is_sent_to_it() {
 fn a_cluster_that_another_vm_did_not_know_is_struck_out_by_the_first_callout() {
     logger::install();
     let mut worker = loaded_with(STORE);
-    let scope = Scopes::new(&Settings::from_json(STORE.as_bytes()).unwrap()).data;
+    let scope = scopes(&Settings::from_json(STORE.as_bytes()).unwrap().posthog).data;
     for round in 1..=2 {
         Status::note_cluster(&SharedData, &scope, "store", false).unwrap();
         worker.run(Duration::from_secs(2));

@@ -4,14 +4,16 @@
 //! |---|---|
 //! | [`request`] | what a request asks: route, token, credential, validators |
 //! | [`pipeline`] | the order of checks; the only place that knows it |
-//! | [`reply`] | every answer that is given, as data |
+//! | [`answers`] | every answer that is given, as one table |
 //! | [`directory`] | who may read what: kinds of records, access rules |
 //! | [`document`] | the source document: what a person writes |
-//! | [`definitions`] | the payload: encodings, the (ETag, payload) pair, kept bodies, the quota latch, the object store |
+//! | [`definitions`] | the payload: encodings, the (ETag, payload) pair, the quota latch, the object store |
 //! | [`read_through`] | PostHog's own cache of teams and checked credentials |
 //! | [`quota`] | whose quota is used up |
 //! | [`rebuild`] | asks for a rebuild of a payload that is missing |
+//! | [`settings`] | what a plugin configuration says of all of these |
 
+pub mod answers;
 pub mod definitions;
 pub mod directory;
 pub mod document;
@@ -19,5 +21,5 @@ pub mod pipeline;
 pub mod quota;
 pub mod read_through;
 pub mod rebuild;
-pub mod reply;
 pub mod request;
+pub mod settings;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use super::encoding::{self, DecodeError, Malformed};
 use super::latch::QuotaPeriod;
-use super::outcome::{Absent, Full, Outcome};
+use super::outcome::{Absent, Outcome, Payload};
 use crate::redis::Failure;
 use crate::surfaces::posthog::definitions::settings::ObjectStore;
 use crate::tenant::Tenant;
@@ -80,9 +80,9 @@ impl Object {
             Ok(answer) if answer.status == Some(b"200") => answer
                 .text(most)
                 .map_err(Absent::from)
-                .and_then(|text| Full::read(None, self.period.suffix(), &text, most))
-                .map_or_else(Outcome::Absent, |full| {
-                    Outcome::full(Rc::new(full), self.period.pending())
+                .and_then(|text| Payload::read(None, self.period.suffix(), &text, most))
+                .map_or_else(Outcome::Absent, |payload| {
+                    Outcome::current(Rc::new(payload), self.period.pending())
                 }),
             Ok(answer) if answer.status == Some(b"404") => Outcome::Absent(Absent::Missing),
             Err(Failure::TooBig) => Outcome::Absent(Absent::TooBig),
@@ -129,7 +129,7 @@ mod tests {
             };
             object().outcome(Ok(answer), 100)
         };
-        let Outcome::Full(full) = answer("200", r#"{"flags":[]}"#) else {
+        let Outcome::Payload(full) = answer("200", r#"{"flags":[]}"#) else {
             panic!("not a payload");
         };
         assert_eq!(full.etag, ETag::of_text(br#"{"flags":[]}"#));
@@ -160,7 +160,7 @@ mod tests {
                 body,
             };
             match object().outcome(Ok(answer), most) {
-                Outcome::Full(full) => Ok((full.etag.clone(), full.text.clone())),
+                Outcome::Payload(full) => Ok((full.etag.clone(), full.text.to_vec())),
                 Outcome::Absent(absent) => Err(absent),
                 other => panic!("{other:?}"),
             }

@@ -7,6 +7,7 @@ use super::flags;
 use super::latch::{QuotaEnd, Suffix, latched};
 use super::object::Object;
 use super::pair::{Need, Stored};
+use crate::documents::Document;
 use crate::http::ETag;
 use crate::redis::{Failure, Reply};
 use crate::surfaces::posthog::definitions::settings::Definitions;
@@ -15,13 +16,13 @@ use crate::surfaces::posthog::definitions::settings::Definitions;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The version that was held is current.
-    Same(ETag),
+    Unchanged(ETag),
     /// The current version. Whoever answers with it, now or later, shares it.
-    Full(Rc<Full>),
+    Payload(Rc<Payload>),
     /// Either of these, while a quota period's end lies ahead ([`super::latch`]).
     Pending(Pending),
     /// Redis has no payload, and there is an object store to ask.
-    Elsewhere(Object),
+    InObjectStore(Object),
     /// There is nothing to answer with.
     Absent(Absent),
 }
@@ -34,19 +35,19 @@ pub struct Pending {
     /// The end of the quota period.
     pub end: QuotaEnd,
     /// `None`: the version that was held is current.
-    pub full: Option<Rc<Full>>,
+    pub payload: Option<Rc<Payload>>,
 }
 
 /// A payload, decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Full {
+pub struct Payload {
     /// Its entity tag.
     pub etag: ETag,
     /// Whether the tag stood beside the payload. PostHog writes the two one after the other, and the object
     /// store has none; then it is computed.
     pub etag_stored: bool,
     /// The JSON text, as stored.
-    pub text: Vec<u8>,
+    pub text: Rc<Vec<u8>>,
     /// Whether answering it is billed.
     pub billable: bool,
 }
@@ -75,7 +76,21 @@ impl From<DecodeError> for Absent {
     }
 }
 
-impl Full {
+impl Document for Payload {
+    fn etag(&self) -> &ETag {
+        &self.etag
+    }
+
+    fn etag_is_stored(&self) -> bool {
+        self.etag_stored
+    }
+
+    fn text(&self) -> &Rc<Vec<u8>> {
+        &self.text
+    }
+}
+
+impl Payload {
     /// Decodes a payload of at most `most` bytes of text.
     ///
     /// # Errors
@@ -109,20 +124,20 @@ impl Full {
             etag: stored.unwrap_or_else(computed),
             etag_stored,
             billable,
-            text,
+            text: Rc::new(text),
         })
     }
 }
 
 impl Outcome {
     /// The current version, and the end of a quota period that lies ahead.
-    pub fn full(full: Rc<Full>, pending: Option<QuotaEnd>) -> Self {
+    pub fn current(payload: Rc<Payload>, pending: Option<QuotaEnd>) -> Self {
         match pending {
-            None => Self::Full(full),
+            None => Self::Payload(payload),
             Some(end) => Self::Pending(Pending {
-                etag: full.etag.clone(),
+                etag: payload.etag.clone(),
                 end,
-                full: Some(full),
+                payload: Some(payload),
             }),
         }
     }
@@ -130,7 +145,7 @@ impl Outcome {
     /// Reads the reply to [`Need::command`].
     pub fn of(need: &Need, reply: Result<Reply<'_>, Failure>, settings: &Definitions) -> Self {
         let missing = |period| match settings.object_store {
-            Some(_) => Self::Elsewhere(Object {
+            Some(_) => Self::InObjectStore(Object {
                 team: need.team,
                 period,
             }),
@@ -138,11 +153,11 @@ impl Outcome {
         };
         match Stored::of(&reply) {
             Stored::Same { etag, pending } if need.held.is_some() => match pending {
-                None => Self::Same(etag),
+                None => Self::Unchanged(etag),
                 Some(end) => Self::Pending(Pending {
                     etag,
                     end,
-                    full: None,
+                    payload: None,
                 }),
             },
             // Nothing was held that it could be the same as.
@@ -151,8 +166,8 @@ impl Outcome {
                 etag,
                 period,
                 stored,
-            } => match Full::read(etag, period.suffix(), stored, settings.most()) {
-                Ok(full) => Self::full(Rc::new(full), period.pending()),
+            } => match Payload::read(etag, period.suffix(), stored, settings.most()) {
+                Ok(payload) => Self::current(Rc::new(payload), period.pending()),
                 Err(Absent::Missing) => missing(period),
                 Err(absent) => Self::Absent(absent),
             },

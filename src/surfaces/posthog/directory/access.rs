@@ -1,13 +1,13 @@
 //! PostHog's rules: may this credential read this team's flag definitions?
 
 use super::record::{PersonalKey, Record, Team};
-use crate::surfaces::posthog::reply::Answer;
+use crate::surfaces::posthog::answers::Answer;
 use crate::surfaces::posthog::request::{Bearer, BearerKind};
 use crate::tenant::Tenant;
 
 /// How a request proved that it may read. The label of `flag_definitions_auth_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
+pub enum AuthMethod {
     /// The team's secret token or its backup.
     SecretApiKey,
     /// A project secret key.
@@ -16,7 +16,7 @@ pub enum Method {
     PersonalApiKey,
 }
 
-impl Method {
+impl AuthMethod {
     /// All methods, in the order of their discriminants.
     pub const ALL: [Self; 3] = [
         Self::SecretApiKey,
@@ -38,7 +38,7 @@ impl Method {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It may read this team's definitions.
-    Accepted(Tenant, Method),
+    Accepted(Tenant, AuthMethod),
     /// It is known, or known to be gone, and may not.
     Refused(Answer),
     /// Nothing is known of it; this is the answer when that knowledge is complete and fresh.
@@ -58,7 +58,7 @@ pub fn judge(team: Option<&Team>, bearer: &Bearer, record: Option<&Record>) -> V
     let names = |owner: &Tenant| team.is_none_or(|team| team.id == *owner);
     match (bearer.kind, record) {
         (BearerKind::Secret, Record::TeamSecret(owner)) if names(owner) => {
-            Verdict::Accepted(*owner, Method::SecretApiKey)
+            Verdict::Accepted(*owner, AuthMethod::SecretApiKey)
         }
         (
             BearerKind::Secret,
@@ -66,7 +66,7 @@ pub fn judge(team: Option<&Team>, bearer: &Bearer, record: Option<&Record>) -> V
                 team: owner,
                 reads_flags: true,
             },
-        ) if names(owner) => Verdict::Accepted(*owner, Method::ProjectSecretApiKey),
+        ) if names(owner) => Verdict::Accepted(*owner, AuthMethod::ProjectSecretApiKey),
         (BearerKind::Personal, Record::Personal(key)) => match team {
             Some(team) => judge_personal(team, key),
             None => Verdict::Refused(invalid),
@@ -97,7 +97,7 @@ fn judge_personal(team: &Team, key: &PersonalKey) -> Verdict {
             return invalid;
         }
     }
-    Verdict::Accepted(team.id, Method::PersonalApiKey)
+    Verdict::Accepted(team.id, AuthMethod::PersonalApiKey)
 }
 
 /// Whether scopes contain reading flags: absent scopes mean all, an empty list has none.
@@ -161,12 +161,12 @@ mod tests {
         for (record, verdict) in [
             (
                 Record::TeamSecret(Tenant(7)),
-                Verdict::Accepted(Tenant(7), Method::SecretApiKey),
+                Verdict::Accepted(Tenant(7), AuthMethod::SecretApiKey),
             ),
             (Record::TeamSecret(Tenant(8)), refused),
             (
                 project(Tenant(7), true),
-                Verdict::Accepted(Tenant(7), Method::ProjectSecretApiKey),
+                Verdict::Accepted(Tenant(7), AuthMethod::ProjectSecretApiKey),
             ),
             (project(Tenant(7), false), refused),
             (project(Tenant(8), true), refused),
@@ -184,13 +184,13 @@ mod tests {
         let record = Record::TeamSecret(Tenant(9));
         assert_eq!(
             judge(None, &bearer(BearerKind::Secret), Some(&record)),
-            Verdict::Accepted(Tenant(9), Method::SecretApiKey)
+            Verdict::Accepted(Tenant(9), AuthMethod::SecretApiKey)
         );
     }
 
     #[test]
     fn personal_keys_are_checked_in_posthogs_order() {
-        let accepted = Verdict::Accepted(Tenant(7), Method::PersonalApiKey);
+        let accepted = Verdict::Accepted(Tenant(7), AuthMethod::PersonalApiKey);
         let invalid = Verdict::Refused(Answer::PersonalInvalid);
         let scope = Verdict::Refused(Answer::ScopeMissing);
         assert_eq!(personal(|_| ()), accepted);
@@ -246,7 +246,7 @@ mod tests {
         });
         assert_eq!(
             judge(Some(&team), &bearer(BearerKind::Personal), Some(&key)),
-            Verdict::Accepted(Tenant(7), Method::PersonalApiKey)
+            Verdict::Accepted(Tenant(7), AuthMethod::PersonalApiKey)
         );
     }
 

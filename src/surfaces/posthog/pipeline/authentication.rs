@@ -6,12 +6,13 @@ use crate::hash::Sha256Hash;
 use crate::records::LookupError;
 use crate::shared::Store;
 use crate::snapshot::status::Freshness;
+use crate::surfaces::Reason;
+use crate::surfaces::posthog::answers::Answer;
 use crate::surfaces::posthog::directory::access::{self, Verdict};
 use crate::surfaces::posthog::directory::{self, Record, Team};
-use crate::surfaces::posthog::pipeline::settings::UnknownCredential;
 use crate::surfaces::posthog::read_through::{self, Known, table};
-use crate::surfaces::posthog::reply::{Answer, Why};
 use crate::surfaces::posthog::request::{BearerKind, Request, Token};
+use crate::surfaces::posthog::settings::UnknownCredential;
 
 /// What is known of one token or credential.
 enum Knowledge {
@@ -141,7 +142,7 @@ impl<S: Store> Attempt<'_, S> {
     fn refuse(&self, answer: Answer) -> Decision {
         let [token, bearer] = [&self.token, &self.bearer].map(|knowledge| self.is_stale(knowledge));
         if token || bearer {
-            let gone = Decision::Undecided(Why::UnknownCredential);
+            let gone = Decision::Undecided(Reason::UnknownCredential);
             return self.ask(Wanted { token, bearer }, gone);
         }
         let rests_on_snapshot =
@@ -174,7 +175,7 @@ impl<S: Store> Attempt<'_, S> {
             Some(miss) => nothing(miss.why, not_found),
             None => {
                 let team = self.team.as_ref().map(|team| team.id);
-                Decision::Fetch(Fetch::Identity(need, team))
+                Decision::Read(Fetch::Identity(need, team))
             }
         }
     }
@@ -224,8 +225,8 @@ struct Wanted {
 fn nothing(why: read_through::Why, not_found: Decision) -> Decision {
     match why {
         read_through::Why::NotFound => not_found,
-        read_through::Why::Unreadable => Decision::Undecided(Why::UnknownCredential),
-        read_through::Why::Failed(failure) => Decision::Undecided(super::why(failure)),
+        read_through::Why::Unreadable => Decision::Undecided(Reason::UnknownCredential),
+        read_through::Why::Failed(failure) => Decision::Undecided(super::reason(failure)),
     }
 }
 
@@ -235,14 +236,14 @@ fn usable<S>(context: &Context<'_, S>) -> Result<(), Decision> {
         Freshness::Current | Freshness::Aging => Ok(()),
         // PostHog's own cache can stand in for it.
         _ if context.settings.read_through.enabled => Ok(()),
-        Freshness::Expired => Err(Decision::Undecided(Why::SnapshotExpired)),
-        Freshness::Missing => Err(Decision::Undecided(Why::SnapshotMissing)),
+        Freshness::Expired => Err(Decision::Undecided(Reason::SnapshotExpired)),
+        Freshness::Missing => Err(Decision::Undecided(Reason::SnapshotMissing)),
     }
 }
 
 fn find<S: Store>(context: &Context<'_, S>, hash: &Sha256Hash) -> Result<Knowledge, Decision> {
     usable(context)?;
-    let failed = |_: LookupError| Decision::Undecided(Why::SharedData);
+    let failed = |_: LookupError| Decision::Undecided(Reason::SharedData);
     let record = directory::find(context.store, &context.tables.buckets, hash).map_err(failed)?;
     let fresh = matches!(context.freshness, Freshness::Current | Freshness::Aging);
     match record {
@@ -266,15 +267,15 @@ fn find<S: Store>(context: &Context<'_, S>, hash: &Sha256Hash) -> Result<Knowled
 fn refuse<S>(context: &Context<'_, S>, answer: Answer) -> Decision {
     match context.freshness {
         Freshness::Current => Decision::Answer(answer),
-        Freshness::Aging => Decision::Undecided(Why::SnapshotAging),
-        Freshness::Expired => Decision::Undecided(Why::SnapshotExpired),
-        Freshness::Missing => Decision::Undecided(Why::SnapshotMissing),
+        Freshness::Aging => Decision::Undecided(Reason::SnapshotAging),
+        Freshness::Expired => Decision::Undecided(Reason::SnapshotExpired),
+        Freshness::Missing => Decision::Undecided(Reason::SnapshotMissing),
     }
 }
 
 fn unknown<S>(context: &Context<'_, S>, answer: Answer) -> Decision {
     match context.settings.unknown_credential {
-        UnknownCredential::Forward => Decision::Undecided(Why::UnknownCredential),
+        UnknownCredential::Forward => Decision::Undecided(Reason::UnknownCredential),
         UnknownCredential::Reject => refuse(context, answer),
     }
 }

@@ -7,14 +7,12 @@
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
-use super::quota_end::Seen;
 use crate::hash::Sha256Hash;
 use crate::http::ETag;
-use crate::metrics::AuthMethod;
 use crate::recent::Recent;
 use crate::records::{Revision, StreamId};
 use crate::shared::{Scope, Store};
-use crate::surfaces::posthog::definitions::confirmed::Confirmed;
+use crate::surfaces::posthog::directory::access::AuthMethod;
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
@@ -27,11 +25,6 @@ const TTL: Duration = Duration::from_secs(10);
 
 /// Most of each kind that are remembered: together about 1.3 MB.
 const PLACES: usize = 4_096;
-
-/// Most teams of which a callout said that a quota period's end lies ahead, and for how long after the last one that is
-/// remembered.
-const PENDING_PLACES: usize = 1_024;
-const PENDING_TTL: Duration = Duration::from_secs(3_600);
 
 /// Who asks, once that is proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,8 +66,6 @@ pub struct Memory {
     revision: Option<(Revision, Monotonic)>,
     admissions: Recent<Shown, (Reader, u64)>,
     published: Recent<Tenant, (Published, Revision)>,
-    asked: Recent<Tenant, Option<Confirmed>>,
-    pub(super) pending: Recent<Tenant, Seen>,
 }
 
 impl Default for Memory {
@@ -83,8 +74,6 @@ impl Default for Memory {
             revision: None,
             admissions: Recent::new(PLACES, TTL),
             published: Recent::new(PLACES, TTL),
-            asked: Recent::new(PLACES, LOOK_INTERVAL),
-            pending: Recent::new(PENDING_PLACES, PENDING_TTL),
         }
     }
 }
@@ -130,22 +119,6 @@ impl Memory {
         if let Some((revision, _)) = self.revision {
             self.published.note(team, (published, revision), now);
         }
-    }
-
-    /// What callouts, other workers' among them, brought for a team, as of a look just now; `None` when that has to
-    /// be looked up.
-    pub(super) fn asked(&self, team: Tenant, now: Monotonic) -> Option<&Option<Confirmed>> {
-        self.asked.get(&team, now)
-    }
-
-    /// Remembers what was in shared data.
-    pub(super) fn found_asked(&mut self, team: Tenant, asked: Option<Confirmed>, now: Monotonic) {
-        self.asked.note(team, asked, now);
-    }
-
-    /// A callout of this worker brought something newer.
-    pub fn forget_asked(&mut self, team: Tenant) {
-        self.asked.forget(&team);
     }
 }
 
@@ -278,21 +251,5 @@ mod tests {
         store.1.set(false);
         memory.refresh(&store, &scope, at(20));
         assert_eq!(remembers(&memory, 20), (true, true), "of before");
-    }
-
-    #[test]
-    fn what_a_callout_brought_is_remembered_for_a_moment_and_forgotten_for_a_newer_one() {
-        let (_, _, mut memory) = setup();
-        let confirmed = Some(Confirmed {
-            etag: ETag::new(b"e1").unwrap(),
-            at: at(0),
-        });
-        memory.found_asked(Tenant(7), confirmed.clone(), at(0));
-        assert_eq!(memory.asked(Tenant(7), at(9)), Some(&confirmed));
-        assert_eq!(memory.asked(Tenant(7), at(10)), None);
-        memory.forget_asked(Tenant(8));
-        assert_eq!(memory.asked(Tenant(7), at(1)), Some(&confirmed));
-        memory.forget_asked(Tenant(7));
-        assert_eq!(memory.asked(Tenant(7), at(1)), None);
     }
 }

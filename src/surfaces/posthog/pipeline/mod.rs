@@ -9,49 +9,43 @@
 
 mod authentication;
 mod memory;
+mod observed;
 mod quota_end;
-pub mod settings;
 mod tables;
 
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::config::Settings;
+use crate::documents::current::{Current, Published, Rule, current};
+use crate::documents::{Confirmations, Kept};
 use crate::hash::Sha256Hash;
 use crate::http::{Candidate, ETag, Method};
-use crate::limits::{Budget, Limiter, Mode, RetryAfter};
-use crate::metrics::{AuthMethod, CacheResult, ETagResult};
+use crate::limits::{Budget, Limiter, RetryAfter};
 use crate::recent::Recent;
 use crate::records::LookupError;
 use crate::redis::Failure;
 use crate::shared::{Store, StoreError};
 use crate::snapshot::follow::Confirmation;
 use crate::snapshot::status::Freshness;
-use crate::surfaces::posthog::definitions::confirmed::{self, Confirmed};
-use crate::surfaces::posthog::definitions::{Absent, Bodies, Full, Need, Object, Outcome};
+use crate::surfaces::posthog::answers::{self, Answer, ETagTold};
+use crate::surfaces::posthog::definitions::{Absent, Need, Object, Outcome, Payload};
 use crate::surfaces::posthog::directory::{self, Record};
-use crate::surfaces::posthog::pipeline::settings::{HeadRequests, Upstream};
 use crate::surfaces::posthog::quota::QuotaCopy;
 use crate::surfaces::posthog::read_through::{self, Found, Misses};
-use crate::surfaces::posthog::reply::{Answer, Reply, Why};
 use crate::surfaces::posthog::request::Request;
+use crate::surfaces::posthog::settings::{HeadRequests, PostHogSettings, Upstream};
+use crate::surfaces::{Reason, Step};
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
 pub use memory::Memory;
-use memory::{Published, Reader};
+use memory::Reader;
+pub use observed::{CacheResult, ETagResult, Observed};
+pub use quota_end::PendingEnds;
 pub use tables::Tables;
 
-/// What happens to a request next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step<'a> {
-    /// Answer it.
-    Reply(Reply<'a>),
-    /// Let it go on to the upstream.
-    Forward(Why),
-    /// Read this first, then [`resume`], or [`start`] again with what an identity look-up [`Found`].
-    Fetch(Fetch),
-}
+/// What happens to a request next: after a read [`resume`], or [`start`] again with what an identity look-up [`Found`].
+pub type PostHogStep<'a> = Step<'a, Fetch, Answer>;
 
 /// What must be read before a request can go on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -75,33 +69,10 @@ impl Fetch {
     }
 }
 
-/// What a decision teaches the dashboards, the log, and PostHog.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Observed {
-    /// Whose definitions are asked for, once that is proven.
-    pub team: Option<Tenant>,
-    /// Hash of that team's public token, where it is known: named by the request, or beside its credential.
-    pub token: Option<Sha256Hash>,
-    /// That token is limited, and whoever reads the list does not know that it is this team's.
-    pub unowned: bool,
-    /// How the request authenticated.
-    pub auth: Option<AuthMethod>,
-    /// Rate limits that were exceeded or could not be applied.
-    pub limits: Vec<(Budget, Mode)>,
-    /// What its validators were worth.
-    pub etag: Option<ETagResult>,
-    /// Whether the payload was there.
-    pub cache: Option<CacheResult>,
-    /// The answer is a payload that is billed, once it is sent.
-    pub billed: bool,
-    /// The payload is missing: PostHog shall rebuild it.
-    pub rebuild: bool,
-}
-
 /// What a worker knows when a request is decided.
 pub struct Context<'a, S> {
     /// The plugin configuration.
-    pub settings: &'a Settings,
+    pub settings: &'a PostHogSettings,
     /// The tables of shared data.
     pub tables: &'a Tables,
     /// Shared data.
@@ -114,12 +85,16 @@ pub struct Context<'a, S> {
     pub now: Monotonic,
     /// Whom this worker admitted a moment ago.
     pub memory: &'a mut Memory,
+    /// ETags that callouts confirmed.
+    pub confirmations: &'a mut Confirmations,
+    /// Teams whose quota period's end lies ahead, as callouts said.
+    pub pending_ends: &'a mut PendingEnds,
     /// This worker's share of the rate limits.
     pub limiter: &'a mut Limiter,
     /// Whose quota is used up.
     pub quota: &'a QuotaCopy,
-    /// The bodies that this worker keeps.
-    pub bodies: &'a mut Bodies,
+    /// The payloads that this worker keeps.
+    pub kept: &'a mut Kept<Payload>,
     /// Payloads that were not there a moment ago.
     pub absent: &'a Recent<Tenant, Absent>,
     /// Tokens and credentials that were not found a moment ago.
@@ -133,17 +108,17 @@ pub fn start<'a, S: Store>(
     request: &'a Request<'a>,
     context: &mut Context<'_, S>,
     observed: &mut Observed,
-) -> Step<'a> {
+) -> PostHogStep<'a> {
     match decide(request, context, observed) {
         Decision::Answer(answer) => fixed(request, answer),
         Decision::Limited(retry_after) => limited(request, Answer::RateLimited, retry_after),
         Decision::NotModified(etag) => not_modified(request, context.settings, etag),
-        Decision::Full(team, full, told) => {
-            with_payload(request, team, &full, told, context, observed)
+        Decision::Payload(team, payload, told) => {
+            with_payload(request, team, &payload, told, context, observed)
         }
-        Decision::Undecided(why) => undecided(request, context.settings, why),
+        Decision::Undecided(reason) => undecided(request, context.settings, reason),
         Decision::Absent(absent) => without_payload(request, context.settings, absent, observed),
-        Decision::Fetch(fetch) => Step::Fetch(fetch),
+        Decision::Read(fetch) => Step::Read(fetch),
     }
 }
 
@@ -155,131 +130,122 @@ pub fn resume<'a, S: Store>(
     context: &mut Context<'_, S>,
     outcome: &Outcome,
     observed: &mut Observed,
-) -> Step<'a> {
+) -> PostHogStep<'a> {
     observed.team = Some(team);
-    let (etag, full, pending) = match outcome {
-        Outcome::Same(etag) => (etag, None, false),
-        Outcome::Full(full) => (&full.etag, Some(full), false),
-        Outcome::Pending(pending) => (&pending.etag, pending.full.as_ref(), true),
-        Outcome::Elsewhere(object) => {
+    let (etag, payload, pending) = match outcome {
+        Outcome::Unchanged(etag) => (etag, None, false),
+        Outcome::Payload(payload) => (&payload.etag, Some(payload), false),
+        Outcome::Pending(pending) => (&pending.etag, pending.payload.as_ref(), true),
+        Outcome::InObjectStore(object) => {
             observed.rebuild = true;
-            return Step::Fetch(Fetch::Object(object.clone()));
+            return Step::Read(Fetch::Object(object.clone()));
         }
         Outcome::Absent(absent) => {
             observed.rebuild = matches!(absent, Absent::Missing);
             return without_payload(request, context.settings, *absent, observed);
         }
     };
-    let told = ETagTold::unless(quota_end::is_pending(context, team, token, etag, pending));
-    match full {
-        Some(full) => with_payload(request, team, full, told, context, observed),
+    let told = told_unless(quota_end::is_pending(context, team, token, etag, pending));
+    match payload {
+        Some(payload) => with_payload(request, team, payload, told, context, observed),
         None if told == ETagTold::Yes && request.if_none_match.matches(etag) => {
             observed.etag = Some(ETagResult::Hit);
             not_modified(request, context.settings, etag.clone())
         }
-        None => match context.bodies.get(team, etag) {
-            Some(full) => with_payload(request, team, &full, told, context, observed),
+        None => match context.kept.get(team, etag) {
+            Some(payload) => with_payload(request, team, &payload, told, context, observed),
             // What was held was the client's, or gave way meanwhile.
-            None => Step::Fetch(Fetch::Definitions(Need { team, held: None })),
+            None => Step::Read(Fetch::Definitions(Need { team, held: None })),
         },
     }
 }
 
-/// Whether the client may be told the ETag of the current version ([`quota_end`]).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ETagTold {
-    Yes,
-    No,
-}
-
-impl ETagTold {
-    const fn unless(pending: bool) -> Self {
-        if pending { Self::No } else { Self::Yes }
-    }
+/// Whether the client may be told the ETag ([`quota_end`]).
+const fn told_unless(pending: bool) -> ETagTold {
+    if pending { ETagTold::No } else { ETagTold::Yes }
 }
 
 /// Answers a request when this version is current.
 fn with_payload<'a, S: Store>(
     request: &'a Request<'a>,
     team: Tenant,
-    full: &Rc<Full>,
+    payload: &Rc<Payload>,
     told: ETagTold,
     context: &mut Context<'_, S>,
     observed: &mut Observed,
-) -> Step<'a> {
+) -> PostHogStep<'a> {
     let conditional = request.if_none_match.is_present();
-    let matches = told == ETagTold::Yes && request.if_none_match.matches(&full.etag);
-    observed.etag = Some(match full.etag_stored {
+    let matches = told == ETagTold::Yes && request.if_none_match.matches(&payload.etag);
+    observed.etag = Some(match payload.etag_stored {
         _ if matches => ETagResult::Hit,
         true if conditional => ETagResult::Miss,
         true => ETagResult::None,
         false => ETagResult::RedisMissing,
     });
     if matches {
-        return not_modified(request, context.settings, full.etag.clone());
+        return not_modified(request, context.settings, payload.etag.clone());
     }
     // A stale ETag costs what a request without one costs.
     if conditional && let Err(retry_after) = spend(team, Budget::Full, context, observed) {
         return limited(request, Answer::RateLimited, retry_after);
     }
-    observed.billed = full.billable && request.method == Method::Get;
+    observed.billed = payload.billable && request.method == Method::Get;
     observed.cache = Some(CacheResult::Hit);
     let compresses = context.settings.definitions.compresses();
     let gzip = match request.accepts_gzip && compresses {
-        true => context.bodies.gzip(team, &full.etag),
+        true => context.kept.gzip(team, &payload.etag),
         false => None,
     };
-    let answer = Reply::definitions(full, gzip, &request.cors);
-    let answer = match told {
-        ETagTold::Yes => answer,
-        ETagTold::No => answer.without_etag(),
-    };
-    payload_reply(context.settings, answer)
+    let (mut response, answer) = answers::payload(payload, gzip, told, &request.cors);
+    response.varies_by_encoding = compresses;
+    Step::Reply(response, answer)
 }
 
-fn not_modified<'a>(request: &'a Request<'a>, settings: &Settings, etag: ETag) -> Step<'a> {
-    payload_reply(settings, Reply::not_modified(etag, &request.cors))
-}
-
-/// A 200 or 304.
-fn payload_reply<'a>(settings: &Settings, answer: Reply<'a>) -> Step<'a> {
-    Step::Reply(match settings.definitions.compresses() {
-        true => answer.varying_by_encoding(),
-        false => answer,
-    })
+fn not_modified<'a>(
+    request: &'a Request<'a>,
+    settings: &PostHogSettings,
+    etag: ETag,
+) -> PostHogStep<'a> {
+    let mut response = answers::not_modified(etag, &request.cors);
+    response.varies_by_encoding = settings.definitions.compresses();
+    Step::Reply(response, Answer::NotModified)
 }
 
 /// What happens to a request that cannot be decided here.
-pub fn undecided<'a>(request: &'a Request<'a>, settings: &Settings, why: Why) -> Step<'a> {
+pub fn undecided<'a>(
+    request: &'a Request<'a>,
+    settings: &PostHogSettings,
+    reason: Reason,
+) -> PostHogStep<'a> {
     match settings.upstream {
         Upstream::Forward if request.forwarded_before => {
-            fixed(request, Answer::Unavailable(Why::Loop))
+            fixed(request, Answer::Unavailable(Reason::Loop))
         }
-        Upstream::Forward => Step::Forward(why),
-        Upstream::None => fixed(request, Answer::Unavailable(why)),
+        Upstream::Forward => Step::Forward(reason),
+        Upstream::None => fixed(request, Answer::Unavailable(reason)),
     }
 }
 
 /// What happens to a request whose identity look-up did not come back.
 pub fn without_identity<'a>(
     request: &'a Request<'a>,
-    settings: &Settings,
+    settings: &PostHogSettings,
     failure: Failure,
-) -> Step<'a> {
-    undecided(request, settings, why(failure))
+) -> PostHogStep<'a> {
+    undecided(request, settings, reason(failure))
 }
 
 /// What happens to a request that needs a look-up when no more may be made: never 401.
-pub fn look_up_limited<'a>(request: &'a Request<'a>, retry_after: RetryAfter) -> Step<'a> {
+pub fn look_up_limited<'a>(request: &'a Request<'a>, retry_after: RetryAfter) -> PostHogStep<'a> {
     limited(request, Answer::LookupLimited, retry_after)
 }
 
 fn without_payload<'a>(
     request: &'a Request<'a>,
-    settings: &Settings,
+    settings: &PostHogSettings,
     absent: Absent,
     observed: &mut Observed,
-) -> Step<'a> {
+) -> PostHogStep<'a> {
     observed.cache = Some(match absent {
         Absent::Missing => CacheResult::Miss,
         _ => CacheResult::Error,
@@ -288,40 +254,45 @@ fn without_payload<'a>(
         Absent::Missing => Answer::PayloadMissing,
         Absent::Undecodable(_) => Answer::Undecodable,
         Absent::TooBig => Answer::TooBig,
-        Absent::ObjectStore => return undecided(request, settings, Why::ObjectStore),
+        Absent::ObjectStore => return undecided(request, settings, Reason::ObjectStore),
         Absent::Failed(failure) => {
             if request.if_none_match.is_present() {
                 observed.etag = Some(ETagResult::RedisError);
             }
-            return undecided(request, settings, why(failure));
+            return undecided(request, settings, reason(failure));
         }
     };
     fixed(request, answer)
 }
 
-const fn why(failure: Failure) -> Why {
+const fn reason(failure: Failure) -> Reason {
     match failure {
-        Failure::Timeout => Why::Timeout,
-        _ => Why::Redis,
+        Failure::Timeout => Reason::Timeout,
+        _ => Reason::Redis,
     }
 }
 
-fn fixed<'a>(request: &'a Request<'a>, answer: Answer) -> Step<'a> {
-    Step::Reply(Reply::fixed(answer, &request.cors))
+fn fixed<'a>(request: &'a Request<'a>, answer: Answer) -> PostHogStep<'a> {
+    Step::Reply(answer.response(&request.cors), answer)
 }
 
-fn limited<'a>(request: &'a Request<'a>, answer: Answer, retry_after: RetryAfter) -> Step<'a> {
-    Step::Reply(Reply::limited(answer, retry_after.seconds(), &request.cors))
+fn limited<'a>(
+    request: &'a Request<'a>,
+    answer: Answer,
+    retry_after: RetryAfter,
+) -> PostHogStep<'a> {
+    let response = answers::limited(answer, retry_after.seconds(), &request.cors);
+    Step::Reply(response, answer)
 }
 
 enum Decision {
     Answer(Answer),
     Limited(RetryAfter),
     NotModified(ETag),
-    Full(Tenant, Rc<Full>, ETagTold),
-    Undecided(Why),
+    Payload(Tenant, Rc<Payload>, ETagTold),
+    Undecided(Reason),
     Absent(Absent),
-    Fetch(Fetch),
+    Read(Fetch),
 }
 
 fn decide<S: Store>(
@@ -395,24 +366,25 @@ fn revalidate<S: Store>(
     let pending = quota_end::pending_etag(context, team);
     let is_pending = pending.is_some();
     // Who holds nothing, where nothing is kept, needs the payload whatever is current.
-    if request.if_none_match.is_present() || context.bodies.etag(team).is_some() {
+    if request.if_none_match.is_present() || context.kept.etag(team).is_some() {
         let current = match pending {
             Some(etag) => Some(etag),
             None => match current_etag(request, reader, context) {
-                Ok(current) => current,
-                Err(_) => return Decision::Undecided(Why::SharedData),
+                Ok(Current::Known(etag)) => Some(etag),
+                Ok(Current::Ask) => None,
+                Err(_) => return Decision::Undecided(Reason::SharedData),
             },
         };
         if let Some(etag) = current {
             let token = reader.token.as_ref();
             let pending = quota_end::is_pending(context, team, token, &etag, is_pending);
-            let told = ETagTold::unless(pending);
+            let told = told_unless(pending);
             if told == ETagTold::Yes && request.if_none_match.matches(&etag) {
                 observed.etag = Some(ETagResult::Hit);
                 return Decision::NotModified(etag);
             }
-            if let Some(full) = context.bodies.get(team, &etag) {
-                return Decision::Full(team, full, told);
+            if let Some(payload) = context.kept.get(team, &etag) {
+                return Decision::Payload(team, payload, told);
             }
         }
     }
@@ -421,22 +393,20 @@ fn revalidate<S: Store>(
         return Decision::Absent(*absent);
     }
     // When what is kept turns out to be current, it serves everybody.
-    let held = match context.bodies.etag(team) {
+    let held = match context.kept.etag(team) {
         Some(etag) => Some(Candidate::Tag(etag.clone())),
         // Whatever the client holds, it gets the payload.
         None if is_pending => None,
         None => request.if_none_match.candidate(),
     };
-    Decision::Fetch(Fetch::Definitions(Need { team, held }))
+    Decision::Read(Fetch::Definitions(Need { team, held }))
 }
 
 /// What reading the changes takes at least: Redis may have looked at them that long after it was asked, from when on the
 /// moments of the stream count. A longer timeout of theirs counts instead.
 const POLL_TAKES: Duration = Duration::from_millis(500);
 
-/// The ETag that is known to be a team's current one. A watermark confirms what was published; a callout confirms
-/// what it brought, for a while, unless something newer was published since. For a client that holds what a
-/// watermark confirms, callouts are not looked at.
+/// What is known of a team's current ETag ([`crate::documents::current`]).
 ///
 /// What was confirmed before a quota period ended counts no more: some clients have no flags then, and a 304 would
 /// leave them without.
@@ -444,58 +414,31 @@ fn current_etag<S: Store>(
     request: &Request<'_>,
     reader: &Reader,
     context: &mut Context<'_, S>,
-) -> Result<Option<ETag>, StoreError> {
-    let (team, now) = (reader.team, context.now);
-    let max_age = context.settings.snapshot.etag_max_age;
-    let settled = context.quota.settled_since(team, reader.token.as_ref());
-    let counts = |at: Monotonic| now.since(at) < max_age && Some(at) >= settled;
-    let held = &request.if_none_match;
+) -> Result<Current, StoreError> {
+    let rule = Rule {
+        max_age: context.settings.snapshot.etag_max_age,
+        poll_takes: POLL_TAKES.max(context.settings.redis.snapshot.timeout),
+        since: context
+            .quota
+            .settled_since(reader.team, reader.token.as_ref()),
+        now: context.now,
+    };
     let published = match context.confirmation {
-        Some(confirmation) => published_etag(team, confirmation, context)?
-            .map(|(etag, id)| (etag, confirmation, confirmation.moment(id))),
+        Some(confirmation) => published(reader.team, confirmation, context)?,
         None => None,
     };
-    if let Some((etag, confirmation, _)) = &published
-        && held.matches(etag)
-        && counts(confirmation.at)
-    {
-        return Ok(Some(etag.clone()));
-    }
-    // Who holds something else may have it from another worker a moment ago.
-    let suits = |asked: &Option<Confirmed>| {
-        let matches = |asked: &Confirmed| held.matches(&asked.etag) && counts(asked.at);
-        !held.is_present() || asked.as_ref().is_some_and(matches)
-    };
-    let remembered = context.memory.asked(team, now);
-    let asked = match remembered.filter(|asked| suits(asked)) {
-        Some(asked) => asked.clone(),
-        None => {
-            let asked = confirmed::read(context.store, &context.tables.confirmed, team)?;
-            context.memory.found_asked(team, asked.clone(), now);
-            asked
-        }
-    };
-    let asked = asked.filter(|asked| counts(asked.at));
-    Ok(match (published, asked) {
-        (Some((etag, confirmation, published_at)), asked) => {
-            // As of when a callout has to be, to know better than the publisher.
-            let poll_takes = POLL_TAKES.max(context.settings.redis.snapshot.timeout);
-            let known_at = confirmation.at.max(published_at.plus(poll_takes));
-            match asked {
-                Some(asked) if asked.etag == etag || asked.at >= known_at => Some(asked.etag),
-                _ => counts(confirmation.at).then_some(etag),
-            }
-        }
-        (None, asked) => asked.map(|asked| asked.etag),
-    })
+    let held = &request.if_none_match;
+    let (store, confirmations) = (context.store, &mut *context.confirmations);
+    let callout = || confirmations.find(store, reader.team, held, &rule);
+    current(held, published.as_ref(), callout, &rule)
 }
 
 /// What the publisher said last of a team's ETag, and as of when.
-fn published_etag<S: Store>(
+fn published<S: Store>(
     team: Tenant,
     confirmation: Confirmation,
     context: &mut Context<'_, S>,
-) -> Result<Published, StoreError> {
+) -> Result<Option<Published>, StoreError> {
     let now = context.now;
     let published = match context.memory.published(team, now) {
         Some(published) => published.clone(),
@@ -512,7 +455,13 @@ fn published_etag<S: Store>(
             found
         }
     };
-    Ok(published.filter(|(_, id)| *id >= confirmation.since))
+    Ok(published
+        .filter(|(_, id)| *id >= confirmation.since)
+        .map(|(etag, id)| Published {
+            etag,
+            at: confirmation.moment(id),
+            confirmed_at: confirmation.at,
+        }))
 }
 
 #[cfg(test)]

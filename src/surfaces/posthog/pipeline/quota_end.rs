@@ -15,9 +15,10 @@
 
 use std::time::Duration;
 
-use super::{Context, Memory};
+use super::Context;
 use crate::hash::Sha256Hash;
 use crate::http::ETag;
+use crate::recent::Recent;
 use crate::surfaces::posthog::definitions::Pending;
 use crate::surfaces::posthog::definitions::latch::end_of;
 use crate::surfaces::posthog::quota::{QuotaEnd, longest_pending};
@@ -27,9 +28,14 @@ use crate::time::Monotonic;
 /// How long what a callout said of that counts, so that an answer out of memory does not outlive the end by more.
 const COUNTS: Duration = Duration::from_secs(1);
 
+/// Most teams of which a callout said that a quota period's end lies ahead, and for how long after the last one that is
+/// remembered.
+const PLACES: usize = 1_024;
+const REMEMBERED: Duration = Duration::from_secs(3_600);
+
 /// What a callout said of a team whose quota period's end lies ahead.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
+struct Seen {
     /// That end.
     end: QuotaEnd,
     /// When it was said first.
@@ -41,9 +47,18 @@ pub(super) struct Seen {
     at: Monotonic,
 }
 
-impl Memory {
+/// The teams of which callouts said that a quota period's end lies ahead.
+pub struct PendingEnds(Recent<Tenant, Seen>);
+
+impl Default for PendingEnds {
+    fn default() -> Self {
+        Self(Recent::new(PLACES, REMEMBERED))
+    }
+}
+
+impl PendingEnds {
     /// A callout that was sent at `at` said this. `read_at`: as of when this Envoy knows the list.
-    pub fn found_pending(
+    pub fn found(
         &mut self,
         team: Tenant,
         pending: &Pending,
@@ -52,7 +67,7 @@ impl Memory {
         now: Monotonic,
     ) {
         // Another end is another period's, or this one's was changed.
-        let before = self.pending.get(&team, now);
+        let before = self.0.get(&team, now);
         let before = before.filter(|seen| seen.end == pending.end);
         let first = before.map_or(now, |seen| seen.first);
         let read_since = read_at.filter(|read_at| *read_at >= first);
@@ -63,18 +78,18 @@ impl Memory {
             etag: pending.etag.clone(),
             at,
         };
-        self.pending.note(team, seen, now);
+        self.0.note(team, seen, now);
     }
 
     /// A callout said that no end lies ahead.
-    pub fn found_settled(&mut self, team: Tenant) {
-        self.pending.forget(&team);
+    pub fn settled(&mut self, team: Tenant) {
+        self.0.forget(&team);
     }
 }
 
 /// The version that is current, if a callout said a short time ago that it may be told to nobody.
 pub(super) fn pending_etag<S>(context: &Context<'_, S>, team: Tenant) -> Option<ETag> {
-    let seen = context.memory.pending.get(&team, context.now)?;
+    let seen = context.pending_ends.0.get(&team, context.now)?;
     let max_age = context.settings.snapshot.etag_max_age.min(COUNTS);
     (context.now.since(seen.at) < max_age).then(|| seen.etag.clone())
 }
@@ -103,7 +118,7 @@ pub(super) fn is_pending<S>(
         holds(left.at) && !tells
     });
     let known_from_redis = || {
-        let seen = context.memory.pending.get(&team, context.now);
+        let seen = context.pending_ends.0.get(&team, context.now);
         seen.and_then(|seen| seen.read_at).is_none_or(holds)
     };
     known_here || (pending && known_from_redis())

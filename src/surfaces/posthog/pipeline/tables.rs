@@ -3,7 +3,6 @@
 use crate::limits::budgets;
 use crate::records::Buckets;
 use crate::shared::{Scope, Table};
-use crate::surfaces::posthog::definitions::confirmed;
 use crate::surfaces::posthog::read_through::table;
 
 /// Their names.
@@ -11,8 +10,6 @@ use crate::surfaces::posthog::read_through::table;
 pub struct Tables {
     /// Records of the snapshot.
     pub buckets: Buckets,
-    /// ETags that callouts confirmed.
-    pub confirmed: Table,
     /// What teams owe of their rate limits.
     pub limits: Table,
     /// Teams and credentials that were looked up.
@@ -24,7 +21,6 @@ impl Tables {
     pub fn new(scope: &Scope, buckets: u32) -> Self {
         let buckets = Buckets::new(scope, buckets);
         Self {
-            confirmed: confirmed::slots(&buckets),
             limits: budgets::slots(scope),
             identities: table::slots(scope),
             buckets,

@@ -1,7 +1,8 @@
 //! What is answered out of the worker's memory, and what is not.
 
 use super::*;
-use crate::surfaces::posthog::reply::Body;
+use crate::http::{Body, Response};
+use crate::limits::Mode;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -10,11 +11,11 @@ pub(super) fn tag(text: &str) -> ETag {
 }
 
 /// A body of team 1, as large as to be worth compressing.
-pub(super) fn body(etag: &str) -> Rc<Full> {
-    Rc::new(Full {
+pub(super) fn body(etag: &str) -> Rc<Payload> {
+    Rc::new(Payload {
         etag: tag(etag),
         etag_stored: true,
-        text: format!("{{\"flags\":[\"{etag}\"]{}}}", " ".repeat(300)).into_bytes(),
+        text: Rc::new(format!("{{\"flags\":[\"{etag}\"]{}}}", " ".repeat(300)).into_bytes()),
         billable: true,
     })
 }
@@ -24,9 +25,9 @@ pub(super) fn ago(millis: u64) -> Monotonic {
 }
 
 impl World {
-    pub(super) fn keep_body(&self, etag: &str) -> Rc<Full> {
+    pub(super) fn keep_body(&self, etag: &str) -> Rc<Payload> {
         let full = body(etag);
-        self.bodies.borrow_mut().put(Tenant(1), &full);
+        self.kept.borrow_mut().put(Tenant(1), &full);
         full
     }
 
@@ -38,32 +39,32 @@ impl World {
     }
 }
 
-pub(super) fn in_a_word(step: Step<'_>) -> String {
+pub(super) fn in_a_word(step: PostHogStep<'_>) -> String {
     match step {
-        Step::Fetch(Fetch::Definitions(Need { held: None, .. })) => "read".to_owned(),
-        Step::Fetch(Fetch::Definitions(Need {
+        Step::Read(Fetch::Definitions(Need { held: None, .. })) => "read".to_owned(),
+        Step::Read(Fetch::Definitions(Need {
             held: Some(Candidate::Tag(etag)),
             ..
         })) => format!("read {}", String::from_utf8_lossy(etag.as_bytes())),
-        Step::Reply(reply) => {
-            if reply.answer == Answer::QuotaEndPending {
-                assert_eq!(header(&reply, "etag"), None);
-                return format!("{} without", reply.answer.status());
+        Step::Reply(response, answer) => {
+            assert_eq!(response.status, answer.status());
+            if answer == Answer::QuotaEndPending {
+                assert_eq!(header(&response, "etag"), None);
+                return format!("{} without", response.status);
             }
-            let etag = header(&reply, "etag").unwrap_or_default();
-            if let Body::Text(full) = &reply.body {
-                let own = String::from_utf8_lossy(full.etag.as_bytes());
-                assert_eq!(etag, format!("W/\"{own}\""), "the body of its own ETag");
-            }
+            let etag = header(&response, "etag").unwrap_or_default();
             let etag = etag.trim_start_matches("W/").trim_matches('"');
-            format!("{} {etag}", reply.answer.status())
+            if let Body::Text(text) = &response.body {
+                assert_eq!(*text, body(etag).text, "the body of its own ETag");
+            }
+            format!("{} {etag}", response.status)
         }
         other => panic!("{other:?}"),
     }
 }
 
-pub(super) fn header(reply: &Reply<'_>, name: &str) -> Option<String> {
-    let headers = reply.headers();
+pub(super) fn header(response: &Response<'_>, name: &str) -> Option<String> {
+    let headers = response.headers();
     let found = headers.iter().flatten().find(|(n, _)| *n == name)?;
     Some(String::from_utf8_lossy(&found.1.concat()).into_owned())
 }
@@ -183,7 +184,7 @@ fn shared_data_that_fails_is_an_outage_for_whoever_has_a_body_too() {
     world.keep_body("e");
     let request = get("?token=phc_one", "phs_one", "");
     let (step, _) = world.step_over(&Broken, &request);
-    assert_eq!(step, Step::Forward(Why::SharedData));
+    assert_eq!(step, Step::Forward(Reason::SharedData));
     world.settings.upstream = Upstream::None;
     assert_eq!(status_of(&world.step_over(&Broken, &request).0), 503);
 }
@@ -208,17 +209,17 @@ fn a_body_that_was_read_before_counts_as_one_that_is_read_now() {
             headers.push(("if-none-match", if_none_match));
         }
         let request = request(method, "?token=phc_one", &headers);
-        let full = Rc::new(Full {
+        let full = Rc::new(Payload {
             etag_stored: stored,
             billable,
-            ..Full::clone(&body("e"))
+            ..Payload::clone(&body("e"))
         });
         let read = world(validating);
-        let outcome = Outcome::Full(Rc::clone(&full));
+        let outcome = Outcome::Payload(Rc::clone(&full));
         let (expected, of_read) = read.resume(&request, &outcome);
         let kept = world(validating);
         kept.confirm("e", NOW);
-        kept.bodies.borrow_mut().put(Tenant(1), &full);
+        kept.kept.borrow_mut().put(Tenant(1), &full);
         let (step, observed) = kept.step(&request);
         assert_eq!(step, expected);
         let case = format!("{method} {if_none_match} {stored} {billable}");
@@ -262,7 +263,7 @@ fn when_what_was_held_is_current_it_serves_everybody_who_waits() {
             world.keep_body(kept);
         }
         let request = get("?token=phc_one", "phs_one", held);
-        let outcome = Outcome::Same(tag("e"));
+        let outcome = Outcome::Unchanged(tag("e"));
         let (step, observed) = world.resume(&request, &outcome);
         assert_eq!(in_a_word(step), expected, "{kept:?} {held:?}");
         assert_eq!(observed.billed, expected == "200 e");
@@ -300,7 +301,7 @@ fn a_client_that_prefers_it_gets_the_gzip_form_once_it_is_there() {
         let request = |etag| request("GET", "?token=phc_one", &headers(etag));
         let stale = request("old");
         let ask = || {
-            let (Step::Reply(reply), observed) = world.step(&stale) else {
+            let (Step::Reply(reply, _), observed) = world.step(&stale) else {
                 panic!("not an answer");
             };
             assert_eq!(header(&reply, "vary").as_deref(), Some(vary));
@@ -309,24 +310,24 @@ fn a_client_that_prefers_it_gets_the_gzip_form_once_it_is_there() {
             reply
         };
         let first = ask();
-        assert_eq!(first.body, Body::Text(Rc::clone(&full)), "not yet");
+        assert_eq!(first.body, Body::Text(Rc::clone(&full.text)), "not yet");
         assert_eq!(header(&first, "content-encoding"), None);
-        assert_eq!(world.bodies.borrow().is_busy(), coding.is_some());
-        world.bodies.borrow_mut().work();
+        assert_eq!(world.kept.borrow().is_busy(), coding.is_some());
+        world.kept.borrow_mut().work();
         let second = ask();
         assert_eq!(header(&second, "content-encoding").as_deref(), coding);
         assert_eq!(matches!(second.body, Body::Gzip(_)), coding.is_some());
         // So does a reply that was under way meanwhile.
-        let outcome = Outcome::Full(Rc::clone(&full));
-        let Step::Reply(late) = world.resume(&stale, &outcome).0 else {
+        let outcome = Outcome::Payload(Rc::clone(&full));
+        let Step::Reply(late, _) = world.resume(&stale, &outcome).0 else {
             panic!("not an answer");
         };
         assert_eq!(late.body, second.body);
         let current = request("e");
-        let Step::Reply(not_modified) = world.step(&current).0 else {
+        let Step::Reply(not_modified, answer) = world.step(&current).0 else {
             panic!("not an answer");
         };
-        assert_eq!(not_modified.answer, Answer::NotModified);
+        assert_eq!(answer, Answer::NotModified);
         assert_eq!(header(&not_modified, "vary").as_deref(), Some(vary));
         assert_eq!(header(&not_modified, "content-encoding"), None);
     }

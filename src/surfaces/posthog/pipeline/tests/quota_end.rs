@@ -15,7 +15,7 @@ fn pending(etag: &str, with_body: bool) -> Outcome {
     Outcome::Pending(Pending {
         etag: tag(etag),
         end: QuotaEnd::from_millis(1_763_728_000_000),
-        full: with_body.then(|| body(etag)),
+        payload: with_body.then(|| body(etag)),
     })
 }
 
@@ -37,10 +37,10 @@ impl World {
         let pending = Pending {
             etag: tag(etag),
             end: QuotaEnd::from_millis(end),
-            full: None,
+            payload: None,
         };
-        let mut memory = self.memory.borrow_mut();
-        memory.found_pending(Tenant(1), &pending, read_at, at, now);
+        let mut ends = self.pending_ends.borrow_mut();
+        ends.found(Tenant(1), &pending, read_at, at, now);
     }
 
     /// What becomes of a request whose read came to this.
@@ -96,16 +96,16 @@ fn the_answer_without_an_etag_is_a_200_in_all_else() {
         let request = request(method, "?token=phc_one", &headers);
         world.found_pending("e", ago(10), NOW);
         let _ = world.step(&request);
-        world.bodies.borrow_mut().work();
+        world.kept.borrow_mut().work();
         for read in [None, Some(pending("e", true))] {
             let (step, observed) = match &read {
                 None => world.step(&request),
                 Some(outcome) => world.resume(&request, outcome),
             };
-            let Step::Reply(reply) = step else {
+            let Step::Reply(reply, answer) = step else {
                 panic!("not an answer");
             };
-            assert_eq!(reply.answer, Answer::QuotaEndPending);
+            assert_eq!(answer, Answer::QuotaEndPending);
             let gzip = (accepted == "gzip").then_some("gzip");
             assert_eq!(header(&reply, "content-encoding").as_deref(), gzip);
             assert_eq!(reply.body.bytes().len() < full.text.len(), gzip.is_some());
@@ -149,7 +149,7 @@ fn a_body_is_answered_without_a_read_for_a_second_after_a_callout_said_so() {
     assert_eq!(world.walk("e"), "304 e");
     world.found_pending("e", ago(10), NOW);
     assert_eq!(world.walk("e"), "200 without");
-    world.memory.borrow_mut().found_settled(Tenant(1));
+    world.pending_ends.borrow_mut().settled(Tenant(1));
     assert_eq!(world.walk("e"), "304 e");
 }
 
@@ -168,7 +168,7 @@ fn who_saw_the_limit_end_tells_no_etag_before_one_that_tells_of_that_end() {
         let mut world = world("{}");
         world.quota = QuotaCopy::of_one_who_left(b"phc_one", ago(500));
         world.keep_body(&current);
-        let read = Outcome::Full(body(&current));
+        let read = Outcome::Payload(body(&current));
         assert_eq!(world.read(held, &read), expected, "{current} {held}");
         world.confirm(&current, ago(100));
         assert_eq!(world.walk(held), expected, "{current} {held}");
@@ -190,7 +190,7 @@ fn after_three_intervals_the_etag_is_told_whatever_redis_says() {
         assert_eq!(world.walk("e"), expected);
         assert_eq!(world.read("e", &pending("e", true)), expected);
         // So it is with what this worker saw.
-        world.memory.borrow_mut().found_settled(Tenant(1));
+        world.pending_ends.borrow_mut().settled(Tenant(1));
         world.quota = QuotaCopy::of_one_who_left(b"phc_one", first);
         world.confirm("e", ago(100));
         assert_eq!(world.walk("e"), expected);
@@ -242,7 +242,7 @@ fn without_the_latch_a_304_is_posthogs() {
         world.found_pending("e", ago(10), NOW);
         assert_eq!(world.walk("e"), "304 e");
         assert_eq!(world.read("e", &pending("e", false)), "304 e");
-        world.memory.borrow_mut().found_settled(Tenant(1));
+        world.pending_ends.borrow_mut().settled(Tenant(1));
         world.confirm("e", ago(100));
         world.quota = QuotaCopy::of_one_who_left(b"phc_one", ago(500));
         assert_eq!(world.walk("e"), "304 e");
@@ -273,7 +273,7 @@ fn a_token_that_the_credentials_record_names_counts_after_a_read_as_well() {
     let (step, observed) = world.step(&request);
     assert_eq!(in_a_word(step), "read e");
     let token = observed.token;
-    for outcome in [Outcome::Full(body("e")), Outcome::Same(tag("e"))] {
+    for outcome in [Outcome::Payload(body("e")), Outcome::Unchanged(tag("e"))] {
         let (step, _) = world.resume_of(&request, token.as_ref(), &outcome);
         assert_eq!(in_a_word(step), "200 without");
     }
@@ -291,10 +291,7 @@ fn whoever_reads_the_list_is_told_whose_a_limited_token_is() {
         world.quota = QuotaCopy::of_one_limited(limited.as_bytes(), team, NOW);
         let (step, observed) = world.step(&request);
         let own = limited == "phc_own";
-        assert_eq!(
-            matches!(&step, Step::Reply(reply) if reply.answer == Answer::QuotaLimited),
-            own
-        );
+        assert_eq!(matches!(&step, Step::Reply(_, Answer::QuotaLimited)), own);
         assert_eq!(
             observed.team.zip(observed.token),
             Some((Tenant(1), Sha256Hash::of(b"phc_own")))

@@ -9,8 +9,6 @@ use std::rc::Rc;
 use flate2::Compression as Level;
 use flate2::write::GzEncoder;
 
-use super::outcome::Full;
-
 /// Longest text that gets [`BEST`]: 200 KiB take some 4 ms.
 const BEST_UP_TO: usize = 200 << 10;
 
@@ -23,7 +21,7 @@ const FASTEST: (u32, usize) = (1, 384 << 10);
 
 /// A text that is being compressed.
 pub struct Compression {
-    full: Rc<Full>,
+    text: Rc<Vec<u8>>,
     done: usize,
     slice: usize,
     encoder: GzEncoder<Vec<u8>>,
@@ -39,8 +37,8 @@ pub enum Progress {
 
 impl Compression {
     /// Begins. `None` for a text that is too long.
-    pub fn begin(full: Rc<Full>) -> Option<Self> {
-        let length = full.text.len();
+    pub fn begin(text: Rc<Vec<u8>>) -> Option<Self> {
+        let length = text.len();
         if length > LONGEST {
             return None;
         }
@@ -48,7 +46,7 @@ impl Compression {
         // JSON of flags becomes a tenth.
         let content = Vec::with_capacity(length / 8);
         Some(Self {
-            full,
+            text,
             done: 0,
             slice,
             encoder: GzEncoder::new(content, Level::new(level)),
@@ -56,13 +54,13 @@ impl Compression {
     }
 
     /// What is compressed.
-    pub fn full(&self) -> &Rc<Full> {
-        &self.full
+    pub const fn text(&self) -> &Rc<Vec<u8>> {
+        &self.text
     }
 
     /// Compresses the next slice.
     pub fn step(mut self) -> Progress {
-        let text = &self.full.text;
+        let text = &self.text;
         let end = self.done.saturating_add(self.slice).min(text.len());
         let slice = text.get(self.done..end).unwrap_or_default();
         if self.encoder.write_all(slice).is_err() {
@@ -88,18 +86,8 @@ mod tests {
     use std::io::Read;
 
     use super::*;
-    use crate::http::ETag;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
-
-    fn full(text: Vec<u8>) -> Rc<Full> {
-        Rc::new(Full {
-            etag: ETag::new(b"e").unwrap(),
-            etag_stored: true,
-            billable: true,
-            text,
-        })
-    }
 
     /// Flags that differ, as in a payload.
     fn flags(length: usize) -> Vec<u8> {
@@ -116,7 +104,7 @@ mod tests {
     }
 
     fn gzip(text: &[u8]) -> (Option<Vec<u8>>, usize) {
-        let mut work = Compression::begin(full(text.to_vec())).unwrap();
+        let mut work = Compression::begin(Rc::new(text.to_vec())).unwrap();
         for steps in 1.. {
             match work.step() {
                 Progress::More(more) => work = more,
@@ -155,8 +143,8 @@ mod tests {
 
     #[test]
     fn a_text_that_is_too_long_is_left_alone() {
-        assert!(Compression::begin(full(vec![b' '; LONGEST])).is_some());
-        assert!(Compression::begin(full(vec![b' '; LONGEST + 1])).is_none());
+        assert!(Compression::begin(Rc::new(vec![b' '; LONGEST])).is_some());
+        assert!(Compression::begin(Rc::new(vec![b' '; LONGEST + 1])).is_none());
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl Override {
 /// The section as written.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct Document {
+pub(crate) struct StoresDocument {
     #[serde(deserialize_with = "object")]
     default: Gateway,
     #[serde(deserialize_with = "object")]
@@ -89,8 +89,8 @@ impl Stores {
     }
 }
 
-impl From<&Document> for Stores {
-    fn from(document: &Document) -> Self {
+impl From<&StoresDocument> for Stores {
+    fn from(document: &StoresDocument) -> Self {
         let default = &document.default;
         Self {
             definitions: document.definitions.of_definitions(default),
@@ -102,7 +102,7 @@ impl From<&Document> for Stores {
     }
 }
 
-impl Document {
+impl StoresDocument {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         self.default.validate("default")?;
         for (store, over) in [
