@@ -21,6 +21,5 @@ pub const PRODUCTS: &[&str] = &[
 
 /// Public type names that are defined more than once.
 pub const TYPE_NAMES: &[&str] = &[
-    "Batch", "Callout", "Content", "Event", "Method", "Need", "Pending", "Progress", "Reply",
-    "Status", "Why",
+    "Batch", "Callout", "Content", "Event", "Need", "Pending", "Progress", "Status",
 ];
