@@ -82,7 +82,7 @@ fn publish(redis: &mut HashMap<Vec<u8>, Vec<u8>>, model: &Model, generation: u64
         pages: pages.iter().map(PageDigest::of).collect(),
         etags_watched: false,
         lineage: 0,
-        records: records.counts,
+        records: records.counts.into(),
     };
     for (index, page) in pages.into_iter().enumerate() {
         let key = manifest::page_key("flag_definitions:", generation, index);

@@ -9,8 +9,9 @@ use std::io::{self, IsTerminal, Read};
 use std::path::Path;
 
 use flag_definitions_filter::records::StreamId;
-use flag_definitions_filter::snapshot::manifest::{self, Manifest, PageDigest, RecordCounts};
+use flag_definitions_filter::snapshot::manifest::{self, Manifest, PageDigest};
 use flag_definitions_filter::snapshot::page::{self, Page};
+use flag_definitions_filter::surfaces::posthog::directory::RecordCounts;
 use flag_definitions_filter::surfaces::posthog::document;
 
 use crate::cli::Publish;
@@ -144,7 +145,7 @@ impl Snapshot {
             pages: self.pages.iter().map(PageDigest::of).collect(),
             etags_watched: false,
             lineage: 0,
-            records: self.counts,
+            records: self.counts.into(),
         }
     }
 

@@ -6,9 +6,9 @@ use super::plugin::Plugin;
 use super::respond::respond_plainly;
 use crate::snapshot::attempt;
 use crate::snapshot::attempt::Attempt;
-use crate::snapshot::manifest::RecordCounts;
 use crate::snapshot::status::{Freshness, Status};
 use crate::surfaces::posthog::answers::Answer;
+use crate::surfaces::posthog::directory::RecordCounts;
 use crate::time::Monotonic;
 
 #[derive(Serialize)]
@@ -76,7 +76,9 @@ fn describe(plugin: &Plugin, status: &Status, now: Monotonic) -> Health {
             .as_ref()
             .and_then(|follow| follow.watermark_age(now))
             .map(millis),
-        records: live.map(|live| live.records).unwrap_or_default(),
+        records: live
+            .map(|live| RecordCounts::of(&live.records))
+            .unwrap_or_default(),
         loader: LoaderHealth {
             state: match (&status.bad, applying) {
                 _ if loading => "loading",

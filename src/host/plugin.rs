@@ -22,6 +22,7 @@ use crate::limits::Limiter;
 use crate::recent::Recent;
 use crate::snapshot::status::{Freshness, Status};
 use crate::surfaces::posthog::definitions::{Absent, Payload};
+use crate::surfaces::posthog::directory::RecordCounts;
 use crate::surfaces::posthog::pipeline::{Memory, PendingEnds, Tables};
 use crate::surfaces::posthog::read_through::Misses;
 use crate::surfaces::posthog::request;
@@ -335,7 +336,7 @@ impl Plugin {
                     "snapshot {} loaded, as of {}: {} teams, longest slice {} us",
                     live.generation,
                     live.stream_id,
-                    live.records.teams,
+                    RecordCounts::of(&live.records).teams,
                     live.longest_slice_micros
                 );
             }

@@ -159,7 +159,7 @@ impl Load {
             stream_id: self.manifest.stream_id,
             etags_watched: self.manifest.etags_watched,
             lineage: self.manifest.lineage,
-            records: self.manifest.records,
+            records: self.manifest.records.clone(),
             loaded_at: now.as_millis(),
             verified_at: self.asked_at.as_millis(),
             contact_at: self.asked_at.as_millis(),

@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
+use super::counts::KindCounts;
 use super::page::Page;
 use crate::hash::Sha256Hash;
 use crate::records::StreamId;
@@ -34,7 +35,7 @@ pub struct Manifest {
     #[serde(default)]
     pub lineage: u64,
     /// What it holds, for `/health`.
-    pub records: RecordCounts,
+    pub records: KindCounts,
 }
 
 /// What the manifest says of one page.
@@ -44,32 +45,6 @@ pub struct PageDigest {
     pub sha256: String,
     /// Its length in bytes.
     pub bytes: usize,
-}
-
-/// Number of records by kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecordCounts {
-    /// Teams (public project tokens).
-    pub teams: u64,
-    /// Team secret tokens and their backups.
-    pub team_secrets: u64,
-    /// Project secret keys.
-    pub project_secret_keys: u64,
-    /// Personal API keys.
-    pub personal_keys: u64,
-    /// ETags of teams.
-    #[serde(default)]
-    pub etags: u64,
-}
-
-impl RecordCounts {
-    /// How many have a hash of their own, and so a place in a bucket. ETags are part of their team.
-    pub fn hashes(&self) -> u64 {
-        let secrets = self.team_secrets.saturating_add(self.project_secret_keys);
-        self.teams
-            .saturating_add(secrets)
-            .saturating_add(self.personal_keys)
-    }
 }
 
 /// A manifest that is not used.
@@ -168,7 +143,7 @@ mod tests {
             pages: page::split([]).iter().map(PageDigest::of).collect(),
             etags_watched: false,
             lineage: 0,
-            records: RecordCounts::default(),
+            records: KindCounts::default(),
         }
     }
 

@@ -7,6 +7,7 @@
 
 pub mod attempt;
 pub mod change;
+pub mod counts;
 pub mod event;
 pub mod follow;
 mod incoming;

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::counts::KindCounts;
 use super::follow::{Confirmation, Follow};
-use super::manifest::{Manifest, RecordCounts};
+use super::manifest::Manifest;
 use super::settings::Snapshot;
 use crate::records::StreamId;
 use crate::shared::{Scope, Store, StoreError, Update, update};
@@ -71,7 +72,7 @@ pub struct Live {
     #[serde(default)]
     pub lineage: u64,
     /// What it holds.
-    pub records: RecordCounts,
+    pub records: KindCounts,
     /// When it was loaded, in [`Monotonic`] milliseconds.
     pub loaded_at: u64,
     /// When Redis last said that it is the current one, in [`Monotonic`] milliseconds.
@@ -95,7 +96,7 @@ impl Live {
         self.generation = manifest.generation;
         self.stream_id = manifest.stream_id;
         self.etags_watched = manifest.etags_watched;
-        self.records = manifest.records;
+        self.records.clone_from(&manifest.records);
         self.verified_at = self.verified_at.max(now);
     }
 }
@@ -245,7 +246,7 @@ mod tests {
             stream_id: StreamId::default(),
             etags_watched: false,
             lineage: 0,
-            records: RecordCounts::default(),
+            records: KindCounts::default(),
             loaded_at: 0,
             verified_at: 1_000,
             contact_at: 1_000,

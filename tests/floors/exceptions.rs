@@ -10,7 +10,6 @@ pub const IMPORTS: &[&str] = &[
 pub const PRODUCTS: &[&str] = &[
     "src/snapshot/loader/following.rs",
     "src/snapshot/loader/tests.rs",
-    "src/snapshot/manifest.rs",
     "src/usage/batch.rs",
     "src/usage/client.rs",
     "src/usage/ledger.rs",

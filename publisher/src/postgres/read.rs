@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use flag_definitions_filter::snapshot::manifest::RecordCounts;
+use flag_definitions_filter::surfaces::posthog::directory::RecordCounts;
 use flag_definitions_filter::tenant::Tenant;
 use tokio_postgres::types::Type;
 

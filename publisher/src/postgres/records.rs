@@ -6,10 +6,9 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use flag_definitions_filter::hash::Sha256Hash;
-use flag_definitions_filter::snapshot::manifest::RecordCounts;
 use flag_definitions_filter::surfaces::posthog::directory::access::scopes_read_flags;
 use flag_definitions_filter::surfaces::posthog::directory::{
-    OrganizationId, PersonalKey, Record, Team,
+    OrganizationId, PersonalKey, Record, RecordCounts, Team,
 };
 use flag_definitions_filter::tenant::Tenant;
 use tokio_postgres::Row;

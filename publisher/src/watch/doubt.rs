@@ -9,8 +9,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use flag_definitions_filter::snapshot::manifest::RecordCounts;
-use flag_definitions_filter::surfaces::posthog::directory::Record;
+use flag_definitions_filter::surfaces::posthog::directory::{Record, RecordCounts};
 use flag_definitions_filter::tenant::Tenant;
 
 use super::state::{Change, State};

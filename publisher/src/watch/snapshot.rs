@@ -8,8 +8,9 @@ use std::ops::Bound;
 
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::records::StreamId;
-use flag_definitions_filter::snapshot::manifest::{self, Manifest, PageDigest, RecordCounts};
+use flag_definitions_filter::snapshot::manifest::{self, Manifest, PageDigest};
 use flag_definitions_filter::snapshot::page::Page;
+use flag_definitions_filter::surfaces::posthog::directory::RecordCounts;
 
 use super::append;
 use super::state::State;
@@ -109,7 +110,7 @@ impl Job {
             pages: self.pages,
             etags_watched: true,
             lineage: self.lineage,
-            records: self.counts,
+            records: self.counts.into(),
         };
         let json = serde_json::to_vec(&manifest).map_err(Error::Encode)?;
         let begins = self.lineage == self.generation;

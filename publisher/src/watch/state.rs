@@ -6,8 +6,7 @@ use std::iter::Peekable;
 use std::ops::Bound;
 
 use flag_definitions_filter::hash::Sha256Hash;
-use flag_definitions_filter::snapshot::manifest::RecordCounts;
-use flag_definitions_filter::surfaces::posthog::directory::{Record, etag_hash};
+use flag_definitions_filter::surfaces::posthog::directory::{Record, RecordCounts, etag_hash};
 use flag_definitions_filter::tenant::Tenant;
 
 use super::source::Records;

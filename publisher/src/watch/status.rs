@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use flag_definitions_filter::records::StreamId;
-use flag_definitions_filter::snapshot::manifest::RecordCounts;
+use flag_definitions_filter::surfaces::posthog::directory::RecordCounts;
 
 use super::source::Skipped;
 

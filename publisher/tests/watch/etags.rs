@@ -48,7 +48,7 @@ fn pickled_etags_with_the_suffix_of_a_quota_period() {
     assert_eq!(etag(&mut redis, 2).unwrap(), "plain");
     assert_eq!(etag(&mut redis, 3), None);
     // In the first snapshot already.
-    assert_eq!(Published::read(&mut redis).manifest.records.etags, 2);
+    assert_eq!(Published::read(&mut redis).counts().etags, 2);
 
     let (seconds, _): (u64, u64) = redis.command("TIME", &[""; 0]);
     let end = (seconds + 3) * 1_000;

@@ -6,7 +6,7 @@ use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::records::StreamId;
 use flag_definitions_filter::snapshot::change::{self, Change, Content, Watermark};
 use flag_definitions_filter::snapshot::manifest::Manifest;
-use flag_definitions_filter::surfaces::posthog::directory::Record;
+use flag_definitions_filter::surfaces::posthog::directory::{Record, RecordCounts};
 
 use crate::instance::Instance;
 use crate::support::Redis;
@@ -68,6 +68,11 @@ impl Published {
         self.changes
             .last()
             .map_or(self.manifest.stream_id, |change| change.id)
+    }
+
+    /// What the manifest counts.
+    pub fn counts(&self) -> RecordCounts {
+        RecordCounts::of(&self.manifest.records)
     }
 
     pub fn watermarks(&self) -> Vec<Watermark> {

@@ -13,7 +13,7 @@ use crate::host::stream::{self, Next, Stream};
 use crate::http::ETag;
 use crate::records::StreamId;
 use crate::snapshot::change::{self, Watermark, Written};
-use crate::snapshot::manifest::{FORMAT, Manifest, PageDigest, RecordCounts, page_key};
+use crate::snapshot::manifest::{FORMAT, Manifest, PageDigest, page_key};
 use crate::snapshot::page;
 use crate::snapshot::poll::MAX_CHANGES;
 use crate::surfaces::posthog::directory::{Record, etag_hash};
@@ -95,7 +95,7 @@ pub fn worker(config: &str) -> Worker {
         pages: vec![PageDigest::of(&page)],
         etags_watched: false,
         lineage: 0,
-        records: RecordCounts::default(),
+        records: Default::default(),
     };
     let root = Rc::new(RefCell::new(Root::new(ROOT)));
     let worker = Worker {

@@ -2,7 +2,7 @@
 
 use super::super::change::{self, Watermark, Written};
 use super::super::follow::Confirmation;
-use super::super::manifest::{FORMAT, PageDigest, RecordCounts, page_key};
+use super::super::manifest::{FORMAT, PageDigest, page_key};
 use super::super::page;
 use super::super::status::Freshness;
 use super::*;
@@ -75,7 +75,7 @@ impl Publisher {
             pages: pages.iter().map(PageDigest::of).collect(),
             etags_watched: true,
             lineage,
-            records: RecordCounts::default(),
+            records: Default::default(),
         };
         for (index, page) in pages.into_iter().enumerate() {
             let key = page_key("flag_definitions:", self.generation, index);

@@ -6,6 +6,7 @@ use crate::hash::Sha256Hash;
 use crate::records::{Buckets, StreamId};
 use crate::shared::{Cas, MemoryStore, StoreError, Versioned};
 use crate::snapshot::attempt::Place;
+use crate::snapshot::counts::KindCounts;
 use crate::snapshot::manifest::{self, PageDigest};
 use crate::snapshot::page;
 use crate::snapshot::status::Freshness;
@@ -42,10 +43,10 @@ impl FakeRedis {
             pages: pages.iter().map(PageDigest::of).collect(),
             etags_watched: false,
             lineage: 0,
-            records: manifest::RecordCounts {
-                teams: pages.iter().map(|page| u64::from(page.records)).sum(),
-                ..Default::default()
-            },
+            records: KindCounts::new([(
+                "records",
+                pages.iter().map(|page| u64::from(page.records)).sum(),
+            )]),
         };
         for (index, page) in pages.iter().enumerate() {
             let key = manifest::page_key("flag_definitions:", generation, index);

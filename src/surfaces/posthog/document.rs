@@ -10,9 +10,10 @@ use serde::Deserialize;
 
 use crate::hash::Sha256Hash;
 use crate::json::{self, Object};
-use crate::snapshot::manifest::RecordCounts;
 use crate::surfaces::posthog::directory::access::scopes_read_flags;
-use crate::surfaces::posthog::directory::{OrganizationId, PersonalKey, Record, Team};
+use crate::surfaces::posthog::directory::{
+    OrganizationId, PersonalKey, Record, RecordCounts, Team,
+};
 use crate::tenant::Tenant;
 
 /// Version of the document.

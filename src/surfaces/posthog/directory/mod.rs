@@ -4,8 +4,10 @@
 //! ([`Sha256Hash`]); clear text is never kept. [`access`] holds PostHog's rules.
 
 pub mod access;
+mod counts;
 mod record;
 
+pub use counts::RecordCounts;
 pub use record::{OrganizationId, PersonalKey, Record, Team, etag_hash};
 
 use crate::hash::Sha256Hash;
