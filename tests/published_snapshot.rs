@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 #![cfg(not(target_arch = "wasm32"))]
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use flag_definitions_filter::config::Settings;
@@ -10,13 +9,10 @@ use flag_definitions_filter::documents::{Confirmations, Kept, confirmed};
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::limits::Limiter;
 use flag_definitions_filter::recent::Recent;
-use flag_definitions_filter::records::StreamId;
-use flag_definitions_filter::redis::Reply;
 use flag_definitions_filter::shared::{MemoryStore, Scope};
 use flag_definitions_filter::snapshot::loader::Loader;
-use flag_definitions_filter::snapshot::manifest::{self, Manifest, PageDigest};
-use flag_definitions_filter::snapshot::page;
 use flag_definitions_filter::snapshot::status::Freshness;
+use flag_definitions_filter::snapshot::testing::Publisher;
 use flag_definitions_filter::surfaces::Step;
 use flag_definitions_filter::surfaces::posthog::directory::Record;
 use flag_definitions_filter::surfaces::posthog::document;
@@ -68,54 +64,18 @@ fn secret(n: usize, s: u8) -> String {
     format!("phs_{n}_{s}")
 }
 
-fn publish(redis: &mut HashMap<Vec<u8>, Vec<u8>>, model: &Model, generation: u64) {
+fn publish(redis: &mut Publisher, model: &Model, generation: u64) {
     let records = document::parse(&model.json()).unwrap();
-    let by_hash = records.by_hash.iter();
-    let pages = page::split(by_hash.map(|(hash, record)| (*hash, record.as_slice())));
-    let manifest = Manifest {
-        format: manifest::FORMAT,
-        generation,
-        stream_id: StreamId {
-            millis: generation,
-            sequence: 0,
-        },
-        pages: pages.iter().map(PageDigest::of).collect(),
-        etags_watched: false,
-        lineage: 0,
-        records: records.counts.into(),
-    };
-    for (index, page) in pages.into_iter().enumerate() {
-        let key = manifest::page_key("flag_definitions:", generation, index);
-        redis.insert(key.into_bytes(), page.bytes);
-    }
-    let key = manifest::key("flag_definitions:").into_bytes();
-    redis.insert(key, serde_json::to_vec(&manifest).unwrap());
+    redis.publish(generation, generation, &records.by_hash);
 }
 
-fn load(
-    loader: &mut Loader,
-    store: &MemoryStore,
-    redis: &HashMap<Vec<u8>, Vec<u8>>,
-    now: &mut u64,
-) {
+fn load(loader: &mut Loader, store: &MemoryStore, redis: &Publisher, now: &mut u64) {
     let mut events = Vec::new();
     for _ in 0..120 {
         *now += 10;
         let at = Monotonic::from_millis(*now);
         if let Some(command) = loader.tick(store, at, false, &mut events) {
-            let words = command.words();
-            let value = |word: usize| words.get(word).and_then(|key| redis.get(*key));
-            let reply = match words.first().copied() {
-                // What the script of the poll answers.
-                Some(b"EVAL_RO") => {
-                    let manifest = value(3).map_or(&b""[..], Vec::as_slice);
-                    let digest = Sha256Hash::of(manifest).to_hex();
-                    let parts = [b"poll", &b"1"[..], b"0", digest.as_bytes(), manifest, b""];
-                    Reply::Array(parts.iter().map(|part| part.to_vec().into()).collect())
-                }
-                _ => value(1).map_or(Reply::Nil, |value| Reply::Bytes(value.into())),
-            };
-            loader.reply(store, Ok(reply), &mut events);
+            loader.reply(store, Ok(redis.reply(&command)), &mut events);
         }
     }
 }
@@ -138,7 +98,7 @@ proptest! {
         let config = format!(r#"{{"snapshot":{{"buckets":{buckets}}}}}"#);
         let settings = Settings::from_json(config.as_bytes()).unwrap();
         let tables = Tables::new(&Scope::new("", &[]), buckets);
-        let (store, mut redis, mut now) = (MemoryStore::default(), HashMap::new(), 1_000);
+        let (store, mut redis, mut now) = (MemoryStore::default(), Publisher::default(), 1_000);
         let mut loader = Loader::new(&settings.posthog.snapshot, tables.buckets.clone(), Record::check, 1);
         // What a worker remembers of one generation must not decide in the next.
         let mut memory = Memory::default();

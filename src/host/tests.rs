@@ -237,7 +237,7 @@ fn with_read_through_no_snapshot_is_needed_where_none_is_published() {
     };
     for (read_through, before, after) in [(true, 503, 200), (false, 503, 503)] {
         let mut worker = worker(&config(read_through, "filter"));
-        worker.manifest.clear();
+        worker.published.manifest.clear();
         assert!(worker.configure());
         let health = Root::new(2);
         let health: Shared = Rc::new(RefCell::new(health));

@@ -19,3 +19,6 @@ pub mod page;
 pub mod poll;
 pub mod settings;
 pub mod status;
+// What is built for Envoy publishes nothing.
+#[cfg(any(test, not(target_arch = "wasm32")))]
+pub mod testing;

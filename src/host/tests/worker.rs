@@ -11,11 +11,7 @@ use crate::host::registry;
 use crate::host::root::{Root, Shared};
 use crate::host::stream::{self, Next, Stream};
 use crate::http::ETag;
-use crate::records::StreamId;
-use crate::snapshot::change::{self, Watermark, Written};
-use crate::snapshot::manifest::{FORMAT, Manifest, PageDigest, page_key};
-use crate::snapshot::page;
-use crate::snapshot::poll::MAX_CHANGES;
+use crate::snapshot::testing::Publisher;
 use crate::surfaces::posthog::directory::{Record, etag_hash};
 use crate::surfaces::posthog::document;
 use crate::tenant::Tenant;
@@ -55,11 +51,8 @@ pub struct Worker {
     pub ticks: u32,
     batches: HashSet<(String, String)>,
     gone: HashSet<u32>,
-    page: Vec<u8>,
-    /// What Redis holds as the manifest; empty: nothing.
-    pub manifest: Vec<u8>,
-    /// The stream of changes: id, the id before it, kind and content. Empty: nobody watches.
-    changes: Vec<(StreamId, StreamId, Written)>,
+    /// The snapshot in Redis, and the changes that follow it.
+    pub published: Publisher,
     /// Whether a publisher adds a watermark before each poll.
     pub publisher: bool,
 }
@@ -83,20 +76,13 @@ pub fn worker(config: &str) -> Worker {
     let teams = [team(1, "a"), team(3, "c"), team(4, "d")].join(",");
     let json = format!(r#"{{"format":1,"teams":[{teams}]}}"#);
     let records = document::parse(json.as_bytes()).unwrap();
-    let by_hash = records.by_hash.iter();
-    let page = page::split(by_hash.map(|(hash, record)| (*hash, record.as_slice()))).remove(0);
-    let manifest = Manifest {
-        format: FORMAT,
-        generation: 1,
-        stream_id: StreamId {
-            millis: 100,
-            sequence: 0,
-        },
-        pages: vec![PageDigest::of(&page)],
-        etags_watched: false,
-        lineage: 0,
-        records: Default::default(),
+    let mut published = Publisher {
+        now: 100,
+        records: records.by_hash,
+        ..Publisher::default()
     };
+    published.last.millis = published.now;
+    published.rewrite(0);
     let root = Rc::new(RefCell::new(Root::new(ROOT)));
     let worker = Worker {
         roots: vec![(ROOT, Rc::clone(&root))],
@@ -112,9 +98,7 @@ pub fn worker(config: &str) -> Worker {
         ticks: 0,
         batches: HashSet::new(),
         gone: HashSet::new(),
-        page: page.bytes,
-        manifest: serde_json::to_vec(&manifest).unwrap(),
-        changes: Vec::new(),
+        published,
         publisher: false,
     };
     let config = if config.is_empty() {
@@ -135,18 +119,13 @@ pub fn worker(config: &str) -> Worker {
 /// revoked.
 pub fn watched_worker(config: &str) -> Worker {
     let mut worker = worker(config);
-    let mut manifest = Manifest::parse(&worker.manifest).unwrap();
-    (manifest.lineage, manifest.etags_watched) = (1, true);
-    worker.manifest = serde_json::to_vec(&manifest).unwrap();
+    let published = &mut worker.published;
+    published.generation = 0;
+    published.rewrite(1);
+    let etag = Record::ETag(ETag::new(b"e1").unwrap()).encode();
+    published.change(etag_hash(Tenant(1)), etag);
+    published.change(Sha256Hash::of(b"phs_c"), None);
     worker.publisher = true;
-    let etag = Record::ETag(ETag::new(b"e1").unwrap()).encode().unwrap();
-    let grave = Record::Tombstone.encode().unwrap();
-    for (hash, record) in [
-        (etag_hash(Tenant(1)), etag),
-        (Sha256Hash::of(b"phs_c"), grave),
-    ] {
-        worker.append(change::split([(hash, record.as_slice())]).remove(0));
-    }
     worker
 }
 
@@ -279,9 +258,9 @@ impl Worker {
 
     /// What a store replies: Redis in webdis' words.
     fn reply(&mut self, Callout { path, body, .. }: &Callout) -> Vec<u8> {
-        let generation = Manifest::parse(&self.manifest).map_or(1, |manifest| manifest.generation);
-        let page = page_key("", generation, 0).replace(':', "%3A");
         let has = |what: &str| body.contains(what);
+        let pages = &self.published.pages;
+        let page = pages.iter().find(|(key, _)| has(&key.replace(':', "%3A")));
         if path.starts_with("/bucket/") {
             PAYLOAD.as_bytes().to_vec()
         } else if has("%3Achanges") {
@@ -311,8 +290,8 @@ impl Worker {
         } else if body.starts_with("ZADD") {
             self.rebuilds += 1;
             b":1\r\n".to_vec()
-        } else if has(&page) {
-            bulk(&self.page)
+        } else if let Some((_, page)) = page {
+            bulk(page)
         } else {
             panic!("an unknown command: {body}")
         }
@@ -320,58 +299,19 @@ impl Worker {
 
     /// The same records once more, as a newer generation.
     pub fn publish_again(&mut self) {
-        let mut manifest = Manifest::parse(&self.manifest).unwrap();
-        manifest.generation += 1;
-        manifest.stream_id.millis += 1;
-        self.manifest = serde_json::to_vec(&manifest).unwrap();
+        self.published.last.millis += 1;
+        self.published.rewrite(0);
     }
 
-    fn append(&mut self, written: Written) {
-        let first = StreamId {
-            millis: 100,
-            sequence: 0,
-        };
-        let last = self.changes.last().map_or(first, |(id, ..)| *id);
-        self.changes.push((last.next(), last, written));
-    }
-
-    /// As the script of `snapshot::poll` does it, but for the digest, where any will do.
+    /// As the script of `snapshot::poll` does it, for a client that knows no manifest.
     fn poll(&mut self, body: &str) -> Vec<u8> {
         let now = host(|host| host.unix);
+        self.published.now = u64::try_from(now.as_millis()).unwrap();
         if self.publisher {
-            let at = u64::try_from(now.as_millis()).unwrap();
-            let mark = Watermark {
-                etags_at: at,
-                records_at: Some(at),
-            };
-            self.append(mark.written());
+            self.published.watermark();
         }
         let position = body.rsplit('/').nth(1).unwrap();
-        let position: Option<StreamId> = position.parse().ok();
-        let digest = match self.manifest.as_slice() {
-            b"" => String::new(),
-            manifest => Sha256Hash::of(manifest).to_hex(),
-        };
-        let newest = self.changes.last().filter(|_| position.is_some());
-        let newest = newest.map_or(String::new(), |(id, ..)| id.to_string());
-        let mut parts: Vec<Vec<u8>> = vec![
-            b"poll".to_vec(),
-            now.as_secs().to_string().into_bytes(),
-            now.subsec_micros().to_string().into_bytes(),
-            digest.into_bytes(),
-            self.manifest.clone(),
-            newest.into_bytes(),
-        ];
-        let next = self
-            .changes
-            .iter()
-            .filter(|(id, ..)| position.is_some_and(|position| *id > position));
-        for (id, previous, written) in next.take(MAX_CHANGES) {
-            for text in [&id.to_string(), &previous.to_string(), "1", written.kind] {
-                parts.push(text.as_bytes().to_vec());
-            }
-            parts.push(written.value.clone());
-        }
+        let parts = self.published.poll("", position.parse().ok());
         resp(&parts.iter().map(Vec::as_slice).collect::<Vec<_>>())
     }
 

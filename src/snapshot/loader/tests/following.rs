@@ -1,166 +1,32 @@
 //! The loader and a publisher that watches: snapshot, changes, watermarks.
 
-use super::super::change::{self, Watermark, Written};
-use super::super::follow::Confirmation;
-use super::super::manifest::{FORMAT, PageDigest, page_key};
-use super::super::page;
-use super::super::status::Freshness;
 use super::*;
-use crate::hash::Sha256Hash;
-use crate::records::{Buckets, StreamId};
-use crate::shared::MemoryStore;
-use crate::surfaces::posthog::directory::{self, Record};
-use crate::tenant::Tenant;
-use std::collections::BTreeMap;
+use crate::records::StreamId;
+use crate::snapshot::change::Written;
+use crate::snapshot::follow::Confirmation;
+use crate::snapshot::testing::tombstone;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// In milliseconds.
 const DAY: u64 = 24 * 3_600 * 1_000;
 
-/// A Redis that a publisher writes to. Its clock is the stream's.
-#[derive(Default)]
-struct Publisher {
-    now: u64,
-    manifest: Vec<u8>,
-    pages: BTreeMap<String, Vec<u8>>,
-    stream: Vec<(StreamId, StreamId, u64, Written)>,
-    records: BTreeMap<Sha256Hash, Vec<u8>>,
-    generation: u64,
-    last: StreamId,
-    fence: u64,
-}
-
 fn hash(token: &str) -> Sha256Hash {
     Sha256Hash::of(token.as_bytes())
 }
 
-fn secret(team: u32) -> Vec<u8> {
-    Record::TeamSecret(Tenant(team)).encode().unwrap()
-}
-
-impl Publisher {
-    fn new(tokens: &[&str]) -> Self {
-        let mut publisher = Self {
-            now: 1_000_000,
-            fence: 1,
-            ..Self::default()
-        };
-        publisher.records = tokens
+/// A publisher that began a lineage with a record for each of these tokens.
+fn publisher(tokens: &[&str]) -> Publisher {
+    let mut publisher = Publisher {
+        now: 1_000_000,
+        records: tokens
             .iter()
-            .map(|token| (hash(token), secret(1)))
-            .collect();
-        publisher.begin();
-        publisher
-    }
-
-    /// A new lineage.
-    fn begin(&mut self) {
-        self.last = StreamId {
-            millis: self.now.max(self.last.millis + 1),
-            sequence: 0,
-        };
-        self.rewrite(self.generation + 1);
-    }
-
-    /// The same records again, as of the last change.
-    fn rewrite(&mut self, lineage: u64) {
-        self.generation += 1;
-        let records = self.records.iter();
-        let pages = page::split(records.map(|(hash, record)| (*hash, record.as_slice())));
-        let manifest = Manifest {
-            format: FORMAT,
-            generation: self.generation,
-            stream_id: self.last,
-            pages: pages.iter().map(PageDigest::of).collect(),
-            etags_watched: true,
-            lineage,
-            records: Default::default(),
-        };
-        for (index, page) in pages.into_iter().enumerate() {
-            let key = page_key("flag_definitions:", self.generation, index);
-            self.pages.insert(key, page.bytes);
-        }
-        self.manifest = serde_json::to_vec(&manifest).unwrap();
-    }
-
-    fn append(&mut self, written: Written) {
-        let sequence = if self.last.millis >= self.now {
-            self.last.sequence + 1
-        } else {
-            0
-        };
-        let id = StreamId {
-            millis: self.now.max(self.last.millis),
-            sequence,
-        };
-        self.stream.push((id, self.last, self.fence, written));
-        self.last = id;
-    }
-
-    fn change(&mut self, token: &str, record: Option<Vec<u8>>) {
-        let hash = hash(token);
-        let grave = Record::Tombstone.encode().unwrap();
-        let written = record.as_deref().unwrap_or(&grave);
-        for entry in change::split([(hash, written)]) {
-            self.append(entry);
-        }
-        match record {
-            Some(record) => drop(self.records.insert(hash, record)),
-            None => drop(self.records.remove(&hash)),
-        }
-    }
-
-    fn watermark(&mut self) {
-        let mark = Watermark {
-            etags_at: self.now,
-            records_at: Some(self.now),
-        };
-        self.append(mark.written());
-    }
-
-    fn get(&self, command: &Command) -> Reply<'_> {
-        let text = |part: usize| String::from_utf8(command.words()[part].to_vec()).unwrap();
-        if command.words()[0] == b"GET" {
-            let page = self.pages.get(&text(1));
-            return page.map_or(Reply::Nil, |page| Reply::Bytes(page.into()));
-        }
-        let digest = match self.manifest.as_slice() {
-            b"" => String::new(),
-            manifest => Sha256Hash::of(manifest).to_hex(),
-        };
-        let manifest = if digest == text(5) {
-            &[]
-        } else {
-            self.manifest.as_slice()
-        };
-        let mut parts: Vec<Vec<u8>> = vec![
-            b"poll".to_vec(),
-            (self.now / 1_000).to_string().into_bytes(),
-            (self.now % 1_000 * 1_000).to_string().into_bytes(),
-            digest.into_bytes(),
-            manifest.to_vec(),
-            vec![],
-        ];
-        if let Ok(position) = text(6).parse::<StreamId>() {
-            if let Some((newest, ..)) = self.stream.last() {
-                parts[5] = newest.to_string().into_bytes();
-            }
-            for (id, previous, fence, written) in self
-                .stream
-                .iter()
-                .filter(|(id, ..)| *id > position)
-                .take(64)
-            {
-                parts.push(id.to_string().into_bytes());
-                parts.push(previous.to_string().into_bytes());
-                parts.push(fence.to_string().into_bytes());
-                parts.push(written.kind.as_bytes().to_vec());
-                parts.push(written.value.clone());
-            }
-        }
-        Reply::Array(parts.into_iter().map(Into::into).collect())
-    }
+            .map(|token| (hash(token), record(1)))
+            .collect(),
+        ..Publisher::default()
+    };
+    publisher.begin();
+    publisher
 }
 
 fn buckets() -> Buckets {
@@ -187,7 +53,7 @@ impl Envoy {
         };
         Self {
             store: MemoryStore::default(),
-            loader: Loader::new(&settings, buckets(), Record::check, 1),
+            loader: Loader::new(&settings, buckets(), testing::check, 1),
             settings,
             now: 5_000_000,
             polls: 0,
@@ -207,7 +73,7 @@ impl Envoy {
                 .tick(&self.store, self.now(), false, &mut events);
             if let Some(command) = command {
                 self.polls += usize::from(command.words()[0] == b"EVAL_RO");
-                let reply = publisher.get(&command);
+                let reply = publisher.reply(&command);
                 self.loader.reply(&self.store, Ok(reply), &mut events);
             }
             self.now += 10;
@@ -226,8 +92,10 @@ impl Envoy {
         events
     }
 
-    fn record(&self, token: &str) -> Option<Record> {
-        directory::find(&self.store, &buckets(), &hash(token)).unwrap()
+    fn record(&self, token: &str) -> Option<Vec<u8>> {
+        let decode = |bytes: &[u8]| testing::check(bytes).map(|()| bytes.to_vec());
+        let found = records::find(&self.store, &buckets(), &hash(token), decode);
+        found.unwrap().map(|(record, _)| record)
     }
 
     fn status(&self) -> Status {
@@ -247,22 +115,22 @@ impl Envoy {
 
 #[test]
 fn changes_follow_the_snapshot_and_watermarks_confirm() {
-    let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&["a", "b"]));
+    let (mut envoy, mut publisher) = (Envoy::new(), publisher(&["a", "b"]));
     let events = envoy.run_watched(&mut publisher, 3);
     assert_eq!(events, [Event::Started, Event::Loaded]);
     assert_eq!(envoy.freshness(), Freshness::Current);
-    publisher.change("a", None);
-    publisher.change("c", Some(secret(3)));
+    publisher.change(hash("a"), None);
+    publisher.change(hash("c"), Some(record(3)));
     assert_eq!(envoy.run_watched(&mut publisher, 2), []);
-    assert_eq!(envoy.record("a"), Some(Record::Tombstone));
-    assert_eq!(envoy.record("c"), Some(Record::TeamSecret(Tenant(3))));
+    assert_eq!(envoy.record("a"), Some(tombstone()));
+    assert_eq!(envoy.record("c"), Some(record(3)));
     assert!(envoy.confirmed().is_some_and(|age| age < 1_200));
 }
 
 #[test]
 fn a_watermark_is_read_soon_after_it_was_written_and_polls_stay_few() {
     for period in [990, 1_000, 1_010, 1_300] {
-        let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&["a"]));
+        let (mut envoy, mut publisher) = (Envoy::new(), publisher(&["a"]));
         envoy.run_watched(&mut publisher, 10);
         let polls = envoy.polls;
         let mut oldest = 0;
@@ -281,7 +149,7 @@ fn a_watermark_is_read_soon_after_it_was_written_and_polls_stay_few() {
 
 #[test]
 fn a_dead_publisher_confirms_nothing_and_refuses_nobody() {
-    let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&["a"]));
+    let (mut envoy, mut publisher) = (Envoy::new(), publisher(&["a"]));
     envoy.run_watched(&mut publisher, 3);
     envoy.run(&mut publisher, 7_000);
     assert!(envoy.confirmed().is_some_and(|age| age > 6_000));
@@ -297,9 +165,9 @@ fn a_dead_publisher_confirms_nothing_and_refuses_nobody() {
 
 #[test]
 fn a_newer_manifest_of_the_same_lineage_is_adopted_without_a_load() {
-    let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&["a"]));
+    let (mut envoy, mut publisher) = (Envoy::new(), publisher(&["a"]));
     envoy.run_watched(&mut publisher, 3);
-    publisher.change("b", Some(secret(2)));
+    publisher.change(hash("b"), Some(record(2)));
     publisher.rewrite(1);
     assert_eq!(envoy.run_watched(&mut publisher, 3), [Event::Adopted]);
     assert_eq!(envoy.status().live.unwrap().generation, 2);
@@ -317,11 +185,11 @@ fn a_newer_manifest_of_the_same_lineage_is_adopted_without_a_load() {
 
 #[test]
 fn after_a_missing_change_a_newer_snapshot_is_loaded() {
-    let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&["a", "b"]));
+    let (mut envoy, mut publisher) = (Envoy::new(), publisher(&["a", "b"]));
     envoy.run_watched(&mut publisher, 3);
-    publisher.change("a", None);
-    publisher.stream.pop();
-    publisher.change("c", Some(secret(3)));
+    publisher.change(hash("a"), None);
+    publisher.changes.pop();
+    publisher.change(hash("c"), Some(record(3)));
     let events = envoy.run_watched(&mut publisher, 3);
     assert_eq!(events, [Event::ChangeMissing]);
     assert!(envoy.record("a").is_some(), "the change is lost");
@@ -340,15 +208,15 @@ fn after_a_missing_change_a_newer_snapshot_is_loaded() {
 
 #[test]
 fn a_stream_that_was_trimmed_too_far_is_seen() {
-    let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&["a"]));
+    let (mut envoy, mut publisher) = (Envoy::new(), publisher(&["a"]));
     envoy.run_watched(&mut publisher, 3);
     let status = envoy.status().follow.unwrap();
-    publisher.change("b", Some(secret(2)));
+    publisher.change(hash("b"), Some(record(2)));
     publisher.watermark();
     publisher.rewrite(1);
     let last = publisher.last;
     publisher.watermark();
-    publisher.stream.retain(|(id, ..)| *id > last);
+    publisher.changes.retain(|entry| entry.id > last);
     assert!(status.position < last);
     let events = envoy.run_watched(&mut publisher, 8);
     assert!(events.contains(&Event::ChangeMissing) && events.contains(&Event::Loaded));
@@ -358,10 +226,10 @@ fn a_stream_that_was_trimmed_too_far_is_seen() {
 
 #[test]
 fn a_flushed_redis_leaves_the_last_good_snapshot_until_it_is_filled_again() {
-    let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&["a", "b"]));
+    let (mut envoy, mut publisher) = (Envoy::new(), publisher(&["a", "b"]));
     envoy.run_watched(&mut publisher, 3);
     let records = std::mem::take(&mut publisher.records);
-    (publisher.manifest, publisher.stream) = (vec![], vec![]);
+    (publisher.manifest, publisher.changes) = (vec![], vec![]);
     publisher.pages.clear();
     let events = envoy.run(&mut publisher, 3_000);
     assert!(events.contains(&Event::ManifestMissing) && events.contains(&Event::ChangeMissing));
@@ -381,21 +249,21 @@ fn a_flushed_redis_leaves_the_last_good_snapshot_until_it_is_filled_again() {
 
 #[test]
 fn a_key_that_is_revoked_while_a_load_is_under_way_stays_revoked() {
-    let tokens: Vec<String> = (0..12_000).map(|n| format!("phs_{n}")).collect();
+    let tokens: Vec<String> = (0..12_000).map(|n| format!("key_{n}")).collect();
     let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
     let mut last: Vec<&str> = tokens.clone();
     last.sort_by_key(|token| hash(token));
-    let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&tokens));
+    let (mut envoy, mut publisher) = (Envoy::new(), publisher(&tokens));
     envoy.run(&mut publisher, 100);
     assert!(envoy.loader.load.is_some(), "the load is under way");
     for token in [last[0], last[11_999]] {
-        publisher.change(token, None);
+        publisher.change(hash(token), None);
     }
     publisher.watermark();
     envoy.run_watched(&mut publisher, 3);
     assert!(envoy.status().live.is_some());
     for token in [last[0], last[11_999]] {
-        assert_eq!(envoy.record(token), Some(Record::Tombstone), "{token}");
+        assert_eq!(envoy.record(token), Some(tombstone()), "{token}");
     }
     assert!(envoy.record(last[1]).is_some());
     assert_eq!(envoy.freshness(), Freshness::Current);
@@ -403,19 +271,19 @@ fn a_key_that_is_revoked_while_a_load_is_under_way_stays_revoked() {
 
 #[test]
 fn a_key_that_was_revoked_long_ago_stays_revoked_while_an_older_snapshot_is_loaded() {
-    let tokens: Vec<String> = (0..12_000).map(|n| format!("phs_{n}")).collect();
+    let tokens: Vec<String> = (0..12_000).map(|n| format!("key_{n}")).collect();
     let mut tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
-    let mut publisher = Publisher::new(&tokens);
+    let mut publisher = publisher(&tokens);
     tokens.sort_by_key(|token| hash(token));
     let (revoked, neighbour) = (tokens[11_999], tokens[11_998]);
-    publisher.change(revoked, None);
+    publisher.change(hash(revoked), None);
     publisher.now += 2 * DAY;
-    publisher.change(neighbour, Some(secret(9)));
+    publisher.change(hash(neighbour), Some(record(9)));
     let mut envoy = Envoy::with(Snapshot {
         poll_interval: Duration::from_millis(100),
         ..Snapshot::default()
     });
-    while envoy.record(neighbour) != Some(Record::TeamSecret(Tenant(9))) {
+    while envoy.record(neighbour) != Some(record(9)) {
         envoy.run(&mut publisher, 10);
     }
     assert_eq!(
@@ -425,21 +293,21 @@ fn a_key_that_was_revoked_long_ago_stays_revoked_while_an_older_snapshot_is_load
     );
     envoy.run_watched(&mut publisher, 3);
     assert!(envoy.record(tokens[11_997]).is_some());
-    assert_eq!(envoy.record(revoked), Some(Record::Tombstone));
+    assert_eq!(envoy.record(revoked), Some(tombstone()));
 }
 
 #[test]
 fn shared_data_stays_bounded_while_tokens_come_and_go() {
     for loads_again in [false, true] {
-        let token = |round: usize, n: usize| format!("phs_{round}_{n}");
-        let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&[]));
+        let token = |round: usize, n: usize| format!("key_{round}_{n}");
+        let (mut envoy, mut publisher) = (Envoy::new(), publisher(&[]));
         envoy.run_watched(&mut publisher, 3);
         let mut sizes = Vec::new();
         // A week. Tokens live for half a day.
         for round in 1..=14 {
             for n in 0..200 {
-                publisher.change(&token(round, n), Some(secret(1)));
-                publisher.change(&token(round - 1, n), None);
+                publisher.change(hash(&token(round, n)), Some(record(1)));
+                publisher.change(hash(&token(round - 1, n)), None);
             }
             if loads_again && round % 4 == 0 {
                 publisher.begin();
@@ -461,39 +329,36 @@ fn shared_data_stays_bounded_while_tokens_come_and_go() {
             largest.is_some_and(|bytes| bytes <= most + 2_000),
             "{sizes:?}"
         );
-        assert_eq!(
-            envoy.record(&token(14, 0)),
-            Some(Record::TeamSecret(Tenant(1)))
-        );
-        assert_eq!(envoy.record(&token(13, 0)), Some(Record::Tombstone));
+        assert_eq!(envoy.record(&token(14, 0)), Some(record(1)));
+        assert_eq!(envoy.record(&token(13, 0)), Some(tombstone()));
         assert_eq!(envoy.record(&token(10, 0)), None);
     }
 }
 
 #[test]
 fn what_a_writer_without_lock_says_is_not_applied() {
-    let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&["a"]));
+    let (mut envoy, mut publisher) = (Envoy::new(), publisher(&["a"]));
     publisher.fence = 2;
     envoy.run_watched(&mut publisher, 3);
     publisher.fence = 1;
-    publisher.change("a", None);
+    publisher.change(hash("a"), None);
     publisher.fence = 2;
     let events = envoy.run_watched(&mut publisher, 2);
     assert_eq!(events, [Event::ChangeFenced]);
-    assert_eq!(envoy.record("a"), Some(Record::TeamSecret(Tenant(1))));
+    assert_eq!(envoy.record("a"), Some(record(1)));
     assert_eq!(envoy.freshness(), Freshness::Aging);
 }
 
 #[test]
 fn a_change_that_cannot_be_read_is_skipped_and_seen() {
     for broken in ["FDP1x", "nonsense"] {
-        let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&["a"]));
+        let (mut envoy, mut publisher) = (Envoy::new(), publisher(&["a"]));
         envoy.run_watched(&mut publisher, 3);
         publisher.append(Written {
             kind: "r",
             value: broken.as_bytes().to_vec(),
         });
-        publisher.change("b", Some(secret(2)));
+        publisher.change(hash("b"), Some(record(2)));
         let events = envoy.run_watched(&mut publisher, 2);
         assert_eq!(events, [Event::ChangeCorrupt]);
         assert!(envoy.record("b").is_some());
@@ -506,18 +371,18 @@ fn a_change_that_cannot_be_read_is_skipped_and_seen() {
 
 #[test]
 fn a_change_at_which_two_owners_vanish_is_skipped() {
-    let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&["a"]));
+    let (mut envoy, mut publisher) = (Envoy::new(), publisher(&["a"]));
     envoy.run_watched(&mut publisher, 3);
-    publisher.change("b", Some(secret(2)));
+    publisher.change(hash("b"), Some(record(2)));
     for owner in 2..4 {
         envoy.now += 3_000;
-        let mut loader = Loader::new(&envoy.settings, buckets(), Record::check, owner);
+        let mut loader = Loader::new(&envoy.settings, buckets(), testing::check, owner);
         let mut events = Vec::new();
         let command = loader.tick(&envoy.store, envoy.now(), false, &mut events);
         // It traps inside of the reply: what it noted stays, nothing else does.
         let follow = envoy.status().follow.unwrap();
         let entry = attempt::change_name(loader.buckets.scope());
-        let id = publisher.stream.last().unwrap().0;
+        let id = publisher.changes.last().unwrap().id;
         assert!(command.is_some() && follow.position < id);
         let mut attempt = Attempt::begin(&envoy.store, &entry, owner, &id.to_string()).unwrap();
         attempt
@@ -525,7 +390,7 @@ fn a_change_at_which_two_owners_vanish_is_skipped() {
             .unwrap();
     }
     envoy.now += 3_000;
-    envoy.loader = Loader::new(&envoy.settings, buckets(), Record::check, 4);
+    envoy.loader = Loader::new(&envoy.settings, buckets(), testing::check, 4);
     let events = envoy.run_watched(&mut publisher, 2);
     assert_eq!(events, [Event::ChangeCorrupt]);
     assert_eq!(envoy.record("b"), None);
@@ -534,16 +399,16 @@ fn a_change_at_which_two_owners_vanish_is_skipped() {
 
 #[test]
 fn many_changes_are_applied_in_order_in_bounded_slices() {
-    let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&["a"]));
+    let (mut envoy, mut publisher) = (Envoy::new(), publisher(&["a"]));
     envoy.run_watched(&mut publisher, 3);
     for round in 1..=3 {
         for n in 0..300 {
-            publisher.change(&format!("key {n}"), Some(secret(round * 1_000 + n)));
+            publisher.change(hash(&format!("key {n}")), Some(record(round * 1_000 + n)));
         }
     }
     envoy.run_watched(&mut publisher, 5);
     for n in 0..300 {
-        let record = Some(Record::TeamSecret(Tenant(3_000 + n)));
+        let record = Some(record(3_000 + n));
         assert_eq!(envoy.record(&format!("key {n}")), record);
     }
     assert!(envoy.confirmed().is_some_and(|age| age < 1_200));
@@ -551,10 +416,10 @@ fn many_changes_are_applied_in_order_in_bounded_slices() {
 
 #[test]
 fn a_file_snapshot_ends_the_chain() {
-    let (mut envoy, mut publisher) = (Envoy::new(), Publisher::new(&["a"]));
+    let (mut envoy, mut publisher) = (Envoy::new(), publisher(&["a"]));
     envoy.run_watched(&mut publisher, 3);
     publisher.now += 10;
-    publisher.records = [(hash("b"), secret(2))].into();
+    publisher.records = [(hash("b"), record(2))].into();
     publisher.last = StreamId {
         millis: publisher.now + 1,
         sequence: 0,
