@@ -10,11 +10,11 @@
 //! | [`http`] | what RFC 9110, Fetch and WHATWG URL say: entity tags, `If-None-Match`, `Accept-Encoding`, methods, CORS, query |
 //! | [`records`] | records by hash in buckets of shared data: bytes, and as of when they are true |
 //! | [`limits`] | rate limits: GCRA for each tenant, and small budgets of a worker's own |
-//! | [`usage`] | counting what is billed, and bringing it to Redis once |
+//! | [`usage`] | a ledger of counts, which reach Redis exactly once |
 //! | [`snapshot`] | manifest, pages and changes, and the loader as a state machine |
 //! | [`documents`] | what each tenant's flags are: when a version is current, what is kept, gzip, proof |
 //! | [`surfaces`] | one product's API each, over the same machinery |
-//! | [`surfaces::posthog`] | PostHog's: request, checks, answers, payload, quota, read-through, rebuild; with a map of its own |
+//! | [`surfaces::posthog`] | PostHog's: request, checks, answers, payload, quota, billing, read-through, rebuild; with a map of its own |
 //! | [`config`] | plugin configuration (JSON) → validated settings |
 //! | [`metrics`] | every metric name, once |
 //! | `host` | the shell: the only room that imports `proxy_wasm` |

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use super::Client;
 use super::ledger::{BATCH_COUNTERS, Batch, Counter};
 use crate::redis::{Command, Reply, Script};
 use crate::tenant::Tenant;
@@ -19,8 +18,8 @@ const SEPARATOR: usize = 1;
 /// Adds batches whose numbers are new, and says for each of them that it is in.
 ///
 /// `KEYS[1]` holds the last number of each slot, the other keys are usage hashes. `ARGV`: for each batch its
-/// slot, its number, how many counters it has, and for each counter the places in `KEYS` of the team's and of
-/// the SDK's hash, the field and the count. The reply: how many requests one of their hashes refused, then
+/// slot, its number, how many counters it has, and for each counter the places in `KEYS` of the tenant's and of
+/// the source's hash, the field and the count. The reply: how many requests one of their hashes refused, then
 /// `slot:number` for each batch. All strings, for webdis leaves out what is not one.
 ///
 /// Exactly once rests on this: Redis runs a script alone and writes its effects to replicas and disk as one
@@ -56,24 +55,26 @@ pub fn sequences_key(prefix: &str, process: &str) -> String {
     format!("{prefix}usage:{process}")
 }
 
-/// PostHog's hash of all billed requests of a team. No Django prefix: the service writes it raw.
-pub fn team_key(team: Tenant) -> String {
-    format!("posthog:local_evaluation_requests:{team}")
+/// How a surface calls the two hashes in Redis to which each counter is added.
+#[derive(Clone, Copy, Debug)]
+pub struct UsageKeys {
+    /// The key of all counts of a tenant.
+    pub tenant: fn(Tenant) -> String,
+    /// The key of a tenant's counts from one source.
+    pub source: fn(Tenant, u8) -> String,
+    /// Bytes of both keys together for this source and the longest tenant: at most [`MAX_KEY_BYTES`]. It is asked
+    /// often, and needs no formatting.
+    pub bytes: fn(u8) -> usize,
 }
 
-/// PostHog's hash of a team's billed requests by one SDK.
-pub fn client_key(team: Tenant, client: Client) -> String {
-    format!(
-        "posthog:local_evaluation_requests:sdk:{team}:{}",
-        client.label()
-    )
-}
+/// Most bytes of both keys of a counter.
+pub const MAX_KEY_BYTES: usize = 200;
 
 /// Batches on their way into one command.
 #[derive(Debug, Default)]
 pub struct Cargo {
     keys: Vec<String>,
-    places: HashMap<(Tenant, Option<Client>), usize>,
+    places: HashMap<(Tenant, Option<u8>), usize>,
     arguments: Vec<String>,
     counters: usize,
     bytes: usize,
@@ -92,9 +93,9 @@ impl Cargo {
     }
 
     /// Puts a batch in; `false` when it would be too much, which a first batch never is.
-    pub fn load(&mut self, batch: &Batch) -> bool {
+    pub fn load(&mut self, names: &UsageKeys, batch: &Batch) -> bool {
         let counters = self.counters + batch.counters.len();
-        let bytes = self.bytes + size(batch);
+        let bytes = self.bytes + size(names, batch);
         if !self.is_empty() && (counters > MAX_COUNTERS || bytes > MAX_BYTES) {
             return false;
         }
@@ -105,11 +106,11 @@ impl Cargo {
         self.argument(batch.sequence);
         self.argument(batch.counters.len());
         for counter in &batch.counters {
-            let team = self.place(counter.team, None);
-            let client = self.place(counter.team, Some(counter.client));
-            self.argument(team);
-            self.argument(client);
-            self.argument(counter.bucket.0);
+            let tenant = self.place(names, counter.tenant, None);
+            let source = self.place(names, counter.tenant, Some(counter.source));
+            self.argument(tenant);
+            self.argument(source);
+            self.argument(counter.field);
             self.argument(counter.count);
         }
         true
@@ -120,13 +121,13 @@ impl Cargo {
     }
 
     /// Place of a hash in `KEYS`.
-    fn place(&mut self, team: Tenant, client: Option<Client>) -> usize {
+    fn place(&mut self, names: &UsageKeys, tenant: Tenant, source: Option<u8>) -> usize {
         // Lua counts from one, and the first key is that of the sequences.
         let next = self.keys.len() + 2;
-        *self.places.entry((team, client)).or_insert_with(|| {
-            self.keys.push(match client {
-                None => team_key(team),
-                Some(client) => client_key(team, client),
+        *self.places.entry((tenant, source)).or_insert_with(|| {
+            self.keys.push(match source {
+                None => (names.tenant)(tenant),
+                Some(source) => (names.source)(tenant, source),
             });
             next
         })
@@ -141,17 +142,19 @@ impl Cargo {
 
 /// At most so many bytes of keys and arguments. A longest number each is closer than it looks and needs no
 /// formatting; a key is counted as often as it is used.
-fn size(batch: &Batch) -> usize {
-    const NUMBER: usize = 10 + SEPARATOR;
-    let counter = |counter: &Counter| {
-        let team = 34 + NUMBER;
-        let client = 38 + NUMBER + counter.client.label().len() + SEPARATOR;
-        let places = 2 * (4 + SEPARATOR);
-        team + client + places + 2 * NUMBER
-    };
-    let header = 4 * NUMBER;
-    header + batch.counters.iter().map(counter).sum::<usize>()
+fn size(names: &UsageKeys, batch: &Batch) -> usize {
+    let counter = |counter: &Counter| (names.bytes)(counter.source) + COUNTER_BYTES;
+    HEADER_BYTES + batch.counters.iter().map(counter).sum::<usize>()
 }
+
+/// Most bytes of a number, with what it costs besides.
+const NUMBER: usize = 10 + SEPARATOR;
+
+/// Of a counter besides its keys: what those cost besides their bytes, their places, the field and the count.
+const COUNTER_BYTES: usize = 2 * SEPARATOR + 2 * (4 + SEPARATOR) + 2 * NUMBER;
+
+/// Of a batch besides its counters: slot, number (twice as long) and how many they are.
+const HEADER_BYTES: usize = 4 * NUMBER;
 
 /// What Redis says of a command's batches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -183,21 +186,27 @@ fn text(bytes: &[u8]) -> Option<&str> {
 }
 
 // A batch must fit into a command, or it could never be sent.
-const _: () = assert!(BATCH_COUNTERS <= MAX_COUNTERS && BATCH_COUNTERS * 160 < MAX_BYTES);
+const _: () = assert!(BATCH_COUNTERS <= MAX_COUNTERS);
+const _: () = assert!(HEADER_BYTES + BATCH_COUNTERS * (MAX_KEY_BYTES + COUNTER_BYTES) <= MAX_BYTES);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::usage::UsageBucket;
     use proptest::prelude::*;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    fn counter(team: u32, client: Client, bucket: u32) -> Counter {
+    const NAMES: UsageKeys = UsageKeys {
+        tenant: |tenant| format!("counts:{tenant}"),
+        source: |tenant, source| format!("counts:{tenant}:{source}"),
+        bytes: |_| 17 + 21,
+    };
+
+    fn counter(tenant: u32, source: u8, field: u32) -> Counter {
         Counter {
-            team: Tenant(team),
-            client,
-            bucket: UsageBucket(bucket),
+            tenant: Tenant(tenant),
+            source,
+            field,
             count: 3,
         }
     }
@@ -218,35 +227,38 @@ mod tests {
     #[test]
     fn a_command_names_each_hash_once() {
         let mut cargo = Cargo::default();
-        let five = vec![counter(5, Client::Go, 7), counter(5, Client::Go, 8)];
-        assert!(cargo.load(&batch(5, 12, five)));
-        assert!(cargo.load(&batch(6, 1, vec![counter(6, Client::Other, 7)])));
+        let five = vec![counter(5, 4, 7), counter(5, 4, 8)];
+        assert!(cargo.load(&NAMES, &batch(5, 12, five)));
+        assert!(cargo.load(&NAMES, &batch(6, 1, vec![counter(6, 13, 7)])));
         assert_eq!(cargo.batches(), [(5, 12), (6, 1)]);
         let command = cargo.command(&sequences_key("flag_definitions:", "ab"));
         let words = words(&command);
         assert_eq!((words[0], words[1]), ("EVAL", SCRIPT.text()));
         assert_eq!(
             words[2..].join(" "),
-            "5 flag_definitions:usage:ab posthog:local_evaluation_requests:5 \
-             posthog:local_evaluation_requests:sdk:5:posthog-go posthog:local_evaluation_requests:6 \
-             posthog:local_evaluation_requests:sdk:6:other 5 12 2 2 3 7 3 2 3 8 3 6 1 1 4 5 7 3"
+            "5 flag_definitions:usage:ab counts:5 counts:5:4 counts:6 counts:6:13 5 12 2 2 3 7 3 2 3 8 3 6 1 1 4 5 7 3"
         );
     }
 
     #[test]
     fn a_command_is_bounded_in_bytes_and_counters() {
-        let longest = |team: u32| counter(team, Client::ReactNative, u32::MAX);
+        let longest = |tenant: u32| counter(tenant, u8::MAX, u32::MAX);
         let big = |slot: u16| {
-            let teams = 0..BATCH_COUNTERS as u32;
+            let tenants = 0..BATCH_COUNTERS as u32;
             batch(
                 slot,
                 u64::MAX,
-                teams.map(|n| longest(u32::MAX - n)).collect(),
+                tenants.map(|n| longest(u32::MAX - n)).collect(),
             )
         };
+        let longest_keys = UsageKeys {
+            tenant: |tenant| format!("{tenant:099}"),
+            source: |tenant, source| format!("{tenant:097}:{source}"),
+            bytes: |_| MAX_KEY_BYTES,
+        };
         let mut cargo = Cargo::default();
-        assert!(cargo.load(&big(1)));
-        assert!(!cargo.load(&big(2)));
+        assert!(cargo.load(&longest_keys, &big(1)));
+        assert!(!cargo.load(&longest_keys, &big(2)));
         let size: usize = words(&cargo.command(""))
             .iter()
             .skip(4)
@@ -256,7 +268,7 @@ mod tests {
 
         let mut cargo = Cargo::default();
         let mut slots = 0;
-        while cargo.load(&batch(slots, 1, vec![counter(1, Client::Go, 1)])) {
+        while cargo.load(&NAMES, &batch(slots, 1, vec![counter(1, 4, 1)])) {
             slots += 1;
         }
         assert!((100..=500).contains(&slots), "{slots}");
@@ -297,19 +309,18 @@ mod tests {
     proptest! {
         #[test]
         fn the_estimate_is_never_too_small(
-            teams in prop::collection::vec((any::<u32>(), 0u8..14, any::<u32>()), 1..20),
+            counters in prop::collection::vec((any::<u32>(), any::<u8>(), any::<u32>()), 1..20),
             slot in 0u16..1_024,
             sequence in any::<u64>(),
         ) {
-            let counters = teams.into_iter().map(|(team, client, bucket)| {
-                counter(team, Client::from_code(client), bucket)
-            });
+            let counters = counters.into_iter();
+            let counters = counters.map(|(tenant, source, field)| counter(tenant, source, field));
             let batch = batch(slot, sequence, counters.collect());
             let mut cargo = Cargo::default();
-            cargo.load(&batch);
+            cargo.load(&NAMES, &batch);
             let command = cargo.command("");
             let real: usize = words(&command).iter().skip(4).map(|word| word.len() + 1).sum();
-            prop_assert!(real <= size(&batch), "{} > {}", real, size(&batch));
+            prop_assert!(real <= size(&NAMES, &batch), "{} > {}", real, size(&NAMES, &batch));
         }
 
         #[test]

@@ -1,11 +1,10 @@
 //! What was counted and is not in Redis yet, in a fixed number of shared-data slots.
 //!
 //! Layout of a slot, little-endian: `u64` sequence of the last batch, `u32` number of frozen counters; then the
-//! counters, the frozen ones first, each `u32` team, `u8` client, `u32` field, `u32` count. No bytes at all are
+//! counters, the frozen ones first, each `u32` tenant, `u8` source, `u32` field, `u32` count. No bytes at all are
 //! the empty slot. Freezing moves the border between frozen and open counters and raises the sequence;
 //! acknowledging takes the frozen counters away. Both are one write of one entry.
 
-use super::{Client, UsageBucket};
 use crate::records::{CorruptRecord, Reader};
 use crate::shared::{Store, StoreError, Update, numbered, update, update_in_place};
 use crate::tenant::Tenant;
@@ -20,7 +19,7 @@ const HEADER: usize = 12;
 const KEY: usize = 9;
 const COUNTER: usize = KEY + 4;
 
-/// Most counters in a slot: 64 KiB. For one team and SDK that is a week without Redis.
+/// Most counters in a slot: 64 KiB. With a field every two minutes that is a week without Redis for one tenant and source.
 const MAX_COUNTERS: usize = (64 * 1024 - HEADER) / COUNTER;
 
 /// Names of the slots in shared data.
@@ -54,38 +53,38 @@ impl Slots {
     }
 }
 
-/// The slot that counts a team. Team ids are handed out in sequence, so the remainder spreads them evenly.
-pub fn slot_of(team: Tenant) -> u16 {
+/// The slot that counts a tenant. Tenants are numbered in sequence, so the remainder spreads them evenly.
+pub fn slot_of(tenant: Tenant) -> u16 {
     // Lossless: the remainder is below SLOTS.
-    (team.0 % u32::from(SLOTS)) as u16
+    (tenant.0 % u32::from(SLOTS)) as u16
 }
 
-/// Billed requests of one team, SDK and two-minute field.
+/// Requests of one tenant, source and field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counter {
-    /// Who pays.
-    pub team: Tenant,
-    /// Whose request.
-    pub client: Client,
-    /// When it was answered.
-    pub bucket: UsageBucket,
+    /// Whose requests.
+    pub tenant: Tenant,
+    /// Where they came from: a code of the surface's.
+    pub source: u8,
+    /// The field that they are added to: a time of the surface's, the newer the higher.
+    pub field: u32,
     /// How many requests.
     pub count: u32,
 }
 
 impl Counter {
     fn key(&self) -> [u8; KEY] {
-        let [a, b, c, d] = self.team.0.to_le_bytes();
-        let [e, f, g, h] = self.bucket.0.to_le_bytes();
-        [a, b, c, d, self.client.code(), e, f, g, h]
+        let [a, b, c, d] = self.tenant.0.to_le_bytes();
+        let [e, f, g, h] = self.field.to_le_bytes();
+        [a, b, c, d, self.source, e, f, g, h]
     }
 
     fn read(bytes: &[u8; COUNTER]) -> Result<Self, CorruptRecord> {
         let mut input = Reader(bytes);
         Ok(Self {
-            team: Tenant(input.u32()?),
-            client: Client::from_code(input.byte()?),
-            bucket: UsageBucket(input.u32()?),
+            tenant: Tenant(input.u32()?),
+            source: input.byte()?,
+            field: input.u32()?,
             count: input.u32()?,
         })
     }
@@ -127,15 +126,15 @@ pub enum Counted {
     NoRoom,
 }
 
-/// Adds to a counter of its team's slot.
+/// Adds to a counter of its tenant's slot.
 ///
-/// In a full slot, a field that is not there yet is added to the newest field of the same team and SDK: the
-/// sum stays right and the time is some minutes off.
+/// In a full slot, a field that is not there yet is added to the newest field of the same tenant and source: the
+/// sum stays right and the time is a little off.
 ///
 /// # Errors
 /// When shared data fails; then nothing changed.
 pub fn count(store: &impl Store, slots: &Slots, counter: &Counter) -> Result<Counted, StoreError> {
-    let name = slots.slot(slot_of(counter.team));
+    let name = slots.slot(slot_of(counter.tenant));
     let written = update_in_place(store, &name, |bytes| add(bytes, counter))?;
     Ok(match written {
         Update::Written => Counted::Stored,
@@ -308,13 +307,13 @@ fn add(bytes: &mut Vec<u8>, counter: &Counter) -> Option<()> {
     Some(())
 }
 
-/// Place of the newest open field of the same team and SDK.
+/// Place of the newest open field of the same tenant and source.
 fn newest_of(open: &[[u8; COUNTER]], wanted: &Counter) -> Option<usize> {
     open.iter()
         .enumerate()
         .filter_map(|(place, entry)| Some((place, Counter::read(entry).ok()?)))
-        .filter(|(_, entry)| entry.team == wanted.team && entry.client == wanted.client)
-        .max_by_key(|(_, entry)| entry.bucket)
+        .filter(|(_, entry)| entry.tenant == wanted.tenant && entry.source == wanted.source)
+        .max_by_key(|(_, entry)| entry.field)
         .map(|(place, _)| place)
 }
 

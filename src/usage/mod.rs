@@ -1,51 +1,34 @@
-//! Usage: every billed 200 is added to PostHog's usage hashes exactly once, as far as Redis keeps what it
+//! A ledger of counts: what is counted is added to hashes in Redis exactly once, as far as Redis keeps what it
 //! acknowledged. A killed Envoy loses what was not sent yet.
 //!
+//! A count is one of requests, by tenant, source and field: a surface says what its sources and fields are, and how the
+//! hashes are called ([`UsageKeys`]).
+//!
 //! Shared data holds a fixed number of slots ([`ledger`]). A request is counted there in the callback that sends
-//! its answer; what a worker cannot store at once it keeps for its next tick ([`Pending`]). From time to time
+//! its answer; what a worker cannot store at once it keeps for its next tick ([`Unstored`]). From time to time
 //! [`Outbox`] freezes what a slot has counted into a numbered batch and sends it until Redis says that it is in.
 //! The script ([`batch`]) adds a batch only when its number is new. Every change of a slot is one
 //! compare-and-swap, so a VM may vanish between any two steps.
-//!
-//! Which requests are billed, the names of the hashes and of their fields: PostHog's public source, as noted at
-//! each item.
 
 pub mod batch;
-mod client;
 pub mod ledger;
 mod outbox;
-mod pending;
 pub mod settings;
+mod unstored;
 
-pub use client::Client;
-pub use ledger::Slots;
+pub use batch::UsageKeys;
+pub use ledger::{Counter, Slots};
 pub use outbox::Outbox;
-pub use pending::Pending;
+pub use unstored::Unstored;
 
 use crate::shared::Scope;
-use crate::time::UnixMillis;
 
 /// The lease of whoever sends usage.
 pub fn lease_name(scope: &Scope) -> String {
     scope.name("lease")
 }
 
-/// Seconds in one field of a usage hash (PostHog's `CACHE_BUCKET_SIZE`).
-const BUCKET_SECONDS: u64 = 120;
-
-/// Field of a usage hash: whole two-minute steps since 1970. It is fixed when the request is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct UsageBucket(pub u32);
-
-impl UsageBucket {
-    /// The field that a moment falls into.
-    pub fn of(now: UnixMillis) -> Self {
-        let steps = now.as_millis() / 1_000 / BUCKET_SECONDS;
-        Self(u32::try_from(steps).unwrap_or(u32::MAX))
-    }
-}
-
-/// What became of billed requests. The label of `flag_definitions_usage_total`; each counts requests.
+/// What became of counted requests. The label of `flag_definitions_usage_total`; each counts requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Stored in shared data.
@@ -106,19 +89,6 @@ mod tests {
     use super::*;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
-
-    #[test]
-    fn a_field_is_two_minutes_of_unix_time() {
-        let field = |seconds: u64| UsageBucket::of(UnixMillis::from_millis(seconds * 1_000)).0;
-        assert_eq!(field(0), 0);
-        assert_eq!(field(119), 0);
-        assert_eq!(field(120), 1);
-        assert_eq!(field(1_700_000_000), 14_166_666);
-        assert_eq!(
-            UsageBucket::of(UnixMillis::from_millis(u64::MAX)).0,
-            u32::MAX
-        );
-    }
 
     #[test]
     fn each_state_has_its_own_sum() {

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::batch::{self, Applied, Cargo};
+use super::batch::{self, Applied, Cargo, UsageKeys};
 use super::ledger::{self, SLOTS, Slots};
 use super::{State, Tally};
 use crate::hash::Sha256Hash;
@@ -71,6 +71,7 @@ enum Phase {
 #[derive(Debug)]
 pub struct Outbox {
     slots: Slots,
+    names: &'static UsageKeys,
     prefix: String,
     interval: Duration,
     proposal: [u8; 16],
@@ -88,12 +89,19 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An outbox that has done nothing yet. `prefix` is that of the filter's own keys in Redis. `proposal` is
+    /// An outbox that has done nothing yet. `names` are those of the hashes, `prefix` is that of the filter's own keys in Redis. `proposal` is
     /// what the process is told apart by, if this VM is its first: it must be random, since two processes with
     /// one id would lose counts.
-    pub fn new(slots: Slots, prefix: &str, interval: Duration, proposal: [u8; 16]) -> Self {
+    pub fn new(
+        slots: Slots,
+        names: &'static UsageKeys,
+        prefix: &str,
+        interval: Duration,
+        proposal: [u8; 16],
+    ) -> Self {
         Self {
             slots,
+            names,
             prefix: prefix.to_owned(),
             interval,
             proposal,
@@ -191,9 +199,9 @@ impl Outbox {
             if look.again {
                 tally.add(State::Resent, batch.requests());
             }
-            if !self.cargo.load(&batch) {
+            if !self.cargo.load(self.names, &batch) {
                 let full = std::mem::take(&mut self.cargo);
-                self.cargo.load(&batch);
+                self.cargo.load(self.names, &batch);
                 return self.send(full, now);
             }
         }

@@ -14,12 +14,13 @@ use crate::metrics::{Metric, Purpose};
 use crate::redis::Failure;
 use crate::shared::Scope;
 use crate::shared::lease::{self, Hold};
+use crate::surfaces::posthog::billing::{self, Client};
 use crate::surfaces::posthog::request::Request;
 use crate::surfaces::posthog::settings::PostHogSettings;
 use crate::tenant::Tenant;
 use crate::time::{Monotonic, UnixMillis};
 use crate::usage;
-use crate::usage::{Client, Outbox, Pending, Slots, State, Tally};
+use crate::usage::{Outbox, Slots, State, Tally, Unstored};
 
 /// The script answers which batches are in: some 20 bytes for each of a command.
 const LARGEST_REPLY: usize = 64 << 10;
@@ -33,11 +34,11 @@ const LAST_TRIES: usize = 16;
 pub(super) struct Sending {
     owner: u64,
     slots: Slots,
-    pending: Pending,
+    unstored: Unstored,
     outbox: Outbox,
     sent: Option<Callout>,
     holds: bool,
-    /// The last attempt to store what is pending stored nothing.
+    /// The last attempt to store what waits stored nothing.
     stuck: bool,
     /// The wall clock, as it was read at this time.
     unix: (UnixMillis, Monotonic),
@@ -49,9 +50,10 @@ impl Sending {
         let slots = Slots::new(scope.as_str());
         Self {
             owner,
-            pending: Pending::default(),
+            unstored: Unstored::default(),
             outbox: Outbox::new(
                 slots.clone(),
+                &billing::KEYS,
                 &settings.snapshot.prefix,
                 settings.usage.flush_interval,
                 random::bytes(),
@@ -85,20 +87,21 @@ impl Sending {
         let headers = &request.client;
         let client = Client::of(headers.user_agent.as_deref(), headers.sec_fetch);
         let mut tally = Tally::default();
-        self.pending
-            .count(&SharedData, &self.slots, team, client, unix, &mut tally);
+        let counter = billing::request(team, client, unix);
+        self.unstored
+            .count(&SharedData, &self.slots, counter, &mut tally);
         record(&tally, recorder);
     }
 
     pub(super) fn is_busy(&self) -> bool {
         // What cannot be stored now is tried again with each slow tick.
-        (!self.pending.is_empty() && !self.stuck) || (self.holds && self.outbox.is_busy())
+        (!self.unstored.is_empty() && !self.stuck) || (self.holds && self.outbox.is_busy())
     }
 
     pub(super) fn tick(&mut self, duty: Duty<'_>, recorder: &mut Recorder) {
         let mut tally = Tally::default();
-        self.pending.retry(&SharedData, &self.slots, &mut tally);
-        self.stuck = !self.pending.is_empty() && tally == Tally::default();
+        self.unstored.retry(&SharedData, &self.slots, &mut tally);
+        self.stuck = !self.unstored.is_empty() && tally == Tally::default();
         self.holds = duty.settings.usage.enabled && self.may_send(&duty);
         // A batch may be sent twice without harm: the lease only spares Redis the second time.
         if self.holds
@@ -143,8 +146,8 @@ impl Sending {
     pub(super) fn stop(&mut self, duty: Duty<'_>, recorder: &mut Recorder) {
         let mut tally = Tally::default();
         for _ in 0..LAST_TRIES {
-            if !self.pending.is_empty() {
-                self.pending.retry(&SharedData, &self.slots, &mut tally);
+            if !self.unstored.is_empty() {
+                self.unstored.retry(&SharedData, &self.slots, &mut tally);
             }
         }
         record(&tally, recorder);

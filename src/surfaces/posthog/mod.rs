@@ -10,10 +10,12 @@
 //! | [`definitions`] | the payload: encodings, the (ETag, payload) pair, the quota latch, the object store |
 //! | [`read_through`] | PostHog's own cache of teams and checked credentials |
 //! | [`quota`] | whose quota is used up |
+//! | [`billing`] | what is billed, and the names of its counts |
 //! | [`rebuild`] | asks for a rebuild of a payload that is missing |
 //! | [`settings`] | what a plugin configuration says of all of these |
 
 pub mod answers;
+pub mod billing;
 pub mod definitions;
 pub mod directory;
 pub mod document;

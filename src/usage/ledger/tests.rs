@@ -9,11 +9,15 @@ fn setup() -> (MemoryStore, Slots) {
     (MemoryStore::default(), Slots::new("t:"))
 }
 
-fn counter(team: u32, client: Client, bucket: u32, count: u32) -> Counter {
+const A: u8 = 4;
+const B: u8 = 8;
+const C: u8 = 1;
+
+fn counter(tenant: u32, source: u8, field: u32, count: u32) -> Counter {
     Counter {
-        team: Tenant(team),
-        client,
-        bucket: UsageBucket(bucket),
+        tenant: Tenant(tenant),
+        source,
+        field,
         count,
     }
 }
@@ -21,24 +25,24 @@ fn counter(team: u32, client: Client, bucket: u32, count: u32) -> Counter {
 #[test]
 fn equal_requests_share_a_counter_and_different_ones_do_not() {
     let (store, slots) = setup();
-    for (team, client, bucket) in [
-        (5, Client::Go, 1),
-        (5, Client::Go, 1),
-        (5, Client::Go, 2),
-        (5, Client::Js, 1),
-        (5 + 1_024, Client::Go, 1),
+    for (tenant, source, field) in [
+        (5, A, 1),
+        (5, A, 1),
+        (5, A, 2),
+        (5, B, 1),
+        (5 + 1_024, A, 1),
     ] {
-        let one = counter(team, client, bucket, 1);
+        let one = counter(tenant, source, field, 1);
         assert_eq!(count(&store, &slots, &one), Ok(Counted::Stored));
     }
     let batch = freeze(&store, &slots, 5).unwrap().batch.unwrap();
     assert_eq!(
         batch.counters,
         [
-            counter(5, Client::Go, 1, 2),
-            counter(5, Client::Go, 2, 1),
-            counter(5, Client::Js, 1, 1),
-            counter(5 + 1_024, Client::Go, 1, 1),
+            counter(5, A, 1, 2),
+            counter(5, A, 2, 1),
+            counter(5, B, 1, 1),
+            counter(5 + 1_024, A, 1, 1),
         ]
     );
     assert_eq!(batch.requests(), 5);
@@ -48,7 +52,7 @@ fn equal_requests_share_a_counter_and_different_ones_do_not() {
 #[test]
 fn a_batch_stays_as_it_is_until_its_number_is_acknowledged() {
     let (store, slots) = setup();
-    let one = counter(5, Client::Go, 1, 1);
+    let one = counter(5, A, 1, 1);
     count(&store, &slots, &one).unwrap();
     let first = freeze(&store, &slots, 5).unwrap();
     assert!(!first.again && !first.more);
@@ -80,38 +84,38 @@ fn a_batch_stays_as_it_is_until_its_number_is_acknowledged() {
 #[test]
 fn a_batch_is_bounded_and_begins_with_the_oldest() {
     let (store, slots) = setup();
-    for bucket in 0..200 {
-        count(&store, &slots, &counter(5, Client::Go, bucket, 1)).unwrap();
+    for field in 0..200 {
+        count(&store, &slots, &counter(5, A, field, 1)).unwrap();
     }
     let look = freeze(&store, &slots, 5).unwrap();
     assert!(look.more);
     let counters = look.batch.unwrap().counters;
     assert_eq!(counters.len(), BATCH_COUNTERS);
-    assert_eq!(counters[0].bucket, UsageBucket(0));
+    assert_eq!(counters[0].field, 0);
 }
 
 #[test]
 fn a_full_slot_keeps_the_sums_of_whom_it_knows() {
     let (store, slots) = setup();
-    for bucket in 0..MAX_COUNTERS as u32 - 1 {
-        count(&store, &slots, &counter(5, Client::Go, bucket, 1)).unwrap();
+    for field in 0..MAX_COUNTERS as u32 - 1 {
+        count(&store, &slots, &counter(5, A, field, 1)).unwrap();
     }
-    count(&store, &slots, &counter(5, Client::Js, 7, 1)).unwrap();
+    count(&store, &slots, &counter(5, B, 7, 1)).unwrap();
     let bytes = store.read(&slots.slot(5)).unwrap().value;
     assert!(bytes.len() <= 64 * 1024);
 
-    let newer = counter(5, Client::Js, 9_999, 3);
+    let newer = counter(5, B, 9_999, 3);
     assert_eq!(count(&store, &slots, &newer), Ok(Counted::Stored));
-    let stranger = counter(5, Client::Ruby, 1, 1);
+    let stranger = counter(5, C, 1, 1);
     assert_eq!(count(&store, &slots, &stranger), Ok(Counted::NoRoom));
-    let known = counter(5, Client::Go, 0, 1);
+    let known = counter(5, A, 0, 1);
     assert_eq!(count(&store, &slots, &known), Ok(Counted::Stored));
 
     let bytes = store.read(&slots.slot(5)).unwrap().value;
     let content = Content::parse(&bytes).unwrap();
     assert_eq!(content.counters.len(), MAX_COUNTERS);
     let last = Counter::read(content.counters.last().unwrap()).unwrap();
-    assert_eq!(last, counter(5, Client::Js, 7, 4));
+    assert_eq!(last, counter(5, B, 7, 4));
     let first = Counter::read(&content.counters[0]).unwrap();
     assert_eq!(first.count, 2);
 }
@@ -119,25 +123,25 @@ fn a_full_slot_keeps_the_sums_of_whom_it_knows() {
 #[test]
 fn a_frozen_counter_never_grows_even_when_the_slot_is_full() {
     let (store, slots) = setup();
-    for bucket in 0..MAX_COUNTERS as u32 {
-        let client = if bucket == 0 { Client::Js } else { Client::Go };
-        count(&store, &slots, &counter(5, client, bucket, 1)).unwrap();
+    for field in 0..MAX_COUNTERS as u32 {
+        let source = if field == 0 { B } else { A };
+        count(&store, &slots, &counter(5, source, field, 1)).unwrap();
     }
     let batch = freeze(&store, &slots, 5).unwrap().batch.unwrap();
     // Its only counter is frozen.
-    let js = counter(5, Client::Js, 0, 1);
-    assert_eq!(count(&store, &slots, &js), Ok(Counted::NoRoom));
-    let go = counter(5, Client::Go, 1, 1);
-    assert_eq!(count(&store, &slots, &go), Ok(Counted::Stored));
+    let b = counter(5, B, 0, 1);
+    assert_eq!(count(&store, &slots, &b), Ok(Counted::NoRoom));
+    let a = counter(5, A, 1, 1);
+    assert_eq!(count(&store, &slots, &a), Ok(Counted::Stored));
     assert_eq!(freeze(&store, &slots, 5).unwrap().batch, Some(batch));
 }
 
 #[test]
 fn a_counter_does_not_wrap() {
     let (store, slots) = setup();
-    let most = counter(5, Client::Go, 1, u32::MAX);
+    let most = counter(5, A, 1, u32::MAX);
     assert_eq!(count(&store, &slots, &most), Ok(Counted::Stored));
-    let one = counter(5, Client::Go, 1, 1);
+    let one = counter(5, A, 1, 1);
     assert_eq!(count(&store, &slots, &one), Ok(Counted::NoRoom));
     assert_eq!(unsent(&store, &slots), Ok(u64::from(u32::MAX)));
 }
@@ -146,7 +150,7 @@ fn a_counter_does_not_wrap() {
 fn unreadable_bytes_are_left_alone() {
     let (store, slots) = setup();
     store.replace(&slots.slot(5), b"bad", Cas::ABSENT).unwrap();
-    let one = counter(5, Client::Go, 1, 1);
+    let one = counter(5, A, 1, 1);
     assert_eq!(count(&store, &slots, &one), Ok(Counted::NoRoom));
     assert_eq!(freeze(&store, &slots, 5), Ok(Look::default()));
     assert_eq!(acknowledge(&store, &slots, 5, 1), Ok(Some(0)));
@@ -164,7 +168,7 @@ enum Change {
 
 fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
-        4 => (0u8..14, 0u8..4).prop_map(|(client, bucket)| Change::Count(client, bucket)),
+        4 => (0u8..14, 0u8..4).prop_map(|(source, field)| Change::Count(source, field)),
         1 => Just(Change::Freeze),
         1 => (0u64..6).prop_map(Change::Acknowledge),
     ]
@@ -174,18 +178,18 @@ proptest! {
     #[test]
     fn what_was_counted_is_acknowledged_or_still_there(changes in prop::collection::vec(change(), 0..80)) {
         let (store, slots) = setup();
-        let mut counted: BTreeMap<(Client, u32), u64> = BTreeMap::new();
-        let mut sent: BTreeMap<(Client, u32), u64> = BTreeMap::new();
+        let mut counted: BTreeMap<(u8, u32), u64> = BTreeMap::new();
+        let mut sent: BTreeMap<(u8, u32), u64> = BTreeMap::new();
         let mut frozen: Option<Batch> = None;
         let add = |sums: &mut BTreeMap<_, _>, counters: &[Counter]| {
             for one in counters {
-                *sums.entry((one.client, one.bucket.0)).or_default() += u64::from(one.count);
+                *sums.entry((one.source, one.field)).or_default() += u64::from(one.count);
             }
         };
         for change in changes {
             match change {
-                Change::Count(client, bucket) => {
-                    let one = counter(5, Client::from_code(client), u32::from(bucket), 1);
+                Change::Count(source, field) => {
+                    let one = counter(5, source, u32::from(field), 1);
                     prop_assert_eq!(count(&store, &slots, &one), Ok(Counted::Stored));
                     add(&mut counted, &[one]);
                 }
@@ -219,7 +223,7 @@ proptest! {
     fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
         let (store, slots) = setup();
         store.replace(&slots.slot(5), &bytes, Cas::ABSENT).unwrap();
-        let _ = count(&store, &slots, &counter(5, Client::Go, 1, 1));
+        let _ = count(&store, &slots, &counter(5, A, 1, 1));
         let _ = freeze(&store, &slots, 5);
         let _ = acknowledge(&store, &slots, 5, 1);
         let _ = unsent(&store, &slots);

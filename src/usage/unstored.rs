@@ -1,44 +1,35 @@
 //! What a worker counted and could not put into shared data at once.
 
 use super::ledger::{self, Counted, Counter, Slots};
-use super::{Client, State, Tally, UsageBucket};
+use super::{State, Tally};
 use crate::shared::Store;
-use crate::tenant::Tenant;
-use crate::time::UnixMillis;
 
-/// Most counters that wait: shared data fails for all teams at once, or a slot is hot for some microseconds.
-const MAX_PENDING: usize = 1_024;
+/// Most counters that wait: shared data fails for all tenants at once, or a slot is hot for some microseconds.
+const MAX_UNSTORED: usize = 1_024;
 
-/// Most counters tried in one [`Pending::retry`].
+/// Most counters tried in one [`Unstored::retry`].
 const SLICE: usize = 64;
 
 /// The counting of one worker. What waits here is lost with its VM.
 #[derive(Debug, Default)]
-pub struct Pending {
+pub struct Unstored {
     waiting: Vec<Counter>,
 }
 
-impl Pending {
-    /// Counts one billed request, answered `now`. When shared data is contended or fails, it waits here for
-    /// [`Pending::retry`], with the two-minute field of now.
+impl Unstored {
+    /// Counts requests. When shared data is contended or fails, they wait here for [`Unstored::retry`], with the field
+    /// that they have now.
     pub fn count(
         &mut self,
         store: &impl Store,
         slots: &Slots,
-        team: Tenant,
-        client: Client,
-        now: UnixMillis,
+        counter: Counter,
         tally: &mut Tally,
     ) {
-        let counter = Counter {
-            team,
-            client,
-            bucket: UsageBucket::of(now),
-            count: 1,
-        };
+        let requests = u64::from(counter.count);
         match ledger::count(store, slots, &counter) {
-            Ok(Counted::Stored) => tally.add(State::Counted, 1),
-            Ok(Counted::NoRoom) => tally.add(State::Dropped, 1),
+            Ok(Counted::Stored) => tally.add(State::Counted, requests),
+            Ok(Counted::NoRoom) => tally.add(State::Dropped, requests),
             Ok(Counted::Contended) | Err(_) => self.keep(counter, tally),
         }
     }
@@ -53,26 +44,22 @@ impl Pending {
         let due = self.waiting.len().min(SLICE);
         let tried: Vec<Counter> = self.waiting.drain(..due).collect();
         for counter in tried {
-            let requests = u64::from(counter.count);
-            match ledger::count(store, slots, &counter) {
-                Ok(Counted::Stored) => tally.add(State::Counted, requests),
-                Ok(Counted::NoRoom) => tally.add(State::Dropped, requests),
-                Ok(Counted::Contended) | Err(_) => self.keep(counter, tally),
-            }
+            self.count(store, slots, counter, tally);
         }
     }
 
     fn keep(&mut self, counter: Counter, tally: &mut Tally) {
         let requests = u64::from(counter.count);
         let same = self.waiting.iter_mut().find(|held| {
-            (held.team, held.client, held.bucket) == (counter.team, counter.client, counter.bucket)
+            (held.tenant, held.source, held.field)
+                == (counter.tenant, counter.source, counter.field)
         });
         if let Some(held) = same {
             match held.count.checked_add(counter.count) {
                 Some(sum) => held.count = sum,
                 None => tally.add(State::Dropped, requests),
             }
-        } else if self.waiting.len() < MAX_PENDING {
+        } else if self.waiting.len() < MAX_UNSTORED {
             self.waiting.push(counter);
         } else {
             tally.add(State::Dropped, requests);
@@ -84,6 +71,7 @@ impl Pending {
 mod tests {
     use super::*;
     use crate::shared::{Cas, MemoryStore, StoreError, Versioned};
+    use crate::tenant::Tenant;
     use std::cell::Cell;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -109,48 +97,56 @@ mod tests {
         }
     }
 
-    const NOW: UnixMillis = UnixMillis::from_millis(1_700_000_000_000);
+    const FIELD: u32 = 14_166_666;
+
+    fn one(tenant: u32) -> Counter {
+        Counter {
+            tenant: Tenant(tenant),
+            source: 4,
+            field: FIELD,
+            count: 1,
+        }
+    }
 
     #[test]
     fn what_could_not_be_stored_is_stored_later_with_its_own_time() {
         let (store, slots) = (Moody::default(), Slots::new("t:"));
-        let (mut pending, mut tally) = (Pending::default(), Tally::default());
-        let team = Tenant(7);
+        let (mut unstored, mut tally) = (Unstored::default(), Tally::default());
         store.contended.set(true);
-        pending.count(&store, &slots, team, Client::Go, NOW, &mut tally);
+        unstored.count(&store, &slots, one(7), &mut tally);
         store.contended.set(false);
         store.broken.set(true);
-        pending.count(&store, &slots, team, Client::Go, NOW, &mut tally);
-        pending.retry(&store, &slots, &mut tally);
+        unstored.count(&store, &slots, one(7), &mut tally);
+        unstored.retry(&store, &slots, &mut tally);
         assert_eq!(tally, Tally::default());
-        assert!(!pending.is_empty());
+        assert!(!unstored.is_empty());
 
         store.broken.set(false);
-        pending.retry(&store, &slots, &mut tally);
-        assert!(pending.is_empty());
+        unstored.retry(&store, &slots, &mut tally);
+        assert!(unstored.is_empty());
         assert_eq!(tally.get(State::Counted), 2);
         let batch = ledger::freeze(&store, &slots, 7).unwrap().batch.unwrap();
         assert_eq!(batch.counters.len(), 1);
-        assert_eq!(batch.counters[0].bucket, UsageBucket::of(NOW));
+        assert_eq!(batch.counters[0].field, FIELD);
         assert_eq!(batch.counters[0].count, 2);
     }
 
     #[test]
     fn what_waits_is_bounded_and_the_rest_is_reported() {
         let (store, slots) = (Moody::default(), Slots::new("t:"));
-        let (mut pending, mut tally) = (Pending::default(), Tally::default());
+        let (mut unstored, mut tally) = (Unstored::default(), Tally::default());
         store.broken.set(true);
-        for team in 0..MAX_PENDING as u32 + 5 {
-            pending.count(&store, &slots, Tenant(team), Client::Go, NOW, &mut tally);
+        for tenant in 0..MAX_UNSTORED as u32 + 5 {
+            unstored.count(&store, &slots, one(tenant), &mut tally);
         }
-        pending.count(&store, &slots, Tenant(0), Client::Go, NOW, &mut tally);
+        unstored.count(&store, &slots, one(0), &mut tally);
         assert_eq!(tally.get(State::Dropped), 5);
 
         store.broken.set(false);
-        while !pending.is_empty() {
-            pending.retry(&store, &slots, &mut tally);
+        while !unstored.is_empty() {
+            unstored.retry(&store, &slots, &mut tally);
         }
-        assert_eq!(tally.get(State::Counted), MAX_PENDING as u64 + 1);
+        assert_eq!(tally.get(State::Counted), MAX_UNSTORED as u64 + 1);
         assert_eq!(
             ledger::unsent(&store, &slots),
             Ok(tally.get(State::Counted))
