@@ -7,7 +7,7 @@
 
 use crate::limits::{self, Budget};
 use crate::redis::Failure;
-use crate::snapshot::event::Event;
+use crate::snapshot::event::LoaderEvent;
 use crate::surfaces::Reason;
 use crate::surfaces::posthog::answers::Answer;
 use crate::surfaces::posthog::directory::access::AuthMethod;
@@ -66,7 +66,7 @@ pub enum Metric {
     /// Billed requests, by what became of their counts.
     Usage(usage::State),
     /// The loader did something.
-    Loader(Event),
+    Loader(LoaderEvent),
     /// An answer of this status to a team that has a label of its own.
     TeamAnswer(Tenant, u16),
     /// As [`Metric::RateLimited`], for such a team.
@@ -104,7 +104,7 @@ impl Metric {
                     .map(move |mode| Self::RateLimited(budget, mode))
             }))
             .chain(usage::State::ALL.into_iter().map(Self::Usage))
-            .chain(Event::ALL.into_iter().map(Self::Loader))
+            .chain(LoaderEvent::ALL.into_iter().map(Self::Loader))
     }
 
     /// Place in [`Metric::common`], and in [`Metric::of_team`] for a team's counters: found without a search,

@@ -23,7 +23,7 @@ use flag_definitions_filter::surfaces::posthog::definitions::pair::{
     Stored, etag_key, payload_key,
 };
 use flag_definitions_filter::surfaces::posthog::definitions::settings::Definitions;
-use flag_definitions_filter::surfaces::posthog::quota::reader::{Event, QuotaReader, Target};
+use flag_definitions_filter::surfaces::posthog::quota::reader::{QuotaEvent, QuotaReader, Target};
 use flag_definitions_filter::surfaces::posthog::quota::{QuotaCopy, QuotaEnd};
 use flag_definitions_filter::tenant::Tenant;
 use flag_definitions_filter::time::Monotonic;
@@ -507,7 +507,7 @@ struct Envoy {
     reader: QuotaReader,
     copy: QuotaCopy,
     started: Instant,
-    events: Vec<Event>,
+    events: Vec<QuotaEvent>,
 }
 
 impl Envoy {
@@ -600,7 +600,10 @@ fn the_list_is_read_whatever_is_in_it() {
     redis.set(LIST, b"not a sorted set");
     envoy.read(&mut redis);
     assert!(envoy.limited(), "the last set stays");
-    assert_eq!(envoy.events, [Event::Read, Event::Read, Event::ReadFailed]);
+    assert_eq!(
+        envoy.events,
+        [QuotaEvent::Read, QuotaEvent::Read, QuotaEvent::ReadFailed]
+    );
 }
 
 #[test]
@@ -616,7 +619,7 @@ fn ten_thousand_members_are_read_and_no_more() {
     envoy.read(&mut redis);
     envoy.limited();
     assert_eq!(envoy.copy.set().len(), 10_000);
-    assert_eq!(envoy.events, [Event::Truncated, Event::Read]);
+    assert_eq!(envoy.events, [QuotaEvent::Truncated, QuotaEvent::Read]);
     let ends = |n: u32| {
         let hash = Sha256Hash::of(format!("phc_{n}").as_bytes());
         envoy.copy.set().ends(TEAM, Some(&hash), envoy.now())
@@ -795,7 +798,7 @@ fn these_permissions_suffice_and_the_user_writes_nothing_but_latches() {
         .unwrap();
     let mut envoy = Envoy::new();
     envoy.read(&mut redis);
-    assert_eq!(envoy.events, [Event::Read]);
+    assert_eq!(envoy.events, [QuotaEvent::Read]);
     assert!(envoy.limited());
     assert_eq!(redis.public(), X);
     assert!(redis.latched().is_some());

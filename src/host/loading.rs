@@ -8,7 +8,7 @@ use super::recorder::Recorder;
 use super::store::SharedData;
 use crate::metrics::{Metric, Purpose};
 use crate::records::Buckets;
-use crate::snapshot::event::Event;
+use crate::snapshot::event::LoaderEvent;
 use crate::snapshot::loader::Loader;
 use crate::surfaces::posthog::directory::Record;
 use crate::surfaces::posthog::settings::PostHogSettings;
@@ -21,7 +21,7 @@ const LARGEST_REPLY: usize = 8 << 20;
 pub struct Loading {
     loader: Loader,
     sent: Option<Callout>,
-    problem: LastProblem<Event>,
+    problem: LastProblem<LoaderEvent>,
 }
 
 impl Loading {
@@ -109,15 +109,15 @@ impl Loading {
         }
     }
 
-    fn report(&mut self, events: &[Event], recorder: &mut Recorder) -> bool {
+    fn report(&mut self, events: &[LoaderEvent], recorder: &mut Recorder) -> bool {
         for event in events {
             recorder.count(Metric::Loader(*event));
-            if matches!(event, Event::Loaded | Event::Adopted) {
+            if matches!(event, LoaderEvent::Loaded | LoaderEvent::Adopted) {
                 self.problem.clear();
             } else if event.is_problem() && self.problem.is_new(*event) {
                 log::warn!("loading the snapshot: {}", event.label());
             }
         }
-        events.contains(&Event::Loaded)
+        events.contains(&LoaderEvent::Loaded)
     }
 }

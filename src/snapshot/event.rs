@@ -2,7 +2,7 @@
 
 /// What the loader did. The label of `flag_definitions_loader_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum LoaderEvent {
     /// A load began.
     Started,
     /// A load ended well.
@@ -39,7 +39,7 @@ pub enum Event {
     ChangeFenced,
 }
 
-impl Event {
+impl LoaderEvent {
     /// All events.
     pub const ALL: [Self; 17] = [
         Self::Started,

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::attempt;
 use super::attempt::{Attempt, Place};
 use super::change::{self, Change, Content, Watermark};
-use super::event::Event;
+use super::event::LoaderEvent;
 use super::follow::{Follow, Link};
 use super::load::{SLICE, TOMBSTONE_MILLIS, apply_slice};
 use super::page::Cursor;
@@ -70,8 +70,8 @@ impl Incoming {
         &mut self,
         store: &impl Store,
         buckets: &Buckets,
-        events: &mut Vec<Event>,
-    ) -> Result<bool, Event> {
+        events: &mut Vec<LoaderEvent>,
+    ) -> Result<bool, LoaderEvent> {
         let entry = attempt::change_name(buckets.scope());
         let mut left = SLICE;
         while left > 0 {
@@ -101,10 +101,10 @@ impl Incoming {
             match self.follow.link(&change) {
                 Link::Known => continue,
                 Link::Fenced => {
-                    events.push(Event::ChangeFenced);
+                    events.push(LoaderEvent::ChangeFenced);
                     continue;
                 }
-                Link::AfterGap => events.push(Event::ChangeMissing),
+                Link::AfterGap => events.push(LoaderEvent::ChangeMissing),
                 Link::Next => {}
             }
             match change.content {
@@ -124,8 +124,8 @@ impl Incoming {
         entry: &str,
         id: StreamId,
         bytes: Vec<u8>,
-        events: &mut Vec<Event>,
-    ) -> Result<(), Event> {
+        events: &mut Vec<LoaderEvent>,
+    ) -> Result<(), LoaderEvent> {
         let mut attempt = Attempt::begin(store, entry, self.owner, &id.to_string())?;
         if attempt.is_bad() {
             // Stays bad: the next owner shall not try either.
@@ -143,15 +143,15 @@ impl Incoming {
         Ok(())
     }
 
-    fn corrupt(&mut self, id: StreamId, events: &mut Vec<Event>) {
-        events.push(Event::ChangeCorrupt);
+    fn corrupt(&mut self, id: StreamId, events: &mut Vec<LoaderEvent>) {
+        events.push(LoaderEvent::ChangeCorrupt);
         self.follow.miss(id);
     }
 
     /// Everything is applied: what does that prove?
-    fn settle(&mut self, events: &mut Vec<Event>) -> bool {
+    fn settle(&mut self, events: &mut Vec<LoaderEvent>) -> bool {
         if !self.follow.agrees_with(self.newest) {
-            events.push(Event::ChangeMissing);
+            events.push(LoaderEvent::ChangeMissing);
         }
         if let Some((_, mark)) = self.mark {
             self.follow.mark(mark, self.redis_now, self.asked_at);

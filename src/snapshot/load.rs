@@ -6,7 +6,7 @@
 
 use super::attempt;
 use super::attempt::{Attempt, Place};
-use super::event::Event;
+use super::event::LoaderEvent;
 use super::manifest::{self, Manifest};
 use super::page::Cursor;
 use super::status::{Applying, Live, Status};
@@ -109,18 +109,18 @@ impl Load {
     }
 
     /// Takes the page that was asked for.
-    pub(super) fn take(&mut self, reply: Result<Reply<'_>, Failure>) -> Result<(), Event> {
+    pub(super) fn take(&mut self, reply: Result<Reply<'_>, Failure>) -> Result<(), LoaderEvent> {
         let Step::AwaitingPage(page) = self.step else {
             return Ok(());
         };
         let digest = self.manifest.pages.get(page);
         let cursor = match reply {
             Ok(Reply::Bytes(bytes)) if digest.is_some_and(|digest| digest.matches(&bytes)) => {
-                Cursor::new(bytes.into_owned()).map_err(|_| Event::PageCorrupt)?
+                Cursor::new(bytes.into_owned()).map_err(|_| LoaderEvent::PageCorrupt)?
             }
-            Ok(Reply::Bytes(_)) => return Err(Event::PageMismatch),
-            Ok(_) => return Err(Event::PageMissing),
-            Err(_) => return Err(Event::ReadFailed),
+            Ok(Reply::Bytes(_)) => return Err(LoaderEvent::PageMismatch),
+            Ok(_) => return Err(LoaderEvent::PageMissing),
+            Err(_) => return Err(LoaderEvent::ReadFailed),
         };
         self.step = match self.pass {
             Pass::Check => Step::Checking(page, cursor),
@@ -138,7 +138,11 @@ impl Load {
     ///
     /// # Errors
     /// Why the load ends.
-    pub(super) fn slice(&mut self, store: &impl Store, buckets: &Buckets) -> Result<(), Event> {
+    pub(super) fn slice(
+        &mut self,
+        store: &impl Store,
+        buckets: &Buckets,
+    ) -> Result<(), LoaderEvent> {
         match std::mem::replace(&mut self.step, Step::Complete) {
             Step::Creating(bucket) => self.create(store, buckets, bucket),
             Step::Checking(page, cursor) => self.check(store, buckets, page, cursor),
@@ -167,7 +171,12 @@ impl Load {
         }
     }
 
-    fn create(&mut self, store: &impl Store, buckets: &Buckets, from: u32) -> Result<(), Event> {
+    fn create(
+        &mut self,
+        store: &impl Store,
+        buckets: &Buckets,
+        from: u32,
+    ) -> Result<(), LoaderEvent> {
         let until = buckets.count().min(from.saturating_add(SLICE_CREATED));
         for index in from..until {
             // One that exists already is left alone.
@@ -187,7 +196,7 @@ impl Load {
         buckets: &Buckets,
         page: usize,
         mut cursor: Cursor,
-    ) -> Result<(), Event> {
+    ) -> Result<(), LoaderEvent> {
         let offset = cursor.position().offset;
         self.attempt.note(
             store,
@@ -220,7 +229,7 @@ impl Load {
         buckets: &Buckets,
         page: usize,
         mut cursor: Cursor,
-    ) -> Result<(), Event> {
+    ) -> Result<(), LoaderEvent> {
         let place = Place {
             page,
             offset: cursor.position().offset,
@@ -250,7 +259,12 @@ impl Load {
 
     /// Tells all workers how far the records are. Fails when they could not be told, or know of a newer
     /// snapshot: this owner was held up for longer than its lease.
-    fn announce(&self, store: &impl Store, buckets: &Buckets, complete: bool) -> Result<(), Event> {
+    fn announce(
+        &self,
+        store: &impl Store,
+        buckets: &Buckets,
+        complete: bool,
+    ) -> Result<(), LoaderEvent> {
         let id = self.manifest.stream_id;
         let mut newest = false;
         let told = Status::change(store, buckets.scope(), |status| {
@@ -268,12 +282,17 @@ impl Load {
         if newest && told == Ok(Update::Written) {
             Ok(())
         } else {
-            Err(Event::LeaseLost)
+            Err(LoaderEvent::LeaseLost)
         }
     }
 
     /// Drops what the snapshot did not renew.
-    fn sweep(&mut self, store: &impl Store, buckets: &Buckets, from: u32) -> Result<(), Event> {
+    fn sweep(
+        &mut self,
+        store: &impl Store,
+        buckets: &Buckets,
+        from: u32,
+    ) -> Result<(), LoaderEvent> {
         let swept = self.sweep_slice(store, buckets, from);
         // Also after a failure: something may be gone.
         Revision::raise(store, buckets.scope(), Touched::ALL)?;
@@ -285,7 +304,7 @@ impl Load {
         store: &impl Store,
         buckets: &Buckets,
         from: u32,
-    ) -> Result<(), Event> {
+    ) -> Result<(), LoaderEvent> {
         let loaded = self.manifest.stream_id;
         let graves = loaded.minus_millis(TOMBSTONE_MILLIS);
         let mut cost = 0;
@@ -299,7 +318,7 @@ impl Load {
                 bucket::sweep(current, loaded, graves)
             })?;
             if swept == Update::Contended {
-                return Err(Event::StoreFailed);
+                return Err(LoaderEvent::StoreFailed);
             }
         }
         Ok(())
@@ -318,7 +337,7 @@ pub(super) fn apply_slice(
     tombstones_until: StreamId,
     cursor: &mut Cursor,
     left: &mut usize,
-) -> Result<bool, Event> {
+) -> Result<bool, LoaderEvent> {
     let mut touched = Touched::default();
     let goes_on = put(
         store,
@@ -339,7 +358,7 @@ fn put(
     (id, tombstones_until): (StreamId, StreamId),
     (cursor, left): (&mut Cursor, &mut usize),
     touched: &mut Touched,
-) -> Result<bool, Event> {
+) -> Result<bool, LoaderEvent> {
     let mut position = cursor.position();
     while *left > 0 {
         let mut entries = Vec::new();
@@ -365,7 +384,7 @@ fn put(
             bucket::merge(current, &entries, tombstones_until)
         })?;
         if merged == Update::Contended {
-            return Err(Event::StoreFailed);
+            return Err(LoaderEvent::StoreFailed);
         }
     }
     cursor.seek(position);
@@ -387,13 +406,13 @@ fn check_slice(cursor: &mut Cursor, check: Check) -> Result<bool, CorruptRecord>
     Ok(true)
 }
 
-impl From<StoreError> for Event {
+impl From<StoreError> for LoaderEvent {
     fn from(_: StoreError) -> Self {
         Self::StoreFailed
     }
 }
 
-impl From<CorruptRecord> for Event {
+impl From<CorruptRecord> for LoaderEvent {
     fn from(_: CorruptRecord) -> Self {
         Self::PageCorrupt
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::attempt;
 use super::attempt::Attempt;
-use super::event::Event;
+use super::event::LoaderEvent;
 use super::follow::Follow;
 use super::incoming::Incoming;
 use super::load::{Load, Step};
@@ -115,10 +115,10 @@ impl Loader {
         store: &impl Store,
         now: Monotonic,
         serves_requests: bool,
-        events: &mut Vec<Event>,
+        events: &mut Vec<LoaderEvent>,
     ) -> Option<Command> {
         if self.awaiting.is_some() && now.since(self.asked_at) > REPLY_DEADLINE {
-            self.give_up(store, Event::ReadFailed, events);
+            self.give_up(store, LoaderEvent::ReadFailed, events);
         }
         match lease::acquire(
             store,
@@ -135,7 +135,7 @@ impl Loader {
                 return None;
             }
             Err(_) => {
-                self.give_up(store, Event::StoreFailed, events);
+                self.give_up(store, LoaderEvent::StoreFailed, events);
                 return None;
             }
         }
@@ -184,9 +184,9 @@ impl Loader {
     }
 
     /// Stops without harm: ends the load, if there is one, and lets another VM load at once.
-    pub fn stop(&mut self, store: &impl Store, now: Monotonic, events: &mut Vec<Event>) {
+    pub fn stop(&mut self, store: &impl Store, now: Monotonic, events: &mut Vec<LoaderEvent>) {
         if self.load.is_some() || self.awaiting.is_some() || self.incoming.is_some() {
-            self.give_up(store, Event::LeaseLost, events);
+            self.give_up(store, LoaderEvent::LeaseLost, events);
         }
         // If it cannot be released, it runs out.
         let _ = lease::release(store, &lease_name(self.buckets.scope()), self.owner, now);
@@ -197,14 +197,14 @@ impl Loader {
         &mut self,
         store: &impl Store,
         reply: Result<Reply<'_>, Failure>,
-        events: &mut Vec<Event>,
+        events: &mut Vec<LoaderEvent>,
     ) {
         match self.awaiting.take() {
             // A late reply to what was given up.
             None => {}
             Some(Asked::Poll) => match reply.as_ref().ok().and_then(Poll::of) {
                 Some(poll) => self.polled(store, poll, events),
-                None => events.push(Event::ReadFailed),
+                None => events.push(LoaderEvent::ReadFailed),
             },
             Some(Asked::Page) => {
                 let Some(load) = &mut self.load else {
@@ -229,9 +229,9 @@ impl Loader {
         });
     }
 
-    fn polled(&mut self, store: &impl Store, poll: Poll<'_>, events: &mut Vec<Event>) {
+    fn polled(&mut self, store: &impl Store, poll: Poll<'_>, events: &mut Vec<LoaderEvent>) {
         let Ok(status) = Status::read(store, self.buckets.scope()) else {
-            events.push(Event::StoreFailed);
+            events.push(LoaderEvent::StoreFailed);
             return;
         };
         let shown = poll.digest.map(|digest| Shown {
@@ -257,7 +257,7 @@ impl Loader {
     }
 
     /// Applies a slice of the changes; when they are all in, looks at the manifest that came with them.
-    fn apply_changes(&mut self, store: &impl Store, events: &mut Vec<Event>) {
+    fn apply_changes(&mut self, store: &impl Store, events: &mut Vec<LoaderEvent>) {
         let Some((mut incoming, shown)) = self.incoming.take() else {
             return;
         };
@@ -288,7 +288,7 @@ impl Loader {
         digest: String,
         manifest: Manifest,
         buckets_first: bool,
-        events: &mut Vec<Event>,
+        events: &mut Vec<LoaderEvent>,
     ) {
         self.reload_at = None;
         let Ok(attempt) = Attempt::begin(
@@ -297,7 +297,7 @@ impl Loader {
             self.owner,
             &digest,
         ) else {
-            events.push(Event::StoreFailed);
+            events.push(LoaderEvent::StoreFailed);
             return;
         };
         let bad = attempt.is_bad();
@@ -311,7 +311,7 @@ impl Loader {
             self.check,
         )));
         if bad {
-            self.end(store, Event::MarkedBad, events);
+            self.end(store, LoaderEvent::MarkedBad, events);
             return;
         }
         // Changes are applied while it loads: what is revoked meanwhile stays revoked, since its id is newer.
@@ -319,14 +319,14 @@ impl Loader {
             status.follow = follow.clone()
         });
         if told != Ok(Update::Written) {
-            self.end(store, Event::StoreFailed, events);
+            self.end(store, LoaderEvent::StoreFailed, events);
             return;
         }
-        events.push(Event::Started);
+        events.push(LoaderEvent::Started);
         self.longest_slice = Duration::ZERO;
     }
 
-    fn go_on_loading(&mut self, store: &impl Store, now: Monotonic, events: &mut Vec<Event>) {
+    fn go_on_loading(&mut self, store: &impl Store, now: Monotonic, events: &mut Vec<LoaderEvent>) {
         let Some(load) = &mut self.load else {
             return;
         };
@@ -338,7 +338,7 @@ impl Loader {
         }
     }
 
-    fn complete(&mut self, store: &impl Store, now: Monotonic, events: &mut Vec<Event>) {
+    fn complete(&mut self, store: &impl Store, now: Monotonic, events: &mut Vec<LoaderEvent>) {
         let Some(load) = &self.load else {
             return;
         };
@@ -356,8 +356,8 @@ impl Loader {
                 .take_if(|applying| applying.manifest == live.manifest);
         });
         let event = match written {
-            Ok(Update::Written) => Event::Loaded,
-            _ => Event::StoreFailed,
+            Ok(Update::Written) => LoaderEvent::Loaded,
+            _ => LoaderEvent::StoreFailed,
         };
         // What was verified when the load began may have aged meanwhile: ask again at once.
         self.next_poll = now;
@@ -365,7 +365,7 @@ impl Loader {
     }
 
     /// Ends a load; the VM came to no harm.
-    fn end(&mut self, store: &impl Store, event: Event, events: &mut Vec<Event>) {
+    fn end(&mut self, store: &impl Store, event: LoaderEvent, events: &mut Vec<LoaderEvent>) {
         events.push(event);
         let Some(mut load) = self.load.take() else {
             return;
@@ -373,7 +373,7 @@ impl Loader {
         let mut stored = load
             .attempt
             .end(store, &attempt::name(self.buckets.scope()));
-        if matches!(event, Event::PageCorrupt | Event::MarkedBad) {
+        if matches!(event, LoaderEvent::PageCorrupt | LoaderEvent::MarkedBad) {
             stored = stored.and_then(|()| {
                 Status::change(store, self.buckets.scope(), |status| {
                     status.bad = Some(Bad {
@@ -384,30 +384,30 @@ impl Loader {
                 .map(drop)
             });
         }
-        if stored.is_err() && event != Event::StoreFailed {
-            events.push(Event::StoreFailed);
+        if stored.is_err() && event != LoaderEvent::StoreFailed {
+            events.push(LoaderEvent::StoreFailed);
         }
     }
 
     /// Gives up whatever is under way.
-    fn give_up(&mut self, store: &impl Store, event: Event, events: &mut Vec<Event>) {
+    fn give_up(&mut self, store: &impl Store, event: LoaderEvent, events: &mut Vec<LoaderEvent>) {
         self.awaiting = None;
         self.incoming = None;
         self.end(store, event, events);
     }
 
     /// Another VM has the lease. This one was held up, not gone.
-    fn lose(&mut self, store: &impl Store, events: &mut Vec<Event>) {
+    fn lose(&mut self, store: &impl Store, events: &mut Vec<LoaderEvent>) {
         let busy = self.awaiting.is_some() || self.incoming.is_some() || self.load.is_some();
         if !busy {
             return;
         }
         (self.awaiting, self.incoming, self.load) = (None, None, None);
-        events.push(Event::LeaseLost);
+        events.push(LoaderEvent::LeaseLost);
         let scope = self.buckets.scope();
         for entry in [attempt::name(scope), attempt::change_name(scope)] {
             if Attempt::withdraw(store, &entry, self.owner).is_err() {
-                events.push(Event::StoreFailed);
+                events.push(LoaderEvent::StoreFailed);
             }
         }
     }

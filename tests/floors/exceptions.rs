@@ -7,6 +7,4 @@ pub const IMPORTS: &[&str] = &[];
 pub const PRODUCTS: &[&str] = &[];
 
 /// Public type names that are defined more than once.
-pub const TYPE_NAMES: &[&str] = &[
-    "Batch", "Callout", "Content", "Event", "Need", "Pending", "Progress", "Status",
-];
+pub const TYPE_NAMES: &[&str] = &["Batch", "Callout", "Content", "Progress", "Status"];

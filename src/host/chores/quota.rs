@@ -16,7 +16,7 @@ use crate::shared::lease::{self, Hold};
 use crate::surfaces::posthog::directory::{self, Record};
 use crate::surfaces::posthog::quota;
 use crate::surfaces::posthog::quota::noticed::{self, Noticed};
-use crate::surfaces::posthog::quota::reader::{Event, LARGEST_REPLY, QuotaReader, Target};
+use crate::surfaces::posthog::quota::reader::{LARGEST_REPLY, QuotaEvent, QuotaReader, Target};
 use crate::surfaces::posthog::quota::{QuotaCopy, QuotaEnd};
 use crate::surfaces::posthog::read_through::table;
 use crate::surfaces::posthog::settings::PostHogSettings;
@@ -34,7 +34,7 @@ pub(super) struct Reading {
     refreshed_at: Option<Monotonic>,
     sent: Option<(Callout, Target)>,
     holds: bool,
-    problem: LastProblem<(Event, Option<Failure>)>,
+    problem: LastProblem<(QuotaEvent, Option<Failure>)>,
     /// Of the latches alone: each round begins with a read that may succeed.
     latch_problem: LastProblem<Option<Failure>>,
 }
@@ -157,7 +157,7 @@ impl Reading {
         let cause = reply.as_ref().err().copied();
         let mut events = Vec::new();
         self.reader.reply(&SharedData, reply, &mut events);
-        if target == Target::Definitions && !events.contains(&Event::LatchFailed) {
+        if target == Target::Definitions && !events.contains(&QuotaEvent::LatchFailed) {
             self.latch_problem.clear();
         }
         self.report(&events, cause);
@@ -197,10 +197,10 @@ impl Reading {
         let _ = lease::release(&SharedData, name, self.owner, now);
     }
 
-    fn report(&mut self, events: &[Event], cause: Option<Failure>) {
+    fn report(&mut self, events: &[QuotaEvent], cause: Option<Failure>) {
         for event in events {
             let is_new = match event {
-                Event::LatchFailed => self.latch_problem.is_new(cause),
+                QuotaEvent::LatchFailed => self.latch_problem.is_new(cause),
                 event if event.is_problem() => self.problem.is_new((*event, cause)),
                 _ => {
                     self.problem.clear();

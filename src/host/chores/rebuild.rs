@@ -12,7 +12,7 @@ use crate::host::store::SharedData;
 use crate::metrics::{Metric, Purpose};
 use crate::redis::Failure;
 use crate::shared::{Scope, Table};
-use crate::surfaces::posthog::rebuild::{self, Pending, Signal};
+use crate::surfaces::posthog::rebuild::{self, Signal, SignalQueue};
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
@@ -23,7 +23,7 @@ const LARGEST_REPLY: usize = 4 << 10;
 
 pub(super) struct Signalling {
     slots: Table,
-    pending: Pending,
+    queue: SignalQueue,
     sent: HashMap<u32, (Callout, Tenant, Monotonic)>,
     logged: Pace,
 }
@@ -32,7 +32,7 @@ impl Signalling {
     pub(super) fn new(scope: &Scope) -> Self {
         Self {
             slots: rebuild::slots(scope),
-            pending: Pending::default(),
+            queue: SignalQueue::default(),
             sent: HashMap::new(),
             logged: Pace::default(),
         }
@@ -40,11 +40,11 @@ impl Signalling {
 
     pub(super) fn push(&mut self, team: Tenant) {
         // Without room the next miss of this team signals.
-        self.pending.push(team);
+        self.queue.push(team);
     }
 
     pub(super) fn is_busy(&self) -> bool {
-        !self.pending.is_empty()
+        !self.queue.is_empty()
     }
 
     pub(super) fn tick(&mut self, duty: Duty<'_>, recorder: &mut Recorder) {
@@ -53,7 +53,7 @@ impl Signalling {
         self.sent
             .retain(|_, (_, _, at)| duty.now.since(*at) < deadline);
         for _ in self.sent.len()..SIGNALS_PER_TICK {
-            let Some(team) = self.pending.pop() else {
+            let Some(team) = self.queue.pop() else {
                 return;
             };
             self.signal(team, duty, recorder);

@@ -326,7 +326,7 @@ impl Plugin {
     /// Keeps what a look-up found; what it did not find is remembered for a moment.
     fn learn(
         &mut self,
-        need: &read_through::Need,
+        need: &read_through::Lookup,
         flight: &Flight,
         reply: Result<Reply<'_>, Failure>,
         now: Monotonic,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Loader, Shown};
 use crate::shared::{Store, Update};
-use crate::snapshot::event::Event;
+use crate::snapshot::event::LoaderEvent;
 use crate::snapshot::incoming::Incoming;
 use crate::snapshot::manifest::Manifest;
 use crate::snapshot::status::{Live, Status};
@@ -23,7 +23,7 @@ enum Verdict {
     /// Nothing, for now.
     Wait,
     /// Nothing, and an operator may want to know.
-    Problem(Event),
+    Problem(LoaderEvent),
 }
 
 impl Loader {
@@ -33,14 +33,14 @@ impl Loader {
         store: &impl Store,
         incoming: Option<&Incoming>,
         shown: Option<Shown>,
-        events: &mut Vec<Event>,
+        events: &mut Vec<LoaderEvent>,
     ) {
         let Ok(status) = Status::read(store, self.buckets.scope()) else {
-            events.push(Event::StoreFailed);
+            events.push(LoaderEvent::StoreFailed);
             return;
         };
         let verdict = match &shown {
-            None => Verdict::Problem(Event::ManifestMissing),
+            None => Verdict::Problem(LoaderEvent::ManifestMissing),
             Some(shown) => self.judge(&status, incoming, shown),
         };
         let at = self.polled_at.as_millis();
@@ -63,13 +63,13 @@ impl Loader {
             }
         });
         if told != Ok(Update::Written) {
-            events.push(Event::StoreFailed);
+            events.push(LoaderEvent::StoreFailed);
             return;
         }
         match verdict {
             Verdict::Verified | Verdict::Wait => {}
             Verdict::Problem(event) => events.push(event),
-            Verdict::Adopt(_) => events.push(Event::Adopted),
+            Verdict::Adopt(_) => events.push(LoaderEvent::Adopted),
             Verdict::Load(manifest) => {
                 let digest = shown.map(|shown| shown.digest).unwrap_or_default();
                 let buckets_first = self.creates_buckets(&status, &manifest);
@@ -86,7 +86,7 @@ impl Loader {
             return match status.applying {
                 None => Verdict::Verified,
                 Some(_) if self.load.is_some() => Verdict::Wait,
-                Some(_) => Verdict::Problem(Event::RolledBack),
+                Some(_) => Verdict::Problem(LoaderEvent::RolledBack),
             };
         }
         let Some(json) = &shown.json else {
@@ -96,7 +96,7 @@ impl Loader {
             return Verdict::Wait;
         }
         let Ok(manifest) = Manifest::parse(json) else {
-            return Verdict::Problem(Event::ManifestInvalid);
+            return Verdict::Problem(LoaderEvent::ManifestInvalid);
         };
         let applying = status.applying.as_ref();
         let older = live.is_some_and(|live| {
@@ -105,7 +105,7 @@ impl Loader {
             manifest.stream_id < live.stream_id || (manifest.stream_id == live.stream_id && !again)
         });
         if older || applying.is_some_and(|next| manifest.stream_id < next.stream_id) {
-            return Verdict::Problem(Event::ManifestOlder);
+            return Verdict::Problem(LoaderEvent::ManifestOlder);
         }
         if let (Some(live), Some(incoming)) = (live, incoming)
             && incoming.follow.lineage == manifest.lineage

@@ -55,7 +55,7 @@ impl Process {
     }
 
     /// Ticks for a second, answering from Redis.
-    fn run(&mut self, loader: &mut Loader, redis: &Publisher) -> Vec<Event> {
+    fn run(&mut self, loader: &mut Loader, redis: &Publisher) -> Vec<LoaderEvent> {
         let mut events = Vec::new();
         for _ in 0..110 {
             let command = loader.tick(&self.store, self.now(), false, &mut events);
@@ -99,7 +99,7 @@ fn run_to(
     process: &mut Process,
     loader: &mut Loader,
     redis: &Publisher,
-    events: &mut Vec<Event>,
+    events: &mut Vec<LoaderEvent>,
     there: impl Fn(&Step) -> bool,
 ) {
     for _ in 0..2_000 {

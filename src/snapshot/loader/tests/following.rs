@@ -65,7 +65,7 @@ impl Envoy {
     }
 
     /// Lets time pass in both; returns what the loader told.
-    fn run(&mut self, publisher: &mut Publisher, millis: u64) -> Vec<Event> {
+    fn run(&mut self, publisher: &mut Publisher, millis: u64) -> Vec<LoaderEvent> {
         let mut events = Vec::new();
         for _ in 0..millis / 10 {
             let command = self
@@ -83,7 +83,7 @@ impl Envoy {
     }
 
     /// The same, with a watermark each second.
-    fn run_watched(&mut self, publisher: &mut Publisher, seconds: u64) -> Vec<Event> {
+    fn run_watched(&mut self, publisher: &mut Publisher, seconds: u64) -> Vec<LoaderEvent> {
         let mut events = Vec::new();
         for _ in 0..seconds {
             publisher.watermark();
@@ -117,7 +117,7 @@ impl Envoy {
 fn changes_follow_the_snapshot_and_watermarks_confirm() {
     let (mut envoy, mut publisher) = (Envoy::new(), publisher(&["a", "b"]));
     let events = envoy.run_watched(&mut publisher, 3);
-    assert_eq!(events, [Event::Started, Event::Loaded]);
+    assert_eq!(events, [LoaderEvent::Started, LoaderEvent::Loaded]);
     assert_eq!(envoy.freshness(), Freshness::Current);
     publisher.change(hash("a"), None);
     publisher.change(hash("c"), Some(record(3)));
@@ -169,14 +169,14 @@ fn a_newer_manifest_of_the_same_lineage_is_adopted_without_a_load() {
     envoy.run_watched(&mut publisher, 3);
     publisher.change(hash("b"), Some(record(2)));
     publisher.rewrite(1);
-    assert_eq!(envoy.run_watched(&mut publisher, 3), [Event::Adopted]);
+    assert_eq!(envoy.run_watched(&mut publisher, 3), [LoaderEvent::Adopted]);
     assert_eq!(envoy.status().live.unwrap().generation, 2);
     publisher.rewrite(1);
-    assert_eq!(envoy.run(&mut publisher, 1_000), [Event::Adopted]);
+    assert_eq!(envoy.run(&mut publisher, 1_000), [LoaderEvent::Adopted]);
     publisher.rewrite(1);
     assert_eq!(
         envoy.run(&mut publisher, 1_000),
-        [Event::Adopted],
+        [LoaderEvent::Adopted],
         "nothing changed"
     );
     assert!(envoy.record("a").is_some() && envoy.record("b").is_some());
@@ -191,7 +191,7 @@ fn after_a_missing_change_a_newer_snapshot_is_loaded() {
     publisher.changes.pop();
     publisher.change(hash("c"), Some(record(3)));
     let events = envoy.run_watched(&mut publisher, 3);
-    assert_eq!(events, [Event::ChangeMissing]);
+    assert_eq!(events, [LoaderEvent::ChangeMissing]);
     assert!(envoy.record("a").is_some(), "the change is lost");
     assert!(envoy.record("c").is_some(), "the next one is applied");
     assert_eq!(
@@ -200,7 +200,7 @@ fn after_a_missing_change_a_newer_snapshot_is_loaded() {
     );
     publisher.rewrite(1);
     let events = envoy.run_watched(&mut publisher, 8);
-    assert_eq!(events, [Event::Started, Event::Loaded]);
+    assert_eq!(events, [LoaderEvent::Started, LoaderEvent::Loaded]);
     assert_eq!(envoy.record("a"), None);
     assert_eq!(envoy.freshness(), Freshness::Current);
     assert!(envoy.confirmed().is_some());
@@ -219,7 +219,7 @@ fn a_stream_that_was_trimmed_too_far_is_seen() {
     publisher.changes.retain(|entry| entry.id > last);
     assert!(status.position < last);
     let events = envoy.run_watched(&mut publisher, 8);
-    assert!(events.contains(&Event::ChangeMissing) && events.contains(&Event::Loaded));
+    assert!(events.contains(&LoaderEvent::ChangeMissing) && events.contains(&LoaderEvent::Loaded));
     assert!(envoy.record("b").is_some());
     assert_eq!(envoy.freshness(), Freshness::Current);
 }
@@ -232,7 +232,10 @@ fn a_flushed_redis_leaves_the_last_good_snapshot_until_it_is_filled_again() {
     (publisher.manifest, publisher.changes) = (vec![], vec![]);
     publisher.pages.clear();
     let events = envoy.run(&mut publisher, 3_000);
-    assert!(events.contains(&Event::ManifestMissing) && events.contains(&Event::ChangeMissing));
+    assert!(
+        events.contains(&LoaderEvent::ManifestMissing)
+            && events.contains(&LoaderEvent::ChangeMissing)
+    );
     assert!(envoy.record("a").is_some());
     assert_eq!(
         (envoy.confirmed(), envoy.freshness()),
@@ -242,7 +245,7 @@ fn a_flushed_redis_leaves_the_last_good_snapshot_until_it_is_filled_again() {
     publisher.records.remove(&hash("b"));
     publisher.begin();
     let events = envoy.run_watched(&mut publisher, 8);
-    assert!(events.contains(&Event::Loaded), "{events:?}");
+    assert!(events.contains(&LoaderEvent::Loaded), "{events:?}");
     assert!(envoy.record("a").is_some() && envoy.record("b").is_none());
     assert_eq!(envoy.freshness(), Freshness::Current);
 }
@@ -344,7 +347,7 @@ fn what_a_writer_without_lock_says_is_not_applied() {
     publisher.change(hash("a"), None);
     publisher.fence = 2;
     let events = envoy.run_watched(&mut publisher, 2);
-    assert_eq!(events, [Event::ChangeFenced]);
+    assert_eq!(events, [LoaderEvent::ChangeFenced]);
     assert_eq!(envoy.record("a"), Some(record(1)));
     assert_eq!(envoy.freshness(), Freshness::Aging);
 }
@@ -360,7 +363,7 @@ fn a_change_that_cannot_be_read_is_skipped_and_seen() {
         });
         publisher.change(hash("b"), Some(record(2)));
         let events = envoy.run_watched(&mut publisher, 2);
-        assert_eq!(events, [Event::ChangeCorrupt]);
+        assert_eq!(events, [LoaderEvent::ChangeCorrupt]);
         assert!(envoy.record("b").is_some());
         assert_eq!(envoy.confirmed(), None);
         publisher.rewrite(1);
@@ -392,7 +395,7 @@ fn a_change_at_which_two_owners_vanish_is_skipped() {
     envoy.now += 3_000;
     envoy.loader = Loader::new(&envoy.settings, buckets(), testing::check, 4);
     let events = envoy.run_watched(&mut publisher, 2);
-    assert_eq!(events, [Event::ChangeCorrupt]);
+    assert_eq!(events, [LoaderEvent::ChangeCorrupt]);
     assert_eq!(envoy.record("b"), None);
     assert_eq!(envoy.freshness(), Freshness::Aging);
 }

@@ -15,7 +15,7 @@ fn a_published_snapshot_is_loaded_and_a_new_one_replaces_it() {
     publish(&mut redis, 1, 100, &["a", "b"]);
     assert_eq!(
         process.run(&mut loader, &redis),
-        [Event::Started, Event::Loaded]
+        [LoaderEvent::Started, LoaderEvent::Loaded]
     );
     assert!(process.knows("a") && process.knows("b"));
     assert_eq!(process.generation(), Some(1));
@@ -23,7 +23,7 @@ fn a_published_snapshot_is_loaded_and_a_new_one_replaces_it() {
     publish(&mut redis, 2, 200, &["b", "c"]);
     assert_eq!(
         process.run(&mut loader, &redis),
-        [Event::Started, Event::Loaded]
+        [LoaderEvent::Started, LoaderEvent::Loaded]
     );
     assert!(!process.knows("a"), "what is no longer there is dropped");
     assert!(process.knows("b") && process.knows("c"));
@@ -46,7 +46,12 @@ fn contact_keeps_a_snapshot_fresh_and_silence_lets_it_age() {
     for _ in 0..6 {
         events.extend(process.run(&mut loader, &empty));
     }
-    assert!(events.iter().all(|event| *event == Event::ManifestMissing) && !events.is_empty());
+    assert!(
+        events
+            .iter()
+            .all(|event| *event == LoaderEvent::ManifestMissing)
+            && !events.is_empty()
+    );
     assert_eq!(freshness(&process), Freshness::Aging);
     assert!(process.knows("a"), "the last good snapshot stays");
 }
@@ -57,26 +62,26 @@ fn a_broken_snapshot_leaves_the_last_good_one() {
     let nonsense = page::split([(hash(1), &b"\xffnonsense"[..])]);
     let good = page::split([(hash(1), &record(1)[..])]);
     type Break = fn(&mut Publisher);
-    let cases: [(&str, Break, Event); 4] = [
+    let cases: [(&str, Break, LoaderEvent); 4] = [
         (
             "page gone",
             |redis| drop(redis.pages.remove(&page_key(2, 0))),
-            Event::PageMissing,
+            LoaderEvent::PageMissing,
         ),
         (
             "page changed",
             |redis| drop(redis.pages.insert(page_key(2, 0), b"FDP1".into())),
-            Event::PageMismatch,
+            LoaderEvent::PageMismatch,
         ),
         (
             "manifest is not one",
             |redis| redis.manifest = b"{}".into(),
-            Event::ManifestInvalid,
+            LoaderEvent::ManifestInvalid,
         ),
         (
             "manifest gone",
             |redis| redis.manifest.clear(),
-            Event::ManifestMissing,
+            LoaderEvent::ManifestMissing,
         ),
     ];
     for (name, damage, event) in cases {
@@ -97,7 +102,7 @@ fn a_broken_snapshot_leaves_the_last_good_one() {
     redis.put(2, 200, &nonsense);
     assert_eq!(
         process.run(&mut loader, &redis),
-        [Event::Started, Event::PageCorrupt]
+        [LoaderEvent::Started, LoaderEvent::PageCorrupt]
     );
     assert_eq!(
         process.run(&mut loader, &redis),
@@ -118,7 +123,7 @@ fn a_damaged_last_page_lets_nothing_of_the_first_ones_live() {
     publish_many(&mut redis, 2, "b");
     redis.pages.insert(page_key(2, 1), b"FDP1".to_vec());
     let events = process.run(&mut loader, &redis);
-    assert!(events.contains(&Event::PageMismatch), "{events:?}");
+    assert!(events.contains(&LoaderEvent::PageMismatch), "{events:?}");
     assert!(process.knows("a"));
     assert!(many("b").iter().all(|token| !process.knows(token)));
     assert_eq!(process.status().applying, None);
@@ -177,11 +182,14 @@ fn a_manifest_that_falls_back_while_a_newer_one_is_half_applied_makes_nothing_cu
     let freshness =
         |process: &Process| process.status().freshness(process.now(), &process.settings);
 
-    assert_eq!(process.run(&mut loader, &old), [Event::RolledBack]);
+    assert_eq!(process.run(&mut loader, &old), [LoaderEvent::RolledBack]);
     assert_eq!(freshness(&process), Freshness::Aging);
     let mut between = Publisher::default();
     publish(&mut between, 3, 150, &["c"]);
-    assert_eq!(process.run(&mut loader, &between), [Event::ManifestOlder]);
+    assert_eq!(
+        process.run(&mut loader, &between),
+        [LoaderEvent::ManifestOlder]
+    );
     assert_eq!(freshness(&process), Freshness::Aging);
     let mut newest = Publisher::default();
     publish(&mut newest, 4, 300, &["d"]);
@@ -197,7 +205,10 @@ fn an_older_manifest_is_not_loaded() {
     publish(&mut redis, 2, 200, &["a"]);
     process.run(&mut loader, &redis);
     publish(&mut redis, 3, 150, &["b"]);
-    assert_eq!(process.run(&mut loader, &redis), [Event::ManifestOlder]);
+    assert_eq!(
+        process.run(&mut loader, &redis),
+        [LoaderEvent::ManifestOlder]
+    );
     assert!(process.knows("a") && !process.knows("b"));
 }
 

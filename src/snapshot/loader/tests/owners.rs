@@ -17,7 +17,7 @@ fn an_owner_that_was_held_up_does_not_announce_what_is_live_already() {
     process.run(&mut other, &redis);
     let mut events = Vec::new();
     slow.go_on_loading(&process.store, process.now(), &mut events);
-    assert_eq!(events, [Event::LeaseLost]);
+    assert_eq!(events, [LoaderEvent::LeaseLost]);
     assert_eq!(process.status().applying, None);
 }
 
@@ -81,7 +81,9 @@ fn a_loader_that_is_stopped_or_held_up_is_not_taken_for_one_that_trapped() {
             loader.tick(&process.store, process.now(), false, &mut events);
             other.stop(&process.store, process.now(), &mut events);
         }
-        assert!(events.contains(&Event::LeaseLost) && !events.contains(&Event::MarkedBad));
+        assert!(
+            events.contains(&LoaderEvent::LeaseLost) && !events.contains(&LoaderEvent::MarkedBad)
+        );
     }
     let mut last = process.loader(99);
     process.run(&mut last, &redis);
@@ -145,17 +147,17 @@ fn owners_that_vanish_at_the_same_record_mark_the_snapshot_bad() {
                 place,
             )
             .unwrap();
-        assert_eq!(events, [Event::Started], "owner {owner}");
+        assert_eq!(events, [LoaderEvent::Started], "owner {owner}");
     }
     process.now += 3_000;
     let mut fourth = process.loader(4);
-    assert_eq!(process.run(&mut fourth, &redis), [Event::MarkedBad]);
+    assert_eq!(process.run(&mut fourth, &redis), [LoaderEvent::MarkedBad]);
     assert_eq!(process.run(&mut fourth, &redis), []);
     assert!(process.knows("a") && !process.knows("b"));
     publish(&mut redis, 3, 300, &["c"]);
     assert_eq!(
         process.run(&mut fourth, &redis),
-        [Event::Started, Event::Loaded]
+        [LoaderEvent::Started, LoaderEvent::Loaded]
     );
     assert!(process.knows("c"));
 }

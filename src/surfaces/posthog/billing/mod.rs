@@ -2,7 +2,7 @@
 //! team and SDK, in a field of two minutes. [`crate::usage`] brings the counts to Redis.
 //!
 //! The names of hashes and fields are those of PostHog's public source, as noted at each item. Whether an answer is billed
-//! is known from its payload ([`super::definitions::Full::billable`]).
+//! is known from its payload ([`super::definitions::flags::is_billable`]).
 
 mod client;
 

@@ -193,7 +193,7 @@ impl<S: Store> Attempt<'_, S> {
 
     /// What a look-up would ask. `None` when there is none, it was just made, or nothing of it can be asked for:
     /// the token and the credential are known, or are such that PostHog never hands out.
-    fn need(&self) -> Option<read_through::Need> {
+    fn need(&self) -> Option<read_through::Lookup> {
         let context = self.context;
         if !context.settings.read_through.enabled || context.found.is_some() {
             return None;
@@ -210,7 +210,7 @@ impl<S: Store> Attempt<'_, S> {
         if self.team.is_some() && !bearer.is_some_and(|bearer| bearer.plausible) {
             return None;
         }
-        read_through::Need::new(token, bearer)
+        read_through::Lookup::new(token, bearer)
     }
 }
 

@@ -51,7 +51,7 @@ pub type PostHogStep<'a> = Step<'a, Fetch, Answer>;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Fetch {
     /// Who the token and the credential are; and the team, where the token is known already.
-    Identity(read_through::Need, Option<Tenant>),
+    Identity(read_through::Lookup, Option<Tenant>),
     /// A team's ETag and payload.
     Definitions(Need),
     /// A team's payload, from the object store.

@@ -767,11 +767,11 @@ const NOT_FOUND: Miss = Miss {
 };
 
 /// The look-up for a request.
-fn need_of(request: &Request) -> read_through::Need {
+fn need_of(request: &Request) -> read_through::Lookup {
     let Token::Named(token) = &request.token else {
         panic!("no token");
     };
-    read_through::Need::new(Some(token), request.bearer.as_ref()).unwrap()
+    read_through::Lookup::new(Some(token), request.bearer.as_ref()).unwrap()
 }
 
 /// What a fruitless look-up for a request is remembered by.

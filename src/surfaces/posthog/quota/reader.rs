@@ -45,7 +45,7 @@ pub enum Target {
 
 /// What the reader did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum QuotaEvent {
     /// A set is in shared data.
     Read,
     /// There are more limited teams than are known.
@@ -60,7 +60,7 @@ pub enum Event {
     StoreFailed,
 }
 
-impl Event {
+impl QuotaEvent {
     /// All events.
     pub const ALL: [Self; 6] = [
         Self::Read,
@@ -207,7 +207,7 @@ impl QuotaReader {
         store: &impl Store,
         now: Monotonic,
         resolve: impl FnMut(&Sha256Hash) -> Option<Tenant>,
-        events: &mut Vec<Event>,
+        events: &mut Vec<QuotaEvent>,
     ) -> Option<(Target, Command)> {
         if let State::AwaitingList | State::AwaitingLatches(_) = self.state
             && now.since(self.asked_at) > REPLY_DEADLINE
@@ -251,17 +251,17 @@ impl QuotaReader {
         &mut self,
         store: &impl Store,
         reply: Result<Reply<'_>, Failure>,
-        events: &mut Vec<Event>,
+        events: &mut Vec<QuotaEvent>,
     ) {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::AwaitingList => {
-                let scores = reply.map_err(|_| Event::ReadFailed).and_then(|reply| {
-                    Scores::of(&reply, self.asked_at).ok_or(Event::ReadMalformed)
+                let scores = reply.map_err(|_| QuotaEvent::ReadFailed).and_then(|reply| {
+                    Scores::of(&reply, self.asked_at).ok_or(QuotaEvent::ReadMalformed)
                 });
                 match scores {
                     Ok(scores) => {
                         if scores.members.len() >= MAX_MEMBERS {
-                            events.push(Event::Truncated);
+                            events.push(QuotaEvent::Truncated);
                         }
                         self.state = State::Resolving(Resolving {
                             clock: scores.clock,
@@ -278,7 +278,7 @@ impl QuotaReader {
                     _ => None,
                 });
                 let Some(clock) = clock else {
-                    events.push(Event::LatchFailed);
+                    events.push(QuotaEvent::LatchFailed);
                     self.told(store, &latching, events);
                     return;
                 };
@@ -295,7 +295,7 @@ impl QuotaReader {
         }
     }
 
-    fn read_failed(&mut self, event: Event, events: &mut Vec<Event>) {
+    fn read_failed(&mut self, event: QuotaEvent, events: &mut Vec<QuotaEvent>) {
         events.push(event);
         if !self.has_read {
             let retry = self.asked_at.plus(FIRST_RETRY);
@@ -308,7 +308,7 @@ impl QuotaReader {
         store: &impl Store,
         mut resolving: Resolving,
         mut find: impl FnMut(&Sha256Hash) -> Option<Tenant>,
-        events: &mut Vec<Event>,
+        events: &mut Vec<QuotaEvent>,
     ) {
         let done = resolving.members.len();
         let slice = resolving.tokens.iter().skip(done).take(SLICE);
@@ -327,7 +327,7 @@ impl QuotaReader {
                 self.doubted.clear();
                 self.owners.clear();
                 self.has_read = true;
-                events.push(Event::Read);
+                events.push(QuotaEvent::Read);
                 if self.free_latch && !limits.is_empty() {
                     self.state = State::NextLatches(Latching {
                         limits,
@@ -338,7 +338,7 @@ impl QuotaReader {
             }
             // Another VM has read since this one asked.
             Ok(None) => {}
-            Err(_) => self.read_failed(Event::StoreFailed, events),
+            Err(_) => self.read_failed(QuotaEvent::StoreFailed, events),
         }
     }
 
@@ -396,7 +396,7 @@ impl QuotaReader {
     }
 
     /// Notes in the set what Redis was told, and its clock.
-    fn told(&self, store: &impl Store, latching: &Latching, events: &mut Vec<Event>) {
+    fn told(&self, store: &impl Store, latching: &Latching, events: &mut Vec<QuotaEvent>) {
         let Some(clock) = latching.clock else {
             return;
         };
@@ -416,7 +416,7 @@ impl QuotaReader {
             Some(set.encode())
         });
         if written.is_err() {
-            events.push(Event::StoreFailed);
+            events.push(QuotaEvent::StoreFailed);
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::need::Asked;
+use super::lookup::Asked;
 use crate::recent::Recent;
 use crate::redis::Failure;
 use crate::time::Monotonic;

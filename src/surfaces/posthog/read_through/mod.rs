@@ -1,7 +1,7 @@
 //! Read-through: what the snapshot does not know is looked up in PostHog's own cache of team metadata and
 //! checked credentials.
 //!
-//! [`Need`] is one callout for a request's token and credential, [`read`] says what the reply taught,
+//! [`Lookup`] is one callout for a request's token and credential, [`read`] says what the reply taught,
 //! [`table`] keeps that in shared data for a short time, and [`Misses`] remembers in the worker what a
 //! look-up brought nothing for.
 //!
@@ -10,14 +10,14 @@
 //! The same holds for what is found and cannot be read.
 
 mod credential;
+mod lookup;
 mod metadata;
 mod misses;
-mod need;
 pub mod settings;
 pub mod table;
 
+pub use lookup::{Asked, Lookup};
 pub use misses::{Miss, Misses, Why};
-pub use need::{Asked, Need};
 
 use crate::hash::Sha256Hash;
 use crate::redis::{Failure, Reply};
@@ -73,9 +73,9 @@ impl Found {
     }
 
     /// What was asked for and not found; `None` when everything was.
-    pub fn lacks(&self, need: &Need) -> Option<Miss> {
+    pub fn lacks(&self, lookup: &Lookup) -> Option<Miss> {
         let lacks = |asked: Option<&Sha256Hash>| asked.is_some_and(|hash| self.get(hash).is_none());
-        let (token, bearer) = (lacks(need.token()), lacks(need.bearer()));
+        let (token, bearer) = (lacks(lookup.token()), lacks(lookup.bearer()));
         let why = self.why();
         (token || bearer).then_some(Miss { token, bearer, why })
     }
@@ -96,13 +96,13 @@ impl Found {
     }
 }
 
-/// Reads the reply to [`Need::command`], which was sent at `sent_at`. `decode` turns a stored value into text;
+/// Reads the reply to [`Lookup::command`], which was sent at `sent_at`. `decode` turns a stored value into text;
 /// `None` when it cannot.
 ///
 /// # Errors
 /// When nothing was learned: the command failed, or the reply is not the script's.
 pub fn read(
-    need: &Need,
+    lookup: &Lookup,
     sent_at: Monotonic,
     reply: Result<Reply<'_>, Failure>,
     decode: impl Fn(&[u8]) -> Option<Vec<u8>>,
@@ -119,7 +119,7 @@ pub fn read(
     };
     let mut found = Found::default();
     let mut secrets = Vec::new();
-    if let Some(token) = need.token() {
+    if let Some(token) = lookup.token() {
         match stored(metadata, MAX_METADATA, &decode, |text| {
             metadata::parse(text, token)
         }) {
@@ -136,7 +136,7 @@ pub fn read(
             Stored::Unreadable => found.unreadable.metadata = true,
         }
     }
-    if let Some(bearer) = need.bearer() {
+    if let Some(bearer) = lookup.bearer() {
         match stored(credential, MAX_CREDENTIAL, &decode, credential::parse) {
             Stored::Value(entry) => found.add(*bearer, known(entry.record, entry.api_token)),
             Stored::Absent => {}
@@ -200,14 +200,14 @@ mod tests {
         Sha256Hash::of(text.as_bytes())
     }
 
-    fn need(token: Option<&str>, bearer: Option<&str>) -> Need {
+    fn lookup(token: Option<&str>, bearer: Option<&str>) -> Lookup {
         let token = token.map(|text| ProjectToken::of(text.as_bytes()));
         let bearer = bearer.map(|text| Bearer {
             kind: BearerKind::Secret,
             hash: hash(text),
             plausible: true,
         });
-        Need::new(token.as_ref(), bearer.as_ref()).unwrap()
+        Lookup::new(token.as_ref(), bearer.as_ref()).unwrap()
     }
 
     /// Stored values begin with `!`; the rest is the text.
@@ -215,9 +215,9 @@ mod tests {
         value.strip_prefix(b"!").map(<[u8]>::to_vec)
     }
 
-    fn reply(need: &Need, metadata: &str, credential: &str) -> Result<Found, Failure> {
+    fn reply(lookup: &Lookup, metadata: &str, credential: &str) -> Result<Found, Failure> {
         let parts = vec![metadata.as_bytes(), credential.as_bytes()];
-        read(need, SENT, Ok(Reply::array(parts)), decode)
+        read(lookup, SENT, Ok(Reply::array(parts)), decode)
     }
 
     fn known(record: Record, api_token: Option<&str>) -> Known {
@@ -238,8 +238,8 @@ mod tests {
 
     #[test]
     fn metadata_teaches_the_team_and_its_secrets() {
-        let need = need(Some("phc_a"), Some("phs_a"));
-        let found = reply(&need, &format!("!{METADATA}"), "").unwrap();
+        let lookup = lookup(Some("phc_a"), Some("phs_a"));
+        let found = reply(&lookup, &format!("!{METADATA}"), "").unwrap();
         let secret = known(Record::TeamSecret(Tenant(7)), Some("phc_a"));
         assert_eq!(
             found.records,
@@ -254,9 +254,9 @@ mod tests {
 
     #[test]
     fn a_credentials_own_entry_counts_more_than_metadata() {
-        let need = need(Some("phc_a"), Some("phs_a"));
+        let lookup = lookup(Some("phc_a"), Some("phs_a"));
         let entry = r#"!{"type":"secret","team_id":8,"api_token":"phc_b"}"#;
-        let found = reply(&need, &format!("!{METADATA}"), entry).unwrap();
+        let found = reply(&lookup, &format!("!{METADATA}"), entry).unwrap();
         let expected = known(Record::TeamSecret(Tenant(8)), Some("phc_b"));
         assert_eq!(found.get(&hash("phs_a")), Some(&expected));
         assert_eq!(found.records.len(), 3);
@@ -264,15 +264,19 @@ mod tests {
 
     #[test]
     fn absent_is_not_known_and_not_unreadable() {
-        let need = need(Some("phc_a"), Some("phs_a"));
+        let lookup = lookup(Some("phc_a"), Some("phs_a"));
         for value in ["", "!__missing__"] {
-            assert_eq!(reply(&need, value, value), Ok(Found::default()), "{value}");
+            assert_eq!(
+                reply(&lookup, value, value),
+                Ok(Found::default()),
+                "{value}"
+            );
         }
     }
 
     #[test]
     fn what_cannot_be_read_is_not_known_and_spoils_nothing_else() {
-        let need = need(Some("phc_a"), Some("phs_a"));
+        let lookup = lookup(Some("phc_a"), Some("phs_a"));
         let other_team = METADATA.replace("phc_a", "phc_b");
         let long = " ".repeat(MAX_METADATA);
         for metadata in [
@@ -283,58 +287,58 @@ mod tests {
             &format!("!{METADATA}{long}"),
         ] {
             let entry = r#"!{"type":"secret","team_id":7}"#;
-            let found = reply(&need, metadata, entry).unwrap();
+            let found = reply(&lookup, metadata, entry).unwrap();
             assert!(found.unreadable.metadata && !found.unreadable.credential);
             let expected = known(Record::TeamSecret(Tenant(7)), None);
             assert_eq!(found.records, [(hash("phs_a"), expected)]);
         }
-        let found = reply(&need, &format!("!{METADATA}"), "!{").unwrap();
+        let found = reply(&lookup, &format!("!{METADATA}"), "!{").unwrap();
         assert!(!found.unreadable.metadata && found.unreadable.credential);
         assert_eq!(found.get(&hash("phc_a")), Some(&team()));
     }
 
     #[test]
     fn a_value_that_grows_beyond_its_bound_when_decoded_is_unreadable() {
-        let need = need(None, Some("phs_a"));
+        let lookup = lookup(None, Some("phs_a"));
         let grown = |_: &[u8]| {
             let mut text = br#"{"type":"secret","team_id":7}"#.to_vec();
             text.resize(MAX_CREDENTIAL + 1, b' ');
             Some(text)
         };
-        let found = read(&need, SENT, Ok(Reply::array([&b""[..], b"x"])), grown).unwrap();
+        let found = read(&lookup, SENT, Ok(Reply::array([&b""[..], b"x"])), grown).unwrap();
         assert!(found.records.is_empty() && found.unreadable.credential);
     }
 
     #[test]
     fn a_public_token_never_becomes_a_secret() {
-        let need = need(Some("phc_a"), Some("phc_a"));
+        let lookup = lookup(Some("phc_a"), Some("phc_a"));
         let twin = METADATA.replace("phs_a", "phc_a");
         let entry = r#"!{"type":"secret","team_id":7}"#;
-        let found = reply(&need, &format!("!{twin}"), entry).unwrap();
+        let found = reply(&lookup, &format!("!{twin}"), entry).unwrap();
         assert_eq!(found.get(&hash("phc_a")), Some(&team()));
     }
 
     #[test]
     fn what_was_not_asked_for_is_not_learned() {
         let entry = r#"!{"type":"secret","team_id":7}"#;
-        let token_only = need(Some("phc_a"), None);
+        let token_only = lookup(Some("phc_a"), None);
         let found = reply(&token_only, "", entry).unwrap();
         assert_eq!(found, Found::default());
-        let bearer_only = need(None, Some("phs_a"));
+        let bearer_only = lookup(None, Some("phs_a"));
         let found = reply(&bearer_only, &format!("!{METADATA}"), "").unwrap();
         assert_eq!(found, Found::default());
     }
 
     #[test]
     fn a_failure_teaches_nothing() {
-        let need = need(Some("phc_a"), None);
+        let lookup = lookup(Some("phc_a"), None);
         for (reply, failure) in [
             (Err(Failure::Timeout), Failure::Timeout),
             (Ok(Reply::Nil), Failure::Malformed),
             (Ok(Reply::array([&b""[..]])), Failure::Malformed),
             (Ok(Reply::array([&b""[..], b"", b""])), Failure::Malformed),
         ] {
-            assert_eq!(read(&need, SENT, reply, decode), Err(failure));
+            assert_eq!(read(&lookup, SENT, reply, decode), Err(failure));
         }
     }
 
@@ -344,9 +348,9 @@ mod tests {
             metadata in prop::collection::vec(any::<u8>(), 0..100),
             credential in prop::collection::vec(any::<u8>(), 0..100),
         ) {
-            let need = need(Some("phc_a"), Some("phs_a"));
+            let lookup = lookup(Some("phc_a"), Some("phs_a"));
             let parts = vec![&metadata[..], &credential[..]];
-            let found = read(&need, SENT, Ok(Reply::array(parts)), |value| Some(value.to_vec())).unwrap();
+            let found = read(&lookup, SENT, Ok(Reply::array(parts)), |value| Some(value.to_vec())).unwrap();
             prop_assert!(found.records.is_empty());
         }
     }

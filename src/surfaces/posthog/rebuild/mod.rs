@@ -1,16 +1,16 @@
 //! Asks for a rebuild of a payload that is not in Redis.
 //!
-//! Only for a true miss: the key is absent, and Redis said so. The request is answered first. [`Pending`] keeps the
+//! Only for a true miss: the key is absent, and Redis said so. The request is answered first. [`SignalQueue`] keeps the
 //! team until the shell's next tick; then [`first`] tells whether another worker signalled it a short time ago,
 //! and [`Signal::command`] is what to send.
 
 mod celery;
-mod pending;
+mod queue;
 mod recent;
 pub mod settings;
 
 pub use celery::{Celery, TEAM_ID};
-pub use pending::{MAX_PENDING, Pending};
+pub use queue::{MAX_QUEUED, SignalQueue};
 pub use recent::{SLOTS, first, forget, slots};
 
 use crate::redis::Command;

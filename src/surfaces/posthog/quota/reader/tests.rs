@@ -13,7 +13,7 @@ struct World {
     copy: QuotaCopy,
     now: u64,
     knows_teams: bool,
-    events: Vec<Event>,
+    events: Vec<QuotaEvent>,
 }
 
 fn reader() -> QuotaReader {
@@ -95,7 +95,7 @@ impl World {
         self.now += seconds * 1_000;
     }
 
-    fn events(&mut self) -> Vec<Event> {
+    fn events(&mut self) -> Vec<QuotaEvent> {
         std::mem::take(&mut self.events)
     }
 }
@@ -125,7 +125,7 @@ fn the_list_reaches_every_worker_and_the_latches() {
     assert!(world.limited(7) && !world.limited(8));
     world.latched(0);
     assert!(!world.reader.is_busy());
-    assert_eq!(world.events(), [Event::Read]);
+    assert_eq!(world.events(), [QuotaEvent::Read]);
     assert_eq!(world.store.len(), 1);
     world.wait(9);
     assert_eq!(world.tick(), None);
@@ -151,7 +151,11 @@ fn the_last_set_stays_when_redis_fails_and_ends_by_itself() {
     assert!(!world.limited(7));
     assert_eq!(
         world.events(),
-        [Event::Read, Event::ReadFailed, Event::ReadFailed]
+        [
+            QuotaEvent::Read,
+            QuotaEvent::ReadFailed,
+            QuotaEvent::ReadFailed
+        ]
     );
 }
 
@@ -201,7 +205,10 @@ fn a_first_read_that_fails_is_tried_again_after_a_second() {
     world.now += 1;
     assert!(world.tick().is_some());
     world.reply(Ok(Reply::Nil));
-    assert_eq!(world.events(), [Event::ReadFailed, Event::ReadMalformed]);
+    assert_eq!(
+        world.events(),
+        [QuotaEvent::ReadFailed, QuotaEvent::ReadMalformed]
+    );
 }
 
 #[test]
@@ -212,7 +219,7 @@ fn a_lost_reply_does_not_stop_reading() {
     assert_eq!(world.tick(), None);
     world.now += 1;
     assert!(world.tick().is_some());
-    assert_eq!(world.events(), [Event::ReadFailed]);
+    assert_eq!(world.events(), [QuotaEvent::ReadFailed]);
     world.list(36, &[("t7", 100)]);
     assert!(world.reader.is_busy(), "the new read goes on");
 }
@@ -239,7 +246,7 @@ fn a_team_that_left_the_list_is_told_until_redis_heard_it() {
     world.latched(20);
     world.wait(10);
     assert_eq!(world.round(30, &[("t8", 100)]), [(8, 100, false)]);
-    assert_eq!(world.events().last(), Some(&Event::Read));
+    assert_eq!(world.events().last(), Some(&QuotaEvent::Read));
 }
 
 fn end(seconds: u64) -> QuotaEnd {
@@ -282,7 +289,7 @@ fn a_list_that_was_asked_for_before_does_not_say_that_a_latch_has_no_reason() {
     world.reader.notice([(Tenant(7), end(100))]);
     world.list(0, &[]);
     assert_eq!(world.tick(), None);
-    assert_eq!(world.events(), [Event::Read]);
+    assert_eq!(world.events(), [QuotaEvent::Read]);
     // At once, not after the interval.
     assert_eq!(world.round(1, &[]), [(7, 100, true)]);
 }
@@ -348,7 +355,7 @@ fn many_teams_take_several_slices_and_several_commands() {
     assert_eq!(world.tick(), None);
     assert_eq!(world.events(), [], "one slice is not all");
     assert_eq!(world.tick(), None);
-    assert_eq!(world.events(), [Event::Read]);
+    assert_eq!(world.events(), [QuotaEvent::Read]);
     let mut told = Vec::new();
     while world.reader.is_busy() {
         let batch = limits(&world.tick().unwrap());

@@ -14,9 +14,9 @@ static SCRIPT: Script = Script::new(
 /// PostHog's key of a checked credential; unlike Django's keys it has neither prefix nor version.
 const CREDENTIAL: &str = "posthog:auth_token:sha256$";
 
-/// What to look up. Requests with equal needs share one callout.
+/// What to look up. Requests with equal look-ups share one callout.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Need {
+pub struct Lookup {
     token: Option<ProjectToken<'static>>,
     bearer: Option<Sha256Hash>,
 }
@@ -30,12 +30,12 @@ pub struct Asked {
     pub bearer: Option<Sha256Hash>,
 }
 
-impl Need {
+impl Lookup {
     /// The look-up for a request: of its token and its credential, as far as they are plausible
     /// ([`crate::hash::Hashed`]). `None` when neither is: then both are unknown without a look-up.
     ///
     /// It is made from the request alone, whatever is known of one half already; so equal requests have
-    /// equal needs, and a look-up that brought nothing is found again ([`super::Misses`]).
+    /// equal look-ups, and one that brought nothing is found again ([`super::Misses`]).
     pub fn new(token: Option<&ProjectToken<'_>>, bearer: Option<&Bearer>) -> Option<Self> {
         let token = token.filter(|token| token.text().is_some());
         let token = token.map(|token| token.clone().into_owned());
@@ -95,7 +95,7 @@ mod tests {
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    fn need(token: &str, bearer: &str) -> Option<Need> {
+    fn lookup(token: &str, bearer: &str) -> Option<Lookup> {
         let path = format!("/flags/definitions?token={token}");
         let authorization = format!("Bearer {bearer}");
         let request = Request::parse([
@@ -105,11 +105,11 @@ mod tests {
         let Token::Named(token) = &request.token else {
             panic!("no token in {path}");
         };
-        Need::new(Some(token), request.bearer.as_ref())
+        Lookup::new(Some(token), request.bearer.as_ref())
     }
 
-    fn parts(need: &Need) -> Vec<String> {
-        let command = need.command("posthog:", "1");
+    fn parts(lookup: &Lookup) -> Vec<String> {
+        let command = lookup.command("posthog:", "1");
         let words = command.words().into_iter();
         words
             .map(|word| String::from_utf8(word.to_vec()).unwrap())
@@ -121,14 +121,16 @@ mod tests {
 
     #[test]
     fn one_read_only_script_asks_for_both() {
-        let parts = parts(&need("phc_a", "test_key_12345").unwrap());
+        let parts = parts(&lookup("phc_a", "test_key_12345").unwrap());
         assert_eq!(parts[0], "EVAL_RO");
         assert_eq!(parts[2..], ["2", METADATA, CHECKED, "1", "2"]);
     }
 
     #[test]
     fn only_djangos_key_takes_prefix_and_version() {
-        let command = need("phc_a", "test_key_12345").unwrap().command("ph:", "7");
+        let command = lookup("phc_a", "test_key_12345")
+            .unwrap()
+            .command("ph:", "7");
         let parts = command.words();
         assert_eq!(parts[3], METADATA.replace("posthog:1", "ph:7").as_bytes());
         assert_eq!(parts[4], CHECKED.as_bytes());
@@ -136,19 +138,19 @@ mod tests {
 
     #[test]
     fn what_is_not_plausible_is_not_looked_up() {
-        let token_only = need("phc_a", "a/b").unwrap();
+        let token_only = lookup("phc_a", "a/b").unwrap();
         assert_eq!(parts(&token_only)[2..], ["1", METADATA, "1"]);
-        let bearer_only = need("phc_a%2F..%2Fx", "test_key_12345").unwrap();
+        let bearer_only = lookup("phc_a%2F..%2Fx", "test_key_12345").unwrap();
         assert_eq!(parts(&bearer_only)[2..], ["1", CHECKED, "2"]);
-        assert_eq!(need("", "a b"), None);
-        assert_eq!(Need::new(None, None), None);
+        assert_eq!(lookup("", "a b"), None);
+        assert_eq!(Lookup::new(None, None), None);
     }
 
     #[test]
     fn requests_with_the_same_token_and_credential_need_the_same() {
-        let one = need("phc_a", "phs_a").unwrap();
-        assert_eq!(Some(one.clone()), need("phc_%61", "phs_a"));
-        for other in [need("phc_b", "phs_a"), need("phc_a", "phs_b")] {
+        let one = lookup("phc_a", "phs_a").unwrap();
+        assert_eq!(Some(one.clone()), lookup("phc_%61", "phs_a"));
+        for other in [lookup("phc_b", "phs_a"), lookup("phc_a", "phs_b")] {
             let other = other.unwrap();
             assert_ne!(one, other);
             assert_ne!(one.asked(), other.asked());
@@ -156,8 +158,8 @@ mod tests {
     }
 
     #[test]
-    fn a_need_shows_neither_token_nor_credential() {
-        let shown = format!("{:?}", need("phc_text", "phs_text"));
+    fn a_lookup_shows_neither_token_nor_credential() {
+        let shown = format!("{:?}", lookup("phc_text", "phs_text"));
         assert!(!shown.contains("_text"), "{shown}");
     }
 }

@@ -5,16 +5,16 @@ use std::collections::VecDeque;
 use crate::tenant::Tenant;
 
 /// Most teams that wait in one worker. A team that does not fit is signalled by its next miss.
-pub const MAX_PENDING: usize = 256;
+pub const MAX_QUEUED: usize = 256;
 
 /// Teams to signal, in the order of their misses, each once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pending(VecDeque<Tenant>);
+pub struct SignalQueue(VecDeque<Tenant>);
 
-impl Pending {
+impl SignalQueue {
     /// Adds a team; `false` when it waits already, or when there is no room.
     pub fn push(&mut self, team: Tenant) -> bool {
-        if self.0.len() >= MAX_PENDING || self.0.contains(&team) {
+        if self.0.len() >= MAX_QUEUED || self.0.contains(&team) {
             return false;
         }
         self.0.push_back(team);
@@ -45,27 +45,27 @@ mod tests {
 
     #[test]
     fn teams_leave_in_the_order_they_came_and_each_once() {
-        let mut pending = Pending::default();
-        assert!(pending.push(Tenant(2)));
-        assert!(pending.push(Tenant(1)));
-        assert!(!pending.push(Tenant(2)));
-        assert_eq!(pending.len(), 2);
-        assert_eq!(pending.pop(), Some(Tenant(2)));
-        assert!(pending.push(Tenant(2)), "it no longer waits");
-        assert_eq!(pending.pop(), Some(Tenant(1)));
-        assert_eq!(pending.pop(), Some(Tenant(2)));
-        assert_eq!(pending.pop(), None);
-        assert!(pending.is_empty());
+        let mut queue = SignalQueue::default();
+        assert!(queue.push(Tenant(2)));
+        assert!(queue.push(Tenant(1)));
+        assert!(!queue.push(Tenant(2)));
+        assert_eq!(queue.len(), 2);
+        assert_eq!(queue.pop(), Some(Tenant(2)));
+        assert!(queue.push(Tenant(2)), "it no longer waits");
+        assert_eq!(queue.pop(), Some(Tenant(1)));
+        assert_eq!(queue.pop(), Some(Tenant(2)));
+        assert_eq!(queue.pop(), None);
+        assert!(queue.is_empty());
     }
 
     #[test]
     fn what_does_not_fit_is_dropped() {
-        let mut pending = Pending::default();
+        let mut queue = SignalQueue::default();
         for team in 0..1_000 {
-            assert_eq!(pending.push(Tenant(team)), team < 256, "{team}");
+            assert_eq!(queue.push(Tenant(team)), team < 256, "{team}");
         }
-        assert_eq!(pending.len(), MAX_PENDING);
-        assert_eq!(pending.pop(), Some(Tenant(0)));
-        assert!(pending.push(Tenant(999)));
+        assert_eq!(queue.len(), MAX_QUEUED);
+        assert_eq!(queue.pop(), Some(Tenant(0)));
+        assert!(queue.push(Tenant(999)));
     }
 }
