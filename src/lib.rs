@@ -3,7 +3,7 @@
 //! # The map
 //! | room | job |
 //! |---|---|
-//! | [`time`], [`tenant`], [`hash`], [`json`] | clocks; whose flags; SHA-256 and its memory; errors that say where they are |
+//! | [`time`], [`tenant`], [`hash`], [`json`], `labels` | clocks; whose flags; SHA-256 and its memory; errors that say where they are; names of an enum's values |
 //! | [`redis`] | commands as data → one HTTP dialect per gateway → replies |
 //! | [`shared`] | the contract of Envoy's shared data, its names, and who works for the whole process ([`shared::lease`]) |
 //! | [`recent`] | a small memory of what happened a short time ago |
@@ -47,6 +47,7 @@ pub mod documents;
 pub mod hash;
 pub mod http;
 pub mod json;
+mod labels;
 pub mod limits;
 pub mod metrics;
 pub mod recent;

@@ -5,6 +5,7 @@
 //! Workers count in memory ([`Counts`]) and the shell adds the sums to Envoy's counters on its tick:
 //! a host call for each count would cost more than the count is worth.
 
+use crate::labels::labels;
 use crate::limits::{self, Budget};
 use crate::redis::Failure;
 use crate::snapshot::event::LoaderEvent;
@@ -34,16 +35,16 @@ pub enum Purpose {
     Usage,
 }
 
-impl Purpose {
-    const ALL: [(Self, &'static str); 7] = [
-        (Self::Definitions, "definitions"),
-        (Self::Identity, "identity"),
-        (Self::ObjectStore, "object_store"),
-        (Self::Quota, "quota"),
-        (Self::Rebuild, "rebuild"),
-        (Self::Snapshot, "snapshot"),
-        (Self::Usage, "usage"),
-    ];
+labels! {
+    Purpose {
+        Definitions: "definitions",
+        Identity: "identity",
+        ObjectStore: "object_store",
+        Quota: "quota",
+        Rebuild: "rebuild",
+        Snapshot: "snapshot",
+        Usage: "usage",
+    }
 }
 
 /// Something that is counted.
@@ -86,7 +87,7 @@ pub const WATERMARK_AGE_SECONDS: &str = "flag_definitions_watermark_age_seconds"
 impl Metric {
     /// The counters that are always there, in the order of their places.
     fn common() -> impl Iterator<Item = Self> {
-        let callouts = Purpose::ALL.into_iter().flat_map(|(purpose, _)| {
+        let callouts = Purpose::ALL.into_iter().flat_map(|purpose| {
             std::iter::once(Ok(()))
                 .chain(Failure::ALL.into_iter().map(Err))
                 .map(move |outcome| Self::Callout(purpose, outcome))
@@ -191,7 +192,7 @@ impl Metric {
             }
             Self::Callout(purpose, outcome) => format!(
                 "flag_definitions_callouts_total;store={};outcome={};",
-                label(&Purpose::ALL, purpose),
+                purpose.label(),
                 match outcome {
                     Ok(()) => "ok",
                     Err(failure) => failure.label(),
@@ -225,12 +226,6 @@ impl Metric {
             ),
         }
     }
-}
-
-fn label<T: Copy + PartialEq>(all: &[(T, &'static str)], wanted: T) -> &'static str {
-    all.iter()
-        .find(|(item, _)| *item == wanted)
-        .map_or("other", |(_, label)| label)
 }
 
 /// Number of a team's counters.

@@ -19,7 +19,7 @@ use source::{Crate, Path};
 
 /// The floors, left to right. A room of a floor imports from floors on its left, from no room beside it.
 const FLOORS: &[&[&str]] = &[
-    &["time", "tenant", "hash", "json"],
+    &["time", "tenant", "hash", "json", "labels"],
     &["faults"],
     &["redis"],
     &["shared", "recent"],

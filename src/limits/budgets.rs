@@ -20,6 +20,7 @@ use super::gcra::RetryAfter;
 use super::rate::{Period, Rate};
 use super::reserve::{Plan, Reserve};
 use super::slot::{Account, Slot};
+use crate::labels::labels;
 use crate::shared::{Scope, Store, Table, Update, update};
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
@@ -33,18 +34,14 @@ pub enum Budget {
     Conditional,
 }
 
-impl Budget {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Full, Self::Conditional];
-
-    /// Its name in metrics.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Conditional => "conditional",
-        }
+labels! {
+    Budget {
+        Full: "full",
+        Conditional: "conditional",
     }
+}
 
+impl Budget {
     pub(super) const fn code(self) -> u8 {
         match self {
             Self::Full => 0,
@@ -70,23 +67,12 @@ pub enum Mode {
     Contended,
 }
 
-impl Mode {
-    /// All of them.
-    pub const ALL: [Self; 4] = [
-        Self::Enforced,
-        Self::LogOnly,
-        Self::Bypassed,
-        Self::Contended,
-    ];
-
-    /// Its name in metrics.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Enforced => "enforced",
-            Self::LogOnly => "log_only",
-            Self::Bypassed => "bypassed",
-            Self::Contended => "contended",
-        }
+labels! {
+    Mode {
+        Enforced: "enforced",
+        LogOnly: "log_only",
+        Bypassed: "bypassed",
+        Contended: "contended",
     }
 }
 

@@ -10,6 +10,7 @@ pub mod tag;
 pub mod upstash;
 pub mod webdis;
 
+use crate::labels::labels;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -170,19 +171,20 @@ pub enum Failure {
     Misdirected,
 }
 
-impl Failure {
-    /// All failures, in the order of their discriminants.
-    pub const ALL: [Self; 8] = [
-        Self::NotSent,
-        Self::Timeout,
-        Self::Unavailable,
-        Self::Refused,
-        Self::ReadOnly,
-        Self::Malformed,
-        Self::TooBig,
-        Self::Misdirected,
-    ];
+labels! {
+    Failure {
+        NotSent: "not_sent",
+        Timeout: "timeout",
+        Unavailable: "unavailable",
+        Refused: "refused",
+        ReadOnly: "readonly",
+        Malformed: "malformed",
+        TooBig: "too_big",
+        Misdirected: "misdirected",
+    }
+}
 
+impl Failure {
     /// What an error reply of Redis means, without its `-`. Redis before version 7, and what descends from it, puts the
     /// error of a command inside a script behind words of its own.
     pub fn of_error(error: &[u8]) -> Self {
@@ -198,20 +200,6 @@ impl Failure {
     /// Whether Redis said no. It will to the same command as long as nobody changes anything.
     pub const fn is_refusal(self) -> bool {
         matches!(self, Self::Refused | Self::ReadOnly)
-    }
-
-    /// Name in metrics and logs.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::NotSent => "not_sent",
-            Self::Timeout => "timeout",
-            Self::Unavailable => "unavailable",
-            Self::Refused => "refused",
-            Self::ReadOnly => "readonly",
-            Self::Malformed => "malformed",
-            Self::TooBig => "too_big",
-            Self::Misdirected => "misdirected",
-        }
     }
 }
 

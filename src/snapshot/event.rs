@@ -1,5 +1,7 @@
 //! What the loader tells of itself.
 
+use crate::labels::labels;
+
 /// What the loader did. The label of `flag_definitions_loader_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoaderEvent {
@@ -39,51 +41,29 @@ pub enum LoaderEvent {
     ChangeFenced,
 }
 
-impl LoaderEvent {
-    /// All events.
-    pub const ALL: [Self; 17] = [
-        Self::Started,
-        Self::Loaded,
-        Self::ManifestMissing,
-        Self::ManifestInvalid,
-        Self::ManifestOlder,
-        Self::RolledBack,
-        Self::PageMissing,
-        Self::PageMismatch,
-        Self::PageCorrupt,
-        Self::ReadFailed,
-        Self::StoreFailed,
-        Self::LeaseLost,
-        Self::MarkedBad,
-        Self::Adopted,
-        Self::ChangeMissing,
-        Self::ChangeCorrupt,
-        Self::ChangeFenced,
-    ];
-
-    /// Name in metrics and logs.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Started => "started",
-            Self::Loaded => "loaded",
-            Self::ManifestMissing => "manifest_missing",
-            Self::ManifestInvalid => "manifest_invalid",
-            Self::ManifestOlder => "manifest_older",
-            Self::RolledBack => "rolled_back",
-            Self::PageMissing => "page_missing",
-            Self::PageMismatch => "page_mismatch",
-            Self::PageCorrupt => "page_corrupt",
-            Self::ReadFailed => "read_failed",
-            Self::StoreFailed => "store_failed",
-            Self::LeaseLost => "lease_lost",
-            Self::MarkedBad => "marked_bad",
-            Self::Adopted => "adopted",
-            Self::ChangeMissing => "change_missing",
-            Self::ChangeCorrupt => "change_corrupt",
-            Self::ChangeFenced => "change_fenced",
-        }
+labels! {
+    LoaderEvent {
+        Started: "started",
+        Loaded: "loaded",
+        ManifestMissing: "manifest_missing",
+        ManifestInvalid: "manifest_invalid",
+        ManifestOlder: "manifest_older",
+        RolledBack: "rolled_back",
+        PageMissing: "page_missing",
+        PageMismatch: "page_mismatch",
+        PageCorrupt: "page_corrupt",
+        ReadFailed: "read_failed",
+        StoreFailed: "store_failed",
+        LeaseLost: "lease_lost",
+        MarkedBad: "marked_bad",
+        Adopted: "adopted",
+        ChangeMissing: "change_missing",
+        ChangeCorrupt: "change_corrupt",
+        ChangeFenced: "change_fenced",
     }
+}
 
+impl LoaderEvent {
     /// Whether an operator should look.
     pub const fn is_problem(self) -> bool {
         !matches!(self, Self::Started | Self::Loaded | Self::Adopted)

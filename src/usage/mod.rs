@@ -21,6 +21,7 @@ pub use ledger::{Counter, Slots};
 pub use outbox::Outbox;
 pub use unstored::Unstored;
 
+use crate::labels::labels;
 use crate::shared::Scope;
 
 /// The lease of whoever sends usage.
@@ -44,25 +45,13 @@ pub enum State {
     Dropped,
 }
 
-impl State {
-    /// All states, in the order of their discriminants.
-    pub const ALL: [Self; 5] = [
-        Self::Counted,
-        Self::Sent,
-        Self::Resent,
-        Self::Refused,
-        Self::Dropped,
-    ];
-
-    /// Name in metrics and logs.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Counted => "counted",
-            Self::Sent => "sent",
-            Self::Resent => "resent",
-            Self::Refused => "refused",
-            Self::Dropped => "dropped",
-        }
+labels! {
+    State {
+        Counted: "counted",
+        Sent: "sent",
+        Resent: "resent",
+        Refused: "refused",
+        Dropped: "dropped",
     }
 }
 

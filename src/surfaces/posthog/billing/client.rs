@@ -3,6 +3,8 @@
 //! The rules are those of PostHog's flags service (`Library::from_headers`): the report adds up what this
 //! filter and that service wrote, so both must use the same names.
 
+use crate::labels::labels;
+
 /// An SDK by its name in PostHog's usage hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "the names are PostHog's, see `label`")]
@@ -28,45 +30,26 @@ pub enum Client {
 /// What makes a user agent a browser's.
 const BROWSERS: [&[u8]; 5] = [b"Mozilla/", b"Chrome/", b"Safari/", b"Firefox/", b"Edge/"];
 
-impl Client {
-    /// All clients, in the order of their codes.
-    pub const ALL: [Self; 14] = [
-        Self::Python,
-        Self::Ruby,
-        Self::Php,
-        Self::Java,
-        Self::Go,
-        Self::Node,
-        Self::Dotnet,
-        Self::Elixir,
-        Self::Js,
-        Self::Android,
-        Self::Ios,
-        Self::ReactNative,
-        Self::Flutter,
-        Self::Other,
-    ];
-
-    /// Name in PostHog's keys.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Python => "posthog-python",
-            Self::Ruby => "posthog-ruby",
-            Self::Php => "posthog-php",
-            Self::Java => "posthog-java",
-            Self::Go => "posthog-go",
-            Self::Node => "posthog-node",
-            Self::Dotnet => "posthog-dotnet",
-            Self::Elixir => "posthog-elixir",
-            Self::Js => "posthog-js",
-            Self::Android => "posthog-android",
-            Self::Ios => "posthog-ios",
-            Self::ReactNative => "posthog-react-native",
-            Self::Flutter => "posthog-flutter",
-            Self::Other => "other",
-        }
+labels! {
+    Client {
+        Python: "posthog-python",
+        Ruby: "posthog-ruby",
+        Php: "posthog-php",
+        Java: "posthog-java",
+        Go: "posthog-go",
+        Node: "posthog-node",
+        Dotnet: "posthog-dotnet",
+        Elixir: "posthog-elixir",
+        Js: "posthog-js",
+        Android: "posthog-android",
+        Ios: "posthog-ios",
+        ReactNative: "posthog-react-native",
+        Flutter: "posthog-flutter",
+        Other: "other",
     }
+}
 
+impl Client {
     /// Its byte in a slot of shared data.
     pub const fn code(self) -> u8 {
         self as u8

@@ -1,6 +1,7 @@
 //! PostHog's rules: may this credential read this team's flag definitions?
 
 use super::record::{PersonalKey, Record, Team};
+use crate::labels::labels;
 use crate::surfaces::posthog::answers::Answer;
 use crate::surfaces::posthog::request::{Bearer, BearerKind};
 use crate::tenant::Tenant;
@@ -16,21 +17,11 @@ pub enum AuthMethod {
     PersonalApiKey,
 }
 
-impl AuthMethod {
-    /// All methods, in the order of their discriminants.
-    pub const ALL: [Self; 3] = [
-        Self::SecretApiKey,
-        Self::ProjectSecretApiKey,
-        Self::PersonalApiKey,
-    ];
-
-    /// PostHog's name for it.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::SecretApiKey => "secret_api_key",
-            Self::ProjectSecretApiKey => "project_secret_api_key",
-            Self::PersonalApiKey => "personal_api_key",
-        }
+labels! {
+    AuthMethod {
+        SecretApiKey: "secret_api_key",
+        ProjectSecretApiKey: "project_secret_api_key",
+        PersonalApiKey: "personal_api_key",
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::scores::{self, Scores};
 use super::{Clock, MAX_MEMBERS, Member, Owed, QuotaEnd, QuotaSet, grace};
 use crate::hash::Sha256Hash;
+use crate::labels::labels;
 use crate::redis::{Command, Failure, Reply};
 use crate::shared::{Store, StoreError, Update, update};
 use crate::surfaces::posthog::definitions::latch::{self, Limit};
@@ -60,29 +61,18 @@ pub enum QuotaEvent {
     StoreFailed,
 }
 
-impl QuotaEvent {
-    /// All events.
-    pub const ALL: [Self; 6] = [
-        Self::Read,
-        Self::Truncated,
-        Self::ReadFailed,
-        Self::ReadMalformed,
-        Self::LatchFailed,
-        Self::StoreFailed,
-    ];
-
-    /// Name in metrics and logs.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Truncated => "truncated",
-            Self::ReadFailed => "read_failed",
-            Self::ReadMalformed => "read_malformed",
-            Self::LatchFailed => "latch_failed",
-            Self::StoreFailed => "store_failed",
-        }
+labels! {
+    QuotaEvent {
+        Read: "read",
+        Truncated: "truncated",
+        ReadFailed: "read_failed",
+        ReadMalformed: "read_malformed",
+        LatchFailed: "latch_failed",
+        StoreFailed: "store_failed",
     }
+}
 
+impl QuotaEvent {
     /// Whether an operator should look.
     pub const fn is_problem(self) -> bool {
         !matches!(self, Self::Read)
