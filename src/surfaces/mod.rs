@@ -1,6 +1,7 @@
 //! What clients see: each surface is one product's API over the same machinery.
 
 use crate::http::Response;
+use crate::labels::labels;
 
 pub mod posthog;
 
@@ -40,34 +41,17 @@ pub enum Reason {
     Loop,
 }
 
-impl Reason {
-    /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 10] = [
-        Self::SnapshotMissing,
-        Self::SnapshotExpired,
-        Self::SnapshotAging,
-        Self::UnknownCredential,
-        Self::SharedData,
-        Self::Redis,
-        Self::Timeout,
-        Self::ObjectStore,
-        Self::Overloaded,
-        Self::Loop,
-    ];
-
-    /// Name in metrics, logs and the forward header.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::SnapshotMissing => "snapshot_missing",
-            Self::SnapshotExpired => "snapshot_expired",
-            Self::SnapshotAging => "snapshot_aging",
-            Self::UnknownCredential => "unknown_credential",
-            Self::SharedData => "shared_data",
-            Self::Redis => "redis",
-            Self::Timeout => "timeout",
-            Self::ObjectStore => "object_store",
-            Self::Overloaded => "overloaded",
-            Self::Loop => "loop",
-        }
+labels! {
+    Reason {
+        SnapshotMissing: "snapshot_missing",
+        SnapshotExpired: "snapshot_expired",
+        SnapshotAging: "snapshot_aging",
+        UnknownCredential: "unknown_credential",
+        SharedData: "shared_data",
+        Redis: "redis",
+        Timeout: "timeout",
+        ObjectStore: "object_store",
+        Overloaded: "overloaded",
+        Loop: "loop",
     }
 }

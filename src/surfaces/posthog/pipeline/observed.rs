@@ -1,6 +1,7 @@
 //! What a decision teaches the dashboards, the log, and PostHog.
 
 use crate::hash::Sha256Hash;
+use crate::labels::labels;
 use crate::limits::{Budget, Mode};
 use crate::surfaces::posthog::directory::access::AuthMethod;
 use crate::tenant::Tenant;
@@ -20,25 +21,13 @@ pub enum ETagResult {
     RedisError,
 }
 
-impl ETagResult {
-    /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 5] = [
-        Self::Hit,
-        Self::Miss,
-        Self::None,
-        Self::RedisMissing,
-        Self::RedisError,
-    ];
-
-    /// Name in metrics.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Miss => "miss",
-            Self::None => "none",
-            Self::RedisMissing => "redis_missing",
-            Self::RedisError => "redis_error",
-        }
+labels! {
+    ETagResult {
+        Hit: "hit",
+        Miss: "miss",
+        None: "none",
+        RedisMissing: "redis_missing",
+        RedisError: "redis_error",
     }
 }
 
@@ -53,17 +42,11 @@ pub enum CacheResult {
     Error,
 }
 
-impl CacheResult {
-    /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 3] = [Self::Hit, Self::Miss, Self::Error];
-
-    /// Name in metrics.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Miss => "miss",
-            Self::Error => "error",
-        }
+labels! {
+    CacheResult {
+        Hit: "hit",
+        Miss: "miss",
+        Error: "error",
     }
 }
 
