@@ -3,7 +3,7 @@
 //! What a person writes is a surface's; [`page`], [`manifest`] and [`change`] are what the publisher writes to
 //! Redis; [`loader`] brings them into shared data, one loader per Envoy process ([`crate::shared::lease`]): it asks with
 //! [`poll`], loads whole snapshots, and keeps its place in the stream of changes ([`follow`]). [`status`] is what every
-//! worker then knows.
+//! worker then knows. Whoever tests what reads a snapshot takes the publisher in memory of `testing`.
 
 pub mod attempt;
 pub mod change;
