@@ -16,7 +16,7 @@ REMAP = --remap-path-prefix=$(CURDIR)=/flag-definitions-filter \
 # Half of LLVM's own threshold: 60 KB less, and no slower.
 INLINE = -Cllvm-args=-inline-threshold=120
 FILTER_BUILD = CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS="$(REMAP) $(INLINE)" \
-	CARGO_TARGET_WASM32_WASIP1_LINKER="$(CURDIR)/src/host/link.sh" \
+	CARGO_TARGET_WASM32_WASIP1_LINKER="$(CURDIR)/src/wasm/link.sh" \
 	cargo build --release --locked --target wasm32-wasip1 -p $(FILTER)
 WASM := flag_definitions_filter.wasm
 

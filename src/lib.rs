@@ -63,6 +63,8 @@ pub mod usage;
 // Only the shell calls all of it.
 #[allow(dead_code)]
 mod faults;
-// Natively only tests have a host: the fake one behind `host::abi`.
+pub mod worker;
+
+// Natively only tests have this shell, before a fake host.
 #[cfg(all(feature = "host", any(target_arch = "wasm32", test)))]
-mod host;
+mod wasm;

@@ -5,73 +5,33 @@
 //! Workers count in memory ([`Counts`]) and the shell adds the sums to Envoy's counters on its tick:
 //! a host call for each count would cost more than the count is worth.
 
-use crate::labels::labels;
 use crate::limits::{self, Budget};
-use crate::redis::Failure;
+use crate::redis::{Failure, Purpose};
 use crate::snapshot::event::LoaderEvent;
 use crate::surfaces::Reason;
+use crate::surfaces::posthog::PostHogCount;
+use crate::surfaces::posthog::PostHogCount as P;
 use crate::surfaces::posthog::answers::Answer;
 use crate::surfaces::posthog::directory::access::AuthMethod;
 use crate::surfaces::posthog::pipeline::{CacheResult, ETagResult};
 use crate::tenant::Tenant;
 use crate::usage;
 
-/// What a callout is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// Payloads and ETags.
-    Definitions,
-    /// Team metadata and checked credentials.
-    Identity,
-    /// Payloads in the object store.
-    ObjectStore,
-    /// The quota set, and the ends of quota periods.
-    Quota,
-    /// Telling PostHog that a payload is missing.
-    Rebuild,
-    /// The snapshot.
-    Snapshot,
-    /// Usage counters.
-    Usage,
-}
-
-labels! {
-    Purpose {
-        Definitions: "definitions",
-        Identity: "identity",
-        ObjectStore: "object_store",
-        Quota: "quota",
-        Rebuild: "rebuild",
-        Snapshot: "snapshot",
-        Usage: "usage",
-    }
-}
-
 /// Something that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
-    /// An answer was sent.
-    Answer(Answer),
+    /// PostHog's surface counted something.
+    PostHog(PostHogCount),
     /// A request was forwarded.
     Forwarded(Reason),
     /// A callout ended.
     Callout(Purpose, Result<(), Failure>),
-    /// A request's validators were looked at.
-    ETag(ETagResult),
-    /// A payload was read.
-    Cache(CacheResult),
-    /// A request authenticated.
-    Auth(AuthMethod),
-    /// A rate limit was exceeded, or could not be applied.
-    RateLimited(Budget, limits::Mode),
-    /// Billed requests, by what became of their counts.
-    Usage(usage::State),
-    /// The loader did something.
-    Loader(LoaderEvent),
-    /// An answer of this status to a team that has a label of its own.
-    TeamAnswer(Tenant, u16),
-    /// As [`Metric::RateLimited`], for such a team.
-    TeamRateLimited(Tenant, Budget, limits::Mode),
+}
+
+impl From<PostHogCount> for Metric {
+    fn from(count: PostHogCount) -> Self {
+        Self::PostHog(count)
+    }
 }
 
 /// Statuses that a request gets after it has authenticated.
@@ -93,19 +53,35 @@ impl Metric {
                 .map(move |outcome| Self::Callout(purpose, outcome))
         });
         Answer::all()
-            .map(Self::Answer)
+            .map(P::Answer)
+            .map(Self::PostHog)
             .chain(Reason::ALL.into_iter().map(Self::Forwarded))
             .chain(callouts)
-            .chain(ETagResult::ALL.into_iter().map(Self::ETag))
-            .chain(CacheResult::ALL.into_iter().map(Self::Cache))
-            .chain(AuthMethod::ALL.into_iter().map(Self::Auth))
+            .chain(ETagResult::ALL.into_iter().map(P::ETag).map(Self::PostHog))
+            .chain(
+                CacheResult::ALL
+                    .into_iter()
+                    .map(P::Cache)
+                    .map(Self::PostHog),
+            )
+            .chain(AuthMethod::ALL.into_iter().map(P::Auth).map(Self::PostHog))
             .chain(Budget::ALL.into_iter().flat_map(|budget| {
                 limits::Mode::ALL
                     .into_iter()
-                    .map(move |mode| Self::RateLimited(budget, mode))
+                    .map(move |mode| Self::PostHog(P::RateLimited(budget, mode)))
             }))
-            .chain(usage::State::ALL.into_iter().map(Self::Usage))
-            .chain(LoaderEvent::ALL.into_iter().map(Self::Loader))
+            .chain(
+                usage::State::ALL
+                    .into_iter()
+                    .map(P::Usage)
+                    .map(Self::PostHog),
+            )
+            .chain(
+                LoaderEvent::ALL
+                    .into_iter()
+                    .map(P::Loader)
+                    .map(Self::PostHog),
+            )
     }
 
     /// Place in [`Metric::common`], and in [`Metric::of_team`] for a team's counters: found without a search,
@@ -123,35 +99,37 @@ impl Metric {
         const LOADER: usize = USAGE + usage::State::ALL.len();
         let limited = |budget: Budget, mode: limits::Mode| budget as usize * MODES + mode as usize;
         match self {
-            Self::Answer(answer) => answer.number(),
+            Self::PostHog(P::Answer(answer)) => answer.number(),
             Self::Forwarded(reason) => FORWARDED + reason as usize,
             Self::Callout(purpose, outcome) => {
                 let outcome = outcome.map_or_else(|failure| 1 + failure as usize, |()| 0);
                 CALLOUTS + purpose as usize * OUTCOMES + outcome
             }
-            Self::ETag(result) => ETAGS + result as usize,
-            Self::Cache(result) => CACHE + result as usize,
-            Self::Auth(method) => AUTH + method as usize,
-            Self::RateLimited(budget, mode) => LIMITED + limited(budget, mode),
-            Self::Usage(state) => USAGE + state as usize,
-            Self::Loader(event) => LOADER + event as usize,
-            Self::TeamAnswer(_, status) => {
+            Self::PostHog(P::ETag(result)) => ETAGS + result as usize,
+            Self::PostHog(P::Cache(result)) => CACHE + result as usize,
+            Self::PostHog(P::Auth(method)) => AUTH + method as usize,
+            Self::PostHog(P::RateLimited(budget, mode)) => LIMITED + limited(budget, mode),
+            Self::PostHog(P::Usage(state)) => USAGE + state as usize,
+            Self::PostHog(P::Loader(event)) => LOADER + event as usize,
+            Self::PostHog(P::TeamAnswer(_, status)) => {
                 let known = TEAM_STATUSES.iter().position(|known| *known == status);
                 known.unwrap_or(usize::MAX)
             }
-            Self::TeamRateLimited(_, budget, mode) => TEAM_STATUSES.len() + limited(budget, mode),
+            Self::PostHog(P::TeamRateLimited(_, budget, mode)) => {
+                TEAM_STATUSES.len() + limited(budget, mode)
+            }
         }
     }
 
     /// The counters of one team.
     fn of_team(team: Tenant) -> impl Iterator<Item = Self> {
-        let answers = TEAM_STATUSES.map(|status| Self::TeamAnswer(team, status));
+        let answers = TEAM_STATUSES.map(|status| Self::PostHog(P::TeamAnswer(team, status)));
         answers
             .into_iter()
             .chain(Budget::ALL.into_iter().flat_map(move |budget| {
                 limits::Mode::ALL
                     .into_iter()
-                    .map(move |mode| Self::TeamRateLimited(team, budget, mode))
+                    .map(move |mode| Self::PostHog(P::TeamRateLimited(team, budget, mode)))
             }))
     }
 
@@ -162,7 +140,7 @@ impl Metric {
 
     const fn team(self) -> Option<Tenant> {
         match self {
-            Self::TeamAnswer(team, _) | Self::TeamRateLimited(team, ..) => Some(team),
+            Self::PostHog(P::TeamAnswer(team, _) | P::TeamRateLimited(team, ..)) => Some(team),
             _ => None,
         }
     }
@@ -171,15 +149,15 @@ impl Metric {
     ///
     /// ```
     /// use flag_definitions_filter::metrics::Metric;
-    /// use flag_definitions_filter::surfaces::posthog::answers::Answer;
+    /// use flag_definitions_filter::surfaces::posthog::{PostHogCount, answers::Answer};
     /// assert_eq!(
-    ///     Metric::Answer(Answer::NotModified).name(),
+    ///     Metric::PostHog(PostHogCount::Answer(Answer::NotModified)).name(),
     ///     "flag_definitions_answers_total;status=304;reason=not_modified;",
     /// );
     /// ```
     pub fn name(self) -> String {
         match self {
-            Self::Answer(answer) => format!(
+            Self::PostHog(P::Answer(answer)) => format!(
                 "flag_definitions_answers_total;status={};reason={};",
                 answer.status(),
                 answer.label()
@@ -198,28 +176,30 @@ impl Metric {
                     Err(failure) => failure.label(),
                 }
             ),
-            Self::ETag(result) => format!("flag_definitions_etag_total;result={};", result.label()),
-            Self::Cache(result) => {
+            Self::PostHog(P::ETag(result)) => {
+                format!("flag_definitions_etag_total;result={};", result.label())
+            }
+            Self::PostHog(P::Cache(result)) => {
                 format!("flag_definitions_cache_total;result={};", result.label())
             }
-            Self::Auth(method) => {
+            Self::PostHog(P::Auth(method)) => {
                 format!("flag_definitions_auth_total;method={};", method.label())
             }
-            Self::RateLimited(budget, mode) => format!(
+            Self::PostHog(P::RateLimited(budget, mode)) => format!(
                 "flag_definitions_rate_limited_total;budget={};mode={};",
                 budget.label(),
                 mode.label()
             ),
-            Self::Usage(state) => {
+            Self::PostHog(P::Usage(state)) => {
                 format!("flag_definitions_usage_total;state={};", state.label())
             }
-            Self::Loader(event) => {
+            Self::PostHog(P::Loader(event)) => {
                 format!("flag_definitions_loader_total;event={};", event.label())
             }
-            Self::TeamAnswer(team, status) => {
+            Self::PostHog(P::TeamAnswer(team, status)) => {
                 format!("flag_definitions_team_answers_total;team={team};status={status};")
             }
-            Self::TeamRateLimited(team, budget, mode) => format!(
+            Self::PostHog(P::TeamRateLimited(team, budget, mode)) => format!(
                 "flag_definitions_team_rate_limited_total;team={team};budget={};mode={};",
                 budget.label(),
                 mode.label()
@@ -323,8 +303,8 @@ mod tests {
     #[test]
     fn what_has_no_place_is_not_counted() {
         let mut counts = Counts::new(&TEAMS);
-        counts.add(Metric::TeamAnswer(Tenant(2), 200));
-        counts.add(Metric::TeamAnswer(Tenant(1), 418));
+        counts.add(Metric::PostHog(PostHogCount::TeamAnswer(Tenant(2), 200)));
+        counts.add(Metric::PostHog(PostHogCount::TeamAnswer(Tenant(1), 418)));
         assert_eq!(counts.drain().count(), 0);
     }
 

@@ -89,6 +89,25 @@ impl<K: Hash + Eq, V> Recent<K, V> {
     }
 }
 
+/// How often [`OncePerSecond`] lets something through.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Lets through one a second of what a flood of requests can cause, such as a line of the log.
+#[derive(Debug, Default)]
+pub struct OncePerSecond(Option<Monotonic>);
+
+impl OncePerSecond {
+    /// Whether it may be done now.
+    pub fn admits(&mut self, now: Monotonic) -> bool {
+        let recent = |at| now.since(at) < INTERVAL;
+        let admitted = !self.0.is_some_and(recent);
+        if admitted {
+            self.0 = Some(now);
+        }
+        admitted
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,7 @@ use flag_definitions_filter::documents::{Confirmations, Kept, confirmed};
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::limits::Limiter;
 use flag_definitions_filter::recent::Recent;
-use flag_definitions_filter::shared::{MemoryStore, Scope};
+use flag_definitions_filter::shared::{Held, MemoryStore, Scope};
 use flag_definitions_filter::snapshot::loader::Loader;
 use flag_definitions_filter::snapshot::status::Freshness;
 use flag_definitions_filter::snapshot::testing::Publisher;
@@ -74,7 +74,7 @@ fn load(loader: &mut Loader, store: &MemoryStore, redis: &Publisher, now: &mut u
     for _ in 0..120 {
         *now += 10;
         let at = Monotonic::from_millis(*now);
-        if let Some(command) = loader.tick(store, at, false, &mut events) {
+        if let Some(command) = loader.tick(store, at, Held::Yes, &mut events) {
             loader.reply(store, Ok(redis.reply(&command)), &mut events);
         }
     }

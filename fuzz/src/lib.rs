@@ -20,6 +20,7 @@ use flag_definitions_filter::redis::{Reply, resp};
 use flag_definitions_filter::snapshot::change::{self, Change, Content};
 use flag_definitions_filter::snapshot::manifest::Manifest;
 use flag_definitions_filter::snapshot::page::{self, Cursor};
+use flag_definitions_filter::surfaces::SurfaceRequest;
 use flag_definitions_filter::surfaces::posthog::definitions::encoding::{
     self, DecodeError, Decoded,
 };

@@ -28,7 +28,7 @@ pub struct Compression {
 }
 
 /// How far it has come.
-pub enum Progress {
+pub enum CompressionStep {
     /// There is more to do.
     More(Compression),
     /// The gzip form; `None` when it would not be shorter than the text.
@@ -59,25 +59,25 @@ impl Compression {
     }
 
     /// Compresses the next slice.
-    pub fn step(mut self) -> Progress {
+    pub fn step(mut self) -> CompressionStep {
         let text = &self.text;
         let end = self.done.saturating_add(self.slice).min(text.len());
         let slice = text.get(self.done..end).unwrap_or_default();
         if self.encoder.write_all(slice).is_err() {
-            return Progress::Done(None);
+            return CompressionStep::Done(None);
         }
         self.done = end;
         if self.encoder.get_ref().len() >= text.len() {
-            return Progress::Done(None);
+            return CompressionStep::Done(None);
         }
         if end < text.len() {
-            return Progress::More(self);
+            return CompressionStep::More(self);
         }
         let Ok(mut content) = self.encoder.finish() else {
-            return Progress::Done(None);
+            return CompressionStep::Done(None);
         };
         content.shrink_to_fit();
-        Progress::Done((content.len() < text.len()).then_some(content))
+        CompressionStep::Done((content.len() < text.len()).then_some(content))
     }
 }
 
@@ -107,8 +107,8 @@ mod tests {
         let mut work = Compression::begin(Rc::new(text.to_vec())).unwrap();
         for steps in 1.. {
             match work.step() {
-                Progress::More(more) => work = more,
-                Progress::Done(content) => return (content, steps),
+                CompressionStep::More(more) => work = more,
+                CompressionStep::Done(content) => return (content, steps),
             }
         }
         panic!("no end");

@@ -13,8 +13,8 @@ use std::rc::Rc;
 use rustc_hash::FxHashMap;
 
 use super::Document;
-use super::gzip::{Compression, LONGEST, Progress};
-use super::proof::{self, Proof};
+use super::gzip::{Compression, CompressionStep, LONGEST};
+use super::proof::{Proof, ProofStep};
 use crate::http::ETag;
 use crate::tenant::Tenant;
 
@@ -132,9 +132,9 @@ impl<D: Document + PartialEq> Kept<D> {
             return;
         }
         match Proof::begin(document) {
-            proof::Progress::Done(Some(document)) => self.keep(tenant, &document),
-            proof::Progress::Done(None) => {}
-            proof::Progress::More(proof) => {
+            ProofStep::Done(Some(document)) => self.keep(tenant, &document),
+            ProofStep::Done(None) => {}
+            ProofStep::More(proof) => {
                 let lengths = self
                     .unproven
                     .iter()
@@ -205,9 +205,9 @@ impl<D: Document + PartialEq> Kept<D> {
             return self.compress();
         };
         match proof.step() {
-            proof::Progress::More(proof) => self.unproven.push_front((tenant, proof)),
-            proof::Progress::Done(Some(document)) => self.keep(tenant, &document),
-            proof::Progress::Done(None) => {}
+            ProofStep::More(proof) => self.unproven.push_front((tenant, proof)),
+            ProofStep::Done(Some(document)) => self.keep(tenant, &document),
+            ProofStep::Done(None) => {}
         }
     }
 
@@ -221,8 +221,8 @@ impl<D: Document + PartialEq> Kept<D> {
             return;
         }
         match work.step() {
-            Progress::More(work) => self.compressing = Some((tenant, work)),
-            Progress::Done(gzip) => self.keep_gzip(tenant, gzip),
+            CompressionStep::More(work) => self.compressing = Some((tenant, work)),
+            CompressionStep::Done(gzip) => self.keep_gzip(tenant, gzip),
         }
     }
 

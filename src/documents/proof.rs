@@ -22,7 +22,7 @@ pub struct Proof<D> {
 }
 
 /// How far it has come.
-pub enum Progress<D> {
+pub enum ProofStep<D> {
     /// There is more to do.
     More(Proof<D>),
     /// The version, if text and ETag belong together.
@@ -31,9 +31,9 @@ pub enum Progress<D> {
 
 impl<D: Document> Proof<D> {
     /// Begins, and hashes the first slice. An ETag that was computed here, or is no hash, is taken as it is.
-    pub fn begin(document: &Rc<D>) -> Progress<D> {
+    pub fn begin(document: &Rc<D>) -> ProofStep<D> {
         if !document.etag_is_stored() || document.etag().digits().is_none() {
-            return Progress::Done(Some(Rc::clone(document)));
+            return ProofStep::Done(Some(Rc::clone(document)));
         }
         let proof = Self {
             document: Rc::clone(document),
@@ -49,18 +49,18 @@ impl<D: Document> Proof<D> {
     }
 
     /// Hashes the next slice.
-    pub fn step(mut self) -> Progress<D> {
+    pub fn step(mut self) -> ProofStep<D> {
         let text = self.document.text();
         let end = self.done.saturating_add(SLICE).min(text.len());
         self.hasher
             .add(text.get(self.done..end).unwrap_or_default());
         self.done = end;
         if end < text.len() {
-            return Progress::More(self);
+            return ProofStep::More(self);
         }
         let own = ETag::of_hash(self.hasher.finish());
         let belongs = own.digits() == self.document.etag().digits();
-        Progress::Done(belongs.then_some(self.document))
+        ProofStep::Done(belongs.then_some(self.document))
     }
 }
 
@@ -84,8 +84,8 @@ mod tests {
         let mut progress = Proof::begin(version);
         for slices in 1.. {
             match progress {
-                Progress::More(proof) => progress = proof.step(),
-                Progress::Done(proven) => return (proven.is_some(), slices),
+                ProofStep::More(proof) => progress = proof.step(),
+                ProofStep::Done(proven) => return (proven.is_some(), slices),
             }
         }
         panic!("it never ends")

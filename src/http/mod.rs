@@ -13,4 +13,4 @@ pub use cors::{Cors, CorsProfile};
 pub use etag::ETag;
 pub use if_none_match::{Candidate, IfNoneMatch};
 pub use method::Method;
-pub use response::{Body, Field, Response, Value, whole};
+pub use response::{Body, Field, Late, Response, Value, whole};

@@ -25,6 +25,17 @@ impl Body {
     }
 }
 
+/// What a host changes in an answer that it sends itself, so that it has to be put right when it is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Late {
+    /// Nothing.
+    Nothing,
+    /// The type of an answer without a body is taken off.
+    ContentType(&'static str),
+    /// To a request that says it is gRPC: the status becomes 200, the body goes into `grpc-message`. This is the status.
+    Status(u16),
+}
+
 /// One answer, ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response<'a> {
@@ -44,6 +55,8 @@ pub struct Response<'a> {
     pub retry_after: Option<String>,
     /// Whether the content may be in gzip form, now or another time: `vary` says so, on a 304 as well (RFC 9110 §15.4.5).
     pub varies_by_encoding: bool,
+    /// What the host will have changed.
+    pub late: Late,
     /// What the request showed for CORS.
     pub cors: &'a Cors<'a>,
     /// What the surface allows to other origins.

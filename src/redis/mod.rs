@@ -4,6 +4,7 @@
 //! first is read by [`resp`]. [`Failure`] is everything that can go wrong between the two.
 
 mod gateway;
+mod purpose;
 pub mod resp;
 mod script;
 pub mod tag;
@@ -15,6 +16,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 pub use gateway::{Dialect, Gateway};
+pub use purpose::Purpose;
 pub use resp::Reply;
 pub use script::Script;
 pub use tag::Tag;

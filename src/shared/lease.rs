@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::shared::{Store, StoreError, Update, update};
+use crate::shared::{Held, Store, StoreError, Update, update};
 use crate::time::Monotonic;
 
 /// How long a lease holds without being renewed. Its owner renews at every tick (1 s at most).
@@ -93,6 +93,54 @@ pub fn release(
 
 fn encode(value: &impl Serialize) -> Option<Vec<u8>> {
     serde_json::to_vec(value).ok()
+}
+
+/// One worker's hold on a lease, over time.
+#[derive(Clone, Copy, Debug)]
+pub struct Holder {
+    owner: u64,
+    /// The lease was left to others once.
+    stepped_aside: bool,
+}
+
+impl Holder {
+    /// A worker that holds nothing yet. `owner` tells it from all others of the process.
+    pub fn new(owner: u64) -> Self {
+        Self {
+            owner: owner.max(1),
+            stepped_aside: false,
+        }
+    }
+
+    /// Takes or renews the lease of this name. With `steps_aside`, a VM that serves requests leaves it to others once,
+    /// unless it waited for them before it took it.
+    pub fn hold(
+        &mut self,
+        store: &impl Store,
+        name: &str,
+        serves_requests: bool,
+        steps_aside: bool,
+        now: Monotonic,
+    ) -> Held {
+        match acquire(store, name, self.owner, serves_requests, now) {
+            // It let the others go first before it took the lease.
+            Ok(Hold::Taken) => self.stepped_aside |= serves_requests,
+            Ok(Hold::Renewed) => {}
+            Ok(Hold::Denied) => return Held::No,
+            Err(_) => return Held::Failed,
+        }
+        if steps_aside && serves_requests && !self.stepped_aside {
+            self.stepped_aside = true;
+            self.release(store, name, now);
+            return Held::No;
+        }
+        Held::Yes
+    }
+
+    /// Lets go of it. If it cannot be released, it runs out.
+    pub fn release(&self, store: &impl Store, name: &str, now: Monotonic) {
+        let _ = release(store, name, self.owner, now);
+    }
 }
 
 #[cfg(test)]

@@ -3,11 +3,15 @@
 //! Entries can never be deleted and a growing map stalls every worker (docs/design.md), so the number of
 //! keys is fixed: whatever is stored goes into numbered slots, and each slot carries full keys inside.
 
+mod job;
 pub mod lease;
+mod machinery;
 mod memory;
 mod scope;
 mod table;
 
+pub use job::{Errand, Finding, Held, Job};
+pub use machinery::{Ambient, CountSink, Machinery};
 pub use memory::MemoryStore;
 pub use scope::Scope;
 pub use table::Table;

@@ -1,7 +1,7 @@
 //! Keeps shared data as published: a state machine that is told the time, asks for Redis commands and is handed
 //! their replies.
 //!
-//! One VM of the process does it ([`crate::shared::lease`]). Once per `poll_interval` it asks for the manifest and the changes
+//! One VM of the process does it: the caller holds a lease. Once per `poll_interval` it asks for the manifest and the changes
 //! ([`super::poll`]). Changes are applied as they come ([`super::incoming`]); another manifest is loaded
 //! ([`super::load`]), unless it only describes what the changes have brought already. Each call does a bounded slice
 //! of work, so that a worker which has to load keeps serving.
@@ -21,12 +21,8 @@ use super::settings::Snapshot;
 use super::status::{Bad, Status};
 use crate::records::{Buckets, Check};
 use crate::redis::{Command, Failure, Reply};
-use crate::shared::lease::{self, Hold};
-use crate::shared::{Scope, Store, Update};
+use crate::shared::{Held, Scope, Store, Update};
 use crate::time::Monotonic;
-
-/// A reply that never comes must not stop loading for good; the longest callout timeout is 30 s.
-const REPLY_DEADLINE: Duration = Duration::from_secs(35);
 
 /// What a reply is expected for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +40,7 @@ struct Shown {
 }
 
 /// The lease of whoever loads.
-fn lease_name(scope: &Scope) -> String {
+pub(super) fn lease_name(scope: &Scope) -> String {
     scope.name("lease")
 }
 
@@ -65,7 +61,6 @@ pub struct Loader {
     polled_at: Monotonic,
     pace: Pace,
     reload_at: Option<Monotonic>,
-    stepped_aside: bool,
     longest_slice: Duration,
 }
 
@@ -86,7 +81,6 @@ impl Loader {
             polled_at: Monotonic::default(),
             pace: Pace::new(settings.poll_interval),
             reload_at: None,
-            stepped_aside: false,
             longest_slice: Duration::ZERO,
         }
     }
@@ -114,37 +108,19 @@ impl Loader {
         &mut self,
         store: &impl Store,
         now: Monotonic,
-        serves_requests: bool,
+        held: Held,
         events: &mut Vec<LoaderEvent>,
     ) -> Option<Command> {
-        if self.awaiting.is_some() && now.since(self.asked_at) > REPLY_DEADLINE {
-            self.give_up(store, LoaderEvent::ReadFailed, events);
-        }
-        match lease::acquire(
-            store,
-            &lease_name(self.buckets.scope()),
-            self.owner,
-            serves_requests,
-            now,
-        ) {
-            // It let the others go first before it took the lease.
-            Ok(Hold::Taken) => self.stepped_aside |= serves_requests,
-            Ok(Hold::Renewed) => {}
-            Ok(Hold::Denied) => {
+        match held {
+            Held::Yes => {}
+            Held::No => {
                 self.lose(store, events);
                 return None;
             }
-            Err(_) => {
+            Held::Failed => {
                 self.give_up(store, LoaderEvent::StoreFailed, events);
                 return None;
             }
-        }
-        let idle = self.awaiting.is_none() && self.incoming.is_none() && self.load.is_none();
-        if idle && serves_requests && !self.stepped_aside {
-            self.stepped_aside = true;
-            // If it cannot be released, this VM goes on loading.
-            let _ = lease::release(store, &lease_name(self.buckets.scope()), self.owner, now);
-            return None;
         }
         if self.incoming.is_some() {
             self.apply_changes(store, events);
@@ -183,13 +159,16 @@ impl Loader {
         poll::command(&self.prefix, known, position)
     }
 
-    /// Stops without harm: ends the load, if there is one, and lets another VM load at once.
-    pub fn stop(&mut self, store: &impl Store, now: Monotonic, events: &mut Vec<LoaderEvent>) {
-        if self.load.is_some() || self.awaiting.is_some() || self.incoming.is_some() {
+    /// Whether it loads nothing and waits for nothing.
+    pub fn is_idle(&self) -> bool {
+        self.awaiting.is_none() && self.incoming.is_none() && self.load.is_none()
+    }
+
+    /// Stops without harm: ends the load, if there is one.
+    pub fn stop(&mut self, store: &impl Store, events: &mut Vec<LoaderEvent>) {
+        if !self.is_idle() {
             self.give_up(store, LoaderEvent::LeaseLost, events);
         }
-        // If it cannot be released, it runs out.
-        let _ = lease::release(store, &lease_name(self.buckets.scope()), self.owner, now);
     }
 
     /// Takes the reply to the command that [`Loader::tick`] returned.
@@ -398,8 +377,7 @@ impl Loader {
 
     /// Another VM has the lease. This one was held up, not gone.
     fn lose(&mut self, store: &impl Store, events: &mut Vec<LoaderEvent>) {
-        let busy = self.awaiting.is_some() || self.incoming.is_some() || self.load.is_some();
-        if !busy {
+        if self.is_idle() {
             return;
         }
         (self.awaiting, self.incoming, self.load) = (None, None, None);

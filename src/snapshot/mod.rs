@@ -11,6 +11,8 @@ pub mod counts;
 pub mod event;
 pub mod follow;
 mod incoming;
+mod job;
+mod known;
 mod load;
 pub mod loader;
 pub mod manifest;
@@ -22,3 +24,6 @@ pub mod status;
 // What is built for Envoy publishes nothing.
 #[cfg(any(test, not(target_arch = "wasm32")))]
 pub mod testing;
+
+pub use job::LoaderJob;
+pub use known::KnownStatus;

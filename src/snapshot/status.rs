@@ -182,6 +182,24 @@ impl Status {
         self.follow.as_ref().and_then(Follow::confirmation)
     }
 
+    /// Whether requests can be decided. `needs_none`: also where nothing is published, since something else stands in.
+    pub const fn is_ready(&self, needs_none: bool) -> bool {
+        self.live.is_some() || (needs_none && self.unpublished)
+    }
+
+    /// What the loader is at: `idle`; `loading`; `incomplete`: a newer snapshot was applied in part, and nobody is refused
+    /// until a load is complete; or `bad_snapshot`: the newest one cannot be loaded, the last good one stays.
+    /// `is_applied`: a snapshot is being put into shared data.
+    pub fn loader_state(&self, is_applied: bool) -> &'static str {
+        match (&self.bad, &self.applying) {
+            _ if is_applied => "loading",
+            (_, Some(next)) if next.complete => "loading",
+            (Some(_), _) => "bad_snapshot",
+            (None, Some(_)) => "incomplete",
+            (None, None) => "idle",
+        }
+    }
+
     /// Whether a manifest is to be left alone. With a good snapshot that is for good.
     pub fn shuns(&self, manifest: &str, now: Monotonic) -> bool {
         self.bad.as_ref().is_some_and(|bad| {

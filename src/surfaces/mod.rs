@@ -1,19 +1,267 @@
-//! What clients see: each surface is one product's API over the same machinery.
+//! What clients see: each surface is one product's API over the same machinery. Here is the contract that a worker knows of
+//! them.
+//!
+//! A surface is stateful and pure: plain data in, plain data out. It decides a request ([`Surface::start`]), or says what has
+//! to be read first ([`Surface::fetch`]). The worker reads that once for all who need the same, hands the reply to
+//! [`Surface::landed`], and goes on with each of them ([`Surface::resume`]).
+
+use std::borrow::Cow;
+use std::fmt;
+use std::hash::Hash;
+use std::time::Duration;
 
 use crate::http::Response;
 use crate::labels::labels;
+use crate::redis::{Command, Failure, Gateway, Purpose, Reply};
+use crate::shared::{Job, Machinery, Store};
+use crate::snapshot::status::Status;
+use crate::tenant::Tenant;
+use crate::time::Monotonic;
 
 pub mod posthog;
 
-/// What happens to a request next. `Read` says what has to be read first, `Receipt` what an answer owes once it is sent.
+/// What happens to a request next. `R` says what has to be read first, `A` is the surface's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step<'a, Read, Receipt> {
+pub enum Step<'a, R, A> {
     /// Answer it.
-    Reply(Response<'a>, Receipt),
+    Reply(Response<'a>, A),
     /// Let it go on to the upstream.
     Forward(Reason),
     /// Read this first.
-    Read(Read),
+    Read(R),
+}
+
+/// What an answer owes once it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt<A> {
+    /// The answer.
+    pub answer: A,
+    /// Whose it is, once that is proven.
+    pub tenant: Option<Tenant>,
+    /// Whether it is billed.
+    pub billed: bool,
+}
+
+/// A request, as a surface reads it.
+pub trait SurfaceRequest {
+    /// The same, kept beyond the callback that read it.
+    type Owned;
+
+    /// Bytes that keeping it costs, beyond its own size.
+    fn weight(&self) -> usize;
+
+    /// Copies what is borrowed.
+    fn into_owned(self) -> Self::Owned;
+
+    /// Whether the host takes the body off the answer (HEAD).
+    fn gets_no_body(&self) -> bool;
+}
+
+/// What has to be read. Requests whose reads are equal share one.
+pub trait Read: Clone + Eq + Hash + fmt::Debug {
+    /// The same read with nothing held, whose reply serves everybody. `None` where nothing is ever held.
+    fn unconditional(&self) -> Option<Self>;
+}
+
+/// A read as data: where it goes, what it may cost, and what it counts as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetch<'a> {
+    /// What is sent.
+    pub question: Question<'a>,
+    /// Longest wait.
+    pub timeout: Duration,
+    /// Largest reply that is read, in bytes.
+    pub largest_reply: usize,
+    /// What the callout counts as.
+    pub purpose: Purpose,
+}
+
+/// What is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question<'a> {
+    /// A command to a Redis.
+    Redis(&'a Gateway, Command),
+    /// `GET` to an object store: its cluster, and the path.
+    Object(&'a str, Cow<'a, str>),
+}
+
+/// What came back, or why nothing did.
+#[derive(Clone, Debug)]
+pub enum Received<'a> {
+    /// Of [`Question::Redis`].
+    Redis(Result<Reply<'a>, Failure>),
+    /// Of [`Question::Object`].
+    Object(Result<ObjectAnswer<'a>, Failure>),
+}
+
+/// What an object store answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ObjectAnswer<'a> {
+    /// `:status`, if it has one.
+    pub status: Option<&'a [u8]>,
+    /// `content-encoding`, if it has one.
+    pub coding: Option<&'a [u8]>,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+/// When a read was sent, and what was known then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentRead<K> {
+    /// The time.
+    pub at: Monotonic,
+    /// What was known.
+    pub known: K,
+}
+
+/// Ages of what is known, for the gauges. `None`: there is none yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ages {
+    /// Since Redis last said that the snapshot is the current one.
+    pub snapshot: Option<Duration>,
+    /// Of the newest watermark.
+    pub watermark: Option<Duration>,
+}
+
+impl<'a> Received<'a> {
+    /// The reply of a Redis.
+    ///
+    /// # Errors
+    /// As it came; and when it is another store's.
+    pub fn redis(self) -> Result<Reply<'a>, Failure> {
+        match self {
+            Self::Redis(reply) => reply,
+            Self::Object(_) => Err(Failure::Malformed),
+        }
+    }
+
+    /// The answer of an object store.
+    ///
+    /// # Errors
+    /// As it came; and when it is a Redis'.
+    pub fn object(self) -> Result<ObjectAnswer<'a>, Failure> {
+        match self {
+            Self::Object(answer) => answer,
+            Self::Redis(_) => Err(Failure::Malformed),
+        }
+    }
+}
+
+/// A step of a surface.
+pub type StepOf<'a, S> = Step<'a, <S as Surface>::Read, Receipt<<S as Surface>::Answer>>;
+
+/// What a surface decided.
+pub struct Decided<'a, S: Surface + ?Sized> {
+    /// What happens next.
+    pub step: StepOf<'a, S>,
+    /// What the request takes along, if it has to wait.
+    pub carried: S::Carried,
+    /// Whether a read of others did not serve this request: then only an equal one is shared.
+    pub reads_alone: bool,
+}
+
+/// One product's API.
+pub trait Surface {
+    /// A request, borrowed from the header map.
+    type Request<'a>: SurfaceRequest<Owned = Self::Request<'static>>;
+    /// What has to be read.
+    type Read: Read;
+    /// What is known when a read is sent.
+    type Known;
+    /// What a read brought, for all who waited.
+    type Landed;
+    /// What a request that waits takes along.
+    type Carried: Default;
+    /// An answer.
+    type Answer: Copy;
+    /// Something that is counted.
+    type Count;
+
+    /// Whether this `:path` is one of the surface's. The match is exact.
+    fn owns(path: &[u8]) -> bool;
+
+    /// Reads a request from its header fields, pseudo-headers included, in order.
+    fn parse<'a>(
+        &mut self,
+        fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Self::Request<'a>;
+
+    /// A request whose header fields could not be read.
+    fn unread() -> Self::Request<'static>;
+
+    /// Decides a request as far as that is possible without a read.
+    fn start<'r, S: Store>(
+        &mut self,
+        request: &'r Self::Request<'_>,
+        machinery: &mut Machinery<'_, S, Self::Count>,
+    ) -> Decided<'r, Self>;
+
+    /// Goes on with a request when its read is back.
+    fn resume<'r, S: Store>(
+        &mut self,
+        request: &'r Self::Request<'_>,
+        carried: &Self::Carried,
+        landed: &Self::Landed,
+        machinery: &mut Machinery<'_, S, Self::Count>,
+    ) -> Decided<'r, Self>;
+
+    /// What happens to a request that cannot be decided, for this reason.
+    fn undecided<'r>(&self, request: &'r Self::Request<'_>, reason: Reason) -> StepOf<'r, Self>;
+
+    /// A request needs a read that nobody else has asked for: the answer, when no more such reads may be sent now.
+    fn refuses<'r>(
+        &mut self,
+        read: &Self::Read,
+        request: &'r Self::Request<'_>,
+        now: Monotonic,
+    ) -> Option<StepOf<'r, Self>>;
+
+    /// The read as data. `None` when it cannot be sent with these settings.
+    fn fetch(&self, read: &Self::Read) -> Option<Fetch<'_>>;
+
+    /// What a read that could not be sent counts as, how long it may take, and why nobody is answered by it.
+    fn unsent(&self, read: &Self::Read) -> (Purpose, Duration, Reason);
+
+    /// What is known now of what a read will bring.
+    fn known<S: Store>(&self, read: &Self::Read, store: &S) -> Self::Known;
+
+    /// Takes what a read brought, once, and keeps what it teaches. Also says what the callout counts as.
+    fn landed<S: Store>(
+        &mut self,
+        read: &Self::Read,
+        sent: &SentRead<Self::Known>,
+        received: Received<'_>,
+        machinery: &mut Machinery<'_, S, Self::Count>,
+    ) -> (Self::Landed, Result<(), Failure>);
+
+    /// Length of the body that a request will get, as far as that is known before it is answered; 0 when unknown.
+    fn length(&self, request: &Self::Request<'_>, landed: &Self::Landed) -> usize;
+
+    /// Whether a body of this length may be handed to the host now.
+    fn may_leave(&mut self, length: usize, now: Monotonic) -> bool;
+
+    /// An answer is on its way: bills it, and counts it.
+    fn sent<S: Store>(
+        &mut self,
+        receipt: &Receipt<Self::Answer>,
+        request: &Self::Request<'_>,
+        machinery: &mut Machinery<'_, S, Self::Count>,
+    );
+
+    /// Its regular work that is done without Redis. `is_idle`: nobody waits for an answer that is due.
+    fn tick<S: Store>(&mut self, is_idle: bool, machinery: &mut Machinery<'_, S, Self::Count>);
+
+    /// Its jobs, always the same ones in the same order.
+    fn jobs<S: Store>(&mut self) -> Vec<&mut dyn Job<S, Self::Count>>;
+
+    /// How long until it wants the next tick, its jobs aside. `None`: whenever it comes.
+    fn due_in(&self) -> Option<Duration>;
+
+    /// The status of its snapshot, as it was read last.
+    fn status(&self) -> &Status;
+
+    /// Ages of what it knows.
+    fn ages(&self, now: Monotonic) -> Ages;
 }
 
 /// Why a request could not be decided or served here. Becomes a 503, or the reason of a forward.

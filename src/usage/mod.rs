@@ -11,12 +11,14 @@
 //! compare-and-swap, so a VM may vanish between any two steps.
 
 pub mod batch;
+mod job;
 pub mod ledger;
 mod outbox;
 pub mod settings;
 mod unstored;
 
 pub use batch::UsageKeys;
+pub use job::UsageJob;
 pub use ledger::{Counter, Slots};
 pub use outbox::Outbox;
 pub use unstored::Unstored;

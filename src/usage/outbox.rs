@@ -18,9 +18,6 @@ use crate::time::Monotonic;
 /// Most slots looked at in one tick: about 0.3 ms when they are empty.
 const SLICE: u16 = 256;
 
-/// A reply that never comes must not stop sending for good; the longest callout timeout is 30 s.
-const REPLY_DEADLINE: Duration = Duration::from_secs(35);
-
 /// Hex digits of a process id.
 const ID_DIGITS: usize = 32;
 
@@ -142,11 +139,6 @@ impl Outbox {
         now: Monotonic,
         tally: &mut Tally,
     ) -> Option<Command> {
-        if let Phase::Awaiting { since } = self.phase
-            && now.since(since) > REPLY_DEADLINE
-        {
-            self.fail();
-        }
         if self.phase == Phase::Failed {
             self.phase = Phase::Idle;
             self.due = now.plus(self.interval);

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::surfaces::SurfaceRequest;
 use flag_definitions_filter::surfaces::posthog::answers::Answer;
 use flag_definitions_filter::surfaces::posthog::directory::Record;
 use flag_definitions_filter::surfaces::posthog::directory::access::{self, Verdict};

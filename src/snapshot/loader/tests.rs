@@ -1,11 +1,13 @@
 //! The loader before a publisher in memory.
 
 use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 
 use super::*;
 use crate::hash::Sha256Hash;
 use crate::records::{self, Buckets};
 use crate::shared::MemoryStore;
+use crate::shared::lease::{self, Holder};
 use crate::snapshot::load::Step;
 use crate::snapshot::status::Freshness;
 use crate::snapshot::testing::{self, Publisher, page_key, record};
@@ -21,6 +23,56 @@ fn publish(redis: &mut Publisher, generation: u64, millis: u64, tokens: &[&str])
         .map(|(number, token)| (Sha256Hash::of(token.as_bytes()), record(number)))
         .collect();
     redis.publish(generation, millis, &records);
+}
+
+/// A loader with its lease, as a worker drives it.
+struct LeasedLoader {
+    loader: Loader,
+    holder: Holder,
+}
+
+fn leased(loader: Loader, owner: u64) -> LeasedLoader {
+    LeasedLoader {
+        loader,
+        holder: Holder::new(owner),
+    }
+}
+
+impl LeasedLoader {
+    fn tick(
+        &mut self,
+        store: &impl Store,
+        now: Monotonic,
+        serves_requests: bool,
+        events: &mut Vec<LoaderEvent>,
+    ) -> Option<Command> {
+        let lease = lease_name(self.buckets.scope());
+        let is_idle = self.loader.is_idle();
+        let held = self
+            .holder
+            .hold(store, &lease, serves_requests, is_idle, now);
+        self.loader.tick(store, now, held, events)
+    }
+
+    fn stop(&mut self, store: &impl Store, now: Monotonic, events: &mut Vec<LoaderEvent>) {
+        self.loader.stop(store, events);
+        let lease = lease_name(self.buckets.scope());
+        self.holder.release(store, &lease, now);
+    }
+}
+
+impl Deref for LeasedLoader {
+    type Target = Loader;
+
+    fn deref(&self) -> &Loader {
+        &self.loader
+    }
+}
+
+impl DerefMut for LeasedLoader {
+    fn deref_mut(&mut self) -> &mut Loader {
+        &mut self.loader
+    }
 }
 
 struct Process {
@@ -46,8 +98,9 @@ impl Process {
         Buckets::new(&Scope::new("", &[]), self.settings.buckets)
     }
 
-    fn loader(&self, owner: u64) -> Loader {
-        Loader::new(&self.settings, self.buckets(), testing::check, owner)
+    fn loader(&self, owner: u64) -> LeasedLoader {
+        let loader = Loader::new(&self.settings, self.buckets(), testing::check, owner);
+        leased(loader, owner)
     }
 
     fn now(&self) -> Monotonic {
@@ -55,7 +108,7 @@ impl Process {
     }
 
     /// Ticks for a second, answering from Redis.
-    fn run(&mut self, loader: &mut Loader, redis: &Publisher) -> Vec<LoaderEvent> {
+    fn run(&mut self, loader: &mut LeasedLoader, redis: &Publisher) -> Vec<LoaderEvent> {
         let mut events = Vec::new();
         for _ in 0..110 {
             let command = loader.tick(&self.store, self.now(), false, &mut events);
@@ -97,7 +150,7 @@ fn publish_many(redis: &mut Publisher, generation: u64, prefix: &str) {
 /// Runs a loader up to a state, answering from Redis.
 fn run_to(
     process: &mut Process,
-    loader: &mut Loader,
+    loader: &mut LeasedLoader,
     redis: &Publisher,
     events: &mut Vec<LoaderEvent>,
     there: impl Fn(&Step) -> bool,

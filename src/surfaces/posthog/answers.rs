@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::definitions::Payload;
-use crate::http::{Body, Cors, CorsProfile, ETag, Response};
+use crate::http::{Body, Cors, CorsProfile, ETag, Late, Response};
 use crate::surfaces::Reason;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -205,6 +205,11 @@ impl Answer {
             etag: None,
             retry_after: None,
             varies_by_encoding: false,
+            late: match self {
+                Self::Head => Late::ContentType(JSON),
+                Self::UnsupportedMediaType => Late::Status(status),
+                _ => Late::Nothing,
+            },
             cors,
             profile: &CORS,
         }

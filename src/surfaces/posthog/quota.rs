@@ -16,6 +16,7 @@
 //! tells that the period is over, there is none for that team ([`QuotaCopy::left`], [`longest_pending`]).
 
 mod copy;
+mod job;
 pub mod noticed;
 pub mod reader;
 mod scores;
@@ -26,6 +27,7 @@ use std::cmp::Ordering;
 use std::time::Duration;
 
 pub use copy::QuotaCopy;
+pub use job::QuotaJob;
 
 use crate::hash::Sha256Hash;
 use crate::records::{CorruptRecord, Reader as Input};

@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use crate::hash::{Hashed, Sha256Hash};
 use crate::http::query::{owned, split_query};
 use crate::http::{AcceptEncoding, Cors, IfNoneMatch, Method};
+use crate::surfaces::SurfaceRequest;
 
 /// Set on a request that goes to the upstream; says why. A request that carries it already came through
 /// here, so it is not forwarded again.
@@ -163,9 +164,16 @@ impl<'a> Request<'a> {
         }
         request
     }
+}
 
-    /// Bytes that keeping it costs, beyond its own size.
-    pub fn weight(&self) -> usize {
+impl SurfaceRequest for Request<'_> {
+    type Owned = Request<'static>;
+
+    fn gets_no_body(&self) -> bool {
+        self.method == Method::Head
+    }
+
+    fn weight(&self) -> usize {
         let length = |bytes: &Option<Cow<'_, [u8]>>| bytes.as_ref().map_or(0, |bytes| bytes.len());
         self.if_none_match.len()
             + self.token.weight()
@@ -174,8 +182,7 @@ impl<'a> Request<'a> {
             + length(&self.client.user_agent)
     }
 
-    /// The same, kept beyond the callback that read it.
-    pub fn into_owned(self) -> Request<'static> {
+    fn into_owned(self) -> Request<'static> {
         Request {
             method: self.method,
             token: self.token.into_owned(),

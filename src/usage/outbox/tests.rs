@@ -213,7 +213,9 @@ fn a_late_reply_acknowledges_what_it_names_and_nothing_else() {
     count(&store, 1, A, 2);
     let first = next(&mut outbox, &store, seconds(0), &mut tally).unwrap();
     let late = redis.eval(&first);
-    // No reply for so long that the round is given up.
+    // No reply for so long that the driver gives up the wait, and with it the round.
+    let given_up = outbox.reply(&store, Err(Failure::Timeout), &mut tally);
+    assert_eq!(given_up, Err(Failure::Timeout));
     assert_eq!(next(&mut outbox, &store, seconds(36), &mut tally), None);
     count(&store, 2, A, 2);
     let second = next(&mut outbox, &store, seconds(41), &mut tally).unwrap();

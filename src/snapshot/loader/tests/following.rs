@@ -36,7 +36,7 @@ fn buckets() -> Buckets {
 struct Envoy {
     store: MemoryStore,
     settings: Snapshot,
-    loader: Loader,
+    loader: LeasedLoader,
     now: u64,
     polls: usize,
 }
@@ -53,7 +53,7 @@ impl Envoy {
         };
         Self {
             store: MemoryStore::default(),
-            loader: Loader::new(&settings, buckets(), testing::check, 1),
+            loader: leased(Loader::new(&settings, buckets(), testing::check, 1), 1),
             settings,
             now: 5_000_000,
             polls: 0,
@@ -379,7 +379,8 @@ fn a_change_at_which_two_owners_vanish_is_skipped() {
     publisher.change(hash("b"), Some(record(2)));
     for owner in 2..4 {
         envoy.now += 3_000;
-        let mut loader = Loader::new(&envoy.settings, buckets(), testing::check, owner);
+        let loader = Loader::new(&envoy.settings, buckets(), testing::check, owner);
+        let mut loader = leased(loader, owner);
         let mut events = Vec::new();
         let command = loader.tick(&envoy.store, envoy.now(), false, &mut events);
         // It traps inside of the reply: what it noted stays, nothing else does.
@@ -393,7 +394,10 @@ fn a_change_at_which_two_owners_vanish_is_skipped() {
             .unwrap();
     }
     envoy.now += 3_000;
-    envoy.loader = Loader::new(&envoy.settings, buckets(), testing::check, 4);
+    envoy.loader = leased(
+        Loader::new(&envoy.settings, buckets(), testing::check, 4),
+        4,
+    );
     let events = envoy.run_watched(&mut publisher, 2);
     assert_eq!(events, [LoaderEvent::ChangeCorrupt]);
     assert_eq!(envoy.record("b"), None);

@@ -257,11 +257,15 @@ fn buckets_that_will_be_filled_are_created_before_the_first_page_is_read() {
         assert_eq!(existing(&process), created);
         assert!(at_once <= 128, "{at_once} in one slice");
 
+        // The driver gives up the wait for the page.
+        loader.reply(&process.store, Err(Failure::Timeout), &mut events);
+
         // Beside a live snapshot none is.
         process.run(&mut loader, &redis);
         publish(&mut redis, 1, 100, &tokens[..1]);
         while process.generation().is_none() {
             process.run(&mut loader, &redis);
+            assert!(process.now < 100_000, "it is never loaded");
         }
         let before = existing(&process);
         publish(&mut redis, 2, 200, &tokens);

@@ -26,7 +26,7 @@ fn when_all_vms_serve_one_of_them_loads_without_passing_the_lease_around() {
     for seed in 0..20 {
         let (process, mut redis) = (Process::new(), Publisher::default());
         publish(&mut redis, 1, 100, &["a"]);
-        let mut loaders: Vec<Loader> = (1..=32).map(|owner| process.loader(owner)).collect();
+        let mut loaders: Vec<LeasedLoader> = (1..=32).map(|owner| process.loader(owner)).collect();
         // The owner that served nobody is gone; its lease has just run out.
         assert!(
             lease::acquire(
@@ -132,6 +132,7 @@ fn owners_that_vanish_at_the_same_record_mark_the_snapshot_bad() {
         run_to(&mut process, &mut loader, &redis, &mut events, |state| {
             matches!(state, Step::Applying(..))
         });
+        let scope = loader.buckets.scope().clone();
         let load = loader.load.as_mut().unwrap();
         let Step::Applying(page, cursor) = &load.step else {
             panic!("not applying")
@@ -141,11 +142,7 @@ fn owners_that_vanish_at_the_same_record_mark_the_snapshot_bad() {
             offset: cursor.position().offset,
         };
         load.attempt
-            .note(
-                &process.store,
-                &attempt::name(loader.buckets.scope()),
-                place,
-            )
+            .note(&process.store, &attempt::name(&scope), place)
             .unwrap();
         assert_eq!(events, [LoaderEvent::Started], "owner {owner}");
     }

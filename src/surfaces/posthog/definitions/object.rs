@@ -10,6 +10,7 @@ use super::encoding::{self, DecodeError, Malformed};
 use super::latch::QuotaPeriod;
 use super::outcome::{Absent, Outcome, Payload};
 use crate::redis::Failure;
+use crate::surfaces::ObjectAnswer;
 use crate::surfaces::posthog::definitions::settings::ObjectStore;
 use crate::tenant::Tenant;
 
@@ -22,35 +23,32 @@ pub struct Object {
     pub period: QuotaPeriod,
 }
 
-/// What a store answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ObjectAnswer<'a> {
-    /// `:status`, if it has one.
-    pub status: Option<&'a [u8]>,
-    /// `content-encoding`, if it has one.
-    pub coding: Option<&'a [u8]>,
-    /// The body.
-    pub body: &'a [u8],
+/// The body without its coding (RFC 9110 §8.4). `identity`, and a field without a coding, which S3 gives back as it
+/// got it, say that there is none.
+fn text<'a>(answer: &ObjectAnswer<'a>, most: usize) -> Result<Cow<'a, [u8]>, DecodeError> {
+    let codings = answer.coding.unwrap_or_default();
+    let mut codings = codings
+        .split(|byte| *byte == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"));
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(Cow::Borrowed(answer.body)),
+        (Some(coding), None)
+            if coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip") =>
+        {
+            encoding::gunzip(answer.body, most).map(Cow::Owned)
+        }
+        _ => Err(Malformed::Coding.into()),
+    }
 }
 
-impl<'a> ObjectAnswer<'a> {
-    /// The body without its coding (RFC 9110 §8.4). `identity`, and a field without a coding, which S3 gives back as it
-    /// got it, say that there is none.
-    fn text(&self, most: usize) -> Result<Cow<'a, [u8]>, DecodeError> {
-        let codings = self.coding.unwrap_or_default().split(|byte| *byte == b',');
-        let mut codings = codings
-            .map(<[u8]>::trim_ascii)
-            .filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(b"identity"));
-        match (codings.next(), codings.next()) {
-            (None, _) => Ok(Cow::Borrowed(self.body)),
-            (Some(coding), None)
-                if coding.eq_ignore_ascii_case(b"gzip")
-                    || coding.eq_ignore_ascii_case(b"x-gzip") =>
-            {
-                encoding::gunzip(self.body, most).map(Cow::Owned)
-            }
-            _ => Err(Malformed::Coding.into()),
-        }
+/// What an unusable answer of the object store counts as.
+fn failure_of(status: Option<&[u8]>) -> Failure {
+    match status {
+        Some(b"504") => Failure::Timeout,
+        None | Some(b"500" | b"502" | b"503") => Failure::Unavailable,
+        Some(b"401" | b"403") => Failure::Refused,
+        Some(_) => Failure::Malformed,
     }
 }
 
@@ -77,8 +75,7 @@ impl Object {
     /// clients know, so it is computed. A store that refuses or fails says nothing about whether the object is there.
     pub fn outcome(&self, answer: Result<ObjectAnswer<'_>, Failure>, most: usize) -> Outcome {
         match answer {
-            Ok(answer) if answer.status == Some(b"200") => answer
-                .text(most)
+            Ok(answer) if answer.status == Some(b"200") => text(&answer, most)
                 .map_err(Absent::from)
                 .and_then(|text| Payload::read(None, self.period.suffix(), &text, most))
                 .map_or_else(Outcome::Absent, |payload| {
@@ -88,6 +85,18 @@ impl Object {
             Err(Failure::TooBig) => Outcome::Absent(Absent::TooBig),
             Ok(_) | Err(_) => Outcome::Absent(Absent::ObjectStore),
         }
+    }
+}
+
+/// What the callout counts as that brought this.
+pub fn counts_as(
+    answer: &Result<ObjectAnswer<'_>, Failure>,
+    outcome: &Outcome,
+) -> Result<(), Failure> {
+    match (answer, outcome) {
+        (Err(failure), _) => Err(*failure),
+        (Ok(answer), Outcome::Absent(Absent::ObjectStore)) => Err(failure_of(answer.status)),
+        _ => Ok(()),
     }
 }
 

@@ -142,6 +142,19 @@ impl Outcome {
         }
     }
 
+    /// The current version, and the length of its text where that was read. `None`: there is none.
+    pub fn version(&self) -> Option<(&ETag, Option<usize>)> {
+        match self {
+            Self::Unchanged(etag) => Some((etag, None)),
+            Self::Payload(payload) => Some((&payload.etag, Some(payload.text.len()))),
+            Self::Pending(pending) => {
+                let length = pending.payload.as_ref().map(|payload| payload.text.len());
+                Some((&pending.etag, length))
+            }
+            Self::InObjectStore(_) | Self::Absent(_) => None,
+        }
+    }
+
     /// Reads the reply to [`Need::command`].
     pub fn of(need: &Need, reply: Result<Reply<'_>, Failure>, settings: &Definitions) -> Self {
         let missing = |period| match settings.object_store {

@@ -1,7 +1,7 @@
 //! Who asks, and may he? The snapshot is asked first, then what was looked up in PostHog's own cache.
 
 use super::memory::Shown;
-use super::{Context, Decision, Fetch, Reader};
+use super::{Context, Decision, Reader};
 use crate::hash::Sha256Hash;
 use crate::records::LookupError;
 use crate::shared::Store;
@@ -11,6 +11,7 @@ use crate::surfaces::posthog::answers::Answer;
 use crate::surfaces::posthog::directory::access::{self, Verdict};
 use crate::surfaces::posthog::directory::{self, Record, Team};
 use crate::surfaces::posthog::read_through::{self, Known, table};
+use crate::surfaces::posthog::reads::PostHogRead;
 use crate::surfaces::posthog::request::{BearerKind, Request, Token};
 use crate::surfaces::posthog::settings::UnknownCredential;
 
@@ -175,7 +176,7 @@ impl<S: Store> Attempt<'_, S> {
             Some(miss) => nothing(miss.why, not_found),
             None => {
                 let team = self.team.as_ref().map(|team| team.id);
-                Decision::Read(Fetch::Identity(need, team))
+                Decision::Read(PostHogRead::Identity(need, team))
             }
         }
     }

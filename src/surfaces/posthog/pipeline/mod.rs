@@ -28,10 +28,11 @@ use crate::shared::{Store, StoreError};
 use crate::snapshot::follow::Confirmation;
 use crate::snapshot::status::Freshness;
 use crate::surfaces::posthog::answers::{self, Answer, ETagTold};
-use crate::surfaces::posthog::definitions::{Absent, Need, Object, Outcome, Payload};
+use crate::surfaces::posthog::definitions::{Absent, Need, Outcome, Payload};
 use crate::surfaces::posthog::directory::{self, Record};
 use crate::surfaces::posthog::quota::QuotaCopy;
-use crate::surfaces::posthog::read_through::{self, Found, Misses};
+use crate::surfaces::posthog::read_through::{Found, Misses};
+use crate::surfaces::posthog::reads::PostHogRead;
 use crate::surfaces::posthog::request::Request;
 use crate::surfaces::posthog::settings::{HeadRequests, PostHogSettings, Upstream};
 use crate::surfaces::{Reason, Step};
@@ -45,29 +46,7 @@ pub use quota_end::PendingEnds;
 pub use tables::Tables;
 
 /// What happens to a request next: after a read [`resume`], or [`start`] again with what an identity look-up [`Found`].
-pub type PostHogStep<'a> = Step<'a, Fetch, Answer>;
-
-/// What must be read before a request can go on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Fetch {
-    /// Who the token and the credential are; and the team, where the token is known already.
-    Identity(read_through::Lookup, Option<Tenant>),
-    /// A team's ETag and payload.
-    Definitions(Need),
-    /// A team's payload, from the object store.
-    Object(Object),
-}
-
-impl Fetch {
-    /// The team that it is about, where that is known.
-    pub fn team(&self) -> Option<Tenant> {
-        match self {
-            Self::Identity(_, team) => *team,
-            Self::Definitions(need) => Some(need.team),
-            Self::Object(object) => Some(object.team),
-        }
-    }
-}
+pub type PostHogStep<'a> = Step<'a, PostHogRead, Answer>;
 
 /// What a worker knows when a request is decided.
 pub struct Context<'a, S> {
@@ -138,7 +117,7 @@ pub fn resume<'a, S: Store>(
         Outcome::Pending(pending) => (&pending.etag, pending.payload.as_ref(), true),
         Outcome::InObjectStore(object) => {
             observed.rebuild = true;
-            return Step::Read(Fetch::Object(object.clone()));
+            return Step::Read(PostHogRead::Object(object.clone()));
         }
         Outcome::Absent(absent) => {
             observed.rebuild = matches!(absent, Absent::Missing);
@@ -155,7 +134,7 @@ pub fn resume<'a, S: Store>(
         None => match context.kept.get(team, etag) {
             Some(payload) => with_payload(request, team, &payload, told, context, observed),
             // What was held was the client's, or gave way meanwhile.
-            None => Step::Read(Fetch::Definitions(Need { team, held: None })),
+            None => Step::Read(PostHogRead::Definitions(Need { team, held: None })),
         },
     }
 }
@@ -292,7 +271,7 @@ enum Decision {
     Payload(Tenant, Rc<Payload>, ETagTold),
     Undecided(Reason),
     Absent(Absent),
-    Read(Fetch),
+    Read(PostHogRead),
 }
 
 fn decide<S: Store>(
@@ -399,7 +378,7 @@ fn revalidate<S: Store>(
         None if is_pending => None,
         None => request.if_none_match.candidate(),
     };
-    Decision::Read(Fetch::Definitions(Need { team, held }))
+    Decision::Read(PostHogRead::Definitions(Need { team, held }))
 }
 
 /// What reading the changes takes at least: Redis may have looked at them that long after it was asked, from when on the

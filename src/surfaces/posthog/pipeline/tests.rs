@@ -10,10 +10,11 @@ use crate::records::StreamId;
 use crate::records::bucket::{self, Entry};
 use crate::records::{Revision, Touched};
 use crate::shared::{Cas, MemoryStore, Scope, StoreError, Versioned};
+use crate::surfaces::SurfaceRequest;
 use crate::surfaces::posthog::definitions::encoding::{DecodeError, Malformed};
 use crate::surfaces::posthog::directory::access::AuthMethod;
 use crate::surfaces::posthog::directory::{OrganizationId, PersonalKey, Record, Team};
-use crate::surfaces::posthog::read_through::{Known, Miss, table};
+use crate::surfaces::posthog::read_through::{self, Known, Miss, table};
 use crate::surfaces::posthog::request::Token;
 use crate::surfaces::posthog::settings::Sections;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
@@ -422,7 +423,10 @@ fn an_etag_that_is_not_confirmed_now_is_asked_for() {
             team: Tenant(1),
             held,
         };
-        assert_eq!(world.step(&request).0, Step::Read(Fetch::Definitions(need)));
+        assert_eq!(
+            world.step(&request).0,
+            Step::Read(PostHogRead::Definitions(need))
+        );
     }
 }
 
@@ -723,7 +727,7 @@ impl World {
     }
 
     fn looks_up(&self, request: &Request) -> bool {
-        matches!(self.step(request).0, Step::Read(Fetch::Identity(..)))
+        matches!(self.step(request).0, Step::Read(PostHogRead::Identity(..)))
     }
 }
 
@@ -845,7 +849,7 @@ fn a_looked_up_team_and_credential_are_accepted_without_any_snapshot() {
     world.keep("phs_new", Record::TeamSecret(Tenant(9)), 50_000);
     assert!(matches!(
         world.step(&request).0,
-        Step::Read(Fetch::Definitions(_))
+        Step::Read(PostHogRead::Definitions(_))
     ));
 }
 

@@ -26,9 +26,6 @@ const SLICE: usize = 1_024;
 /// When a first read that failed is tried again, at the latest.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
-/// A reply that never comes must not stop reading for good; the longest callout timeout is 30 s.
-const REPLY_DEADLINE: Duration = Duration::from_secs(35);
-
 /// After how long a latch is of no use any more; it has expired in Redis, too.
 const LATCH_MILLIS: u64 = 7 * 24 * 3_600 * 1_000;
 
@@ -199,11 +196,6 @@ impl QuotaReader {
         resolve: impl FnMut(&Sha256Hash) -> Option<Tenant>,
         events: &mut Vec<QuotaEvent>,
     ) -> Option<(Target, Command)> {
-        if let State::AwaitingList | State::AwaitingLatches(_) = self.state
-            && now.since(self.asked_at) > REPLY_DEADLINE
-        {
-            self.reply(store, Err(Failure::Timeout), events);
-        }
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Idle if now >= self.next_read => {
                 self.next_read = now.plus(self.interval);

@@ -11,12 +11,14 @@
 
 mod credential;
 mod lookup;
+mod lookups;
 mod metadata;
 mod misses;
 pub mod settings;
 pub mod table;
 
 pub use lookup::{Asked, Lookup};
+pub use lookups::Lookups;
 pub use misses::{Miss, Misses, Why};
 
 use crate::hash::Sha256Hash;

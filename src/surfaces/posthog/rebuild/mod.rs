@@ -1,15 +1,17 @@
 //! Asks for a rebuild of a payload that is not in Redis.
 //!
 //! Only for a true miss: the key is absent, and Redis said so. The request is answered first. [`SignalQueue`] keeps the
-//! team until the shell's next tick; then [`first`] tells whether another worker signalled it a short time ago,
+//! team until the next tick; then [`first`] tells whether another worker signalled it a short time ago,
 //! and [`Signal::command`] is what to send.
 
 mod celery;
+mod job;
 mod queue;
 mod recent;
 pub mod settings;
 
 pub use celery::{Celery, TEAM_ID};
+pub use job::RebuildJob;
 pub use queue::{MAX_QUEUED, SignalQueue};
 pub use recent::{SLOTS, first, forget, slots};
 

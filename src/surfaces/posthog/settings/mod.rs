@@ -143,7 +143,14 @@ impl Sections {
 impl PostHogSettings {
     /// Whether callouts go to this cluster.
     pub fn has_cluster(&self, name: &str) -> bool {
+        self.clusters().iter().any(|cluster| cluster == name)
+    }
+
+    /// The clusters that callouts go to.
+    pub fn clusters(&self) -> Vec<String> {
         let store = self.definitions.object_store.as_ref();
-        store.is_some_and(|store| store.cluster == name) || self.redis.has_cluster(name)
+        let mut clusters = self.redis.clusters();
+        clusters.extend(store.map(|store| store.cluster.clone()));
+        clusters
     }
 }

@@ -75,7 +75,7 @@ pub struct Stores {
 }
 
 impl Stores {
-    pub(super) fn has_cluster(&self, name: &str) -> bool {
+    pub(super) fn clusters(&self) -> Vec<String> {
         let Self {
             definitions,
             identity,
@@ -84,8 +84,8 @@ impl Stores {
             snapshot,
         } = self;
         [definitions, identity, usage, quota, snapshot]
-            .iter()
-            .any(|redis| redis.cluster == name)
+            .map(|redis| redis.cluster.clone())
+            .to_vec()
     }
 }
 

@@ -41,8 +41,8 @@ impl World {
 
 pub(super) fn in_a_word(step: PostHogStep<'_>) -> String {
     match step {
-        Step::Read(Fetch::Definitions(Need { held: None, .. })) => "read".to_owned(),
-        Step::Read(Fetch::Definitions(Need {
+        Step::Read(PostHogRead::Definitions(Need { held: None, .. })) => "read".to_owned(),
+        Step::Read(PostHogRead::Definitions(Need {
             held: Some(Candidate::Tag(etag)),
             ..
         })) => format!("read {}", String::from_utf8_lossy(etag.as_bytes())),

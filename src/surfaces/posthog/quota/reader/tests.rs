@@ -217,6 +217,8 @@ fn a_lost_reply_does_not_stop_reading() {
     world.tick().unwrap();
     world.wait(35);
     assert_eq!(world.tick(), None);
+    // The driver gives up the wait.
+    world.reply(Err(Failure::Timeout));
     world.now += 1;
     assert!(world.tick().is_some());
     assert_eq!(world.events(), [QuotaEvent::ReadFailed]);

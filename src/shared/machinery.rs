@@ -1,0 +1,60 @@
+//! What the rooms work with for the time of one call, whatever the shell: shared data, time, chance, and counters.
+
+use std::time::Duration;
+
+use crate::time::{Monotonic, UnixMillis};
+
+/// The clocks and the chance of a host. Each may fail; then it says `None`.
+pub trait Ambient {
+    /// A clock that never goes back, in full precision; its zero is the host's.
+    fn clock(&self) -> Option<Duration>;
+
+    /// The wall clock.
+    fn unix(&self) -> Option<UnixMillis>;
+
+    /// Eight unpredictable bytes.
+    fn random(&self) -> u64;
+
+    /// The same clock as [`Ambient::clock`], in the precision of what is stored.
+    fn monotonic(&self) -> Option<Monotonic> {
+        let millis = self.clock()?.as_millis();
+        Some(Monotonic::from_millis(
+            u64::try_from(millis).unwrap_or(u64::MAX),
+        ))
+    }
+
+    /// Sixteen unpredictable bytes.
+    fn random_bytes(&self) -> [u8; 16] {
+        (u128::from(self.random()) << 64 | u128::from(self.random())).to_le_bytes()
+    }
+}
+
+/// Takes counts of `C`.
+pub trait CountSink<C> {
+    /// Adds to a count.
+    fn add(&mut self, what: C, times: u64);
+}
+
+/// What a call may use. `S` is shared data, `C` is what is counted.
+pub struct Machinery<'a, S, C> {
+    /// Shared data.
+    pub store: &'a S,
+    /// The time when the callback began; when the clock fails, the last time that it did not.
+    pub now: Monotonic,
+    /// Clocks and chance.
+    pub ambient: &'a dyn Ambient,
+    /// Counters.
+    pub counts: &'a mut dyn CountSink<C>,
+}
+
+impl<S, C> Machinery<'_, S, C> {
+    /// Counts one.
+    pub fn count(&mut self, what: impl Into<C>) {
+        self.counts.add(what.into(), 1);
+    }
+
+    /// Counts several at once.
+    pub fn count_many(&mut self, what: impl Into<C>, times: u64) {
+        self.counts.add(what.into(), times);
+    }
+}

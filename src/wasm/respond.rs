@@ -1,0 +1,154 @@
+//! Sends answers.
+
+use std::ops::Range;
+
+use super::abi;
+use super::wire;
+use crate::http::{Body, ETag, Response, whole};
+use crate::worker::host::HostStatus;
+
+/// What an entity tag's opaque part follows.
+const WEAK: &[u8] = b"W/\"";
+
+/// Frequent answers: 304, 200, and 200 in gzip form.
+const FREQUENT: usize = 3;
+
+/// Sends answers. Of each frequent one it keeps the header map in the host's form: from one such answer to the next only
+/// the entity tag differs, and to put a map together took a sixth of the filter's own work for a 304.
+#[derive(Default)]
+pub struct Responder {
+    kept: [Option<Kept>; FREQUENT],
+}
+
+/// A header map, all of which is known but for its entity tag.
+struct Kept {
+    map: Vec<u8>,
+    /// Where the tag's opaque part is. The map tells its length, so another length needs another map.
+    tag: Range<usize>,
+    varies: bool,
+}
+
+impl Responder {
+    /// Sends an answer in the effective context.
+    pub fn respond(&mut self, response: &Response<'_>) -> Result<(), HostStatus> {
+        let map;
+        let map = match self.kept_for(response) {
+            Some(kept) => kept,
+            None => {
+                map = wire::encode(&response.headers());
+                &map
+            }
+        };
+        abi::send_local_response(response.status, response.reason, map, response.body.bytes())
+    }
+
+    /// The header map of a frequent answer; `None` for any other.
+    fn kept_for(&mut self, response: &Response<'_>) -> Option<&[u8]> {
+        let etag = response.frequent()?;
+        let slot = self.kept.get_mut(match &response.body {
+            Body::Fixed(_) => 0,
+            Body::Text(_) => 1,
+            Body::Gzip(_) => 2,
+        })?;
+        if !slot.as_ref().is_some_and(|kept| kept.fits(response, etag)) {
+            *slot = Kept::new(response, etag);
+        }
+        let kept = slot.as_mut()?;
+        let tag = kept.map.get_mut(kept.tag.clone())?;
+        tag.copy_from_slice(etag.as_bytes());
+        Some(&kept.map)
+    }
+}
+
+impl Kept {
+    fn new(response: &Response<'_>, etag: &ETag) -> Option<Self> {
+        let map = wire::encode(&response.headers());
+        // All else is fixed text, and lengths of which each has a zero byte.
+        let weak = map.windows(WEAK.len()).position(|bytes| bytes == WEAK)?;
+        let from = weak + WEAK.len();
+        Some(Self {
+            map,
+            tag: from..from + etag.as_bytes().len(),
+            varies: response.varies_by_encoding,
+        })
+    }
+
+    fn fits(&self, response: &Response<'_>, etag: &ETag) -> bool {
+        self.tag.len() == etag.as_bytes().len() && self.varies == response.varies_by_encoding
+    }
+}
+
+/// Answers with something that is not about flag definitions.
+pub fn respond_plainly(status: u16, content_type: &str, body: &[u8]) -> Result<(), HostStatus> {
+    let headers = [
+        Some(("content-type", whole(content_type.as_bytes()))),
+        Some(("cache-control", whole(b"no-store"))),
+    ];
+    let map = wire::encode(&headers);
+    abi::send_local_response(status, "flag_definitions_health", &map, body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Cors;
+    use crate::surfaces::posthog::answers::{Answer, ETagTold, limited, not_modified, payload};
+    use crate::surfaces::posthog::definitions::Payload;
+    use std::rc::Rc;
+
+    /// What is sent is what would be put together anew, whatever was sent before.
+    #[test]
+    fn a_kept_map_differs_in_nothing_from_a_new_one() {
+        let (none, browser) = (
+            Cors::default(),
+            Cors {
+                origin: Some(b"https://app\"".into()),
+                request_headers: None,
+            },
+        );
+        let mut responder = Responder::default();
+        let (mut kept, mut replies) = (0, 0);
+        // A length of 34 with quotes and prefix is a quote, in bytes.
+        let long = "x".repeat(30);
+        for tag in [
+            "0123456789abcdef",
+            &long,
+            "fedcba9876543210",
+            "short",
+            "0123456789abcdef-1",
+        ] {
+            let etag = ETag::new(tag.as_bytes()).unwrap();
+            let version = Payload {
+                etag: etag.clone(),
+                etag_stored: true,
+                text: Rc::new(b"{}".to_vec()),
+                billable: true,
+            };
+            for cors in [&none, &browser, &none] {
+                let gzip = Rc::new(b"\x1f\x8b".to_vec());
+                let of = |gzip| payload(&version, gzip, ETagTold::Yes, cors).0;
+                let varying = |response| Response {
+                    varies_by_encoding: true,
+                    ..response
+                };
+                for response in [
+                    not_modified(etag.clone(), cors),
+                    of(None),
+                    of(Some(gzip.clone())),
+                    varying(not_modified(etag.clone(), cors)),
+                    varying(of(None)),
+                    varying(of(Some(gzip))),
+                    Answer::Preflight.response(cors),
+                    limited(Answer::RateLimited, 7, cors),
+                ] {
+                    replies += 1;
+                    if let Some(map) = responder.kept_for(&response) {
+                        assert_eq!(map, wire::encode(&response.headers()), "{response:?}");
+                        kept += 1;
+                    }
+                }
+            }
+        }
+        assert_eq!((kept, replies), (5 * 2 * 6, 5 * 3 * 8));
+    }
+}

@@ -1,0 +1,172 @@
+//! One request.
+
+use std::rc::Rc;
+
+use super::abi;
+use super::root::{EnvoyWorker, Filter, HealthListener, Plugin, Shared};
+use super::wire::{self, Fields};
+use crate::http::Late;
+use crate::surfaces::Surface;
+use crate::surfaces::posthog::{PostHog, request};
+use crate::worker::Served;
+
+/// What the host shall do with a stream next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Go on to the next filter.
+    Continue,
+    /// Wait: the request was answered, or will be.
+    Pause,
+}
+
+/// A request on its way through the filter.
+pub struct Stream {
+    /// Its context.
+    pub id: u32,
+    /// Its root context.
+    pub root: Shared,
+    /// Envoy runs a local reply after the callback that sent it. What was not sent goes on to the upstream, and its
+    /// answer is not ours to change.
+    late: Late,
+}
+
+impl Stream {
+    /// A stream of this root context.
+    pub const fn new(id: u32, root: Shared) -> Self {
+        Self {
+            id,
+            root,
+            late: Late::Nothing,
+        }
+    }
+
+    /// The request's headers are there.
+    pub fn on_request_headers(&mut self) -> Next {
+        let shared = Rc::clone(&self.root);
+        let Ok(mut root) = shared.try_borrow_mut() else {
+            return Next::Continue;
+        };
+        match root.plugin() {
+            Some(Plugin::Filter(filter)) => self.filter(filter),
+            Some(Plugin::Health(listener)) => self.tell_health(listener),
+            None => Next::Continue,
+        }
+    }
+
+    fn filter(&mut self, filter: &mut Filter) -> Next {
+        let bytes = match filter.expects_ours() {
+            true => abi::request_headers().ok(),
+            false => None,
+        };
+        // Nothing else is read before the path is known to be ours.
+        if let Some(fields) = bytes.as_deref().and_then(wire::fields) {
+            let is_path = |(name, _): &(&[u8], &[u8])| *name == b":path";
+            let Some((_, path)) = fields.clone().find(is_path) else {
+                return Next::Continue;
+            };
+            let ours = PostHog::owns(path);
+            filter.note_ours(ours);
+            return match ours {
+                true => self.serve(filter.worker(self.id), fields),
+                false => Next::Continue,
+            };
+        }
+        let Ok(Some(path)) = abi::request_header(":path") else {
+            return Next::Continue;
+        };
+        let ours = PostHog::owns(&path);
+        filter.note_ours(ours);
+        if !ours {
+            return Next::Continue;
+        }
+        let worker = filter.worker(self.id);
+        let bytes = abi::request_headers().ok();
+        match bytes.as_deref().and_then(wire::fields) {
+            Some(fields) => self.serve(worker, fields),
+            None => self.next(worker.on_unreadable_request()),
+        }
+    }
+
+    fn serve(&mut self, worker: &mut EnvoyWorker, fields: Fields<'_>) -> Next {
+        fields
+            .clone()
+            .for_each(|(name, _)| crate::faults::on_header(name));
+        let request = worker.surface().parse(fields);
+        self.next(worker.on_request(self.id, request))
+    }
+
+    fn next(&mut self, verdict: Served) -> Next {
+        match verdict {
+            Served::Passes => Next::Continue,
+            Served::Waits => Next::Pause,
+            Served::Answered(late) => {
+                self.late = late;
+                Next::Pause
+            }
+        }
+    }
+
+    fn tell_health(&mut self, listener: &HealthListener) -> Next {
+        let Ok(Some(path)) = abi::request_header(":path") else {
+            return Next::Continue;
+        };
+        let content_type = abi::request_header("content-type").ok().flatten();
+        let claims_grpc = content_type.is_some_and(|value| request::is_grpc(&value));
+        let sent = match claims_grpc {
+            true => listener.refuse(),
+            false => listener.answer(&path),
+        };
+        if !sent {
+            return Next::Continue;
+        }
+        if claims_grpc {
+            self.late = Late::Status(415);
+        }
+        Next::Pause
+    }
+
+    /// The response's headers are there.
+    pub fn on_response_headers(&mut self) {
+        match self.late {
+            Late::Nothing => {}
+            Late::ContentType(content_type) => {
+                let _ = abi::set_response_header("content-type", content_type);
+            }
+            Late::Status(status) => {
+                if abi::set_response_header(":status", &status.to_string()).is_ok() {
+                    for name in ["content-type", "grpc-status", "grpc-message"] {
+                        let _ = abi::remove_response_header(name);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Body or trailers of the request are there. Letting them pass would let a waiting request pass.
+    pub fn on_more(&mut self) -> Next {
+        let Ok(mut root) = self.root.try_borrow_mut() else {
+            return Next::Continue;
+        };
+        let id = self.id;
+        let waits = root
+            .filter()
+            .is_some_and(|filter| filter.worker(id).is_waiting(id));
+        if waits { Next::Pause } else { Next::Continue }
+    }
+
+    /// The stream ends.
+    pub fn done(&mut self) {
+        if let Ok(mut root) = self.root.try_borrow_mut()
+            && let Some(filter) = root.filter()
+        {
+            filter.stream_done(self.id);
+        }
+    }
+}
+
+/// Hands a callout's reply to the root context, whichever context made it.
+pub fn on_callout(root: &Shared, context: u32, token: u32, body_size: usize) {
+    if let Ok(mut root) = root.try_borrow_mut() {
+        root.reply(context, token, body_size);
+    }
+}

@@ -1,0 +1,105 @@
+//! What the host changes in a local reply, put right when the response's headers are on their way.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::worker::{loaded, loaded_with, statuses};
+use crate::wasm::fake::host;
+use crate::wasm::root::Root;
+use crate::wasm::stream::{Next, Stream};
+
+#[test]
+fn the_answer_to_head_has_its_type_and_others_keep_theirs() {
+    let worker = loaded();
+    for (id, method, expected) in [(10, &b"HEAD"[..], 1), (11, b"GET", 0)] {
+        let headers: [(&str, &[u8]); 2] = [(":method", method), (":path", b"/flags/definitions")];
+        let (mut stream, _) = worker.request(id, &headers);
+        stream.on_response_headers();
+        let fields = host(|host| host.responses.remove(&id).unwrap_or_default());
+        assert_eq!(fields.len(), expected);
+        let json = b"application/json";
+        assert!(
+            fields
+                .iter()
+                .all(|(name, value)| name == "content-type" && value == json)
+        );
+    }
+}
+
+#[test]
+fn a_refusal_of_grpc_gets_back_the_status_that_the_host_took() {
+    const FORWARD: &str = r#"{"upstream":"forward","snapshot":{"buckets":16}}"#;
+    let headers: [(&str, &[u8]); 5] = [
+        (":method", b"GET"),
+        (":path", b"/flags/definitions?token=phc_a"),
+        ("authorization", b"Bearer phs_a"),
+        ("if-none-match", b"*"),
+        ("content-type", b"application/grpc"),
+    ];
+    // As Envoy makes it of a local reply.
+    let grpc = || -> Vec<(String, Vec<u8>)> {
+        let fields = [
+            (":status", "200"),
+            ("content-type", "application/grpc"),
+            ("grpc-status", "2"),
+            ("vary", "origin"),
+        ];
+        let field = |(name, value): (&str, &str)| (name.to_owned(), value.into());
+        fields.map(field).into()
+    };
+    let worker = loaded_with(FORWARD);
+    let (mut stream, next) = worker.request(10, &headers);
+    assert_eq!((next, statuses()), (Next::Pause, vec![(10, 415)]));
+    host(|host| host.responses.insert(10, grpc()));
+    stream.on_response_headers();
+    let mut fields = host(|host| host.responses.remove(&10).unwrap());
+    fields.sort();
+    let expected: [(&str, &[u8]); 2] = [(":status", b"415"), ("vary", b"origin")];
+    assert_eq!(
+        fields,
+        expected.map(|(name, value)| (name.to_owned(), value.to_vec()))
+    );
+
+    // What could not be sent is the upstream's to answer.
+    host(|host| host.broken.insert("proxy_send_local_response", 10));
+    let (mut stream, next) = worker.request(11, &headers);
+    assert_eq!(next, Next::Continue);
+    host(|host| host.responses.insert(11, grpc()));
+    stream.on_response_headers();
+    assert_eq!(host(|host| host.responses.remove(&11)), Some(grpc()));
+    // Where the status cannot be set, the host's word stays.
+    host(|host| host.broken.clear());
+    let (mut stream, _) = worker.request(12, &headers);
+    host(|host| host.broken.insert("proxy_replace_header_map_value", 2));
+    host(|host| host.responses.insert(12, grpc()));
+    stream.on_response_headers();
+    assert_eq!(host(|host| host.responses.remove(&12)), Some(grpc()));
+    host(|host| host.broken.clear());
+}
+
+#[test]
+fn a_probe_that_says_it_is_grpc_is_refused_as_well() {
+    let health = Rc::new(RefCell::new(Root::new(2)));
+    let configuration = br#"{"role":"health","snapshot":{"buckets":16}}"#;
+    host(|host| host.configuration = configuration.to_vec());
+    assert!(health.borrow_mut().configure(configuration.len()));
+    for (id, content_type, expected) in [(20, "application/grpc", 415), (21, "text/plain", 503)] {
+        host(|host| {
+            let field = |name: &str, value: &str| (name.to_owned(), value.into());
+            let headers = vec![
+                field(":path", "/ready"),
+                field("content-type", content_type),
+            ];
+            host.requests.insert(id, headers);
+            host.context = id;
+            host.active = id;
+        });
+        let mut stream = Stream::new(id, Rc::clone(&health));
+        assert_eq!(stream.on_request_headers(), Next::Pause);
+        assert_eq!(statuses().last(), Some(&(id, expected)));
+        stream.on_response_headers();
+        let restored = host(|host| host.responses.remove(&id));
+        let status = restored.map(|fields| fields[0].1.clone());
+        assert_eq!(status.as_deref(), (expected == 415).then_some(&b"415"[..]));
+    }
+}

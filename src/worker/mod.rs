@@ -1,0 +1,233 @@
+//! What one worker does, whatever the shell: it serves requests with a surface, shares reads among them, and drives the
+//! surface's jobs.
+//!
+//! A shell tells a [`Worker`] what happened (a request, a reply, a tick, a stream that is gone), and the worker asks the shell
+//! for what it needs through [`Host`].
+//!
+//! | room | job |
+//! |---|---|
+//! | [`host`] | the port to the shell |
+//! | [`serving`] | a request: decided by the surface, carried out here |
+//! | [`reads`], [`single_flight`] | one read for all who need the same |
+//! | [`backlog`] | answers that are due, a bounded number in each callback |
+//! | [`calls`] | one callout: out, and its reply in |
+//! | [`jobs`] | the driver of regular work |
+//! | [`recorder`], [`request_log`], [`clusters`], [`health`] | what operators see |
+//! | [`registry`] | the workers of one VM |
+
+mod backlog;
+mod calls;
+mod clusters;
+pub mod health;
+pub mod host;
+mod jobs;
+mod reads;
+mod recorder;
+pub mod registry;
+mod request_log;
+mod serving;
+mod single_flight;
+
+use std::time::Duration;
+
+use crate::metrics::Metric;
+use crate::recent::OncePerSecond;
+use crate::shared::Machinery;
+use crate::surfaces::Surface;
+use crate::time::Monotonic;
+
+use backlog::{Backlog, Cause};
+use host::{CallId, Host, HostStatus};
+use jobs::{Driver, Jobs};
+use reads::Turn;
+pub use recorder::Recorder;
+use request_log::RequestLog;
+use single_flight::SingleFlight;
+
+pub use clusters::Clusters;
+pub use serving::{FORWARD_REASON_HEADER, Served};
+
+/// First tick.
+const START_TICK: Duration = Duration::from_millis(100);
+
+/// Longest tick: it renews leases and looks for a new status.
+const SLOW_TICK: Duration = Duration::from_secs(1);
+
+/// How often the host's counters are brought up to date.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// One worker: a plugin configuration in one VM.
+pub struct Worker<H: Host, S: Surface> {
+    host: H,
+    surface: S,
+    flights: SingleFlight<S>,
+    backlog: Backlog<S>,
+    jobs: Jobs,
+    recorder: Recorder,
+    log: RequestLog,
+    clusters: Clusters,
+    unsent_answers: OncePerSecond,
+    serves_requests: bool,
+    /// Length of the body of the last answer.
+    sent_bytes: usize,
+    tick: Option<Duration>,
+    started_at: Option<Monotonic>,
+    flushed_at: Monotonic,
+    now: Monotonic,
+}
+
+impl<H: Host, S: Surface> Worker<H, S>
+where
+    Metric: From<S::Count>,
+{
+    /// A worker that has done nothing yet. `id` tells it from the others of its VM: a newer one has a larger number.
+    pub fn new(id: u32, host: H, surface: S, recorder: Recorder, clusters: Clusters) -> Self {
+        Self {
+            jobs: Jobs::new(id, &host),
+            host,
+            surface,
+            flights: SingleFlight::default(),
+            backlog: Backlog::default(),
+            recorder,
+            log: RequestLog::default(),
+            clusters,
+            unsent_answers: OncePerSecond::default(),
+            serves_requests: false,
+            sent_bytes: 0,
+            tick: None,
+            started_at: None,
+            flushed_at: Monotonic::default(),
+            now: Monotonic::default(),
+        }
+    }
+
+    /// Defines the metrics, begins to tick, and makes itself known to the others of its VM.
+    ///
+    /// # Errors
+    /// When the host does not take a metric.
+    pub fn start(&mut self) -> Result<(), HostStatus> {
+        self.recorder.define(&mut self.host)?;
+        self.set_tick(START_TICK);
+        self.jobs.enter::<H, S>(&mut self.surface);
+        Ok(())
+    }
+
+    /// The shell.
+    pub fn host(&mut self) -> &mut H {
+        &mut self.host
+    }
+
+    /// The surface.
+    pub fn surface(&mut self) -> &mut S {
+        &mut self.surface
+    }
+
+    /// A callout was answered.
+    pub fn on_reply(&mut self, call: CallId, body_size: usize) {
+        if !self.on_read(call, body_size) {
+            self.now();
+            let (surface, jobs, mut driver) = self.driver();
+            if let Some(due_in) = jobs.on_reply(surface, call, body_size, &mut driver) {
+                self.hurry(due_in);
+            }
+        }
+        self.host.leave();
+    }
+
+    /// Regular work.
+    pub fn on_tick(&mut self) {
+        let now = self.now();
+        let overdue = self.flights.overdue(now);
+        self.backlog.push(Cause::Overdue, overdue);
+        self.send_again();
+        let (surface, jobs, mut driver) = self.driver();
+        jobs.tick(surface, &mut driver);
+        let is_idle = self.backlog.is_empty();
+        let (surface, mut machinery) = self.parts();
+        surface.tick(is_idle, &mut machinery);
+        self.clusters
+            .tell(self.host.shared(), self.surface.status());
+        if now.since(self.flushed_at) >= FLUSH_INTERVAL {
+            self.flushed_at = now;
+            self.flush();
+            self.host.follow_log_level();
+        }
+        let due_in = self.due_in();
+        self.set_tick(due_in);
+        self.answer_due(Turn::Oldest);
+        self.host.leave();
+    }
+
+    /// How long until some part wants the next tick.
+    fn due_in(&mut self) -> Duration {
+        let waiters = (!self.flights.is_empty()).then_some(single_flight::TICK);
+        let jobs = self.jobs.due_in::<H, S>(&mut self.surface, self.now);
+        [waiters, jobs, self.surface.due_in()]
+            .into_iter()
+            .flatten()
+            .fold(SLOW_TICK, Duration::min)
+    }
+
+    /// The worker ends.
+    pub fn stop(&mut self) {
+        self.now();
+        let (surface, jobs, mut driver) = self.driver();
+        jobs.stop(surface, &mut driver);
+        self.flush();
+    }
+
+    /// The time; when the clock fails, the last time that it did not.
+    fn now(&mut self) -> Monotonic {
+        if let Some(now) = self.host.monotonic() {
+            self.now = now;
+        }
+        self.now
+    }
+
+    /// The surface, and what it may use.
+    fn parts(&mut self) -> (&mut S, Machinery<'_, H::Store, S::Count>) {
+        let machinery = Machinery {
+            store: self.host.shared(),
+            now: self.now,
+            ambient: &self.host,
+            counts: &mut self.recorder,
+        };
+        (&mut self.surface, machinery)
+    }
+
+    fn driver(&mut self) -> (&mut S, &mut Jobs, Driver<'_, H>) {
+        let driver = Driver {
+            host: &mut self.host,
+            recorder: &mut self.recorder,
+            now: self.now,
+            serves_requests: self.serves_requests,
+        };
+        (&mut self.surface, &mut self.jobs, driver)
+    }
+
+    /// Brings the host's counters up to date.
+    fn flush(&mut self) {
+        let now = self.now;
+        // Without a snapshot the gauge must not look like a fresh one.
+        let since_start = now.since(*self.started_at.get_or_insert(now));
+        let ages = self.surface.ages(now);
+        self.recorder.flush(
+            &mut self.host,
+            ages.snapshot.unwrap_or(since_start).as_secs(),
+            ages.watermark.unwrap_or(since_start).as_secs(),
+        );
+    }
+
+    /// Ticks at least as often as that, until the next tick says how to go on.
+    fn hurry(&mut self, period: Duration) {
+        if self.tick.is_none_or(|tick| tick > period) {
+            self.set_tick(period);
+        }
+    }
+
+    fn set_tick(&mut self, period: Duration) {
+        if self.tick != Some(period) && self.host.tick_every(period) {
+            self.tick = Some(period);
+        }
+    }
+}

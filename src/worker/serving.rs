@@ -1,0 +1,145 @@
+//! From a request to its answer: the surface decides, and the decision is carried out here. What must be read first is
+//! [`super::reads`].
+
+use super::Worker;
+use super::host::Host;
+use crate::http::Late;
+use crate::metrics::Metric;
+use crate::surfaces::{Decided, Reason, Receipt, Step, StepOf, Surface, SurfaceRequest};
+
+/// Set on a request that goes to the upstream; says why. A request that carries it already came through here.
+pub const FORWARD_REASON_HEADER: &str = "x-flag-definitions-forward-reason";
+
+/// A request that is being served.
+pub(super) struct Serving<'a, S: Surface> {
+    /// Its stream.
+    pub stream: u32,
+    /// What it asks.
+    pub request: S::Request<'a>,
+    /// Whether an earlier callback paused it.
+    pub was_paused: bool,
+}
+
+/// What became of a request in this callback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// It goes on to the upstream.
+    Passes,
+    /// It waits for its answer.
+    Waits,
+    /// It was answered; and what the host will have changed in that.
+    Answered(Late),
+}
+
+impl<H: Host, S: Surface> Worker<H, S>
+where
+    Metric: From<S::Count>,
+{
+    /// Serves a new request.
+    pub fn on_request(&mut self, stream: u32, request: S::Request<'_>) -> Served {
+        self.serves_requests = true;
+        self.now();
+        let serving = Serving {
+            stream,
+            request,
+            was_paused: false,
+        };
+        let (surface, mut machinery) = self.parts();
+        let Decided {
+            step,
+            carried,
+            reads_alone,
+        } = surface.start(&serving.request, &mut machinery);
+        match step {
+            Step::Read(read) => self.read(serving, carried, read, reads_alone),
+            step => self.act(step, &serving.request, false),
+        }
+    }
+
+    /// Answers a request whose headers could not even be read.
+    pub fn on_unreadable_request(&mut self) -> Served {
+        let request = S::unread();
+        let step = self.surface.undecided(&request, Reason::SharedData);
+        self.act(step, &request, false)
+    }
+
+    /// Goes on with a request whose read is back.
+    pub(super) fn resume(
+        &mut self,
+        serving: Serving<'_, S>,
+        carried: &S::Carried,
+        landed: &S::Landed,
+    ) -> Served {
+        let (surface, mut machinery) = self.parts();
+        let Decided {
+            step,
+            carried,
+            reads_alone,
+        } = surface.resume(&serving.request, carried, landed, &mut machinery);
+        match step {
+            Step::Read(read) => self.read(serving, carried, read, reads_alone),
+            step => self.act(step, &serving.request, serving.was_paused),
+        }
+    }
+
+    /// Carries a decision out for the request that was entered.
+    pub(super) fn act(
+        &mut self,
+        step: StepOf<'_, S>,
+        request: &S::Request<'_>,
+        was_paused: bool,
+    ) -> Served {
+        match step {
+            Step::Reply(response, receipt) => {
+                let length = response.body.bytes().len();
+                // Of an answer to HEAD the host takes the body off.
+                if request.gets_no_body() || self.surface.may_leave(length, self.now) {
+                    return self.reply(&response, &receipt, request);
+                }
+                let step = match self.surface.undecided(request, Reason::Overloaded) {
+                    Step::Reply(response, other) => {
+                        let tenant = receipt.tenant;
+                        Step::Reply(response, Receipt { tenant, ..other })
+                    }
+                    step => step,
+                };
+                // The answer that says so has no large body itself.
+                self.act(step, request, was_paused)
+            }
+            Step::Forward(reason) => {
+                self.recorder.count(Metric::Forwarded(reason));
+                self.host
+                    .forward(FORWARD_REASON_HEADER, reason.label(), was_paused);
+                Served::Passes
+            }
+            // What must be read first never comes here.
+            Step::Read(_) => Served::Passes,
+        }
+    }
+
+    /// Sends an answer, then does what it owes.
+    fn reply(
+        &mut self,
+        response: &crate::http::Response<'_>,
+        receipt: &Receipt<S::Answer>,
+        request: &S::Request<'_>,
+    ) -> Served {
+        if let Err(status) = self.host.reply(response) {
+            if self.unsent_answers.admits(self.now) {
+                log::error!("an answer could not be sent: {status}");
+            }
+            return Served::Passes;
+        }
+        self.sent_bytes = response.body.bytes().len();
+        let (surface, mut machinery) = self.parts();
+        surface.sent(receipt, request, &mut machinery);
+        if response.status >= 400 {
+            self.log
+                .note(response.status, response.reason, receipt.tenant, self.now);
+        }
+        if let Some(period) = self.surface.due_in() {
+            self.hurry(period);
+        }
+        Served::Answered(response.late)
+    }
+}
