@@ -2,8 +2,8 @@
 //!
 //! A room is a module of the crate root, or one of `surfaces`. Every path that begins with `crate` or `super` counts,
 //! in tests and macros as well; a re-export counts as the room that defines the item. Left of `surfaces` no word names a
-//! product. No public type name is defined twice. [`exceptions`] are violations that stand today: each that is gone
-//! has to leave the list.
+//! product. The publisher has floors of its own. No public type name is defined twice, in both crates together.
+//! [`exceptions`] are violations that stand today: each that is gone has to leave the list.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -35,7 +35,13 @@ const FLOORS: &[&[&str]] = &[
     &["host", "wasm"],
 ];
 
-static SOURCE: LazyLock<Crate> = LazyLock::new(Crate::read);
+/// The floors of the publisher, each of one room.
+const PUBLISHER_FLOORS: &[&str] = &[
+    "progress", "logging", "redis", "sources", "watch", "error", "commands", "cli",
+];
+
+static SOURCE: LazyLock<Crate> = LazyLock::new(|| Crate::read(""));
+static PUBLISHER: LazyLock<Crate> = LazyLock::new(|| Crate::read("publisher"));
 
 /// Products and their words, which only `surfaces` and what is right of it may say.
 const PRODUCT_WORDS: &[&str] = &[
@@ -130,7 +136,7 @@ fn left_of_the_surfaces_no_word_names_a_product() {
 #[test]
 fn no_public_type_name_is_defined_twice() {
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
-    for name in SOURCE.public_types() {
+    for name in SOURCE.public_types().chain(PUBLISHER.public_types()) {
         *places.entry(name).or_default() += 1;
     }
     let twice = places.into_iter().filter(|(_, count)| *count > 1);
@@ -139,6 +145,29 @@ fn no_public_type_name_is_defined_twice() {
         twice.map(|(name, _)| name).collect(),
         exceptions::TYPE_NAMES,
     );
+}
+
+#[test]
+fn rooms_of_the_publisher_import_to_the_left() {
+    let floor = |module: &[String]| {
+        let room = module.first()?;
+        let place = PUBLISHER_FLOORS.iter().position(|name| name == room);
+        Some(place.unwrap_or_else(|| panic!("not in PUBLISHER_FLOORS: {room}")))
+    };
+    let mut found = BTreeSet::new();
+    for Path {
+        file,
+        module,
+        names,
+    } in PUBLISHER.paths()
+    {
+        let Some(here) = floor(module) else { continue };
+        let there = floor(&PUBLISHER.defining_module(names));
+        if there.is_some_and(|there| there > here) {
+            found.insert(format!("{file} -> {}", names.join("::")));
+        }
+    }
+    assert_listed("imports to the right in the publisher", found, &[]);
 }
 
 /// The words of a text in lower case; `Tenant` and `team_id` are two each.

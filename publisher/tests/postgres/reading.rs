@@ -6,7 +6,8 @@ use flag_definitions_filter::surfaces::posthog::directory::{
     OrganizationId, PersonalKey, Record, Team,
 };
 use flag_definitions_filter::tenant::Tenant;
-use flag_definitions_publisher::postgres::{Reading, Reason, Skipped};
+use flag_definitions_publisher::sources::left_out::{Reason, Skipped};
+use flag_definitions_publisher::sources::{Reading, Source};
 
 use crate::support::{Postgres, hash, record, secure};
 
