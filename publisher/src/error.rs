@@ -6,7 +6,8 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::redis::error::{ConnectionError, SnapshotStoreError};
-use crate::sources::{OptionError, SourceError};
+use crate::sources::SourceError;
+use crate::sources::options::OptionError;
 use crate::watch::monitor::ListenError;
 
 /// Exit code when Redis, or writing the result, failed.

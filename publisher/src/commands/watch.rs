@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::logging::LoggingOptions;
 use crate::redis::options::ConnectionOptions;
 use crate::redis::server::Server;
-use crate::sources::{OpenSource, WatchedSource};
+use crate::sources::options::{OpenSource, WatchedSource};
 use crate::watch::doubt::MAX_REMOVAL_PERCENT;
 use crate::watch::monitor::{Listen, Monitor};
 use crate::watch::status::WatchStatus;

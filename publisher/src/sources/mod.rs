@@ -2,17 +2,18 @@
 //!
 //! | room | job |
 //! |---|---|
-//! | [`file`] | a source document, read once |
+//! | [`mod@file`] | a source document, read once |
 //! | [`posthog`] | PostHog's database and its cache of flag definitions, followed as they change |
 //! | [`left_out`] | rows of a source that became no records |
+//! | [`options`] | which source is watched, with its own options |
 //!
 //! The contract has two halves, as the records and the ETags of one product may stand in different places. A
-//! [`Source`] says which records there are. An [`ETagSource`] says which ETag the definitions of each team have. Whoever
-//! publishes or watches knows these two and no product behind them. The options of a source are the source's own;
-//! [`WatchedSource`] puts together those of all that can be watched.
+//! [`Source`] says which records there are. An [`ETagSource`] says which ETag the definitions of each team have. The
+//! writer knows these two and no product behind them.
 
 pub mod file;
 pub mod left_out;
+pub mod options;
 pub mod posthog;
 
 use std::fmt;
@@ -21,15 +22,12 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use clap::{ArgMatches, Args, Command, FromArgMatches};
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::http::ETag;
 use flag_definitions_filter::snapshot::manifest::RecordCounts;
 use flag_definitions_filter::tenant::Tenant;
 
-use crate::redis::options::ConnectionOptions;
 use crate::redis::published::RecordMap;
-use crate::redis::server::Server;
 use left_out::{LeftOut, Skipped};
 
 /// Teams and credentials: who may read what.
@@ -174,77 +172,4 @@ pub struct Swept {
     pub took: Duration,
     /// Teams that have an ETag.
     pub etags: u64,
-}
-
-/// An option of a source that is refused. Says nothing of a URL's content.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OptionError {
-    /// Its name, with the dashes.
-    pub option: &'static str,
-    /// What is wrong with it.
-    pub problem: String,
-}
-
-impl fmt::Display for OptionError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.option, self.problem)
-    }
-}
-
-impl std::error::Error for OptionError {}
-
-/// A source that can be watched, with its options: one variant for each product.
-#[derive(Debug)]
-pub enum WatchedSource {
-    /// PostHog's database and its cache of flag definitions.
-    PostHog(posthog::PostHogOptions),
-}
-
-impl WatchedSource {
-    /// Takes the options apart. `connection` and `redis` are of the Redis that holds the snapshot.
-    ///
-    /// # Errors
-    /// When an option is refused.
-    pub fn open(
-        &self,
-        connection: &ConnectionOptions,
-        redis: &Arc<Server>,
-    ) -> Result<OpenSource, OptionError> {
-        match self {
-            Self::PostHog(options) => options.open(connection, redis),
-        }
-    }
-}
-
-/// Both halves of a source that is watched.
-pub struct OpenSource {
-    /// Where the records are read, without user and password.
-    pub address: String,
-    /// Teams and credentials.
-    pub records: Arc<dyn Source>,
-    /// ETags.
-    pub etags: Box<dyn ETagSource>,
-}
-
-// The derive knows structs alone. With a second source the options say which one is meant.
-impl FromArgMatches for WatchedSource {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        posthog::PostHogOptions::from_arg_matches(matches).map(Self::PostHog)
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        match self {
-            Self::PostHog(options) => options.update_from_arg_matches(matches),
-        }
-    }
-}
-
-impl Args for WatchedSource {
-    fn augment_args(command: Command) -> Command {
-        posthog::PostHogOptions::augment_args(command)
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        posthog::PostHogOptions::augment_args_for_update(command)
-    }
 }

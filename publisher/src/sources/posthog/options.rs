@@ -10,7 +10,7 @@ use super::database::Database;
 use super::etags::{ETags, Places};
 use crate::redis::options::{ConnectionOptions, prefix};
 use crate::redis::server::Server;
-use crate::sources::{OpenSource, OptionError};
+use crate::sources::options::{OpenSource, OptionError};
 
 /// Options of PostHog as a source that is watched.
 #[derive(Debug, Args)]

@@ -126,7 +126,7 @@ fn bind(address: SocketAddr) -> io::Result<(Runtime, TcpListener)> {
 }
 
 impl Drop for Monitor {
-    /// Waits for the answers under way, at most [`connections::FAREWELL`].
+    /// Waits for the answers under way, at most `connections::FAREWELL`.
     fn drop(&mut self) {
         self.stop = None;
         if let Some(thread) = self.thread.take() {

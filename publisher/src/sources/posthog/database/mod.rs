@@ -32,12 +32,11 @@ use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::sources::options::OptionError;
+use crate::sources::{Heard, Reading, Source, SourceError};
+use position::Lsn;
 use problem::Problem;
 use url::Endpoint;
-
-use position::Lsn;
-
-use crate::sources::{Heard, OptionError, Reading, Source, SourceError};
 
 /// The option that names the database.
 const URL_OPTION: &str = "--postgres-url";
@@ -91,13 +90,14 @@ impl Database {
                 problem: problem.to_string(),
             })
         };
+        let read = parse(url, URL_OPTION)?;
         let listen = match listen_url {
-            None => (url, URL_OPTION),
-            Some(listen_url) => (listen_url, "--listen-url"),
+            None => parse(url, URL_OPTION),
+            Some(listen_url) => parse(listen_url, "--listen-url"),
         };
         Ok(Self {
-            read: parse(url, URL_OPTION)?,
-            listen: parse(listen.0, listen.1)?,
+            read,
+            listen: listen?,
             heard: Counters::default(),
         })
     }
