@@ -17,7 +17,7 @@ pub struct KindCounts {
     pub added: u64,
     /// Published with another content.
     pub changed: u64,
-    /// Published, and gone.
+    /// PublishedSnapshot, and gone.
     pub removed: u64,
     /// Published as they are.
     pub unchanged: u64,

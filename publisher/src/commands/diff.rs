@@ -10,9 +10,9 @@ use crate::error::Error;
 use crate::progress::say;
 use crate::redis::lock::LockToken;
 use crate::redis::options::ConnectionOptions;
-use crate::redis::published::{self, Fault, Published};
+use crate::redis::published::{self, Fault, PublishedSnapshot};
 use crate::redis::store::SnapshotStore;
-use crate::sources::left_out::Reason;
+use crate::sources::left_out::LeftOutReason;
 use crate::sources::posthog::database::Database;
 use crate::sources::{Reading, Source};
 use crate::watch::difference::between;
@@ -95,7 +95,7 @@ impl DiffOptions {
         let database = Database::parse(url, None, self.postgres_ca_file.as_deref())?;
         say(&format!("reading Postgres at {}", database.address()));
         let reading = database.read_all(&mut |_| ())?;
-        for reason in Reason::ALL {
+        for reason in LeftOutReason::ALL {
             if let Some(rows) = reading.left_out.of(reason) {
                 say(&format!(
                     "warning: rows {} are left out: {} ({rows})",
@@ -120,7 +120,7 @@ pub struct DifferenceInWords {
 /// Compares, and shows at most `examples` differences one by one. It says whether `watch` would hold the removals back,
 /// given its `max_removal_percent`.
 pub fn compare(
-    published: Published,
+    published: PublishedSnapshot,
     wanted: Reading,
     examples: usize,
     max_removal_percent: u32,
@@ -153,7 +153,7 @@ pub fn compare(
 }
 
 /// What it was compared with.
-fn what(published: &Published) -> String {
+fn what(published: &PublishedSnapshot) -> String {
     let mut text = match &published.manifest {
         Some(manifest) => format!(
             "generation {} as of {}",

@@ -20,7 +20,7 @@ use crate::redis::error::SnapshotStoreError;
 use crate::redis::lock::{LockToken, Taken};
 use crate::redis::options::ConnectionOptions;
 use crate::redis::published;
-use crate::redis::store::{Current, Reservation, SnapshotStore};
+use crate::redis::store::{Reservation, SnapshotPlace, SnapshotStore};
 use crate::sources::Reading;
 use crate::watch::doubt::MAX_REMOVAL_PERCENT;
 
@@ -146,7 +146,7 @@ impl Snapshot {
         store.replace_manifest(manifest, &json, false)
     }
 
-    fn manifest(&self, current: Current, reservation: Reservation) -> Manifest {
+    fn manifest(&self, current: SnapshotPlace, reservation: Reservation) -> Manifest {
         if current.stream_id.millis > reservation.millis {
             say(&format!(
                 "warning: the clock of Redis is {} ms behind the current snapshot; counting on from that",

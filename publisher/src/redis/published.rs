@@ -27,10 +27,10 @@ const ATTEMPTS: usize = 5;
 
 /// What is in Redis.
 #[derive(Clone, Debug, Default)]
-pub struct Published {
+pub struct PublishedSnapshot {
     /// The current manifest, when there is one that can be read.
     pub manifest: Option<Manifest>,
-    /// All records, ETags among them; tombstones are in [`Published::removed`] instead.
+    /// All records, ETags among them; tombstones are in [`PublishedSnapshot::removed`] instead.
     pub records: RecordMap,
     /// As of when records came by a change; the others are as of the manifest.
     pub changed: BTreeMap<Sha256Hash, StreamId>,
@@ -82,11 +82,11 @@ impl fmt::Display for Fault {
 /// lock renews it there.
 ///
 /// # Errors
-/// When Redis fails, or `meanwhile` does. That something is missing or damaged is no error, but [`Published::fault`].
+/// When Redis fails, or `meanwhile` does. That something is missing or damaged is no error, but [`PublishedSnapshot::fault`].
 pub fn read<'a>(
     store: &mut SnapshotStore<'a>,
     mut meanwhile: impl FnMut(&mut SnapshotStore<'a>) -> Result<(), SnapshotStoreError>,
-) -> Result<Published, SnapshotStoreError> {
+) -> Result<PublishedSnapshot, SnapshotStoreError> {
     let mut json = manifest_json(store)?;
     let mut attempt = 1;
     loop {
@@ -114,8 +114,8 @@ fn read_below<'a>(
     store: &mut SnapshotStore<'a>,
     json: Option<&[u8]>,
     meanwhile: &mut impl FnMut(&mut SnapshotStore<'a>) -> Result<(), SnapshotStoreError>,
-) -> Result<Published, SnapshotStoreError> {
-    let mut published = Published::default();
+) -> Result<PublishedSnapshot, SnapshotStoreError> {
+    let mut published = PublishedSnapshot::default();
     let manifest = match json.map(Manifest::parse) {
         None => Err(Fault::NoManifest),
         Some(manifest) => manifest.map_err(Fault::Manifest),
@@ -150,7 +150,7 @@ fn read_below<'a>(
     Ok(published)
 }
 
-impl Published {
+impl PublishedSnapshot {
     /// What is known under a hash, and as of when. `None`: nothing.
     pub fn find(&self, hash: &Sha256Hash) -> Option<(Record, StreamId)> {
         if let Some(id) = self.removed.get(hash) {

@@ -40,14 +40,14 @@ const REPLACE_MANIFEST: &str = concat!(
 /// The place in the order of snapshots that the current manifest takes, as far as it can be read. Lenient:
 /// one of another format must not be rolled back either.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Current {
+pub struct SnapshotPlace {
     /// Its generation, or 0.
     pub generation: u64,
     /// Its stream id, or 0-0.
     pub stream_id: StreamId,
 }
 
-impl Current {
+impl SnapshotPlace {
     /// Reads what it can.
     pub fn read(manifest: &[u8]) -> Self {
         let manifest: Value = serde_json::from_slice(manifest).unwrap_or_default();
@@ -152,17 +152,17 @@ impl<'a> SnapshotStore<'a> {
     ///
     /// # Errors
     /// When Redis fails.
-    pub fn current(&mut self) -> Result<Option<Current>, SnapshotStoreError> {
+    pub fn current(&mut self) -> Result<Option<SnapshotPlace>, SnapshotStoreError> {
         let mut get = redis::cmd("GET");
         get.arg(manifest::key(self.prefix));
         let manifest: Option<Vec<u8>> = self.send(&get, "reading the current manifest")?;
         let newest = self.newest_change()?;
-        let current = manifest.as_deref().map(Current::read);
+        let current = manifest.as_deref().map(SnapshotPlace::read);
         Ok(match (current, newest) {
             (None, None) => None,
             (current, newest) => {
                 let current = current.unwrap_or_default();
-                Some(Current {
+                Some(SnapshotPlace {
                     stream_id: current.stream_id.max(newest.unwrap_or_default()),
                     ..current
                 })
@@ -401,11 +401,15 @@ mod tests {
 
     #[test]
     fn a_manifest_of_another_format_still_has_its_place_in_the_order() {
-        let current = Current::read(br#"{"format":9,"generation":4,"stream_id":"5-6","x":[]}"#);
+        let current =
+            SnapshotPlace::read(br#"{"format":9,"generation":4,"stream_id":"5-6","x":[]}"#);
         assert_eq!(current.generation, 4);
         assert_eq!(current.stream_id.to_string(), "5-6");
         for unreadable in ["", "null", "[1]", r#"{"generation":"4"}"#, "\u{1}"] {
-            assert_eq!(Current::read(unreadable.as_bytes()), Current::default());
+            assert_eq!(
+                SnapshotPlace::read(unreadable.as_bytes()),
+                SnapshotPlace::default()
+            );
         }
     }
 }

@@ -19,7 +19,7 @@ pub struct Skipped {
 
 /// Why rows are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reason {
+pub enum LeftOutReason {
     /// [`Skipped::pbkdf2`].
     Pbkdf2,
     /// [`Skipped::malformed`].
@@ -30,7 +30,7 @@ pub enum Reason {
     Oversized,
 }
 
-impl Reason {
+impl LeftOutReason {
     /// All of them.
     pub const ALL: [Self; 4] = [
         Self::Pbkdf2,
@@ -62,12 +62,12 @@ impl Reason {
 
 impl Skipped {
     /// How many for this reason.
-    pub const fn of(&self, reason: Reason) -> u64 {
+    pub const fn of(&self, reason: LeftOutReason) -> u64 {
         match reason {
-            Reason::Pbkdf2 => self.pbkdf2,
-            Reason::Malformed => self.malformed,
-            Reason::Conflicting => self.conflicting,
-            Reason::Oversized => self.oversized,
+            LeftOutReason::Pbkdf2 => self.pbkdf2,
+            LeftOutReason::Malformed => self.malformed,
+            LeftOutReason::Conflicting => self.conflicting,
+            LeftOutReason::Oversized => self.oversized,
         }
     }
 }
@@ -83,13 +83,13 @@ const SHOWN: usize = 64;
 pub struct LeftOut {
     counts: Skipped,
     /// The first of each reason, in the order in which they were read.
-    rows: BTreeMap<Reason, Vec<String>>,
+    rows: BTreeMap<LeftOutReason, Vec<String>>,
 }
 
 impl LeftOut {
     /// Notes a row of a table after which the counts are `counts`.
     pub(super) fn note(&mut self, table: &str, id: &str, counts: Skipped) {
-        for reason in Reason::ALL {
+        for reason in LeftOutReason::ALL {
             let is_new = counts.of(reason) > self.counts.of(reason);
             let rows = self.rows.entry(reason).or_default();
             if is_new && rows.len() < NAMED {
@@ -105,7 +105,7 @@ impl LeftOut {
     }
 
     /// What was left out for this reason; `None`: nothing.
-    pub fn of(&self, reason: Reason) -> Option<Rows<'_>> {
+    pub fn of(&self, reason: LeftOutReason) -> Option<Rows<'_>> {
         let count = self.counts.of(reason);
         let named = self.rows.get(&reason).filter(|_| count > 0)?;
         Some(Rows { count, named })
@@ -149,7 +149,7 @@ mod tests {
                 .of(reason)
                 .map(|rows| (rows.count, rows.to_string()))
         };
-        let (count, named) = text(Reason::Malformed).unwrap();
+        let (count, named) = text(LeftOutReason::Malformed).unwrap();
         assert_eq!(count, 12);
         assert!(
             named.starts_with("posthog_team 1, posthog_team 2, "),
@@ -158,7 +158,7 @@ mod tests {
         assert!(named.ends_with(", posthog_team 10 and 2 more"), "{named}");
         // A row of two records that contradict is named once; no line of a log ends in an id.
         let expected = (2, "posthog_personalapikey a\\nb and 1 more".to_owned());
-        assert_eq!(text(Reason::Conflicting), Some(expected));
-        assert_eq!(text(Reason::Pbkdf2), None);
+        assert_eq!(text(LeftOutReason::Conflicting), Some(expected));
+        assert_eq!(text(LeftOutReason::Pbkdf2), None);
     }
 }

@@ -144,7 +144,7 @@ impl Session<'_, '_> {
             since: Instant::now(),
             end,
         });
-        self.writer.raise_floor(crate::redis::store::Current {
+        self.writer.raise_floor(crate::redis::store::SnapshotPlace {
             generation,
             stream_id,
         });

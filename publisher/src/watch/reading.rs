@@ -9,7 +9,7 @@ use super::doubt::Doubt;
 use super::session::{READ_RETRY, Session};
 use super::state::RecordChange;
 use crate::redis::error::SnapshotStoreError;
-use crate::sources::left_out::{LeftOut, Reason};
+use crate::sources::left_out::{LeftOut, LeftOutReason};
 use crate::sources::{Reading, SourceError};
 
 impl Session<'_, '_> {
@@ -105,7 +105,7 @@ impl Session<'_, '_> {
 
     /// One line a reason, whenever other rows are left out for it than before.
     fn tell_left_out(&mut self, left_out: &LeftOut) {
-        for reason in Reason::ALL {
+        for reason in LeftOutReason::ALL {
             if let Some(rows) = left_out.of(reason)
                 && self.left_out.of(reason) != Some(rows)
             {

@@ -6,8 +6,8 @@ use flag_definitions_filter::snapshot::manifest::{self, Manifest};
 use super::state::PublishedState;
 use super::stream::{self, End};
 use crate::redis::error::SnapshotStoreError;
-use crate::redis::published::{self, Published};
-use crate::redis::store::{Current, SnapshotStore};
+use crate::redis::published::{self, PublishedSnapshot};
+use crate::redis::store::{SnapshotPlace, SnapshotStore};
 
 /// What was found.
 pub enum Inherited {
@@ -18,7 +18,7 @@ pub enum Inherited {
         /// Why.
         reason: String,
         /// What a new lineage must lie above.
-        above: Current,
+        above: SnapshotPlace,
         /// What could be read all the same: a first reading of the database that lacks too much of it is not believed.
         remains: PublishedState,
     },
@@ -45,7 +45,7 @@ pub fn find(store: &mut SnapshotStore<'_>, fence: u64) -> Result<Inherited, Snap
     let manifest = match continuable(&published, fence) {
         Ok(manifest) => manifest,
         Err(reason) => {
-            let mut above = json.as_deref().map(Current::read).unwrap_or_default();
+            let mut above = json.as_deref().map(SnapshotPlace::read).unwrap_or_default();
             // A stream that cannot be read is replaced; then its ids do not count.
             let newest = store.newest_change().unwrap_or_default();
             above.stream_id = above.stream_id.max(newest.unwrap_or_default());
@@ -73,7 +73,7 @@ pub fn find(store: &mut SnapshotStore<'_>, fence: u64) -> Result<Inherited, Snap
 }
 
 /// The manifest of a published state that can be continued, else why it cannot.
-fn continuable(published: &Published, fence: u64) -> Result<Manifest, String> {
+fn continuable(published: &PublishedSnapshot, fence: u64) -> Result<Manifest, String> {
     if let Some(fault) = &published.fault {
         return Err(fault.to_string());
     }

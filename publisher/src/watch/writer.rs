@@ -19,7 +19,7 @@ use super::state::PublishedState;
 use super::status::WatchStatus;
 use crate::redis::error::SnapshotStoreError;
 use crate::redis::lock::{LockToken, Taken};
-use crate::redis::store::{Current, SnapshotStore};
+use crate::redis::store::{SnapshotPlace, SnapshotStore};
 use crate::sources::{Heard, Order};
 
 /// Between two attempts to take a lock that another publisher holds.
@@ -42,7 +42,7 @@ pub struct Writer<'a> {
     /// When a full read was asked for that has not come yet.
     pub(super) asked: Option<Instant>,
     /// What new generations and ids must lie above, whatever Redis still knows.
-    pub(super) floor: Current,
+    pub(super) floor: SnapshotPlace,
     /// Number of the session, for the sweeper.
     pub(super) epoch: u64,
     token: LockToken,
@@ -74,7 +74,7 @@ impl<'a> Writer<'a> {
             orders,
             freshness: SourceFreshness::new(settings.diff_interval),
             asked: None,
-            floor: Current::default(),
+            floor: SnapshotPlace::default(),
             epoch: 0,
             token: LockToken::random()?,
             fence: 0,
@@ -204,7 +204,7 @@ impl<'a> Writer<'a> {
         })
     }
 
-    pub(super) fn raise_floor(&mut self, above: Current) {
+    pub(super) fn raise_floor(&mut self, above: SnapshotPlace) {
         self.floor.generation = self.floor.generation.max(above.generation);
         self.floor.stream_id = self.floor.stream_id.max(above.stream_id);
     }

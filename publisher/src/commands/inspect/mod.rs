@@ -15,7 +15,7 @@ use crate::error::{Error, TokenInputError};
 use crate::progress::say;
 use crate::redis::lock::LockToken;
 use crate::redis::options::ConnectionOptions;
-use crate::redis::published::{self, Published};
+use crate::redis::published::{self, PublishedSnapshot};
 use crate::redis::store::SnapshotStore;
 
 /// What is looked into.
@@ -109,7 +109,7 @@ struct StateView {
 }
 
 impl AccessOptions {
-    fn read(&self) -> Result<(Published, StateView), Error> {
+    fn read(&self) -> Result<(PublishedSnapshot, StateView), Error> {
         let server = self.connection.server()?;
         let mut store =
             SnapshotStore::connect(&server, &self.connection.prefix, &LockToken::random()?)?;

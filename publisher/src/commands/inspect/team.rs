@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::StateView;
 use crate::commands::describe::{organization, short};
-use crate::redis::published::Published;
+use crate::redis::published::PublishedSnapshot;
 
 /// What is known of a team.
 #[derive(Debug, Serialize)]
@@ -51,7 +51,7 @@ struct Etag {
 
 impl TeamView {
     /// Looks through everything that is published.
-    pub fn of(id: u32, published: &Published, state: StateView) -> Self {
+    pub fn of(id: u32, published: &PublishedSnapshot, state: StateView) -> Self {
         let id = Tenant(id);
         let mut view = Self {
             team: id.0,
@@ -107,7 +107,7 @@ impl TeamView {
 }
 
 /// How many personal keys may read the team's definitions.
-fn readers(team: &Team, published: &Published) -> u64 {
+fn readers(team: &Team, published: &PublishedSnapshot) -> u64 {
     let may_read = |hash: &Sha256Hash, record: &Record| {
         let bearer = Bearer {
             kind: BearerKind::Personal,

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::StateView;
 use crate::commands::describe::{Described, Kind, short};
 use crate::error::TokenInputError;
-use crate::redis::published::Published;
+use crate::redis::published::PublishedSnapshot;
 
 /// What standard input held.
 #[derive(Debug)]
@@ -108,7 +108,7 @@ struct Decision {
 
 impl TokenView {
     /// Judges as a filter does whose snapshot is fresh.
-    pub fn of(input: &TokenInput, published: &Published, state: StateView) -> Self {
+    pub fn of(input: &TokenInput, published: &PublishedSnapshot, state: StateView) -> Self {
         let (token, credential, decision) = match input {
             TokenInput::Alone(hash, request) => {
                 let found = Found::of(hash, published, &state);
@@ -149,7 +149,7 @@ impl TokenView {
 }
 
 impl Found {
-    fn of(hash: &Sha256Hash, published: &Published, state: &StateView) -> Self {
+    fn of(hash: &Sha256Hash, published: &PublishedSnapshot, state: &StateView) -> Self {
         let found = published.find(hash);
         Self {
             sha256: short(hash),
@@ -169,7 +169,7 @@ impl Found {
 
 impl Decision {
     /// The order of checks of `surfaces::posthog::pipeline::authentication`.
-    fn of(request: &Request, published: &Published) -> Self {
+    fn of(request: &Request, published: &PublishedSnapshot) -> Self {
         let mut team = None;
         match (&request.token, &request.bearer) {
             (Token::Absent, None) => return Self::refused(Answer::NotAuthenticated, false),

@@ -12,7 +12,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::sources::left_out::Reason;
+use crate::sources::left_out::LeftOutReason;
 use crate::watch::status::Figures;
 use Samples::{By, One, Seconds};
 
@@ -110,7 +110,7 @@ impl Moment {
             Seconds(at.map(|at| self.now.saturating_duration_since(at).as_secs_f64()))
         };
         let sweep = Seconds(figures.sweep.map(|sweep| sweep.as_secs_f64()));
-        let skipped = Reason::ALL.map(|reason| (reason.label(), figures.skipped.of(reason)));
+        let skipped = LeftOutReason::ALL.map(|reason| (reason.label(), figures.skipped.of(reason)));
         vec![
             (
                 Gauge,
