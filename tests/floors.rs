@@ -2,7 +2,7 @@
 //!
 //! A room is a module of the crate root, or one of `surfaces`. Every path that begins with `crate` or `super` counts,
 //! in tests and macros as well; a re-export counts as the room that defines the item. Left of `surfaces` no word names a
-//! product. No public type name is defined twice.
+//! product. The publisher has floors of its own. No public type name is defined twice in one crate.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
@@ -32,7 +32,13 @@ const FLOORS: &[&[&str]] = &[
     &["wasm", "dynamic_module"],
 ];
 
-static SOURCE: LazyLock<Crate> = LazyLock::new(Crate::read);
+/// The floors of the publisher, each of one room.
+const PUBLISHER_FLOORS: &[&str] = &[
+    "progress", "logging", "redis", "sources", "watch", "error", "commands", "cli",
+];
+
+static SOURCE: LazyLock<Crate> = LazyLock::new(|| Crate::read(""));
+static PUBLISHER: LazyLock<Crate> = LazyLock::new(|| Crate::read("publisher"));
 
 /// Products and their words, which only `surfaces` and what is right of it may say.
 const PRODUCT_WORDS: &[&str] = &[
@@ -118,15 +124,60 @@ fn left_of_the_surfaces_no_word_names_a_product() {
 
 #[test]
 fn no_public_type_name_is_defined_twice() {
-    let mut places: BTreeMap<String, usize> = BTreeMap::new();
-    for name in SOURCE.public_types() {
-        *places.entry(name).or_default() += 1;
+    for (of, source) in [
+        ("of the filter", &*SOURCE),
+        ("of the publisher", &*PUBLISHER),
+    ] {
+        let mut places: BTreeMap<String, usize> = BTreeMap::new();
+        for name in source.public_types() {
+            *places.entry(name).or_default() += 1;
+        }
+        let twice = places.into_iter().filter(|(_, count)| *count > 1);
+        assert_none(
+            &format!("public type names {of} defined twice"),
+            twice.map(|(name, _)| name).collect(),
+        );
     }
-    let twice = places.into_iter().filter(|(_, count)| *count > 1);
-    assert_none(
-        "public type names defined twice",
-        twice.map(|(name, _)| name).collect(),
-    );
+}
+
+#[test]
+fn rooms_of_the_publisher_import_to_the_left() {
+    let floor = |module: &[String]| {
+        let room = module.first()?;
+        let place = PUBLISHER_FLOORS.iter().position(|name| name == room);
+        Some(place.unwrap_or_else(|| panic!("not in PUBLISHER_FLOORS: {room}")))
+    };
+    let mut found = BTreeSet::new();
+    for Path {
+        file,
+        module,
+        names,
+    } in PUBLISHER.paths()
+    {
+        let Some(here) = floor(module) else { continue };
+        let there = floor(&PUBLISHER.defining_module(names));
+        if there.is_some_and(|there| there > here) {
+            found.insert(format!("{file} -> {}", names.join("::")));
+        }
+    }
+    assert_none("imports to the right in the publisher", found);
+}
+
+#[test]
+fn the_watcher_of_the_publisher_knows_the_contract_of_sources_alone() {
+    let mut found = BTreeSet::new();
+    for path in PUBLISHER.paths() {
+        let to = PUBLISHER.defining_module(&path.names);
+        let to: Vec<&str> = to.iter().map(String::as_str).collect();
+        let is_product = matches!(
+            to.as_slice(),
+            ["sources", "posthog" | "file" | "options", ..]
+        );
+        if path.module.first().is_some_and(|room| room == "watch") && is_product {
+            found.insert(format!("{} -> {}", path.file, to.join("::")));
+        }
+    }
+    assert_none("imports of a source", found);
 }
 
 /// The words of a text in lower case; `Tenant` and `team_id` are two each.

@@ -10,7 +10,7 @@ use tracing_subscriber::fmt;
 
 /// Options of the logs.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct Logging {
+pub struct LoggingOptions {
     /// How logs are written [default: text on a terminal, else json]
     #[arg(
         long,
@@ -52,7 +52,7 @@ pub enum Level {
     Debug,
 }
 
-impl Logging {
+impl LoggingOptions {
     /// Begins to write events.
     pub fn start(self) {
         let terminal = io::stderr().is_terminal();

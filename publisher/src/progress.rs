@@ -14,13 +14,13 @@ pub fn say(line: &str) {
 
 /// The pages being written.
 #[derive(Debug)]
-pub struct Progress {
+pub struct PageProgress {
     bar: Option<ProgressBar>,
     pages: usize,
     written: usize,
 }
 
-impl Progress {
+impl PageProgress {
     /// Starts with nothing written.
     pub fn new(pages: usize) -> Self {
         Self::on_terminal(pages).unwrap_or(Self {
@@ -57,7 +57,7 @@ impl Progress {
     }
 }
 
-impl Drop for Progress {
+impl Drop for PageProgress {
     /// However it ended, a line takes the place of the bar.
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {

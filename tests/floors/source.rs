@@ -25,7 +25,7 @@ pub struct Path {
     pub names: Vec<String>,
 }
 
-/// All of `src/`.
+/// All of a crate's `src/`.
 pub struct Crate {
     files: Vec<File>,
     modules: BTreeSet<Vec<String>>,
@@ -36,9 +36,9 @@ pub struct Crate {
 }
 
 impl Crate {
-    /// Reads the sources.
-    pub fn read() -> Self {
-        let root = FilePath::new(env!("CARGO_MANIFEST_DIR"));
+    /// Reads the sources of the crate in this folder of the workspace; `""` is the filter.
+    pub fn read(folder: &str) -> Self {
+        let root = &FilePath::new(env!("CARGO_MANIFEST_DIR")).join(folder);
         let mut names = Vec::new();
         collect(&root.join("src"), &mut names);
         names.sort();

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 use flag_definitions_filter::hash::Sha256Hash;
 
 use super::doubt::{Doubt, is_credential};
-use super::source::{Announcement, Lsn, Reading, Records};
-use super::state::{Change, State};
+use super::state::{PublishedState, RecordChange};
+use crate::redis::published::RecordMap;
+use crate::sources::{Announcement, Reading, SourcePosition};
 
 /// Walks two sorted maps at once: what makes the first into the second. Equal records cost a comparison.
 pub fn between(
-    before: &Records,
+    before: &RecordMap,
     after: impl IntoIterator<Item = (Sha256Hash, Box<[u8]>)>,
-) -> impl Iterator<Item = Change> {
+) -> impl Iterator<Item = RecordChange> {
     Walk {
         before: before.iter().peekable(),
         after: after.into_iter().peekable(),
@@ -27,9 +28,9 @@ struct Walk<'a, A: Iterator<Item = (Sha256Hash, Box<[u8]>)>> {
 }
 
 impl<A: Iterator<Item = (Sha256Hash, Box<[u8]>)>> Iterator for Walk<'_, A> {
-    type Item = Change;
+    type Item = RecordChange;
 
-    fn next(&mut self) -> Option<Change> {
+    fn next(&mut self) -> Option<RecordChange> {
         loop {
             let gone = match (self.before.peek(), self.after.peek()) {
                 (Some((old, _)), Some((new, _))) if *old < new => true,
@@ -56,7 +57,7 @@ impl<A: Iterator<Item = (Sha256Hash, Box<[u8]>)>> Iterator for Walk<'_, A> {
 #[derive(Debug, Default)]
 pub struct Difference {
     /// In hash order.
-    pub changes: Vec<Change>,
+    pub changes: Vec<RecordChange>,
     /// Removals that are not among them, because they are not believed.
     pub held_back: usize,
     /// Why they are not.
@@ -70,9 +71,9 @@ const MAX_LAG: Duration = Duration::from_secs(600);
 /// What the database announced, as far as no full read has caught up with it.
 #[derive(Debug, Default)]
 pub struct Announced {
-    by_hash: BTreeMap<Sha256Hash, (Lsn, Instant)>,
+    by_hash: BTreeMap<Sha256Hash, (SourcePosition, Instant)>,
     /// Position of the last reading that was taken over, and when.
-    read: Option<(Lsn, Instant)>,
+    read: Option<(SourcePosition, Instant)>,
     /// Removals that were held back of that reading.
     held_back: BTreeSet<Sha256Hash>,
 }
@@ -80,7 +81,12 @@ pub struct Announced {
 impl Announced {
     /// The changes of an announcement that are news. Those from before the last full read are not: that saw
     /// at least as much.
-    pub fn take(&mut self, announcement: Announcement, state: &State, now: Instant) -> Vec<Change> {
+    pub fn take(
+        &mut self,
+        announcement: Announcement,
+        state: &PublishedState,
+        now: Instant,
+    ) -> Vec<RecordChange> {
         let position = announcement.position;
         if self.is_outdated(position, now) {
             return Vec::new();
@@ -94,7 +100,7 @@ impl Announced {
     }
 
     /// Whether the last full read saw at least as much: of several replicas one may be behind another.
-    pub fn is_outdated(&self, position: Lsn, now: Instant) -> bool {
+    pub fn is_outdated(&self, position: SourcePosition, now: Instant) -> bool {
         self.read.is_some_and(|(read, taken)| {
             position < read && now.saturating_duration_since(taken) < MAX_LAG
         })
@@ -105,7 +111,7 @@ impl Announced {
     pub fn difference(
         &mut self,
         reading: Reading,
-        state: &State,
+        state: &PublishedState,
         max_removal_percent: u32,
         now: Instant,
     ) -> Difference {
@@ -114,7 +120,7 @@ impl Announced {
             *announced >= reading.position && now.saturating_duration_since(*since) < MAX_LAG
         });
         let lacks_project_keys = reading.lacks_project_keys;
-        let mut changes: Vec<Change> = between(state.records(), reading.records)
+        let mut changes: Vec<RecordChange> = between(state.records(), reading.records)
             .filter(|(hash, _)| !self.by_hash.contains_key(hash))
             .collect();
         let doubt = Doubt::of(state, &changes, lacks_project_keys, max_removal_percent);
@@ -132,7 +138,11 @@ impl Announced {
 
     /// Takes the removals out of `changes`. A single credential that went after the reading before was held back was
     /// revoked by itself: it stays among them.
-    fn hold_back(&self, changes: &mut Vec<Change>, state: &State) -> BTreeSet<Sha256Hash> {
+    fn hold_back(
+        &self,
+        changes: &mut Vec<RecordChange>,
+        state: &PublishedState,
+    ) -> BTreeSet<Sha256Hash> {
         let mut removed: BTreeSet<Sha256Hash> = changes
             .iter()
             .filter(|(_, record)| record.is_none())
@@ -165,11 +175,11 @@ mod tests {
         Record::TeamSecret(Tenant(team)).encode().unwrap().into()
     }
 
-    fn records(numbers: impl IntoIterator<Item = u32>) -> Records {
+    fn records(numbers: impl IntoIterator<Item = u32>) -> RecordMap {
         numbers.into_iter().map(|n| (hash(n), secret(1))).collect()
     }
 
-    fn teams(numbers: impl IntoIterator<Item = u32>) -> Records {
+    fn teams(numbers: impl IntoIterator<Item = u32>) -> RecordMap {
         let team = |n| {
             let organization = None;
             Record::Team(Team {
@@ -183,14 +193,14 @@ mod tests {
         numbers.into_iter().map(|n| (hash(n), team(n))).collect()
     }
 
-    fn state(numbers: impl IntoIterator<Item = u32>) -> State {
-        State::of(records(numbers))
+    fn state(numbers: impl IntoIterator<Item = u32>) -> PublishedState {
+        PublishedState::of(records(numbers))
     }
 
-    fn reading(records: Records, position: u64) -> Reading {
+    fn reading(records: RecordMap, position: u64) -> Reading {
         Reading {
             records,
-            position: Lsn(position),
+            position: SourcePosition(position),
             ..Reading::default()
         }
     }
@@ -198,7 +208,7 @@ mod tests {
     fn announcement(n: u32, record: Option<Box<[u8]>>, position: u64) -> Announcement {
         Announcement {
             changed: vec![(hash(n), record)],
-            position: Lsn(position),
+            position: SourcePosition(position),
         }
     }
 
@@ -208,7 +218,7 @@ mod tests {
         let mut after = records(100..600);
         after.insert(hash(200), secret(2));
         let mut copy = before.clone();
-        let changes: Vec<Change> = between(&before, after.clone()).collect();
+        let changes: Vec<RecordChange> = between(&before, after.clone()).collect();
         assert_eq!(changes.len(), 100 + 100 + 1);
         assert!(changes.is_sorted_by_key(|(hash, _)| *hash));
         for (hash, record) in changes {
@@ -247,10 +257,10 @@ mod tests {
     fn a_credential_revoked_while_removals_are_held_back_goes_out() {
         let mut before = teams(0..10);
         before.extend(records(100..110));
-        let mut state = State::of(before);
+        let mut state = PublishedState::of(before);
         let (mut announced, now) = (Announced::default(), Instant::now());
         // What goes out, and how many removals do not.
-        let mut take = |state: &mut State, after: Records| {
+        let mut take = |state: &mut PublishedState, after: RecordMap| {
             let difference = announced.difference(reading(after, 1), state, 20, now);
             let held_back = difference.held_back;
             assert_eq!(difference.doubt.is_some(), held_back > 0);
@@ -319,8 +329,8 @@ mod tests {
         );
 
         // A replica that is behind, and a log that began anew.
-        assert!(announced.is_outdated(Lsn(10), now));
-        assert!(!announced.is_outdated(Lsn(10), now + MAX_LAG));
+        assert!(announced.is_outdated(SourcePosition(10), now));
+        assert!(!announced.is_outdated(SourcePosition(10), now + MAX_LAG));
         let later = now + MAX_LAG;
         let difference = announced.difference(reading(records([1]), 5), &published, 20, later);
         assert_eq!(difference.changes.len(), 2);

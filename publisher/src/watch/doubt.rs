@@ -12,7 +12,7 @@ use std::fmt;
 use flag_definitions_filter::surfaces::posthog::directory::{Record, RecordCounts};
 use flag_definitions_filter::tenant::Tenant;
 
-use super::state::{Change, State};
+use super::state::{PublishedState, RecordChange};
 
 /// Share of the teams, and of all records, that one full read may remove without being doubted, in percent, unless an
 /// option says otherwise. 100 believes everything.
@@ -110,8 +110,8 @@ impl Doubt {
     /// Of the removals among `changes`, by a reading that may have found no table of project secret keys.
     /// `max_percent` of the teams, and of the records, may go; 100: all of everything.
     pub fn of(
-        state: &State,
-        changes: &[Change],
+        state: &PublishedState,
+        changes: &[RecordChange],
         lacks_project_keys: bool,
         max_percent: u32,
     ) -> Option<Self> {
@@ -195,7 +195,7 @@ struct Effect {
 }
 
 impl Effect {
-    fn of(state: &State, changes: &[Change]) -> Self {
+    fn of(state: &PublishedState, changes: &[RecordChange]) -> Self {
         let mut effect = Self::default();
         // How many tokens more each team has afterwards.
         let mut tokens: BTreeMap<Tenant, i64> = BTreeMap::new();
@@ -228,24 +228,24 @@ mod tests {
     use flag_definitions_filter::hash::Sha256Hash;
     use flag_definitions_filter::surfaces::posthog::directory::{PersonalKey, Team};
 
-    fn change(text: &str, record: Option<Record>) -> Change {
+    fn change(text: &str, record: Option<Record>) -> RecordChange {
         let record = record.map(|record| record.encode().unwrap().into());
         (Sha256Hash::of(text.as_bytes()), record)
     }
 
-    fn token(text: &str, team: u32) -> Change {
+    fn token(text: &str, team: u32) -> RecordChange {
         let id = Tenant(team);
         let organization = None;
         change(text, Some(Record::Team(Team { id, organization })))
     }
 
-    fn gone(texts: impl IntoIterator<Item = String>) -> Vec<Change> {
+    fn gone(texts: impl IntoIterator<Item = String>) -> Vec<RecordChange> {
         texts.into_iter().map(|text| change(&text, None)).collect()
     }
 
     /// Teams from 1 on, so many of them with a secret.
-    fn state(teams: u32, secrets: u32) -> State {
-        let mut state = State::default();
+    fn state(teams: u32, secrets: u32) -> PublishedState {
+        let mut state = PublishedState::default();
         for team in 1..=teams {
             state.put(token(&format!("phc_{team}"), team));
         }
@@ -290,7 +290,7 @@ mod tests {
                 "{removed} of {teams}, {percent} %: {doubt:?}"
             );
         }
-        assert_eq!(Doubt::of(&State::default(), &[], false, 20), None);
+        assert_eq!(Doubt::of(&PublishedState::default(), &[], false, 20), None);
     }
 
     #[test]

@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, channel};
 use std::time::{Duration, Instant};
 
-use flag_definitions_filter::http::ETag;
-use flag_definitions_filter::tenant::Tenant;
 use tracing::info;
 
-use super::source::{Heard, Reading, Source};
+use super::status::WatchStatus;
+use crate::sources::{ETagNews, Heard, Reading, Source, SourceError, Tell, WriterGone};
 
 /// Most events that wait for the writer. Whoever has more to say waits too.
 pub const WAITING: usize = 256;
@@ -19,49 +18,38 @@ const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// Something the writer has to know.
 #[derive(Debug)]
-pub enum Event {
-    /// The database said something by itself.
+pub enum WriterEvent {
+    /// The source said something by itself.
     Heard(Heard),
-    /// A full read of the database ended.
+    /// A full read of the source ended.
     Read {
         /// When it began.
         began: Instant,
         /// What it brought.
-        result: Result<Reading, String>,
+        result: Result<Reading, SourceError>,
     },
-    /// ETags that are not what they were at the look before; `None`: there is none.
-    ETags {
-        /// The [`super::sweep::Order::Watch`] that asked for it.
-        epoch: u64,
-        /// In the order of their teams.
-        etags: Vec<(Tenant, Option<ETag>)>,
-    },
-    /// All ETags were looked at, and what differed was told before this.
-    Swept(Swept),
-    /// The Redis of the ETags failed.
-    SweepFailed(String),
+    /// What the source of ETags tells.
+    ETags(ETagNews),
 }
 
-/// A complete check of all ETags.
-#[derive(Clone, Copy, Debug)]
-pub struct Swept {
-    /// The [`super::sweep::Order::Watch`] that asked for it.
-    pub epoch: u64,
-    /// When it began, by the clock of the Redis that holds the stream: Unix milliseconds.
-    pub at: u64,
-    /// When it began.
-    pub began: Instant,
-    /// How long it took.
-    pub took: Duration,
-    /// Teams that have an ETag.
-    pub etags: u64,
+/// What takes the news of ETags: hints are counted at once, all else waits for the writer.
+pub fn etag_news(events: SyncSender<WriterEvent>, status: Arc<WatchStatus>) -> Tell {
+    Arc::new(move |news| match news {
+        ETagNews::Hinted => {
+            status.update(|figures| figures.hints += 1);
+            Ok(())
+        }
+        news => events
+            .send(WriterEvent::ETags(news))
+            .map_err(|_| WriterGone),
+    })
 }
 
-/// Starts the threads that talk to the database. A message to the sender asks for a full read.
+/// Starts the threads that talk to the source. A message to the sender asks for a full read.
 pub fn start_source(
-    source: Arc<impl Source + 'static>,
+    source: Arc<dyn Source>,
     stop: Arc<AtomicBool>,
-    events: SyncSender<Event>,
+    events: SyncSender<WriterEvent>,
 ) -> std::sync::mpsc::Sender<()> {
     let (ask, asked) = channel();
     let (reading, to_writer) = (Arc::clone(&source), events.clone());
@@ -69,7 +57,7 @@ pub fn start_source(
     std::thread::spawn(move || {
         source.listen(&stop, &mut |heard| {
             // Without a writer the program is about to end.
-            if events.send(Event::Heard(heard)).is_err() {
+            if events.send(WriterEvent::Heard(heard)).is_err() {
                 stop.store(true, Ordering::Relaxed);
             }
         });
@@ -77,7 +65,7 @@ pub fn start_source(
     ask
 }
 
-fn read_when_asked(source: &impl Source, asked: &Receiver<()>, events: &SyncSender<Event>) {
+fn read_when_asked(source: &dyn Source, asked: &Receiver<()>, events: &SyncSender<WriterEvent>) {
     while asked.recv().is_ok() {
         let began = Instant::now();
         let mut told = began;
@@ -87,7 +75,7 @@ fn read_when_asked(source: &impl Source, asked: &Receiver<()>, events: &SyncSend
                 info!(rows, "reading the database");
             }
         });
-        if events.send(Event::Read { began, result }).is_err() {
+        if events.send(WriterEvent::Read { began, result }).is_err() {
             break;
         }
     }

@@ -7,7 +7,7 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// What was read and heard of the database, and when.
 #[derive(Clone, Copy, Debug)]
-pub struct Freshness {
+pub struct SourceFreshness {
     diff_interval: Duration,
     /// When the last successful full read began.
     read: Option<Instant>,
@@ -21,7 +21,7 @@ pub struct Freshness {
     heard_up_to: Option<Instant>,
 }
 
-impl Freshness {
+impl SourceFreshness {
     /// Nothing was read yet.
     pub fn new(diff_interval: Duration) -> Self {
         Self {
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn a_read_that_is_not_believed_refuses_nobody() {
         let at = times();
-        let mut freshness = Freshness::new(INTERVAL);
+        let mut freshness = SourceFreshness::new(INTERVAL);
         freshness.listening(at(0));
         freshness.read(at(1), at(2));
         freshness.heard(at(3));
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn without_announcements_full_reads_count_as_long_as_they_come_in_time() {
         let at = times();
-        let mut freshness = Freshness::new(INTERVAL);
+        let mut freshness = SourceFreshness::new(INTERVAL);
         assert_eq!(freshness.records_at(at(0), 100_000), None);
         assert!(freshness.needs_read());
         freshness.read(at(1), at(3));
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn announcements_count_up_to_the_last_proof_that_they_are_heard() {
         let at = times();
-        let mut freshness = Freshness::new(INTERVAL);
+        let mut freshness = SourceFreshness::new(INTERVAL);
         freshness.read(at(1), at(1));
         // What happened between 1 s and 4 s is not known, but a full read is under way.
         freshness.listening(at(4));
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn after_an_overflow_a_full_read_is_needed() {
         let at = times();
-        let mut freshness = Freshness::new(INTERVAL);
+        let mut freshness = SourceFreshness::new(INTERVAL);
         freshness.listening(at(1));
         freshness.read(at(2), at(2));
         assert!(!freshness.needs_read());

@@ -6,11 +6,11 @@ use flag_definitions_filter::records::StreamId;
 use flag_definitions_filter::snapshot::{manifest, page};
 use tracing::{info, warn};
 
-use super::append::End;
+use super::pages::{SnapshotJob, WrittenSnapshot};
 use super::session::{Following, Session};
-use super::snapshot::{Job, Published};
-use crate::error::Error;
-use crate::progress::Progress;
+use super::stream::End;
+use crate::progress::PageProgress;
+use crate::redis::error::SnapshotStoreError;
 
 /// Where there is no terminal, this many pages are worth a line.
 const PAGES_PER_LINE: usize = 100;
@@ -20,7 +20,7 @@ const KEYS_PER_COMMAND: usize = 1_000;
 
 impl Session<'_, '_> {
     /// Publishes the state as a snapshot that no earlier change belongs to: all filters load it.
-    pub(super) fn begin_lineage(&mut self) -> Result<(), Error> {
+    pub(super) fn begin_lineage(&mut self) -> Result<(), SnapshotStoreError> {
         self.following = None;
         self.job = None;
         if self.state.counts().teams == 0 {
@@ -38,9 +38,9 @@ impl Session<'_, '_> {
                 .max(floor.stream_id.millis.saturating_add(1)),
             sequence: 0,
         };
-        let mut job = Job::new(&self.state, reservation, None, stream_id);
+        let mut job = SnapshotJob::new(&self.state, reservation, None, stream_id);
         let expected = self.state.bytes().div_ceil(page::MAX_BYTES).max(1);
-        let mut bar = Progress::on_terminal(expected);
+        let mut bar = PageProgress::on_terminal(expected);
         while job.write_page(&mut self.store, &self.state)? {
             match &mut bar {
                 Some(bar) => bar.wrote_page(),
@@ -64,7 +64,7 @@ impl Session<'_, '_> {
     }
 
     /// Starts a snapshot when something changed and it is time, or when the current one is of no use.
-    pub(super) fn start_snapshot_if_due(&mut self) -> Result<(), Error> {
+    pub(super) fn start_snapshot_if_due(&mut self) -> Result<(), SnapshotStoreError> {
         let Some(following) = &self.following else {
             return Ok(());
         };
@@ -80,14 +80,19 @@ impl Session<'_, '_> {
         let (lineage, id) = (following.lineage, following.end.previous);
         let floor = self.writer.floor.generation.max(following.generation);
         let reservation = self.store.reserve(floor)?;
-        self.job = Some(Job::new(&self.state, reservation, Some(lineage), id));
+        self.job = Some(SnapshotJob::new(
+            &self.state,
+            reservation,
+            Some(lineage),
+            id,
+        ));
         self.is_changed = false;
         self.is_incomplete = false;
         Ok(())
     }
 
     /// Writes the next page of the snapshot that is being written; after the last one makes it the current one.
-    pub(super) fn advance_snapshot(&mut self) -> Result<(), Error> {
+    pub(super) fn advance_snapshot(&mut self) -> Result<(), SnapshotStoreError> {
         let Some(job) = &mut self.job else {
             return Ok(());
         };
@@ -104,7 +109,7 @@ impl Session<'_, '_> {
                 end.manifest.clone_from(&published.manifest);
                 self.adopt(published, end, replaced)
             }
-            Err(problem @ Error::PageLost { .. }) => {
+            Err(problem @ SnapshotStoreError::PageLost { .. }) => {
                 warn!(%problem, "writing the snapshot again");
                 self.is_incomplete = true;
                 Ok(())
@@ -113,8 +118,13 @@ impl Session<'_, '_> {
         }
     }
 
-    fn adopt(&mut self, published: Published, end: End, replaced: u64) -> Result<(), Error> {
-        let Published {
+    fn adopt(
+        &mut self,
+        published: WrittenSnapshot,
+        end: End,
+        replaced: u64,
+    ) -> Result<(), SnapshotStoreError> {
+        let WrittenSnapshot {
             generation,
             lineage,
             stream_id,
@@ -134,7 +144,7 @@ impl Session<'_, '_> {
             since: Instant::now(),
             end,
         });
-        self.writer.raise_floor(crate::store::Current {
+        self.writer.raise_floor(crate::redis::store::SnapshotPlace {
             generation,
             stream_id,
         });
@@ -144,7 +154,7 @@ impl Session<'_, '_> {
     }
 
     /// When Redis evicted a page, the snapshot is written again.
-    pub(super) fn look_after_pages(&mut self) -> Result<(), Error> {
+    pub(super) fn look_after_pages(&mut self) -> Result<(), SnapshotStoreError> {
         let Some(following) = &self.following else {
             return Ok(());
         };

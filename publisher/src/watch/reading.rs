@@ -7,13 +7,18 @@ use tracing::{error, info, warn};
 use super::difference::{Difference, between};
 use super::doubt::Doubt;
 use super::session::{READ_RETRY, Session};
-use super::source::{LeftOut, Reading, Reason};
-use super::state::Change;
-use crate::error::Error;
+use super::state::RecordChange;
+use crate::redis::error::SnapshotStoreError;
+use crate::sources::left_out::{LeftOut, LeftOutReason};
+use crate::sources::{Reading, SourceError};
 
 impl Session<'_, '_> {
     /// Publishes what a full read changes, as far as it is believed.
-    pub(super) fn take_over(&mut self, began: Instant, reading: Reading) -> Result<(), Error> {
+    pub(super) fn take_over(
+        &mut self,
+        began: Instant,
+        reading: Reading,
+    ) -> Result<(), SnapshotStoreError> {
         let now = Instant::now();
         self.next_read = began + self.writer.settings.diff_interval;
         if self.announced.is_outdated(reading.position, now) {
@@ -61,12 +66,12 @@ impl Session<'_, '_> {
     }
 
     /// The database cannot be read. It is tried again.
-    pub(super) fn cannot_read(&mut self, problem: &str) {
+    pub(super) fn cannot_read(&mut self, problem: &SourceError) {
         self.writer.freshness.read_failed();
         self.writer
             .status
             .update(|figures| figures.errors.postgres += 1);
-        warn!(problem, "the database cannot be read");
+        warn!(%problem, "the database cannot be read");
         self.next_read = Instant::now() + self.read_backoff;
         let longest = self.writer.settings.diff_interval.max(READ_RETRY);
         self.read_backoff = (self.read_backoff * 2).min(longest);
@@ -80,7 +85,7 @@ impl Session<'_, '_> {
         };
         let records = reading.records.iter();
         let records = records.map(|(hash, record)| (*hash, record.clone()));
-        let changes: Vec<Change> = between(remains.records(), records).collect();
+        let changes: Vec<RecordChange> = between(remains.records(), records).collect();
         let percent = self.writer.settings.max_removal_percent;
         let doubt = Doubt::of(remains, &changes, reading.lacks_project_keys, percent);
         let Some(doubt) = doubt.and_then(Doubt::without_lineage) else {
@@ -100,7 +105,7 @@ impl Session<'_, '_> {
 
     /// One line a reason, whenever other rows are left out for it than before.
     fn tell_left_out(&mut self, left_out: &LeftOut) {
-        for reason in Reason::ALL {
+        for reason in LeftOutReason::ALL {
             if let Some(rows) = left_out.of(reason)
                 && self.left_out.of(reason) != Some(rows)
             {

@@ -3,14 +3,14 @@
 
 use flag_definitions_filter::snapshot::manifest::{self, Manifest};
 
-use super::append::{self, End};
-use super::state::State;
-use crate::error::Error;
-use crate::published::{self, Published};
-use crate::store::{Current, Store};
+use super::state::PublishedState;
+use super::stream::{self, End};
+use crate::redis::error::SnapshotStoreError;
+use crate::redis::published::{self, PublishedSnapshot};
+use crate::redis::store::{SnapshotPlace, SnapshotStore};
 
 /// What was found.
-pub enum Found {
+pub enum Inherited {
     /// A lineage that can be continued.
     Lineage(Box<Restored>),
     /// Nothing that can be continued.
@@ -18,16 +18,16 @@ pub enum Found {
         /// Why.
         reason: String,
         /// What a new lineage must lie above.
-        above: Current,
+        above: SnapshotPlace,
         /// What could be read all the same: a first reading of the database that lacks too much of it is not believed.
-        remains: State,
+        remains: PublishedState,
     },
 }
 
 /// A lineage that can be continued.
 pub struct Restored {
     /// What is published.
-    pub state: State,
+    pub state: PublishedState,
     /// The current manifest.
     pub manifest: Manifest,
     /// Where the next change goes.
@@ -38,19 +38,19 @@ pub struct Restored {
 ///
 /// # Errors
 /// When Redis fails, or another publisher holds the lock.
-pub fn find(store: &mut Store<'_>, fence: u64) -> Result<Found, Error> {
-    let published = published::read(store, Store::keep_lock)?;
+pub fn find(store: &mut SnapshotStore<'_>, fence: u64) -> Result<Inherited, SnapshotStoreError> {
+    let published = published::read(store, SnapshotStore::keep_lock)?;
     let key = manifest::key(store.prefix());
     let json: Option<Vec<u8>> = store.read("GET", &key, "reading the current manifest")?;
     let manifest = match continuable(&published, fence) {
         Ok(manifest) => manifest,
         Err(reason) => {
-            let mut above = json.as_deref().map(Current::read).unwrap_or_default();
+            let mut above = json.as_deref().map(SnapshotPlace::read).unwrap_or_default();
             // A stream that cannot be read is replaced; then its ids do not count.
             let newest = store.newest_change().unwrap_or_default();
             above.stream_id = above.stream_id.max(newest.unwrap_or_default());
-            let remains = State::of(published.records);
-            return Ok(Found::Nothing {
+            let remains = PublishedState::of(published.records);
+            return Ok(Inherited::Nothing {
                 reason,
                 above,
                 remains,
@@ -62,18 +62,18 @@ pub fn find(store: &mut Store<'_>, fence: u64) -> Result<Found, Error> {
         previous: published.last,
         newest: store.newest_change()?,
         length: store.read("XLEN", &changes, "counting changes")?,
-        manifest: append::head(&json.unwrap_or_default()),
+        manifest: stream::head(&json.unwrap_or_default()),
         fence,
     };
-    Ok(Found::Lineage(Box::new(Restored {
-        state: State::of(published.records),
+    Ok(Inherited::Lineage(Box::new(Restored {
+        state: PublishedState::of(published.records),
         manifest,
         end,
     })))
 }
 
 /// The manifest of a published state that can be continued, else why it cannot.
-fn continuable(published: &Published, fence: u64) -> Result<Manifest, String> {
+fn continuable(published: &PublishedSnapshot, fence: u64) -> Result<Manifest, String> {
     if let Some(fault) = &published.fault {
         return Err(fault.to_string());
     }

@@ -11,17 +11,17 @@ use flag_definitions_filter::surfaces::posthog::directory::{Record, etag_hash};
 use flag_definitions_filter::tenant::Tenant;
 use tracing::warn;
 
-use super::append::{AT_ONCE, Appended, End};
 use super::difference::Announced;
-use super::events::{Event, Swept};
+use super::events::WriterEvent;
+use super::pages::SnapshotJob;
 use super::restore::Restored;
-use super::snapshot::Job;
-use super::source::{Heard, LeftOut};
-use super::state::{Change, State};
-use super::sweep::Order;
+use super::state::{PublishedState, RecordChange};
+use super::stream::{AT_ONCE, Appended, End};
 use super::writer::Writer;
-use crate::error::Error;
-use crate::store::Store;
+use crate::redis::error::SnapshotStoreError;
+use crate::redis::store::SnapshotStore;
+use crate::sources::left_out::LeftOut;
+use crate::sources::{ETagNews, Heard, Order, Swept};
 
 /// Longest time without a look whether to stop.
 const TICK: Duration = Duration::from_millis(100);
@@ -79,17 +79,17 @@ pub(super) enum Outcome {
 /// One time of holding the lock.
 pub struct Session<'w, 'a> {
     pub(super) writer: &'w mut Writer<'a>,
-    pub(super) store: Store<'a>,
+    pub(super) store: SnapshotStore<'a>,
     pub(super) fence: u64,
-    pub(super) state: State,
+    pub(super) state: PublishedState,
     /// `None`: nothing is published yet, the state is being collected.
     pub(super) following: Option<Following>,
     /// Whether the state is one that was published.
     pub(super) is_whole: bool,
     /// What others published and cannot be continued, until a reading of the database takes its place.
-    pub(super) remains: Option<State>,
+    pub(super) remains: Option<PublishedState>,
     /// A snapshot being written.
-    pub(super) job: Option<Job>,
+    pub(super) job: Option<SnapshotJob>,
     /// Whether something changed since the snapshot.
     pub(super) is_changed: bool,
     /// Whether a snapshot is needed at once.
@@ -111,9 +111,9 @@ impl<'w, 'a> Session<'w, 'a> {
     /// Starts with what is published, or with what is to be.
     pub fn new(
         writer: &'w mut Writer<'a>,
-        store: Store<'a>,
+        store: SnapshotStore<'a>,
         fence: u64,
-        state: State,
+        state: PublishedState,
         following: Option<Following>,
     ) -> Self {
         let now = Instant::now();
@@ -145,7 +145,7 @@ impl<'w, 'a> Session<'w, 'a> {
     }
 
     /// Ends the session: what was published, and the connection.
-    pub fn into_parts(self) -> (Option<State>, Store<'a>) {
+    pub fn into_parts(self) -> (Option<PublishedState>, SnapshotStore<'a>) {
         (self.is_whole.then_some(self.state), self.store)
     }
 
@@ -153,7 +153,7 @@ impl<'w, 'a> Session<'w, 'a> {
     ///
     /// # Errors
     /// When Redis fails, or another publisher holds the lock.
-    pub fn run(&mut self) -> Result<(), Error> {
+    pub fn run(&mut self) -> Result<(), SnapshotStoreError> {
         if self.is_whole && self.following.is_none() {
             // Redis lost what the last session published.
             self.begin_lineage()?;
@@ -184,7 +184,7 @@ impl<'w, 'a> Session<'w, 'a> {
     }
 
     /// What is due by the clock.
-    fn keep_up(&mut self) -> Result<(), Error> {
+    fn keep_up(&mut self) -> Result<(), SnapshotStoreError> {
         let now = Instant::now();
         self.store.keep_lock()?;
         if now >= self.next_read && self.writer.asked.is_none() {
@@ -206,22 +206,22 @@ impl<'w, 'a> Session<'w, 'a> {
         self.start_snapshot_if_due()
     }
 
-    fn handle(&mut self, event: Event) -> Result<(), Error> {
+    fn handle(&mut self, event: WriterEvent) -> Result<(), SnapshotStoreError> {
         match event {
-            Event::Heard(Heard::Announced(announcement)) => {
+            WriterEvent::Heard(Heard::Announced(announcement)) => {
                 let changes = self
                     .announced
                     .take(announcement, &self.state, Instant::now());
                 self.publish(changes)
             }
-            Event::Heard(heard) => {
+            WriterEvent::Heard(heard) => {
                 self.writer.note_listening(&heard);
                 if self.writer.freshness.needs_read() {
                     self.next_read = Instant::now();
                 }
                 Ok(())
             }
-            Event::Read { began, result } => {
+            WriterEvent::Read { began, result } => {
                 self.writer.asked = None;
                 match result {
                     Ok(reading) => self.take_over(began, reading),
@@ -231,13 +231,20 @@ impl<'w, 'a> Session<'w, 'a> {
                     }
                 }
             }
-            Event::ETags { epoch, etags } if epoch == self.writer.epoch => {
+            WriterEvent::ETags(news) => self.handle_etags(news),
+        }
+    }
+
+    fn handle_etags(&mut self, news: ETagNews) -> Result<(), SnapshotStoreError> {
+        match news {
+            ETagNews::Changed { epoch, etags } if epoch == self.writer.epoch => {
                 let changes = self.etag_changes(etags);
                 self.publish(changes)
             }
-            Event::Swept(swept) if swept.epoch == self.writer.epoch => self.swept(swept),
-            Event::ETags { .. } | Event::Swept(_) => Ok(()),
-            Event::SweepFailed(problem) => {
+            ETagNews::Swept(swept) if swept.epoch == self.writer.epoch => self.swept(swept),
+            // Hints are counted where they come in.
+            ETagNews::Changed { .. } | ETagNews::Swept(_) | ETagNews::Hinted => Ok(()),
+            ETagNews::Failed(problem) => {
                 let status = &self.writer.status;
                 status.update(|figures| figures.errors.definitions_redis += 1);
                 warn!(problem, "the ETags cannot be read; no watermark");
@@ -246,7 +253,7 @@ impl<'w, 'a> Session<'w, 'a> {
         }
     }
 
-    fn etag_changes(&self, etags: Vec<(Tenant, Option<ETag>)>) -> Vec<Change> {
+    fn etag_changes(&self, etags: Vec<(Tenant, Option<ETag>)>) -> Vec<RecordChange> {
         let mut changes = BTreeMap::new();
         for (team, etag) in etags {
             if !self.state.has_team(team) {
@@ -262,7 +269,7 @@ impl<'w, 'a> Session<'w, 'a> {
     }
 
     /// Everything changed before the sweep stands in the stream now.
-    fn swept(&mut self, swept: Swept) -> Result<(), Error> {
+    fn swept(&mut self, swept: Swept) -> Result<(), SnapshotStoreError> {
         self.writer.status.update(|figures| {
             figures.sweep = Some(swept.took);
             figures.etags_known = swept.etags;
@@ -290,7 +297,7 @@ impl<'w, 'a> Session<'w, 'a> {
     }
 
     /// Publishes changes, in hash order, each hash once.
-    pub(super) fn publish(&mut self, changes: Vec<Change>) -> Result<(), Error> {
+    pub(super) fn publish(&mut self, changes: Vec<RecordChange>) -> Result<(), SnapshotStoreError> {
         if changes.is_empty() {
             return Ok(());
         }
@@ -314,11 +321,14 @@ impl<'w, 'a> Session<'w, 'a> {
         }
     }
 
-    fn publish_as_they_are(&mut self, changes: Vec<Change>) -> Result<Outcome, Error> {
+    fn publish_as_they_are(
+        &mut self,
+        changes: Vec<RecordChange>,
+    ) -> Result<Outcome, SnapshotStoreError> {
         let mut outcome = Outcome::Written;
         let mut changes = changes.into_iter();
         loop {
-            let some: Vec<Change> = changes.by_ref().take(CHANGES_AT_ONCE).collect();
+            let some: Vec<RecordChange> = changes.by_ref().take(CHANGES_AT_ONCE).collect();
             if some.is_empty() {
                 return Ok(outcome);
             }
@@ -334,7 +344,7 @@ impl<'w, 'a> Session<'w, 'a> {
     }
 
     /// What went out becomes the published state.
-    fn apply(&mut self, changes: Vec<Change>) {
+    fn apply(&mut self, changes: Vec<RecordChange>) {
         let (mut upserts, mut removals, mut etag_changes) = (0, 0, 0);
         for (hash, record) in changes {
             self.is_changed = true;
@@ -360,7 +370,7 @@ impl<'w, 'a> Session<'w, 'a> {
         }
     }
 
-    fn append(&mut self, entries: &[Written]) -> Result<Outcome, Error> {
+    fn append(&mut self, entries: &[Written]) -> Result<Outcome, SnapshotStoreError> {
         let Some(following) = &mut self.following else {
             return Ok(Outcome::Broken);
         };
@@ -385,7 +395,7 @@ impl<'w, 'a> Session<'w, 'a> {
     }
 
     /// Old changes go, but none that the current snapshot needs.
-    fn trim(&mut self) -> Result<(), Error> {
+    fn trim(&mut self) -> Result<(), SnapshotStoreError> {
         let Some(following) = &mut self.following else {
             return Ok(());
         };

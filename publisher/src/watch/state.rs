@@ -9,16 +9,16 @@ use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::surfaces::posthog::directory::{Record, RecordCounts, etag_hash};
 use flag_definitions_filter::tenant::Tenant;
 
-use super::source::Records;
+use crate::redis::published::RecordMap;
 
 /// A change of one record; `None` removes it.
-pub type Change = (Sha256Hash, Option<Box<[u8]>>);
+pub type RecordChange = (Sha256Hash, Option<Box<[u8]>>);
 
 /// The published records. ETags are kept apart because they come from another source than the rest.
 #[derive(Debug, Default)]
-pub struct State {
-    records: Records,
-    etags: Records,
+pub struct PublishedState {
+    records: RecordMap,
+    etags: RecordMap,
     /// How many tokens name a team.
     teams: BTreeMap<Tenant, u32>,
     /// Goes up whenever a team comes or goes.
@@ -26,9 +26,9 @@ pub struct State {
     counts: RecordCounts,
 }
 
-impl State {
+impl PublishedState {
     /// What these records make; ETags among them or not.
-    pub fn of(records: Records) -> Self {
+    pub fn of(records: RecordMap) -> Self {
         let mut state = Self::default();
         for (hash, record) in records {
             state.put((hash, Some(record)));
@@ -37,7 +37,7 @@ impl State {
     }
 
     /// Teams and credentials, without ETags.
-    pub fn records(&self) -> &Records {
+    pub fn records(&self) -> &RecordMap {
         &self.records
     }
 
@@ -48,7 +48,7 @@ impl State {
     }
 
     /// Makes a change, and returns what was there before.
-    pub fn put(&mut self, (hash, record): Change) -> Option<Box<[u8]>> {
+    pub fn put(&mut self, (hash, record): RecordChange) -> Option<Box<[u8]>> {
         let kind = record.as_deref().map(Kind::of);
         let before = match self.records.remove(&hash) {
             Some(before) => Some(before),
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn records_and_etags_come_in_one_order_and_are_counted() {
-        let mut state = State::default();
+        let mut state = PublishedState::default();
         let team = Tenant(7);
         let token = Sha256Hash::of(b"phc_a");
         let organization = None;

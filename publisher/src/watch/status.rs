@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use flag_definitions_filter::records::StreamId;
 use flag_definitions_filter::surfaces::posthog::directory::RecordCounts;
 
-use super::source::Skipped;
+use crate::sources::left_out::Skipped;
 
 /// Shared by all threads.
 #[derive(Debug, Default)]
-pub struct Status(Mutex<Figures>);
+pub struct WatchStatus(Mutex<Figures>);
 
 /// Figures of one moment. Counters start at 0 with the program and only go up.
 #[derive(Clone, Debug, Default)]
@@ -69,7 +69,7 @@ pub struct Errors {
     pub postgres: u64,
 }
 
-impl Status {
+impl WatchStatus {
     /// The figures of now.
     pub fn figures(&self) -> Figures {
         self.lock().clone()

@@ -10,18 +10,17 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
-use super::Settings;
-use super::events::Event;
-use super::freshness::Freshness;
-use super::restore::{self, Found};
+use super::WatchSettings;
+use super::events::WriterEvent;
+use super::freshness::SourceFreshness;
+use super::restore::{self, Inherited};
 use super::session::{Following, Session};
-use super::source::Heard;
-use super::state::State;
-use super::status::Status;
-use super::sweep::Order;
-use crate::error::Error;
-use crate::lock::{Taken, Token};
-use crate::store::{Current, Store};
+use super::state::PublishedState;
+use super::status::WatchStatus;
+use crate::redis::error::SnapshotStoreError;
+use crate::redis::lock::{LockToken, Taken};
+use crate::redis::store::{SnapshotPlace, SnapshotStore};
+use crate::sources::{Heard, Order};
 
 /// Between two attempts to take a lock that another publisher holds.
 const LOCK_RETRY: Duration = Duration::from_millis(250);
@@ -31,25 +30,25 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::fro
 
 /// What all sessions share.
 pub struct Writer<'a> {
-    pub(super) settings: &'a Settings,
+    pub(super) settings: &'a WatchSettings,
     pub(super) stop: &'a AtomicBool,
-    pub(super) status: &'a Arc<Status>,
-    pub(super) inbox: Receiver<Event>,
+    pub(super) status: &'a Arc<WatchStatus>,
+    pub(super) inbox: Receiver<WriterEvent>,
     /// Asks for a full read.
     pub(super) ask: Sender<()>,
     /// Tells the sweeper whom to look at.
     pub(super) orders: Sender<Order>,
-    pub(super) freshness: Freshness,
+    pub(super) freshness: SourceFreshness,
     /// When a full read was asked for that has not come yet.
     pub(super) asked: Option<Instant>,
     /// What new generations and ids must lie above, whatever Redis still knows.
-    pub(super) floor: Current,
+    pub(super) floor: SnapshotPlace,
     /// Number of the session, for the sweeper.
     pub(super) epoch: u64,
-    token: Token,
+    token: LockToken,
     fence: u64,
     /// What the last session had published when Redis failed.
-    memory: Option<State>,
+    memory: Option<PublishedState>,
     is_waiting: bool,
 }
 
@@ -59,13 +58,13 @@ impl<'a> Writer<'a> {
     /// # Errors
     /// When the system has no randomness.
     pub fn new(
-        settings: &'a Settings,
+        settings: &'a WatchSettings,
         stop: &'a AtomicBool,
-        status: &'a Arc<Status>,
-        inbox: Receiver<Event>,
+        status: &'a Arc<WatchStatus>,
+        inbox: Receiver<WriterEvent>,
         ask: Sender<()>,
         orders: Sender<Order>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, SnapshotStoreError> {
         Ok(Self {
             settings,
             stop,
@@ -73,11 +72,11 @@ impl<'a> Writer<'a> {
             inbox,
             ask,
             orders,
-            freshness: Freshness::new(settings.diff_interval),
+            freshness: SourceFreshness::new(settings.diff_interval),
             asked: None,
-            floor: Current::default(),
+            floor: SnapshotPlace::default(),
             epoch: 0,
-            token: Token::random()?,
+            token: LockToken::random()?,
             fence: 0,
             memory: None,
             is_waiting: false,
@@ -97,7 +96,7 @@ impl<'a> Writer<'a> {
                 Ok(()) => continue,
                 Err(problem) => problem,
             };
-            if matches!(problem, Error::LockLost) {
+            if matches!(problem, SnapshotStoreError::LockLost) {
                 warn!("the lock is lost; another publisher took over, or Redis was flushed");
                 continue;
             }
@@ -116,26 +115,12 @@ impl<'a> Writer<'a> {
     }
 
     /// One session, from the lock to its end. Without an error it ended because it was to stop.
-    fn attempt(&mut self) -> Result<(), Error> {
+    fn attempt(&mut self) -> Result<(), SnapshotStoreError> {
         let settings = self.settings;
-        let mut store = Store::connect(&settings.redis, &settings.prefix, &self.token)?;
-        let fence = loop {
-            if self.must_stop() {
-                return Ok(());
-            }
-            match store.take_lock(self.fence)? {
-                Taken::Fence(fence) => break fence,
-                Taken::Held => {
-                    if !std::mem::replace(&mut self.is_waiting, true) {
-                        info!("another publisher holds the lock; waiting for it to end");
-                    }
-                    // What it publishes is not what we had.
-                    self.memory = None;
-                    self.idle(LOCK_RETRY);
-                }
-            }
+        let mut store = SnapshotStore::connect(&settings.redis, &settings.prefix, &self.token)?;
+        let Some(fence) = self.wait_for_lock(&mut store)? else {
+            return Ok(());
         };
-        self.is_waiting = false;
         if fence != self.fence + 1 {
             // Somebody held it meanwhile.
             self.memory = None;
@@ -146,8 +131,51 @@ impl<'a> Writer<'a> {
         self.status.update(|figures| figures.active = true);
         info!(fence, "holding the lock");
 
-        let mut session = match restore::find(&mut store, fence)? {
-            Found::Lineage(restored) => {
+        let mut session = self.session(store, fence)?;
+        let result = session.run();
+        let is_stopped = result.is_ok();
+        let (state, mut store) = session.into_parts();
+        self.memory = state;
+        if is_stopped && store.release_lock().is_ok() {
+            info!("released the lock");
+        }
+        result
+    }
+
+    /// Waits until the lock is ours, and returns the fencing number. `None`: it is to stop.
+    fn wait_for_lock(
+        &mut self,
+        store: &mut SnapshotStore<'_>,
+    ) -> Result<Option<u64>, SnapshotStoreError> {
+        loop {
+            if self.must_stop() {
+                return Ok(None);
+            }
+            match store.take_lock(self.fence)? {
+                Taken::Fence(fence) => {
+                    self.is_waiting = false;
+                    return Ok(Some(fence));
+                }
+                Taken::Held => {
+                    if !std::mem::replace(&mut self.is_waiting, true) {
+                        info!("another publisher holds the lock; waiting for it to end");
+                    }
+                    // What it publishes is not what we had.
+                    self.memory = None;
+                    self.idle(LOCK_RETRY);
+                }
+            }
+        }
+    }
+
+    /// A session that goes on from what an earlier publisher left, as far as that can be continued.
+    fn session(
+        &mut self,
+        mut store: SnapshotStore<'a>,
+        fence: u64,
+    ) -> Result<Session<'_, 'a>, SnapshotStoreError> {
+        Ok(match restore::find(&mut store, fence)? {
+            Inherited::Lineage(restored) => {
                 info!(
                     generation = restored.manifest.generation,
                     lineage = restored.manifest.lineage,
@@ -158,7 +186,7 @@ impl<'a> Writer<'a> {
                 let following = Following::restored(&restored);
                 Session::new(self, store, fence, restored.state, Some(following))
             }
-            Found::Nothing {
+            Inherited::Nothing {
                 reason,
                 above,
                 remains,
@@ -173,18 +201,10 @@ impl<'a> Writer<'a> {
                 session.remains = Some(remains).filter(|_| !is_remembered);
                 session
             }
-        };
-        let result = session.run();
-        let is_stopped = result.is_ok();
-        let (state, mut store) = session.into_parts();
-        self.memory = state;
-        if is_stopped && store.release_lock().is_ok() {
-            info!("released the lock");
-        }
-        result
+        })
     }
 
-    pub(super) fn raise_floor(&mut self, above: Current) {
+    pub(super) fn raise_floor(&mut self, above: SnapshotPlace) {
         self.floor.generation = self.floor.generation.max(above.generation);
         self.floor.stream_id = self.floor.stream_id.max(above.stream_id);
     }
@@ -196,10 +216,10 @@ impl<'a> Writer<'a> {
         while !self.must_stop() {
             let left = until.saturating_duration_since(Instant::now());
             match self.inbox.recv_timeout(left.min(LOCK_RETRY)) {
-                Ok(Event::Heard(heard)) => {
+                Ok(WriterEvent::Heard(heard)) => {
                     self.note_listening(&heard);
                 }
-                Ok(Event::Read { .. }) => self.asked = None,
+                Ok(WriterEvent::Read { .. }) => self.asked = None,
                 Ok(_) => (),
                 Err(RecvTimeoutError::Timeout) if left.is_zero() => return,
                 Err(RecvTimeoutError::Timeout) => (),

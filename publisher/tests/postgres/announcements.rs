@@ -6,7 +6,7 @@ use std::time::Instant;
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::surfaces::posthog::directory::{Record, Team};
 use flag_definitions_filter::tenant::Tenant;
-use flag_definitions_publisher::postgres::Heard;
+use flag_definitions_publisher::sources::Heard;
 
 use crate::ear::Ear;
 use crate::reading::{OURS, THEIRS, organization, people};

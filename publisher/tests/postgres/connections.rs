@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flag_definitions_publisher::postgres::{Database, Heard};
+use flag_definitions_publisher::sources::posthog::database::Database;
+use flag_definitions_publisher::sources::{Heard, Source};
 
 use crate::ear::Ear;
 use crate::support::{PASSWORD, Postgres, hash, own};

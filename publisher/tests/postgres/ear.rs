@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::surfaces::posthog::directory::Record;
-use flag_definitions_publisher::postgres::{Announcement, Database, Heard};
+use flag_definitions_publisher::sources::posthog::database::Database;
+use flag_definitions_publisher::sources::{Announcement, Heard, Source};
 
 use crate::support::Postgres;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use flag_definitions_filter::surfaces::posthog::directory::Record;
 use flag_definitions_filter::tenant::Tenant;
 
-use flag_definitions_publisher::postgres::Database;
+use flag_definitions_publisher::sources::posthog::database::Database;
 
 use crate::ear::Ear;
 use crate::reading::people;

@@ -6,7 +6,8 @@ use flag_definitions_filter::surfaces::posthog::directory::{
     OrganizationId, PersonalKey, Record, Team,
 };
 use flag_definitions_filter::tenant::Tenant;
-use flag_definitions_publisher::postgres::{Reading, Reason, Skipped};
+use flag_definitions_publisher::sources::left_out::{LeftOutReason, Skipped};
+use flag_definitions_publisher::sources::{Reading, Source};
 
 use crate::support::{Postgres, hash, record, secure};
 
@@ -243,17 +244,20 @@ fn rows_left_out_are_named() {
     let reading = postgres.read();
     let named = |reason| reading.left_out.of(reason).map(|rows| rows.to_string());
     let expected = |text: &str| Some(text.to_owned());
-    assert_eq!(named(Reason::Pbkdf2), expected("posthog_personalapikey k1"));
     assert_eq!(
-        named(Reason::Malformed),
+        named(LeftOutReason::Pbkdf2),
+        expected("posthog_personalapikey k1")
+    );
+    assert_eq!(
+        named(LeftOutReason::Malformed),
         expected("posthog_team 8, posthog_personalapikey k2")
     );
     assert_eq!(
-        named(Reason::Conflicting),
+        named(LeftOutReason::Conflicting),
         expected("posthog_personalapikey k3")
     );
-    assert_eq!(named(Reason::Oversized), None);
-    for reason in Reason::ALL {
+    assert_eq!(named(LeftOutReason::Oversized), None);
+    for reason in LeftOutReason::ALL {
         let count = reading.left_out.of(reason).map_or(0, |rows| rows.count);
         assert_eq!(count, reading.skipped.of(reason));
     }

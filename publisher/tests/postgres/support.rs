@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::surfaces::posthog::directory::Record;
-use flag_definitions_publisher::postgres::{Database, Reading};
+use flag_definitions_publisher::sources::posthog::database::Database;
+use flag_definitions_publisher::sources::{Reading, Source};
 use postgres::{Client, Config, NoTls};
 
 /// Of the superuser. Everything in it is special in some place of a URL or of SQL.

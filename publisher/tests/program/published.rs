@@ -6,17 +6,18 @@ use flag_definitions_filter::records::StreamId;
 use flag_definitions_filter::snapshot::change::Watermark;
 use flag_definitions_filter::surfaces::posthog::directory::{Record, etag_hash};
 use flag_definitions_filter::tenant::Tenant;
-use flag_definitions_publisher::lock::Token;
-use flag_definitions_publisher::published::{self, Fault, Published};
-use flag_definitions_publisher::server::Server;
-use flag_definitions_publisher::store::Store;
+use flag_definitions_publisher::redis::lock::LockToken;
+use flag_definitions_publisher::redis::published::{self, Fault, PublishedSnapshot};
+use flag_definitions_publisher::redis::server::Server;
+use flag_definitions_publisher::redis::store::SnapshotStore;
 
 use crate::support::{Redis, change, large_document, publish, small_document};
 
-fn read(redis: &Redis) -> Published {
+fn read(redis: &Redis) -> PublishedSnapshot {
     let server = Server::parse(&redis.url()).unwrap();
     let mut store =
-        Store::connect(&server, "flag_definitions:", &Token::random().unwrap()).unwrap();
+        SnapshotStore::connect(&server, "flag_definitions:", &LockToken::random().unwrap())
+            .unwrap();
     published::read(&mut store, |_| Ok(())).unwrap()
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use flag_definitions_filter::surfaces::posthog::directory::Record;
 use flag_definitions_filter::tenant::Tenant;
-use flag_definitions_publisher::watch::source::Heard;
+use flag_definitions_publisher::sources::Heard;
 
 use crate::instance::{Instance, Memory, a_team, decoded, eventually, settings};
 use crate::published::Published;

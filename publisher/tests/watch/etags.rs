@@ -5,7 +5,6 @@ use std::time::Duration;
 use flag_definitions_filter::http::ETag;
 use flag_definitions_filter::surfaces::posthog::directory::{Record, etag_hash};
 use flag_definitions_filter::tenant::Tenant;
-use flag_definitions_publisher::server::Server;
 
 use crate::instance::{Instance, Memory, eventually, settings};
 use crate::published::Published;
@@ -151,9 +150,8 @@ fn etags_come_from_the_redis_of_the_definitions() {
     let mut definitions = Redis::start();
     let () = definitions.command("SET", &[&*key(1), "there"]);
     let source = Memory::with_teams(5);
-    let mut both = settings(&redis.url());
-    both.definitions_redis = Some(Server::parse(&definitions.url()).unwrap().into());
-    let instance = Instance::start(both, &source);
+    let here = settings(&redis.url());
+    let instance = Instance::start_with_definitions(here, &definitions.url(), &source);
     instance.wait_until_live();
     assert_eq!(etag(&mut redis, 1).unwrap(), "there");
 
@@ -203,7 +201,7 @@ fn what_counts_as_an_etag_is_what_the_filters_script_takes_for_one() {
     arguments.extend(values.iter().cloned());
     let tags: Vec<Vec<u8>> = redis.command("EVAL", &arguments);
     for (value, tag) in values.iter().zip(tags) {
-        let ours = flag_definitions_publisher::watch::etag::stored(value);
+        let ours = flag_definitions_publisher::sources::posthog::etags::stored::stored(value);
         assert_eq!(ours, ETag::new(&tag), "{value:?}");
     }
 }

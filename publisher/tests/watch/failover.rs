@@ -5,8 +5,6 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use flag_definitions_publisher::server::Server;
-
 use crate::instance::{Instance, Memory, eventually, settings};
 use crate::published::Published;
 use crate::support::{NOBODYS_PORT, Redis};
@@ -108,9 +106,8 @@ fn etags_are_not_read_from_a_former_primary_of_the_definitions() {
     let mut former = Redis::start();
     let name = Name::of(&former);
     let source = Memory::with_teams(5);
-    let mut two = settings(&redis.url());
-    two.definitions_redis = Some(Arc::new(Server::parse(&name.url()).unwrap()));
-    let instance = Instance::start(two, &source);
+    let here = settings(&redis.url());
+    let instance = Instance::start_with_definitions(here, &name.url(), &source);
     instance.wait_until_live();
     let mut successor = replica_of(&mut former);
     fail_over(&mut former, &mut successor, &name);
@@ -127,9 +124,8 @@ fn a_replica_that_is_one_from_the_beginning_is_read() {
     let mut primary = Redis::start();
     let replica = replica_of(&mut primary);
     let source = Memory::with_teams(5);
-    let mut two = settings(&redis.url());
-    two.definitions_redis = Some(Arc::new(Server::parse(&replica.url()).unwrap()));
-    let instance = Instance::start(two, &source);
+    let here = settings(&redis.url());
+    let instance = Instance::start_with_definitions(here, &replica.url(), &source);
     instance.wait_until_live();
     let () = primary.command("SET", &[ETAG, "abc"]);
     let figures = instance.wait("the new ETag", |figures| figures.etag_changes == 1);
@@ -144,9 +140,8 @@ fn a_name_that_leads_elsewhere_is_followed_within_half_a_minute() {
     let mut successor = Redis::start();
     let name = Name::of(&former);
     let source = Memory::with_teams(5);
-    let mut two = settings(&redis.url());
-    two.definitions_redis = Some(Arc::new(Server::parse(&name.url()).unwrap()));
-    let instance = Instance::start(two, &source);
+    let here = settings(&redis.url());
+    let instance = Instance::start_with_definitions(here, &name.url(), &source);
     instance.wait_until_live();
     name.move_to(&successor);
     let () = successor.command("SET", &[ETAG, "abc"]);

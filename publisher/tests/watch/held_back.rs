@@ -4,15 +4,15 @@ use std::sync::atomic::Ordering;
 
 use flag_definitions_filter::surfaces::posthog::directory::Record;
 use flag_definitions_filter::tenant::Tenant;
-use flag_definitions_publisher::watch::Settings;
-use flag_definitions_publisher::watch::source::Heard;
+use flag_definitions_publisher::sources::Heard;
+use flag_definitions_publisher::watch::WatchSettings;
 
 use crate::instance::{Instance, Memory, a_team, decoded, eventually, settings};
 use crate::published::Published;
 use crate::support::{Redis, publish, small_document};
 
-fn trusting(redis: &Redis) -> Settings {
-    Settings {
+fn trusting(redis: &Redis) -> WatchSettings {
+    WatchSettings {
         max_removal_percent: 100,
         ..settings(&redis.url())
     }

@@ -1,7 +1,7 @@
 //! Watchers under test: in a thread with a database in memory, or in a process of their own that can be killed.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,13 +11,16 @@ use std::time::{Duration, Instant};
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::surfaces::posthog::definitions::settings::Definitions;
 use flag_definitions_filter::surfaces::posthog::directory::{Record, Team};
-use flag_definitions_filter::surfaces::posthog::document;
 use flag_definitions_filter::tenant::Tenant;
-use flag_definitions_publisher::postgres::{Announcement, Lsn, Reading, Records};
-use flag_definitions_publisher::server::Server;
-use flag_definitions_publisher::watch::source::{Heard, Source};
-use flag_definitions_publisher::watch::status::{Figures, Status};
-use flag_definitions_publisher::watch::{Settings, watch};
+use flag_definitions_publisher::redis::published::RecordMap;
+use flag_definitions_publisher::redis::server::Server;
+use flag_definitions_publisher::sources::file::DocumentFile;
+use flag_definitions_publisher::sources::posthog::etags::{ETags, Places};
+use flag_definitions_publisher::sources::{
+    Announcement, ETagSource, Heard, Reading, Source, SourceError, SourcePosition,
+};
+use flag_definitions_publisher::watch::status::{Figures, WatchStatus};
+use flag_definitions_publisher::watch::{WatchSettings, watch};
 use serde_json::{Value, json};
 
 use crate::support::hash;
@@ -25,7 +28,7 @@ use crate::support::hash;
 /// A database in memory.
 #[derive(Default)]
 pub struct Memory {
-    pub records: Mutex<Records>,
+    pub records: Mutex<RecordMap>,
     /// What it says by itself, oldest first.
     pub heard: Mutex<Vec<Heard>>,
     pub position: AtomicU64,
@@ -66,7 +69,7 @@ impl Memory {
         let record = self.records.lock().unwrap().get(&hash).cloned();
         let announcement = Announcement {
             changed: vec![(hash, record)],
-            position: Lsn(self.position.load(Ordering::SeqCst)),
+            position: SourcePosition(self.position.load(Ordering::SeqCst)),
         };
         self.say(Heard::Announced(announcement));
     }
@@ -77,11 +80,11 @@ impl Memory {
 }
 
 impl Source for Memory {
-    fn read_all(&self, _: &mut dyn FnMut(u64)) -> Result<Reading, String> {
+    fn read_all(&self, _: &mut dyn FnMut(u64)) -> Result<Reading, SourceError> {
         if self.is_away.load(Ordering::SeqCst) {
-            return Err("away".to_owned());
+            return Err(SourceError::Unavailable("away".to_owned()));
         }
-        let position = Lsn(self.position.load(Ordering::SeqCst));
+        let position = SourcePosition(self.position.load(Ordering::SeqCst));
         let records = self.records.lock().unwrap().clone();
         self.reads.fetch_add(1, Ordering::SeqCst);
         while self.holds.load(Ordering::SeqCst) {
@@ -102,7 +105,7 @@ impl Source for Memory {
     }
 }
 
-pub fn reading(records: Records, position: Lsn) -> Reading {
+pub fn reading(records: RecordMap, position: SourcePosition) -> Reading {
     Reading {
         records,
         position,
@@ -118,12 +121,10 @@ pub fn a_team(id: u32) -> Record {
 }
 
 /// Everything often, so that tests are short. Changed by the test where it matters.
-pub fn settings(url: &str) -> Settings {
-    Settings {
+pub fn settings(url: &str) -> WatchSettings {
+    WatchSettings {
         redis: Arc::new(Server::parse(url).unwrap()),
-        definitions_redis: None,
         prefix: "flag_definitions:".to_owned(),
-        definitions: Definitions::default(),
         diff_interval: Duration::from_millis(100),
         sweep_interval: Duration::from_millis(100),
         snapshot_interval: Duration::from_secs(600),
@@ -133,19 +134,56 @@ pub fn settings(url: &str) -> Settings {
     }
 }
 
+fn places(settings: &WatchSettings) -> Places {
+    Places {
+        definitions: Arc::clone(&settings.redis),
+        clock: None,
+        settings: Definitions::default(),
+        prefix: settings.prefix.clone(),
+    }
+}
+
+/// ETags of the Redis that holds the snapshot.
+fn etags(settings: &WatchSettings) -> Box<dyn ETagSource> {
+    Box::new(ETags::new(places(settings)))
+}
+
 /// A watcher in a thread. Stops when dropped.
 pub struct Instance {
-    pub status: Arc<Status>,
+    pub status: Arc<WatchStatus>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Instance {
-    pub fn start(settings: Settings, source: &Arc<impl Source + 'static>) -> Self {
-        let status = Arc::new(Status::default());
+    pub fn start(settings: WatchSettings, source: &Arc<impl Source + 'static>) -> Self {
+        let etags = etags(&settings);
+        Self::start_with(settings, source, etags)
+    }
+
+    /// With PostHog's payloads in the Redis of this URL.
+    pub fn start_with_definitions(
+        settings: WatchSettings,
+        definitions: &str,
+        source: &Arc<impl Source + 'static>,
+    ) -> Self {
+        let etags = ETags::new(Places {
+            definitions: Arc::new(Server::parse(definitions).unwrap()),
+            clock: Some(Arc::clone(&settings.redis)),
+            ..places(&settings)
+        });
+        Self::start_with(settings, source, Box::new(etags))
+    }
+
+    fn start_with(
+        settings: WatchSettings,
+        source: &Arc<impl Source + 'static>,
+        etags: Box<dyn ETagSource>,
+    ) -> Self {
+        let status = Arc::new(WatchStatus::default());
         let stop = Arc::new(AtomicBool::new(false));
         let (source, stopped, seen) = (Arc::clone(source), Arc::clone(&stop), Arc::clone(&status));
-        let run = move || watch(&settings, source, &stopped, &seen).unwrap();
+        let run = move || watch(&settings, source, etags, &stopped, &seen).unwrap();
         Self {
             status,
             stop,
@@ -195,27 +233,6 @@ pub fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     while !is_so() {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
         sleep(Duration::from_millis(10));
-    }
-}
-
-/// A database that is a file: a source document, read anew each time.
-struct DocumentFile(PathBuf);
-
-impl Source for DocumentFile {
-    fn read_all(&self, _: &mut dyn FnMut(u64)) -> Result<Reading, String> {
-        let text = std::fs::read(&self.0).map_err(|error| error.to_string())?;
-        let parsed = document::parse(&text).map_err(|error| error.to_string())?;
-        let records = parsed.by_hash.into_iter();
-        let records = records
-            .map(|(hash, record)| (hash, record.into()))
-            .collect();
-        Ok(reading(records, Lsn(0)))
-    }
-
-    fn listen(&self, stop: &AtomicBool, _: &mut dyn FnMut(Heard)) {
-        while !stop.load(Ordering::SeqCst) {
-            sleep(Duration::from_millis(10));
-        }
     }
 }
 
@@ -283,13 +300,21 @@ fn a_process() {
     let mut settings = settings(&url);
     settings.snapshot_interval = Duration::from_millis(100);
     settings.max_removal_percent = 100;
-    let source = Arc::new(DocumentFile(file.into()));
+    let source = Arc::new(DocumentFile::new(Path::new(&file)));
     let stop = Arc::new(AtomicBool::new(false));
-    watch(&settings, source, &stop, &Arc::new(Status::default())).unwrap();
+    let etags = etags(&settings);
+    watch(
+        &settings,
+        source,
+        etags,
+        &stop,
+        &Arc::new(WatchStatus::default()),
+    )
+    .unwrap();
 }
 
 /// The records of a database, decoded.
-pub fn decoded(records: &Records) -> BTreeMap<Sha256Hash, Record> {
+pub fn decoded(records: &RecordMap) -> BTreeMap<Sha256Hash, Record> {
     let decode = |record: &[u8]| Record::decode(record).unwrap();
     records
         .iter()

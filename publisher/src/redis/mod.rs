@@ -1,0 +1,17 @@
+//! The Redis that holds the snapshot.
+//!
+//! | room | job |
+//! |---|---|
+//! | [`options`] | what commands are told of it |
+//! | [`server`] | the URL, the connection, and what Redis says when it refuses |
+//! | [`store`] | the commands that are sent |
+//! | [`lock`] | one publisher at a time |
+//! | [`published`] | what is there: manifest, pages, and the changes after them |
+//! | [`error`] | what can go wrong between this program and Redis |
+
+pub mod error;
+pub mod lock;
+pub mod options;
+pub mod published;
+pub mod server;
+pub mod store;
