@@ -19,9 +19,8 @@ import bench_stack
 import results
 from bench_stack import BenchStack
 from command import measuring, need, positive
+from stack.processes import StackError
 from subjects import Subject, callout_of_this_filter, fill, of_a_module, send, stack_for, subjects
-
-from processes import StackError
 
 SUBJECTS = [
     "direct_response_304",

@@ -15,13 +15,13 @@ import bench_stack
 from bench_stack import BenchStack
 from documents import definitions_of_size, secret, token, write_document
 from load import Request
-
-from edge import get, upstream
-from model import Team, etag_of
-from processes import StackError
-from settings import Settings
-from stack import Stack, definitions_key
-from writers import put_credential, put_definitions_django, put_team, team_secret_entry
+from models.posthog.endpoint import Team, etag_of
+from models.posthog.writers import put_credential, put_definitions_django, put_team, team_secret_entry
+from stack.edge import get, upstream
+from stack.launcher import Stack
+from stack.processes import StackError
+from stack.running import definitions_key
+from stack.settings import Settings
 
 # Above any load here, so that each request spends and none is refused.
 ALL_ON = {"rate_limit": {"full": "1000000/second", "conditional": "60000/second"}}
