@@ -198,7 +198,7 @@ baseline: .tools/baseline-$(BASELINE) ## Build the filter of the commit that fig
 	rm -rf .tools/baseline && touch $@
 
 .PHONY: bench-instructions
-bench-instructions: build-bench $(VENV) stack-packages ## Count an Envoy's instructions per request; adds to bench/results.json
+bench-instructions: build-bench $(VENV) stack-packages ## Count an Envoy's instructions per request and tick; adds to bench/results.json
 	@$(SETUP) packages valgrind
 	$(PYTHON) bench/instructions.py $(BENCH_OPTIONS)
 
