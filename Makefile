@@ -167,6 +167,13 @@ lint: $(RUST) $(VENV) ## Check formatting and lints
 	.venv/bin/ruff check integration bench
 	.venv/bin/ruff format --check integration bench
 
+# The commit that figures of a change are compared with.
+BASELINE := ec79c148d664
+
+.PHONY: count
+count: ## Count the lines of code of src/, beside those of the commit BASELINE
+	@python3 integration/count_code.py --against $(BASELINE)
+
 BENCH_OPTIONS ?=
 
 .PHONY: bench
@@ -179,8 +186,7 @@ bench-soak: build-bench $(VENV) stack-packages ## 20 million requests, and wheth
 	@$(SETUP) packages wrk
 	$(PYTHON) bench/soak.py $(BENCH_OPTIONS)
 
-# What the figures of a change are compared with: `make bench-instructions BENCH_OPTIONS='--against .tools/baseline.wasm'`.
-BASELINE := ec79c148d664
+# For `make bench-instructions BENCH_OPTIONS='--against .tools/baseline.wasm'`.
 .PHONY: baseline
 baseline: .tools/baseline-$(BASELINE) ## Build the filter of the commit that figures are compared with: .tools/baseline.wasm
 .tools/baseline-$(BASELINE): | $(RUST)
@@ -192,7 +198,7 @@ baseline: .tools/baseline-$(BASELINE) ## Build the filter of the commit that fig
 	rm -rf .tools/baseline && touch $@
 
 .PHONY: bench-instructions
-bench-instructions: build-bench $(VENV) stack-packages ## Count an Envoy's instructions per request; adds to bench/results.json
+bench-instructions: build-bench $(VENV) stack-packages ## Count an Envoy's instructions per request and tick; adds to bench/results.json
 	@$(SETUP) packages valgrind
 	$(PYTHON) bench/instructions.py $(BENCH_OPTIONS)
 

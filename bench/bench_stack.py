@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cpu
 import yaml
-from paths import FILTERS, SERVICE
 
-from clusters import Cluster
-from render import webdis
-from settings import free_port
-from stack import Stack, accepts_connections, require, tool
+import cpu
+from paths import FILTERS, SERVICE
+from stack.clusters import Cluster
+from stack.launcher import Stack
+from stack.ports import accepts_connections, free_port
+from stack.programs import require, tool
+from stack.render import webdis
 
 Document = dict[str, Any]
 

@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import paths  # noqa: F401  # lets the next be found
-
-from processes import StackError
+from stack.processes import StackError
 
 
 def positive(text: str) -> int:

@@ -7,12 +7,11 @@ import statistics
 
 import cpu
 from documents import definitions_of_size
-
-from edge import get
-from processes import StackError
-from settings import Settings
-from stack import Stack
-from writers import put_definitions_django
+from models.posthog.writers import put_definitions_django
+from stack.edge import get
+from stack.launcher import Stack
+from stack.processes import StackError
+from stack.settings import Settings
 
 LARGE = 1_500_000  # bytes of JSON text, the largest payload seen at PostHog
 # Each request reads the payload again.

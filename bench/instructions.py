@@ -1,8 +1,8 @@
-"""How many instructions Envoy takes for a request, counted by valgrind.
+"""How many instructions Envoy takes for a request, and for the work of a tick, counted by valgrind.
 
 All outside the kernel, with the VMs' code as V8 compiled it, while one client asks again and again. How fast
 the machine is does not show in them, and neither do caches. Of a large body each byte that is copied counts,
-so only answers without one are here. Adds to bench/results.json.
+so of the answers with one there are the gzip form and the callout. Adds to bench/results.json.
 """
 
 from __future__ import annotations
@@ -10,18 +10,26 @@ from __future__ import annotations
 import argparse
 import http.client
 import itertools
-import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import bench_stack
 import results
-from bench_stack import BenchStack
+import ticks
 from command import measuring, need, positive
-from subjects import Subject, callout_of_this_filter, fill, of_a_module, send, stack_for, subjects
-
-from processes import StackError
+from counted import CountedStack
+from stack.paths import WASM
+from stack.processes import StackError
+from subjects import (
+    Subject,
+    callout_of_a_module,
+    callout_of_this_filter,
+    fill,
+    of_a_module,
+    send,
+    stack_for,
+    subjects,
+)
 
 SUBJECTS = [
     "direct_response_304",
@@ -37,6 +45,8 @@ SUBJECTS = [
     "cached_200_24k_gzip",
     "callout_200_24k",
 ]
+# As in the names of ratios.
+NAMES = {"direct_response_304": "bare"}
 # Each VM takes 10 GB of addresses, and valgrind has some 100.
 NEEDED = {
     "no_limits",
@@ -50,34 +60,6 @@ WARM = 3_000  # requests, after which V8 has compiled what they need
 # Callouts time out while valgrind translates what it has not seen yet.
 TRIES = 40
 SAMPLES = 20
-
-
-@dataclass
-class CountedStack(BenchStack):
-    """With an Envoy whose instructions are counted on demand."""
-
-    def _start(self, name: str, command: list[object], *more: object, **others: object) -> None:
-        if name == "envoy":
-            # Envoy's package has a launcher, hence the children; V8 writes code, which is to be read again.
-            counter = ["valgrind", "--tool=callgrind", "--trace-children=yes", "--smc-check=all-non-file"]
-            where = self.settings.run_dir / "callgrind.%p"
-            command = [*counter, "--instr-atstart=no", f"--callgrind-out-file={where}", *command]
-        super()._start(name, command, *more, **others)
-
-    def control(self, *options: str) -> None:
-        pid = str(self.processes["envoy"].pid)
-        done = subprocess.run(["callgrind_control", *options, pid], capture_output=True, text=True)
-        if done.returncode or "Error" in done.stdout:
-            raise StackError(f"callgrind_control: {done.stdout}{done.stderr}")
-
-    def counted(self) -> int:
-        """Instructions since the last call, or since counting began."""
-        self.control("--dump")
-        pid = self.processes["envoy"].pid
-        last = max(self.settings.run_dir.glob(f"callgrind.{pid}.*"), key=lambda dump: int(dump.suffix[1:]))
-        summary = next(line for line in last.read_text().splitlines() if line.startswith("summary:"))
-        last.unlink()
-        return int(summary.split()[1])
 
 
 def main() -> None:
@@ -100,15 +82,13 @@ def main() -> None:
     counts: dict[str, int] = {}
     with measuring() as directory:
         if options.against:
-            for name, ours, other in compared(directory, options.against, options.requests):
-                print(
-                    f"{name:26} {ours:8} of {other:8} instructions per request: {ours / other:.4f}",
-                    flush=True,
-                )
+            print(f"{'instructions':26} {'ours':>8} {'other':>8}  ratio")
+            for name, ours, other in compared(directory, options):
+                print(f"{name:26} {ours:8} {other:8}  {ours / other:.4f}", flush=True)
             return
-        for name, counts[name] in counted(directory, options.requests):
-            print(f"{name:26} {counts[name]:8} instructions per request", flush=True)
-    results.write({"instructions_per_request": counts}, proves=not options.quick)
+        for name, counts[name] in counted(directory, options):
+            print(f"{name:26} {counts[name]:8} instructions", flush=True)
+    results.write({"instructions": counts}, proves=not options.quick)
 
 
 def module(text: str) -> Path:
@@ -119,27 +99,39 @@ def module(text: str) -> Path:
     return path
 
 
-def counted(directory: Path, requests: int) -> Iterator[tuple[str, int]]:
-    """By the name of the subject."""
+def counted(directory: Path, options: argparse.Namespace) -> Iterator[tuple[str, int]]:
+    """By the name in bench/results.json."""
     callout = callout_of_this_filter()
     stack = stack_for(directory, CountedStack)
     stack.listeners = {name: change for name, change in stack.listeners.items() if name in NEEDED}
     with stack:
         every = {subject.name: subject for subject in subjects(stack, callout)}
         for name in SUBJECTS:
-            (counted,) = count(stack, [every[name]], requests)
-            yield name, counted
+            (taken,) = count(stack, [every[name]], options.requests)
+            yield NAMES.get(name, name), taken
+    yield from ticks.counted(directory, quick=options.quick)
 
 
-def compared(directory: Path, wasm: Path, requests: int) -> Iterator[tuple[str, int, int]]:
-    """Of each kind of answer: what this build takes, and what the other one takes."""
+def compared(directory: Path, options: argparse.Namespace) -> Iterator[tuple[str, int, int]]:
+    """What this build takes, and what the other one takes: in one Envoy, but for ticks."""
     stack = stack_for(directory, CountedStack)
-    stack.listeners = {"other": bench_stack.other_module(wasm)}
+    other = bench_stack.other_module(options.against)
+    uncached = stack.listeners["callout"]
+
+    def other_uncached(listener: bench_stack.Document) -> None:
+        uncached(listener)
+        other(listener)
+
+    stack.listeners = {"other": other, "callout": uncached, "other_callout": other_uncached}
     with stack:
         etag = fill(stack)
-        pairs = zip(of_a_module("edge", etag), of_a_module("other", etag), strict=True)
-        for ours, other in pairs:
-            yield ours.name, *count(stack, (ours, other), requests)
+        ours = [*of_a_module("edge", etag), callout_of_a_module("callout")]
+        others = [*of_a_module("other", etag), callout_of_a_module("other_callout")]
+        for pair in zip(ours, others, strict=True):
+            yield pair[0].name, *count(stack, pair, options.requests)
+    both = [ticks.counted(directory, wasm, options.quick) for wasm in (WASM, options.against)]
+    for (name, mine), (_, its) in zip(*map(list, both), strict=True):
+        yield name, mine, its
 
 
 def count(stack: CountedStack, subjects: Sequence[Subject], requests: int) -> list[int]:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paths import OHA, ROOT
-
-from processes import StackError
-from stack import require, tool
+from stack.processes import StackError
+from stack.programs import require, tool
 
 CONNECTIONS = 64
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cpu
 import yaml
+
+import cpu
 from bench_stack import PlainStack, connection_manager, direct_response
 from load import Request, wrk
-
-from edge import UNLIMITED
-from settings import Settings
-from stack import definitions_key
+from stack.edge import UNLIMITED
+from stack.running import definitions_key
+from stack.settings import Settings
 
 WORKERS = 5  # of the larger Envoy
 REQUEST = Request(

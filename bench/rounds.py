@@ -13,10 +13,9 @@ import cpu
 from bench_stack import BenchStack
 from load import Request, wrk
 from machine import Machine
+from stack.launcher import Stack
+from stack.processes import StackError
 from subjects import Subject, wait_until_it_answers
-
-from processes import StackError
-from stack import Stack
 
 T = TypeVar("T")
 R = TypeVar("R")

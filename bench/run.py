@@ -30,9 +30,8 @@ from machine import Machine
 from paths import PICTURES, SCRATCH
 from ratios import ratios, ratios_of_best, table
 from rounds import ROUNDS_OF_AN_ENVOY, throughput
+from stack.processes import StackError
 from subjects import callout_of_this_filter, stack_for, subjects
-
-from processes import StackError
 
 PARTS = {"decode", "latency", "memory", "scale"}
 OURS = ("cached_", "callout_200_", "confirmed_", "rejected_", "untouched_")

@@ -14,16 +14,15 @@ from typing import Any
 import cpu
 from bench_stack import PlainStack
 from documents import HOT_TEAMS, definitions_of_size, hot_team_of, personal_key, token, write_document
-from front import kept_for_a_look
 from load import Request
 from machine import Machine
+from models.posthog.endpoint import etag_of
 from rounds import in_turn, measure_round
+from stack.edge import health
+from stack.launcher import kept_for_a_look
+from stack.running import definitions_key
+from stack.settings import Settings
 from subjects import ALL_ON, USER_AGENT, definitions_request
-
-from edge import health
-from model import etag_of
-from settings import Settings
-from stack import definitions_key
 
 TEAMS_SHARE = 10  # one credential in so many is the secret of a team, the others are personal keys
 LOAD_TIMEOUT = 300.0  # seconds

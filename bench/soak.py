@@ -28,14 +28,13 @@ from bench_stack import PlainStack
 from command import measuring, need, positive
 from documents import definitions_of_size, write_document
 from load import Request, wrk_command
+from models.posthog.writers import put_definitions_django
 from paths import PICTURES, SCRATCH
+from stack.edge import trap_count
+from stack.launcher import Stack
+from stack.processes import StackError
+from stack.settings import Settings
 from subjects import ACCEPT_GZIP, ALL_ON, definitions_request
-
-from edge import trap_count
-from processes import StackError
-from settings import Settings
-from stack import Stack
-from writers import put_definitions_django
 
 STEADY = range(1, 41)  # teams whose definitions stay
 CHANGING = range(41, 61)  # teams of which one gets new definitions each second

@@ -6,7 +6,7 @@ import http.client
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
@@ -15,13 +15,13 @@ import bench_stack
 from bench_stack import BenchStack
 from documents import definitions_of_size, secret, token, write_document
 from load import Request
-
-from edge import get, upstream
-from model import Team, etag_of
-from processes import StackError
-from settings import Settings
-from stack import Stack, definitions_key
-from writers import put_credential, put_definitions_django, put_team, team_secret_entry
+from models.posthog.endpoint import Team, etag_of
+from models.posthog.writers import put_credential, put_definitions_django, put_team, team_secret_entry
+from stack.edge import get, upstream
+from stack.launcher import Stack
+from stack.processes import StackError
+from stack.running import definitions_key
+from stack.settings import Settings
 
 # Above any load here, so that each request spends and none is refused.
 ALL_ON = {"rate_limit": {"full": "1000000/second", "conditional": "60000/second"}}
@@ -164,6 +164,14 @@ def of_a_module(listener: str, etag: str) -> list[Subject]:
     ]
 
 
+def callout_of_a_module(listener: str) -> Subject:
+    """What a module without a body cache answers on this listener."""
+    text = definitions_of_size(SMALL).encode()
+    return Subject(
+        "callout_200_24k", listener, 200, tuple(definitions_request(team) for team in CALLOUT_TEAMS), text
+    )
+
+
 def subjects(stack: BenchStack, callout: str) -> list[Subject]:
     """Fills Redis, and has the filters that only reply say what this filter says. `callout` is what
     `callout_of_this_filter` returned."""
@@ -182,7 +190,6 @@ def subjects(stack: BenchStack, callout: str) -> list[Subject]:
         Subject("host_calls_200_24k", "host_calls_200_24k", 200, full, text),
         Subject("host_calls_200_24k_gzip", "host_calls_200_24k_gzip", 200, gzip, text, gzipped=True),
     ]
-    callouts = tuple(definitions_request(team) for team in CALLOUT_TEAMS)
     models = (confirmed, cached, cached_gzip)
     for model in models:
         wait_until_it_answers(stack, model)
@@ -199,7 +206,8 @@ def subjects(stack: BenchStack, callout: str) -> list[Subject]:
         }
     )
     # Team and webdis' reply are all that differs from the filter's own callout and answer.
-    callout_only = Subject("callout_only_200_24k", "callout_only", 200, callouts, text)
+    by_callout = callout_of_a_module("callout")
+    callout_only = replace(by_callout, name="callout_only_200_24k", listener="callout_only")
     template = _of_team(callout, "{team}")
     headers = list(said[1].headers)
     stack.add_listeners({callout_only.listener: bench_stack.reply_only(200, headers, callout=template)})
@@ -230,7 +238,7 @@ def subjects(stack: BenchStack, callout: str) -> list[Subject]:
             "webdis_route_24k", "webdis_route", 200, tuple(_webdis(callout, t) for t in CALLOUT_TEAMS), text
         ),
         callout_only,
-        Subject("callout_200_24k", "callout", 200, callouts, text),
+        by_callout,
         Subject("service_200_24k", "service", 200, full, text),
         Subject("service_in_memory_200_24k", "service_in_memory", 200, full, text),
         Subject("direct_response_200_200k", "direct_response_200_200k", 200, full, large_text),

@@ -19,12 +19,11 @@ import results
 from bench_stack import PlainStack
 from command import measuring, positive
 from documents import definitions_of_size
-
-from edge import UNLIMITED, Crowd, authenticated_get
-from processes import StackError
-from settings import Settings
-from stack import Stack
-from writers import Compressor, put_definitions_django
+from models.posthog.writers import Compressor, put_definitions_django
+from stack.edge import UNLIMITED, Crowd, authenticated_get
+from stack.launcher import Stack
+from stack.processes import StackError
+from stack.settings import Settings
 
 SIZES = (1_000_000, 4_000_000, 8_000_000)  # bytes of JSON text
 # As PostHog stores it now, and as a cache without a compressor does.

@@ -20,16 +20,16 @@ from statistics import median
 from typing import Any
 
 from command import positive
-from results import write
-
-from edge import UNLIMITED, Client, document, health, team
-from model import PersonalKey, etag_of, stored_text
+from models.posthog.endpoint import PersonalKey, etag_of, stored_text
+from models.posthog.watching import Change, delays, percentile, with_key, with_secret
 from postgres import Server
 from posthog_db import Database, database, filled_organization, filled_team
-from processes import StackError
-from settings import KEYSPACE_EVENTS, Settings
-from stack import Stack, definitions_key
-from watching import Change, delays, percentile, with_key, with_secret
+from results import write
+from stack.edge import UNLIMITED, Client, document, health, team
+from stack.launcher import Stack
+from stack.processes import StackError
+from stack.running import definitions_key
+from stack.settings import KEYSPACE_EVENTS, Settings
 
 CHUNK = 10_000  # teams whose definitions are written by one command
 DEFINITIONS = {"cohorts": {}, "flags": [], "group_type_mapping": {}}

@@ -8,9 +8,10 @@ import pytest
 import pytest_timeout
 
 import postgres as postgres_server
-from edge import trap_count
-from settings import FAULTS_WASM, Settings
-from stack import Stack
+from stack.edge import trap_count
+from stack.launcher import Stack
+from stack.paths import FAULTS_WASM
+from stack.settings import Settings
 
 
 @pytest.hookimpl(tryfirst=True)

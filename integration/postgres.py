@@ -18,9 +18,9 @@ from pathlib import Path
 
 import psycopg
 
-import processes
-from processes import Process, StackError
-from settings import free_port
+from stack import processes
+from stack.ports import free_port
+from stack.processes import Process, StackError
 
 PROGRAMS = Path("/usr/lib/postgresql")
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import psycopg
 
-from model import PersonalKey, ProjectKey, State, Team, sha256
+from models.posthog.endpoint import PersonalKey, ProjectKey, State, Team, sha256
 from postgres import READER, READER_PASSWORD, Server
-from settings import ROOT
+from stack.paths import INTEGRATION, ROOT
 
-TABLES = ROOT / "integration/posthog.sql"
+TABLES = INTEGRATION / "posthog.sql"
 TRIGGERS = ROOT / "publisher/sql/triggers.sql"
 
 

@@ -1,0 +1,1 @@
+"""What is around the filter, product by product: rules to compare with, stored values, clients."""

@@ -1,0 +1,100 @@
+"""Fills in the templates in envoy/ for one stack."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import string
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from stack.clusters import Cluster
+from stack.paths import LOCAL_CONFIG, ROOT
+from stack.settings import Settings, split_host_port
+
+# A plugin configuration: a document, a text that is used as it is, or None for the built-in one.
+PluginConfig = dict[str, Any] | str | None
+
+
+def redis_users() -> str:
+    """The ACL file without its comments, which Redis refuses."""
+    lines = (ROOT / "envoy/redis/users.acl").read_text().splitlines(keepends=True)
+    return "".join(line for line in lines if line.startswith("user "))
+
+
+def webdis(settings: Settings, login_port: int) -> str:
+    return _fill("envoy/webdis.json", settings, REDIS_LOGIN_PORT=login_port)
+
+
+def upstash_secret(settings: Settings, token_file: Path) -> str:
+    return _fill("envoy/upstash-secret.yaml", settings, UPSTASH_TOKEN_FILE=token_file)
+
+
+def bootstrap(settings: Settings, *more: Cluster) -> str:
+    """The bootstrap with these clusters beside its own."""
+    kind, endpoints = "STATIC", []
+    if settings.upstream:
+        host, port = split_host_port(settings.upstream)
+        kind = "STATIC" if _is_ip(host) else "STRICT_DNS"
+        address = {"socket_address": {"address": host, "port_value": port}}
+        endpoints = [{"lb_endpoints": [{"endpoint": {"address": address}}]}]
+    text = _fill(
+        "envoy/bootstrap.yaml", settings, UPSTREAM_TYPE=kind, UPSTREAM_ENDPOINTS=json.dumps(endpoints)
+    )
+    # The list of clusters is the last thing in it.
+    further = [_fill(cluster.example, settings, **cluster.values) for cluster in more]
+    text += textwrap.indent("".join(further), "  ")
+    if settings.callout_timeout:  # else a connection for which webdis has no room yet were given up before
+        text = text.replace("connect_timeout: 0.2s", "connect_timeout: 5s")
+    return text
+
+
+def listeners(settings: Settings, config: PluginConfig) -> str:
+    if config is None:
+        config = json.loads(LOCAL_CONFIG.read_text())
+    text = config if isinstance(config, str) else json.dumps(_with_timeout(config, settings.callout_timeout))
+    other_paths = "direct_response: { status: 404 }"
+    if settings.upstream:
+        other_paths = "route: { cluster: flag_definitions_upstream }"
+    rendered = _fill(
+        "envoy/listeners.yaml",
+        settings,
+        WASM=settings.wasm.resolve(),
+        # A JSON string is a YAML string too, whatever is in it.
+        PLUGIN_CONFIG=json.dumps(text.strip()),
+        HEALTH_PLUGIN_CONFIG=json.dumps(_with_health_role(text).strip()),
+        OTHER_PATHS=other_paths,
+    )
+    if settings.idle_timeout:
+        rendered = rendered.replace("idle_timeout: 4s", f"idle_timeout: {settings.idle_timeout}")
+    return rendered
+
+
+def _with_timeout(config: dict[str, Any], timeout: str | None) -> dict[str, Any]:
+    """The document with a timeout of callouts, unless it has one or there is none."""
+    redis = config.get("redis", {})
+    default = {"timeout": timeout} | redis.get("default", {})
+    return config | {"redis": redis | {"default": default}} if timeout else config
+
+
+def _with_health_role(config: str) -> str:
+    """The same document for the health listener. What is no JSON object stays: the filter says why."""
+    try:
+        return json.dumps(json.loads(config) | {"role": "health"})
+    except (ValueError, TypeError):
+        return config
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _fill(template: str, settings: Settings, **values: object) -> str:
+    ports = {name.upper(): getattr(settings, name) for name in settings.PORTS}
+    text = (ROOT / template).read_text()
+    return string.Template(text).substitute(ports, RUN_DIR=settings.run_dir, **values)

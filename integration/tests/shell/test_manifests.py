@@ -1,0 +1,353 @@
+"""The Envoy configurations and Kubernetes manifests that people deploy: parsed, checked, and given to
+the real Envoy to validate."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stack import render
+from stack.paths import PUBLISHER, ROOT, WASM
+from stack.settings import Settings
+
+CONTOUR = ROOT / "envoy/contour"
+PATHS = {
+    "/flags/definitions",
+    "/flags/definitions/",
+    "/api/feature_flag/local_evaluation",
+    "/api/feature_flag/local_evaluation/",
+}
+
+
+def manifest(kind: str, name: str = "flag-definitions") -> dict[str, Any]:
+    """An object of the kustomization."""
+    names = yaml.safe_load((CONTOUR / "kustomization.yaml").read_text())["resources"]
+    objects = [yaml.safe_load((CONTOUR / name).read_text()) for name in names]
+    (found,) = [entry for entry in objects if (entry["kind"], entry["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def contour_files() -> dict[str, str]:
+    return manifest("ConfigMap")["data"]
+
+
+def local_configuration() -> tuple[Any, list[Any]]:
+    """The local bootstrap and listeners as the launcher renders them."""
+    settings = Settings(upstream="localhost:9")
+    listeners = yaml.safe_load(render.listeners(settings, None))
+    return yaml.safe_load(render.bootstrap(settings)), listeners["resources"]
+
+
+@pytest.fixture(params=["local", "contour"])
+def envoy(request: pytest.FixtureRequest) -> tuple[Any, list[Any]]:
+    """(bootstrap, listeners) of each deployment."""
+    if request.param == "local":
+        return local_configuration()
+    bootstrap = yaml.safe_load(contour_files()["envoy.yaml"])
+    return bootstrap, bootstrap["static_resources"]["listeners"]
+
+
+def connection_manager(listeners: list[Any], name: str) -> Any:
+    listener = next(listener for listener in listeners if listener["name"] == name)
+    return listener["filter_chains"][0]["filters"][0]["typed_config"]
+
+
+def wasm_filter(manager: Any) -> Any:
+    return next(entry for entry in manager["http_filters"] if entry["name"] == "flag_definitions")
+
+
+def routes(manager: Any) -> list[Any]:
+    return manager["route_config"]["virtual_hosts"][0]["routes"]
+
+
+def cluster(bootstrap: Any, name: str) -> Any:
+    return next(entry for entry in bootstrap["static_resources"]["clusters"] if entry["name"] == name)
+
+
+def validate(bootstrap: Path) -> None:
+    result = subprocess.run(
+        [Settings.envoy, "--mode", "validate", "--config-path", bootstrap, "--log-level", "error"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_envoy_accepts_the_contour_bootstrap(tmp_path: Path) -> None:
+    text = contour_files()["envoy.yaml"]
+    assert text.count("/filter/plugin.wasm") == 2
+    (tmp_path / "envoy.yaml").write_text(text.replace("/filter/plugin.wasm", str(WASM)))
+    validate(tmp_path / "envoy.yaml")
+
+
+def test_envoy_accepts_the_local_configuration(tmp_path: Path) -> None:
+    bootstrap, listeners = local_configuration()
+    # In place, for Envoy does not look into an LDS file when it validates.
+    del bootstrap["dynamic_resources"]
+    bootstrap["static_resources"]["listeners"] = [
+        {key: value for key, value in listener.items() if key != "@type"} for listener in listeners
+    ]
+    (tmp_path / "envoy.yaml").write_text(yaml.safe_dump(bootstrap))
+    validate(tmp_path / "envoy.yaml")
+
+
+def test_the_filter_is_off_except_on_the_four_paths(envoy: tuple[Any, list[Any]]) -> None:
+    manager = connection_manager(envoy[1], "edge")
+    assert wasm_filter(manager)["disabled"] is True
+    enabled = [route for route in routes(manager) if "typed_per_filter_config" in route]
+    assert {route["match"]["path"] for route in enabled} == PATHS
+    for route in enabled:
+        assert route["typed_per_filter_config"]["flag_definitions"] == {
+            "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig",
+            "config": {},
+        }
+        assert route["route"]["idle_timeout"] == "4s"
+        assert route["route"]["timeout"] == "60s", "of the whole answer, to a slow reader"
+        assert "retry_policy" not in route["route"]
+
+
+def milliseconds(duration: str) -> int:
+    number, unit = re.fullmatch(r"(\d+)(ms|s)", duration).groups()  # type: ignore[union-attr]
+    return int(number) * {"ms": 1, "s": 1000}[unit]
+
+
+def test_a_request_may_wait_for_less_than_the_route_s_idle_timeout(envoy: tuple[Any, list[Any]]) -> None:
+    """Each read has twice its timeout and 100 ms."""
+    defaults = json.loads((ROOT / "filter-config/examples/all-settings.json").read_text())["redis"]
+    redis = plugin_configuration(envoy[1], "edge").get("redis", {})
+    assert not any("timeout" in store for store in redis.values()), "the defaults count"
+    reads = ("identity", "definitions", "definitions")
+    waits = sum(2 * milliseconds(defaults[read]["timeout"]) + 100 for read in reads)
+    for route in routes(connection_manager(envoy[1], "edge")):
+        if "typed_per_filter_config" in route:
+            assert milliseconds(route["route"]["idle_timeout"]) > waits
+
+
+def test_both_deployments_end_clients_that_do_not_read_in_the_same_way() -> None:
+    local, local_listeners = local_configuration()
+    contour = yaml.safe_load(contour_files()["envoy.yaml"])
+    contour_listeners = contour["static_resources"]["listeners"]
+    assert local["overload_manager"] == contour["overload_manager"]
+    both = (local_listeners, contour_listeners)
+    sockets = [
+        next(one for one in listeners if one["name"] == "edge")["socket_options"] for listeners in both
+    ]
+    assert sockets[0] == sockets[1]
+    managers = [connection_manager(listeners, "edge") for listeners in both]
+    for option in (
+        "common_http_protocol_options",
+        "http2_protocol_options",
+        "stream_flush_timeout",
+        "drain_timeout",
+        "delayed_close_timeout",
+    ):
+        assert managers[0][option] == managers[1][option], option
+    for listeners in both:
+        (health,) = [one for one in listeners if one["name"] == "health"]
+        assert health["bypass_overload_manager"] is True, (
+            "else a probe restarts an Envoy that is short of memory"
+        )
+
+
+def test_what_envoy_may_use_fits_the_limit_of_the_pod() -> None:
+    envoy = yaml.safe_load(contour_files()["envoy.yaml"])
+    (container,) = manifest("Deployment")["spec"]["template"]["spec"]["containers"]
+    workers = int(container["command"][container["command"].index("--concurrency") + 1])
+    heap = envoy["overload_manager"]["resource_monitors"][0]["typed_config"]["max_heap_size_bytes"]
+    plugin = plugin_configuration(envoy["static_resources"]["listeners"], "edge")
+    per_second = plugin["definitions"]["large_bytes_per_second"]
+    # What all workers hand over before they hear that the heap is full.
+    assert workers * per_second < 0.5 * heap
+    mebibyte = 1 << 20
+    kept_bodies = 1.5 * 64 * mebibyte * workers
+    limit = container["resources"]["limits"]["memory"]
+    assert limit == "1Gi"
+    assert 130 * mebibyte + kept_bodies + heap + workers * per_second < 1024 * mebibyte
+
+
+def test_what_webdis_may_hold_fits_its_limit() -> None:
+    (thresholds,) = cluster(yaml.safe_load(contour_files()["envoy.yaml"]), "flag_definitions_redis")[
+        "circuit_breakers"
+    ]["thresholds"]
+    webdis = json.loads(contour_files()["webdis.json"])
+    longest = json.loads((ROOT / "filter-config/examples/all-settings.json").read_text())["definitions"]
+    reply, mebibyte = longest["max_bytes"], 1 << 20
+    waiting = thresholds["max_connections"] * reply
+    half_read = webdis["threads"] * webdis["pool_size"] * (reply + mebibyte)
+    being_formed = webdis["threads"] * 3 * reply
+    (container,) = manifest("Deployment")["spec"]["template"]["spec"]["initContainers"]
+    assert container["resources"]["limits"]["memory"] == "1Gi"
+    assert waiting + half_read + being_formed < 1024 * mebibyte
+
+
+def test_no_client_is_told_a_quota_period_s_etag_while_posthog_has_a_share() -> None:
+    example = json.loads((ROOT / "filter-config/examples/in-front-of-posthog.json").read_text())
+    listeners = yaml.safe_load(contour_files()["envoy.yaml"])["static_resources"]["listeners"]
+    for shared in (example, plugin_configuration(listeners, "edge")):
+        assert shared["upstream"] == "forward"
+        assert shared["quota"]["free_latch"] is False, "PostHog's service does not know that ETag"
+
+
+@pytest.mark.parametrize("listener", ["edge", "health"])
+def test_both_listeners_accept_http_10(envoy: tuple[Any, list[Any]], listener: str) -> None:
+    options = connection_manager(envoy[1], listener)["http_protocol_options"]
+    # Of HTTP/1.0 a request may leave out its host, which Envoy needs.
+    assert options["accept_http_10"] is True and options["default_host_for_http_10"]
+
+
+def test_an_answer_of_the_upstream_moves_in_small_pieces(envoy: tuple[Any, list[Any]]) -> None:
+    (edge,) = [listener for listener in envoy[1] if listener["name"] == "edge"]
+    for place in (edge, cluster(envoy[0], "flag_definitions_upstream")):
+        assert place["per_connection_buffer_limit_bytes"] == 32_768
+
+
+@pytest.mark.parametrize("listener", ["edge", "health"])
+def test_a_trap_reloads_the_vm_and_both_listeners_share_it(
+    envoy: tuple[Any, list[Any]], listener: str
+) -> None:
+    config = wasm_filter(connection_manager(envoy[1], listener))["typed_config"]["config"]
+    assert config["failure_policy"] == "FAIL_RELOAD"
+    assert config["root_id"] == config["vm_config"]["vm_id"] == "flag_definitions"
+    plugin = json.loads(config["configuration"]["value"])
+    assert plugin.get("role", "filter") == ("health" if listener == "health" else "filter")
+
+
+def plugin_configuration(listeners: list[Any], listener: str) -> dict[str, Any]:
+    config = wasm_filter(connection_manager(listeners, listener))["typed_config"]["config"]
+    return json.loads(config["configuration"]["value"])
+
+
+def test_both_listeners_read_the_same_shared_data(envoy: tuple[Any, list[Any]]) -> None:
+    health = plugin_configuration(envoy[1], "health")
+    assert health == plugin_configuration(envoy[1], "edge") | {"role": "health"}
+
+
+def test_an_idle_stream_is_answered_like_posthog_s_timeout(envoy: tuple[Any, list[Any]]) -> None:
+    (mapper,) = connection_manager(envoy[1], "edge")["local_reply_config"]["mappers"]
+    assert mapper["status_code"] == 503
+    assert mapper["body"]["inline_string"].startswith("The request timed out.")
+
+
+def test_the_admin_interface_is_on_loopback(envoy: tuple[Any, list[Any]]) -> None:
+    assert envoy[0]["admin"]["address"]["socket_address"]["address"] == "127.0.0.1"
+
+
+def test_callouts_are_bounded_and_stay_in_the_pod(envoy: tuple[Any, list[Any]]) -> None:
+    redis = cluster(envoy[0], "flag_definitions_redis")
+    assert redis["connect_timeout"] == "0.2s"
+    (limits,) = redis["circuit_breakers"]["thresholds"]
+    assert limits["max_retries"] == 0
+    assert {"max_connections", "max_pending_requests", "max_requests"} < limits.keys()
+    (endpoint,) = redis["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    assert endpoint["endpoint"]["address"]["socket_address"]["address"] == "127.0.0.1"
+
+
+def test_both_deployments_turn_the_same_labels_into_tags() -> None:
+    local = local_configuration()[0]["stats_config"]
+    contour = yaml.safe_load(contour_files()["envoy.yaml"])["stats_config"]
+    assert local == contour
+    # Without its tag a label stays a part of the metric's name.
+    labels = set(re.findall(r";(\w+)=\{", (ROOT / "src/metrics.rs").read_text()))
+    assert labels == {tag["tag_name"] for tag in local["stats_tags"]}
+    assert all(
+        tag["regex"].startswith(r"^wasmcustom\.flag_definitions_") and f";{tag['tag_name']}=" in tag["regex"]
+        for tag in local["stats_tags"]
+    )
+
+
+def http_proxy() -> dict[str, Any]:
+    return yaml.safe_load((CONTOUR / "httpproxy.yaml").read_text())
+
+
+def test_contour_routes_the_four_paths_and_retries_only_what_was_not_answered() -> None:
+    proxied = http_proxy()["spec"]["routes"]
+    assert {route["conditions"][0]["exact"] for route in proxied} == PATHS
+    for route in proxied:
+        # The whole answer, and a pause in it.
+        assert route["timeoutPolicy"] == {"response": "60s", "idle": "5s"}
+        assert route["retryPolicy"] == {"count": 3, "retryOn": ["reset-before-request", "connect-failure"]}
+        assert sum(service["weight"] for service in route["services"]) == 100
+        assert "healthCheckPolicy" not in route, "readiness belongs to the pods"
+    # As many at a time as requests, not three.
+    assert manifest("Service")["metadata"]["annotations"] == {"projectcontour.io/max-retries": "100"}
+
+
+def test_applying_the_kustomization_leaves_the_weights_alone() -> None:
+    names = yaml.safe_load((CONTOUR / "kustomization.yaml").read_text())["resources"]
+    kinds = [yaml.safe_load((CONTOUR / name).read_text())["kind"] for name in names]
+    assert "HTTPProxy" not in kinds
+
+
+def test_the_rollback_gives_posthog_s_service_everything() -> None:
+    proxy = http_proxy()
+    for change in yaml.safe_load((CONTOUR / "rollback.yaml").read_text()):
+        assert change["op"] == "replace"
+        *way, last = [int(step) if step.isdigit() else step for step in change["path"].split("/")[1:]]
+        place: Any = proxy
+        for step in way:
+            place = place[step]
+        assert last in place, "a replacement replaces something"
+        place[last] = change["value"]
+    for route in proxy["spec"]["routes"]:
+        weights = {service["name"]: service["weight"] for service in route["services"]}
+        assert weights == {"flag-definitions": 0, "posthog-feature-flags": 100}
+    before = [route["services"] for route in http_proxy()["spec"]["routes"]]
+    assert all(service["weight"] for services in before for service in services), (
+        "else the test shows nothing"
+    )
+
+
+def test_the_pod_drains_before_it_ends_and_is_probed_on_the_health_listener() -> None:
+    pod = manifest("Deployment")["spec"]["template"]["spec"]
+    (envoy,) = pod["containers"]
+    assert envoy["readinessProbe"]["httpGet"] == {"path": "/ready", "port": "health"}
+    assert envoy["livenessProbe"]["httpGet"] == {"path": "/health", "port": "health"}
+    drain = envoy["lifecycle"]["preStop"]["exec"]["command"][-1]
+    assert "POST /drain_listeners?inboundonly&graceful" in drain
+    assert "--disable-hot-restart" in envoy["command"]
+    # Time for the drain and for two attempts to send what was counted last.
+    drain_time = int(envoy["command"][envoy["command"].index("--drain-time-s") + 1])
+    listeners = yaml.safe_load(contour_files()["envoy.yaml"])["static_resources"]["listeners"]
+    flush_interval = plugin_configuration(listeners, "edge")["usage"]["flush_interval"]
+    pause = int(drain.rpartition("sleep ")[2])
+    assert pause > drain_time + 2 * int(flush_interval.removesuffix("s"))
+    assert pod["terminationGracePeriodSeconds"] >= pause + 10
+
+
+def test_the_publisher_is_told_what_it_understands_and_its_urls_come_from_a_secret() -> None:
+    pod = manifest("Deployment", "flag-definitions-publisher")["spec"]["template"]["spec"]
+    (publisher,) = pod["containers"]
+    program, *arguments = publisher["command"]
+    assert program.endswith(PUBLISHER.name) and arguments == ["watch"]
+    help_text = subprocess.run(
+        [PUBLISHER, "watch", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    for variable in publisher["env"]:
+        assert f"[env: {variable['name']}" in help_text, variable["name"]
+        assert variable["name"].endswith("_URL") == ("valueFrom" in variable)
+    for probe in ("readinessProbe", "livenessProbe"):
+        assert publisher[probe]["httpGet"] == {"path": "/healthz", "port": "monitor"}
+    (port,) = publisher["ports"]
+    (listen,) = [entry["value"] for entry in publisher["env"] if entry["name"] == "FLAG_DEFINITIONS_LISTEN"]
+    assert listen == f"0.0.0.0:{port['containerPort']}"
+
+
+def test_webdis_listens_on_loopback_and_logs_in_as_the_filter_s_user() -> None:
+    contour = json.loads(contour_files()["webdis.json"])
+    assert contour["http_host"] == "127.0.0.1"
+    assert contour["redis_auth"] == ["flag_definitions_filter", "$REDIS_PASSWORD"]
+    local = (ROOT / "envoy/webdis.json").read_text().replace("${REDIS_LOGIN_PORT}", "0")
+    local = json.loads(local.replace("${WEBDIS_PORT}", "0"))
+    assert contour["acl"] == local["acl"]
+    assert contour["daemonize"] is local["daemonize"] is False
+    (webdis,) = manifest("Deployment")["spec"]["template"]["spec"]["initContainers"]
+    assert webdis["restartPolicy"] == "Always"
+    probe = webdis["livenessProbe"]["exec"]["command"][-1]
+    assert f"http://{contour['http_host']}:{contour['http_port']}/EVAL/" in probe
