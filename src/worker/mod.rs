@@ -18,6 +18,8 @@
 mod backlog;
 mod calls;
 mod clusters;
+#[cfg(test)]
+mod fake;
 pub mod health;
 pub mod host;
 mod jobs;
@@ -27,6 +29,8 @@ pub mod registry;
 mod request_log;
 mod serving;
 mod single_flight;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 

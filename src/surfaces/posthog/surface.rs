@@ -462,3 +462,6 @@ fn decided<'r>(
         reads_alone,
     }
 }
+
+#[cfg(test)]
+mod tests;
