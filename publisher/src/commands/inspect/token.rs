@@ -1,13 +1,16 @@
 //! A token, and the request that carries it.
 
+use std::convert::Infallible;
 use std::fmt;
 
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::surfaces::SurfaceRequest;
 use flag_definitions_filter::surfaces::posthog::answers::Answer;
 use flag_definitions_filter::surfaces::posthog::directory::Record;
-use flag_definitions_filter::surfaces::posthog::directory::access::{self, Verdict};
-use flag_definitions_filter::surfaces::posthog::request::{BearerKind, Request, Token};
+use flag_definitions_filter::surfaces::posthog::directory::access::{
+    self, Checked, Directory, Half,
+};
+use flag_definitions_filter::surfaces::posthog::request::{Request, Token};
 use serde::Serialize;
 
 use super::StateView;
@@ -168,30 +171,33 @@ impl Found {
     }
 }
 
+/// What is published, as the filter's rules look into it.
+struct Looked<'a> {
+    published: &'a PublishedSnapshot,
+    found: Option<Record>,
+}
+
+impl Directory for Looked<'_> {
+    type Error = Infallible;
+
+    fn find(&mut self, _: Half, hash: &Sha256Hash) -> Result<Option<&Record>, Infallible> {
+        self.found = self.published.find(hash).map(|(record, _)| record);
+        Ok(self.found.as_ref())
+    }
+}
+
 impl Decision {
-    /// The order of checks of `surfaces::posthog::pipeline::authentication`.
     fn of(request: &Request, published: &PublishedSnapshot) -> Self {
-        let mut team = None;
-        match (&request.token, &request.bearer) {
-            (Token::Absent, None) => return Self::refused(Answer::NotAuthenticated, false),
-            (Token::Absent, Some(bearer)) if bearer.kind == BearerKind::Personal => {
-                return Self::refused(Answer::TokenRequired, false);
-            }
-            (Token::Absent, Some(_)) => {}
-            (Token::Named(token), _) => match published.find(token.hash()) {
-                Some((Record::Team(found), _)) => team = Some(found),
-                found => return Self::refused(Answer::TokenInvalid, found.is_none()),
-            },
-            (Token::Oversized | Token::Repeated, _) => {
-                return Self::refused(Answer::TokenInvalid, true);
-            }
-        }
-        let Some(bearer) = &request.bearer else {
-            return Self::refused(Answer::NotAuthenticated, false);
+        let mut directory = Looked {
+            published,
+            found: None,
         };
-        let record = published.find(&bearer.hash).map(|(record, _)| record);
-        match access::judge(team.as_ref(), bearer, record.as_ref()) {
-            Verdict::Accepted(team, method) => Self {
+        let checked = match access::check(request, &mut directory) {
+            Ok(checked) => checked,
+            Err(never) => match never {},
+        };
+        match checked {
+            Checked::Accepted(team, method) => Self {
                 allowed: true,
                 team: Some(team.0),
                 method: Some(method.label()),
@@ -200,8 +206,10 @@ impl Decision {
                 detail: None,
                 unknown: false,
             },
-            Verdict::Refused(answer) => Self::refused(answer, false),
-            Verdict::Unknown(answer) => Self::refused(answer, true),
+            Checked::Incomplete(answer) | Checked::Refused(answer) => Self::refused(answer, false),
+            Checked::Unknown(_, answer) | Checked::Impossible(answer) => {
+                Self::refused(answer, true)
+            }
         }
     }
 

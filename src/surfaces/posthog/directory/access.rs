@@ -1,9 +1,10 @@
 //! PostHog's rules: may this credential read this team's flag definitions?
 
 use super::record::{PersonalKey, Record, Team};
+use crate::hash::Sha256Hash;
 use crate::labels::labels;
 use crate::surfaces::posthog::answers::Answer;
-use crate::surfaces::posthog::request::{Bearer, BearerKind};
+use crate::surfaces::posthog::request::{Bearer, BearerKind, Request, Token};
 use crate::tenant::Tenant;
 
 /// How a request proved that it may read. The label of `flag_definitions_auth_total`.
@@ -34,6 +35,77 @@ pub enum Verdict {
     Refused(Answer),
     /// Nothing is known of it; this is the answer when that knowledge is complete and fresh.
     Unknown(Answer),
+}
+
+/// The two halves of what a request shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    /// The project token.
+    Token,
+    /// The credential.
+    Bearer,
+}
+
+/// Where tokens and credentials are found.
+pub trait Directory {
+    /// Why one cannot be looked for.
+    type Error;
+
+    /// What is known of one.
+    ///
+    /// # Errors
+    /// When that cannot be said.
+    fn find(&mut self, half: Half, hash: &Sha256Hash) -> Result<Option<&Record>, Self::Error>;
+}
+
+/// What PostHog's checks say of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checked {
+    /// It may read this team's definitions.
+    Accepted(Tenant, AuthMethod),
+    /// What it shows is not complete; nothing that is known matters.
+    Incomplete(Answer),
+    /// What is known says no.
+    Refused(Answer),
+    /// Nothing is known of this half; this is the answer when that knowledge is complete and fresh.
+    Unknown(Half, Answer),
+    /// Its token cannot be anybody's.
+    Impossible(Answer),
+}
+
+/// PostHog's checks in PostHog's order: the token, then the credential. A request that fails two gets the answer of the
+/// first.
+///
+/// # Errors
+/// Those of `directory`.
+pub fn check<D: Directory>(request: &Request<'_>, directory: &mut D) -> Result<Checked, D::Error> {
+    let bearer = request.bearer.as_ref();
+    let mut team = None;
+    match &request.token {
+        Token::Repeated => return Ok(Checked::Incomplete(Answer::TokenRepeated)),
+        Token::Oversized => return Ok(Checked::Impossible(Answer::TokenInvalid)),
+        Token::Absent => match bearer {
+            None => return Ok(Checked::Incomplete(Answer::NotAuthenticated)),
+            Some(bearer) if bearer.kind == BearerKind::Personal => {
+                return Ok(Checked::Incomplete(Answer::TokenRequired));
+            }
+            Some(_) => {}
+        },
+        Token::Named(token) => match directory.find(Half::Token, token.hash())? {
+            Some(Record::Team(found)) => team = Some(found.clone()),
+            Some(_) => return Ok(Checked::Refused(Answer::TokenInvalid)),
+            None => return Ok(Checked::Unknown(Half::Token, Answer::TokenInvalid)),
+        },
+    }
+    let Some(bearer) = bearer else {
+        return Ok(Checked::Incomplete(Answer::NotAuthenticated));
+    };
+    let record = directory.find(Half::Bearer, &bearer.hash)?;
+    Ok(match judge(team.as_ref(), bearer, record) {
+        Verdict::Accepted(team, method) => Checked::Accepted(team, method),
+        Verdict::Refused(answer) => Checked::Refused(answer),
+        Verdict::Unknown(answer) => Checked::Unknown(Half::Bearer, answer),
+    })
 }
 
 /// Applies the rules. `team` is the team that the request named, if it named one; without one a secret key

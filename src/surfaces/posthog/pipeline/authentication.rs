@@ -8,12 +8,13 @@ use crate::shared::Store;
 use crate::snapshot::status::Freshness;
 use crate::surfaces::Reason;
 use crate::surfaces::posthog::answers::Answer;
-use crate::surfaces::posthog::directory::access::{self, Verdict};
-use crate::surfaces::posthog::directory::{self, Record, Team};
+use crate::surfaces::posthog::directory::access::{self, Checked, Directory, Half};
+use crate::surfaces::posthog::directory::{self, Record};
 use crate::surfaces::posthog::read_through::{self, Known, table};
 use crate::surfaces::posthog::reads::PostHogRead;
-use crate::surfaces::posthog::request::{BearerKind, Request, Token};
+use crate::surfaces::posthog::request::{Request, Token};
 use crate::surfaces::posthog::settings::UnknownCredential;
+use crate::tenant::Tenant;
 
 /// What is known of one token or credential.
 enum Knowledge {
@@ -74,21 +75,6 @@ fn look<S: Store>(
     request: &Request<'_>,
     context: &Context<'_, S>,
 ) -> Result<(Reader, bool), Decision> {
-    let token = match &request.token {
-        Token::Repeated => return Err(Decision::Answer(Answer::TokenRepeated)),
-        Token::Absent => match &request.bearer {
-            None => return Err(Decision::Answer(Answer::NotAuthenticated)),
-            Some(bearer) if bearer.kind == BearerKind::Personal => {
-                return Err(Decision::Answer(Answer::TokenRequired));
-            }
-            Some(_) => None,
-        },
-        Token::Oversized => {
-            usable(context)?;
-            return Err(unknown(context, Answer::TokenInvalid));
-        }
-        Token::Named(token) => Some(token),
-    };
     let mut attempt = Attempt {
         request,
         context,
@@ -96,45 +82,57 @@ fn look<S: Store>(
         token: Knowledge::None,
         bearer: Knowledge::None,
     };
-    if let Some(token) = token {
-        attempt.token = find(context, token.hash())?;
-        match attempt.token.record() {
-            Some(Record::Team(team)) => attempt.team = Some(team.clone()),
-            Some(_) => return Err(attempt.refuse(Answer::TokenInvalid)),
-            None => return Err(attempt.look_up(Answer::TokenInvalid)),
+    let (team, method) = match access::check(request, &mut attempt)? {
+        Checked::Accepted(team, method) => (team, method),
+        Checked::Incomplete(answer) => return Err(Decision::Answer(answer)),
+        Checked::Refused(answer) => return Err(attempt.refuse(answer)),
+        Checked::Unknown(_, answer) => return Err(attempt.look_up(answer)),
+        Checked::Impossible(answer) => {
+            usable(context)?;
+            return Err(unknown(context, answer));
         }
-    }
-    let Some(bearer) = &request.bearer else {
-        return Err(Decision::Answer(Answer::NotAuthenticated));
     };
-    attempt.bearer = find(context, &bearer.hash)?;
-    match access::judge(attempt.team.as_ref(), bearer, attempt.bearer.record()) {
-        Verdict::Accepted(team, method) => {
-            let looked_up = |knowledge| matches!(knowledge, &Knowledge::LookedUp(_));
-            let lasts = !looked_up(&attempt.token) && !looked_up(&attempt.bearer);
-            let named = token.map(|token| *token.hash());
-            let reader = Reader {
-                team,
-                token: named.or(match attempt.bearer {
-                    Knowledge::LookedUp(known) => known.api_token,
-                    _ => None,
-                }),
-                method,
-            };
-            Ok((reader, lasts))
-        }
-        Verdict::Refused(answer) => Err(attempt.refuse(answer)),
-        Verdict::Unknown(answer) => Err(attempt.look_up(answer)),
-    }
+    let looked_up = |knowledge| matches!(knowledge, &Knowledge::LookedUp(_));
+    let lasts = !looked_up(&attempt.token) && !looked_up(&attempt.bearer);
+    let named = match &request.token {
+        Token::Named(token) => Some(*token.hash()),
+        _ => None,
+    };
+    let reader = Reader {
+        team,
+        token: named.or(match attempt.bearer {
+            Knowledge::LookedUp(known) => known.api_token,
+            _ => None,
+        }),
+        method,
+    };
+    Ok((reader, lasts))
 }
 
 /// What is known so far of one request.
 struct Attempt<'a, S> {
     request: &'a Request<'a>,
     context: &'a Context<'a, S>,
-    team: Option<Team>,
+    team: Option<Tenant>,
     token: Knowledge,
     bearer: Knowledge,
+}
+
+impl<S: Store> Directory for Attempt<'_, S> {
+    type Error = Decision;
+
+    fn find(&mut self, half: Half, hash: &Sha256Hash) -> Result<Option<&Record>, Decision> {
+        let found = find(self.context, hash)?;
+        if let (Half::Token, Some(Record::Team(team))) = (half, found.record()) {
+            self.team = Some(team.id);
+        }
+        let known = match half {
+            Half::Token => &mut self.token,
+            Half::Bearer => &mut self.bearer,
+        };
+        *known = found;
+        Ok(known.record())
+    }
 }
 
 impl<S: Store> Attempt<'_, S> {
@@ -174,10 +172,7 @@ impl<S: Store> Attempt<'_, S> {
         let missed = misses.get(&need.asked(), self.context.now);
         match missed.filter(|miss| wanted.token && miss.token || wanted.bearer && miss.bearer) {
             Some(miss) => nothing(miss.why, not_found),
-            None => {
-                let team = self.team.as_ref().map(|team| team.id);
-                Decision::Read(PostHogRead::Identity(need, team))
-            }
+            None => Decision::Read(PostHogRead::Identity(need, self.team)),
         }
     }
 
