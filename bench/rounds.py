@@ -70,7 +70,7 @@ class Measured:
 
     @property
     def callouts(self) -> float:
-        """Per request; those of the filter's chores are in it."""
+        """Per request; those of the filter's jobs are in it."""
         return sum(one.callouts for one in self.rounds) / sum(one.requests for one in self.rounds)
 
     def figures(self) -> dict[str, list[float]]:

@@ -17,19 +17,21 @@
 //! | [`surfaces::posthog`] | PostHog's: request, checks, answers, payload, quota, billing, read-through, rebuild; with a map of its own |
 //! | [`config`] | plugin configuration (JSON) → validated settings |
 //! | [`metrics`] | every metric name, once |
-//! | `host` | the shell: the only room that imports `proxy_wasm` |
+//! | [`worker`] | what one worker does, whatever the shell and the surface: serving, shared reads, jobs, log, health |
+//! | `wasm` | the proxy-wasm shell: the only room that imports `proxy_wasm` |
 //!
-//! A room imports from those above it (`tests/floors.rs`, which lists what does not yet).
+//! A room imports from those above it (`tests/floors.rs`). `docs/glossary.md` has the words.
 //!
 //! # How a request walks
-//! `host::stream` reads the headers once, as bytes; [`Request::parse_with`](surfaces::posthog::request::Request::parse_with)
-//! says what is asked; [`pipeline::start`](surfaces::posthog::pipeline::start) answers, forwards, or names what must be read
-//! from Redis; `host::flights` reads it once for everybody who waits for the same;
-//! [`pipeline::resume`](surfaces::posthog::pipeline::resume) answers. What is billed or missing is noted there;
-//! `host::chores` sends it on a later tick, so that no request waits for it.
+//! `wasm::stream` reads the headers once, as bytes, and hands them to the worker's [`surface`](surfaces::Surface), which says
+//! what is asked ([`parse`](surfaces::Surface::parse)) and decides ([`start`](surfaces::Surface::start)): it answers, forwards,
+//! or names what must be read first. [`worker`] reads that once for everybody who waits for the same. The surface takes the
+//! reply once ([`landed`](surfaces::Surface::landed)) and goes on with each request ([`resume`](surfaces::Surface::resume)).
+//! An answer that was sent is counted and billed ([`sent`](surfaces::Surface::sent)); a [`job`](shared::Job) brings the counts
+//! to Redis on a later tick, so that no request waits for it. `docs/request.md` has the steps, with a picture.
 //!
-//! Every room but `host` is pure: plain data in, plain data out, time as an argument. The publisher
-//! and the tests under Node use the crate without `host`.
+//! Every room but [`worker`] and `wasm` is pure: plain data in, plain data out, time as an argument. [`worker`] asks its
+//! shell for all else ([`Host`](worker::host::Host)). The publisher and the tests under Node use the crate without `wasm`.
 
 #![cfg_attr(
     test,

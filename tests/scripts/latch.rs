@@ -27,7 +27,7 @@ fn the_suffix_appears_at_the_end_of_the_limit_and_goes_with_the_document() {
     assert_eq!(redis.public(), latched);
     assert_eq!(redis.pair(held(&latched)), Pair::Same(latched.clone()));
     let full = Pair::Full(Some(latched.clone()), Some(base36(end / 1_000)));
-    assert_eq!(redis.pair(held(X)), full, "who dropped his flags gets them");
+    assert_eq!(redis.pair(held(X)), full, "clients without flags get them");
     assert_eq!(redis.pair(Some(Candidate::Any)), Pair::Same(latched));
     redis.put_payload(&pickled(4, Y));
     assert_eq!(redis.public(), Y);

@@ -213,10 +213,10 @@ def test_only_callouts_that_are_needed(samples: Stack) -> None:
     sent = lambda store: samples.metric("flag_definitions_callouts_total", store=store)  # noqa: E731
     definitions = lambda: sent("definitions")  # noqa: E731
     # What earlier answers left to send, and the quota's look every ten seconds.
-    chores = lambda: sum(map(sent, ("usage", "quota", "rebuild")))  # noqa: E731
+    jobs = lambda: sum(map(sent, ("usage", "quota", "rebuild")))  # noqa: E731
 
     samples.wait_until(lambda: settled(definitions))
-    before, others, total, began = definitions(), chores(), callouts(samples), time.monotonic()
+    before, others, total, began = definitions(), jobs(), callouts(samples), time.monotonic()
     assert session.get(url, headers=conditional).status_code == 304  # confirms
     for _ in range(200):
         assert session.get(url, headers=conditional).status_code == 304
@@ -224,10 +224,10 @@ def test_only_callouts_that_are_needed(samples: Stack) -> None:
     samples.wait_until(lambda: settled(definitions))
     # The confirmation lasts 2 s: 201 requests within it cost one callout, or two across its edge.
     assert definitions() - before <= 2 + lasted / 2
-    # Envoy's own count agrees, but for the chores and the loader's poll, one a second.
+    # Envoy's own count agrees, but for the jobs and the loader's poll, one a second.
     total, waited = callouts(samples) - total, time.monotonic() - began
-    samples.wait_until(lambda: settled(chores))
-    assert total - (chores() - others) <= 2 + lasted / 2 + waited + 1
+    samples.wait_until(lambda: settled(jobs))
+    assert total - (jobs() - others) <= 2 + lasted / 2 + waited + 1
 
     before, total, began = definitions(), callouts(samples), time.monotonic()
     for _ in range(50):

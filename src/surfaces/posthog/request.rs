@@ -43,7 +43,7 @@ pub fn is_ours(path: &[u8]) -> bool {
 }
 
 /// Whether this `content-type` is one of gRPC's, gRPC-Web's included. Envoy and its gRPC filters change answers to such
-/// requests: the body may go into a header field (`host::stream`). More is taken for gRPC than Envoy takes, which compares
+/// requests: the body may go into a header field (`wasm::stream`). More is taken for gRPC than Envoy takes, which compares
 /// case by case; no client of ours sends any of it.
 pub fn is_grpc(content_type: &[u8]) -> bool {
     content_type

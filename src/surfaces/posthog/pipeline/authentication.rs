@@ -1,4 +1,4 @@
-//! Who asks, and may he? The snapshot is asked first, then what was looked up in PostHog's own cache.
+//! Whose request it is, and what it may read. The snapshot is asked first, then what was looked up in PostHog's own cache.
 
 use super::memory::Shown;
 use super::{Context, Decision, Reader};
