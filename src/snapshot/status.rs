@@ -258,18 +258,7 @@ mod tests {
         let mut status = Status::default();
         let at = |seconds: u64| Monotonic::from_millis(seconds * 1_000);
         assert_eq!(status.freshness(at(0), &settings), Freshness::Missing);
-        status.live = Some(Live {
-            manifest: String::new(),
-            generation: 1,
-            stream_id: StreamId::default(),
-            etags_watched: false,
-            lineage: 0,
-            records: KindCounts::default(),
-            loaded_at: 0,
-            verified_at: 1_000,
-            contact_at: 1_000,
-            longest_slice_micros: 0,
-        });
+        status.live = Some(live());
         for (now, freshness) in [
             (0, Freshness::Current),
             (6, Freshness::Current),
@@ -286,6 +275,69 @@ mod tests {
                 complete,
             });
             assert_eq!(status.freshness(at(1), &settings), freshness);
+        }
+    }
+
+    fn live() -> Live {
+        Live {
+            manifest: String::new(),
+            generation: 1,
+            stream_id: StreamId::default(),
+            etags_watched: false,
+            lineage: 0,
+            records: KindCounts::default(),
+            loaded_at: 0,
+            verified_at: 1_000,
+            contact_at: 1_000,
+            longest_slice_micros: 0,
+        }
+    }
+
+    #[test]
+    fn requests_need_a_snapshot_or_something_in_its_place() {
+        for (has_snapshot, unpublished, needs_none, ready) in [
+            (true, false, false, true),
+            (true, true, true, true),
+            (false, false, false, false),
+            (false, false, true, false),
+            (false, true, false, false),
+            (false, true, true, true),
+        ] {
+            let status = Status {
+                live: has_snapshot.then(live),
+                unpublished,
+                ..Status::default()
+            };
+            assert_eq!(status.is_ready(needs_none), ready);
+        }
+    }
+
+    #[test]
+    fn the_loader_is_at_one_thing() {
+        let bad = || Bad {
+            manifest: "m".to_owned(),
+            at: 0,
+        };
+        let applying = |complete| Applying {
+            manifest: "next".to_owned(),
+            stream_id: StreamId::default(),
+            complete,
+        };
+        for (is_bad, next, is_applied, state) in [
+            (false, None, false, "idle"),
+            (true, None, false, "bad_snapshot"),
+            (true, Some(false), false, "bad_snapshot"),
+            (false, Some(false), false, "incomplete"),
+            (true, Some(true), false, "loading"),
+            (true, Some(false), true, "loading"),
+            (false, None, true, "loading"),
+        ] {
+            let status = Status {
+                bad: is_bad.then(bad),
+                applying: next.map(applying),
+                ..Status::default()
+            };
+            assert_eq!(status.loader_state(is_applied), state);
         }
     }
 
