@@ -28,6 +28,7 @@ pub struct LoaderJob {
     gateway: Gateway,
     poll_interval: Duration,
     loaded: bool,
+    holds: bool,
     findings: Vec<Finding>,
 }
 
@@ -46,6 +47,7 @@ impl LoaderJob {
             gateway,
             poll_interval: settings.poll_interval,
             loaded: false,
+            holds: false,
             findings: Vec::new(),
         }
     }
@@ -89,6 +91,7 @@ impl<S: Store, C: From<LoaderEvent>> Job<S, C> for LoaderJob {
     }
 
     fn tick(&mut self, held: Held, machinery: &mut Machinery<'_, S, C>) -> Option<Errand> {
+        self.holds = held == Held::Yes;
         let began = machinery.ambient.clock();
         let mut events = Vec::new();
         let command = self
@@ -126,11 +129,14 @@ impl<S: Store, C: From<LoaderEvent>> Job<S, C> for LoaderJob {
         if self.loader.is_busy() {
             return BUSY;
         }
-        let poll = self.loader.due_in(now).unwrap_or(self.poll_interval);
-        poll.min(self.poll_interval).max(SHORTEST)
+        match self.loader.due_in(now) {
+            Some(poll) if self.holds => poll.min(self.poll_interval).max(SHORTEST),
+            _ => self.poll_interval,
+        }
     }
 
     fn stop(&mut self, machinery: &mut Machinery<'_, S, C>) {
+        self.holds = false;
         let mut events = Vec::new();
         self.loader.stop(machinery.store, &mut events);
         self.report(&events, machinery);

@@ -93,8 +93,7 @@ impl Loader {
 
     /// How long until the next poll; `None` when this loader does not wait for one.
     pub fn due_in(&self, now: Monotonic) -> Option<Duration> {
-        let wait = self.next_poll.since(now);
-        (self.awaiting.is_none() && !wait.is_zero()).then_some(wait)
+        self.awaiting.is_none().then(|| self.next_poll.since(now))
     }
 
     /// Tells how long the last slice held the VM.

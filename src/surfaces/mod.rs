@@ -20,6 +20,10 @@ use crate::time::Monotonic;
 
 pub mod posthog;
 
+/// Set on a request that goes to the upstream; says why. A request that carries it already came through here, so it is not
+/// forwarded again.
+pub const FORWARD_REASON_HEADER: &str = "x-flag-definitions-forward-reason";
+
 /// What happens to a request next. `R` says what has to be read first, `A` is the surface's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step<'a, R, A> {

@@ -57,9 +57,7 @@ enum Phase {
     /// Looking at slots.
     Collecting,
     /// A command is on its way.
-    Awaiting {
-        since: Monotonic,
-    },
+    Awaiting,
     /// The round was given up; the next one is an interval away.
     Failed,
 }
@@ -147,7 +145,7 @@ impl Outbox {
             self.begin(store, now);
         }
         if self.phase == Phase::Collecting {
-            self.collect(store, now, tally)
+            self.collect(store, tally)
         } else {
             None
         }
@@ -170,12 +168,7 @@ impl Outbox {
         self.phase = Phase::Collecting;
     }
 
-    fn collect(
-        &mut self,
-        store: &impl Store,
-        now: Monotonic,
-        tally: &mut Tally,
-    ) -> Option<Command> {
+    fn collect(&mut self, store: &impl Store, tally: &mut Tally) -> Option<Command> {
         for _ in 0..SLICE.min(self.left) {
             let slot = self.next;
             self.next = (slot + 1) % SLOTS;
@@ -194,7 +187,7 @@ impl Outbox {
             if !self.cargo.load(self.names, &batch) {
                 let full = std::mem::take(&mut self.cargo);
                 self.cargo.load(self.names, &batch);
-                return self.send(full, now);
+                return self.send(full);
             }
         }
         if self.left > 0 {
@@ -202,7 +195,7 @@ impl Outbox {
         }
         if !self.cargo.is_empty() {
             let rest = std::mem::take(&mut self.cargo);
-            return self.send(rest, now);
+            return self.send(rest);
         }
         self.phase = Phase::Idle;
         self.unsent = self.more || self.missed;
@@ -211,9 +204,9 @@ impl Outbox {
         None
     }
 
-    fn send(&mut self, cargo: Cargo, now: Monotonic) -> Option<Command> {
+    fn send(&mut self, cargo: Cargo) -> Option<Command> {
         let sequences = self.sequences.as_deref()?;
-        self.phase = Phase::Awaiting { since: now };
+        self.phase = Phase::Awaiting;
         self.awaited = cargo.batches().to_vec();
         Some(cargo.command(sequences))
     }
@@ -233,7 +226,7 @@ impl Outbox {
         let applied = match applied {
             Ok(applied) => applied,
             Err(failure) => {
-                if matches!(self.phase, Phase::Awaiting { .. }) {
+                if self.phase == Phase::Awaiting {
                     self.fail();
                 }
                 return Err(failure);
@@ -247,7 +240,7 @@ impl Outbox {
                 Ok(None) | Err(_) => self.missed = true,
             }
         }
-        if matches!(self.phase, Phase::Awaiting { .. }) && applied.batches == self.awaited {
+        if self.phase == Phase::Awaiting && applied.batches == self.awaited {
             self.phase = Phase::Collecting;
         }
         Ok(())

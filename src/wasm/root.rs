@@ -1,6 +1,6 @@
 //! Root contexts: one for each plugin configuration in each VM.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::abi;
@@ -11,6 +11,7 @@ use crate::config::{self, Role, Settings};
 use crate::shared::{Ambient, Scope};
 use crate::surfaces::posthog::PostHog;
 use crate::surfaces::posthog::settings::PostHogSettings;
+use crate::time::Monotonic;
 use crate::worker::health::{self, HealthAnswer};
 use crate::worker::host::CallId;
 use crate::worker::{Clusters, Recorder, Worker, registry};
@@ -71,12 +72,17 @@ impl Filter {
 pub struct HealthListener {
     settings: PostHogSettings,
     scope: Scope,
+    /// The time; when the clock fails, the last time that it did not.
+    now: Cell<Monotonic>,
 }
 
 impl HealthListener {
     /// Answers a request; `false` when the path is not one of ours, or nothing was sent.
     pub fn answer(&self, path: &[u8]) -> bool {
-        let now = WasmHost::new(0).monotonic().unwrap_or_default();
+        if let Some(now) = WasmHost::new(0).monotonic() {
+            self.now.set(now);
+        }
+        let now = self.now.get();
         let answer = health::answer(path, &SharedData, &self.settings, &self.scope, now);
         answer.is_some_and(|answer| send(&answer))
     }
@@ -124,6 +130,7 @@ impl Root {
             Role::Health => Plugin::Health(Box::new(HealthListener {
                 settings: settings.posthog,
                 scope: scopes.data,
+                now: Cell::default(),
             })),
             Role::Filter => {
                 let host = WasmHost::new(self.id);

@@ -211,9 +211,7 @@ fn undecided_requests_go_on_to_the_upstream_with_the_reason() {
         host(|host| {
             host.requests[&stream]
                 .iter()
-                .filter(|(name, _)| {
-                    name == crate::surfaces::posthog::request::FORWARD_REASON_HEADER
-                })
+                .filter(|(name, _)| name == crate::surfaces::FORWARD_REASON_HEADER)
                 .map(|(_, value)| String::from_utf8(value.clone()).unwrap())
                 .collect::<Vec<_>>()
         })

@@ -263,7 +263,7 @@ impl Jobs {
     ) where
         Metric: From<C>,
     {
-        self.under_way.retain(|sent| sent.job != place);
+        // A reply that is still to come is handed in: usage takes what it acknowledges.
         job.stop(&mut driver.machinery());
         if let (Some(name), Some(leased)) = (job.lease(), self.leases.get(place)) {
             leased

@@ -49,7 +49,7 @@ use request_log::RequestLog;
 use single_flight::SingleFlight;
 
 pub use clusters::Clusters;
-pub use serving::{FORWARD_REASON_HEADER, Served};
+pub use serving::Served;
 
 /// First tick.
 const START_TICK: Duration = Duration::from_millis(100);
@@ -128,14 +128,17 @@ where
 
     /// A callout was answered.
     pub fn on_reply(&mut self, call: CallId, body_size: usize) {
-        if !self.on_read(call, body_size) {
-            self.now();
-            let (surface, jobs, mut driver) = self.driver();
-            if let Some(due_in) = jobs.on_reply(surface, call, body_size, &mut driver) {
-                self.hurry(due_in);
-            }
+        if self.on_read(call, body_size) {
+            self.host.leave();
+            return;
         }
-        self.host.leave();
+        self.now();
+        let (surface, jobs, mut driver) = self.driver();
+        let due_in = jobs.on_reply(surface, call, body_size, &mut driver);
+        // All else waits for the next tick.
+        if let Some(due_in) = due_in.filter(|due_in| *due_in <= single_flight::TICK) {
+            self.hurry(due_in);
+        }
     }
 
     /// Regular work.

@@ -7,7 +7,7 @@ use super::backlog::{self, ANSWERS_PER_CALLBACK, Cause, DueAnswers};
 use super::calls::{self, RawReply};
 use super::host::{CallId, Host};
 use super::serving::{Served, Serving};
-use super::single_flight::{self, Flight, Join, MAX_WAITERS, Waiter};
+use super::single_flight::{self, Join, MAX_WAITERS, ReadCallout, Waiter};
 use crate::metrics::Metric;
 use crate::redis::Failure;
 use crate::surfaces::{Reason, SentRead, Surface};
@@ -100,17 +100,25 @@ where
     /// Sends a read; `false` when it was not taken, which is counted.
     fn send(&mut self, read: &S::Read) -> bool {
         let known = self.surface.known(read, self.host.shared());
-        let sent = match self.surface.fetch(read) {
-            Some(fetch) => calls::send(&mut self.host, &fetch.question, fetch.timeout),
+        let sent = SentRead {
+            at: self.now,
+            known,
+        };
+        let callout = match self.surface.fetch(read) {
+            Some(fetch) => {
+                let call = calls::send(&mut self.host, &fetch.question, fetch.timeout);
+                call.map(|call| ReadCallout {
+                    call,
+                    largest_reply: fetch.largest_reply,
+                    purpose: fetch.purpose,
+                    sent,
+                })
+            }
             None => Err(Failure::NotSent),
         };
-        match sent {
-            Ok(call) => {
-                let sent = SentRead {
-                    at: self.now,
-                    known,
-                };
-                self.flights.sent(read, call, sent);
+        match callout {
+            Ok(callout) => {
+                self.flights.sent(read, callout);
                 true
             }
             Err(failure) => {
@@ -132,7 +140,7 @@ where
 
     /// Takes the reply to a read that is being delivered; `false` when it is no read's.
     pub(super) fn on_read(&mut self, call: CallId, body_size: usize) -> bool {
-        let Some((flight, expected)) = self.flights.land(call) else {
+        let Some((flight, callout)) = self.flights.land(call) else {
             return false;
         };
         self.now();
@@ -141,22 +149,18 @@ where
             true => self.host.clock(),
             false => None,
         };
-        let Flight {
-            read,
+        let ReadCallout {
+            call,
+            largest_reply,
+            purpose,
             sent,
-            waiters,
-            ..
-        } = flight;
-        let fetch = self.surface.fetch(&read);
-        if let (Some(sent), Some(fetch)) = (sent, fetch) {
-            let (largest, purpose) = (fetch.largest_reply, fetch.purpose);
-            let raw = RawReply::read(&self.host, &expected, body_size, largest);
-            let received = raw.received(&expected);
-            let (surface, mut machinery) = self.parts();
-            let (landed, counts_as) = surface.landed(&read, &sent, received, &mut machinery);
-            self.recorder.count(Metric::Callout(purpose, counts_as));
-            self.backlog.push(Cause::Landed(landed), waiters);
-        }
+        } = callout;
+        let raw = RawReply::read(&self.host, &call.expected, body_size, largest_reply);
+        let received = raw.received(&call.expected);
+        let (surface, mut machinery) = self.parts();
+        let (landed, counts_as) = surface.landed(&flight.read, &sent, received, &mut machinery);
+        self.recorder.count(Metric::Callout(purpose, counts_as));
+        self.backlog.push(Cause::Landed(landed), flight.waiters);
         self.answer_due(Turn::Newest);
         if let Some(began) = began
             && let Some(ended) = self.host.clock()

@@ -1,45 +1,44 @@
-//! The root contexts of this VM: the only state that they share.
+//! The workers of this VM: the only state that they share.
 //!
-//! A configuration update creates a second root context in the same VM, and both tick until the old
-//! listener has drained. The older one then leaves loading to the newer one.
+//! A configuration update creates a second worker in the same VM, and both tick until the old listener has drained. The
+//! older one then leaves its jobs to the newer one.
 
 use std::cell::RefCell;
 
 thread_local! {
-    static LOADERS: RefCell<Vec<(u32, String)>> = const { RefCell::new(Vec::new()) };
+    static WORKERS: RefCell<Vec<(u32, String)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Registers a root context that works for all; `scope` is the prefix of the keys in shared data that it
-/// works on.
-pub fn enter(context: u32, scope: &str) {
-    with(|loaders| {
-        let entry = (context, scope.to_owned());
-        if !loaders.contains(&entry) {
-            loaders.push(entry);
+/// Registers a worker that does a job for all, by the name of the job's lease.
+pub fn enter(worker: u32, lease: &str) {
+    with(|workers| {
+        let entry = (worker, lease.to_owned());
+        if !workers.contains(&entry) {
+            workers.push(entry);
         }
     });
 }
 
-/// Forgets a root context.
-pub fn leave(context: u32) {
-    with(|loaders| loaders.retain(|(id, _)| *id != context));
+/// Forgets a worker.
+pub fn leave(worker: u32) {
+    with(|workers| workers.retain(|(id, _)| *id != worker));
 }
 
-/// Whether a newer root context does the same.
-pub fn is_superseded(context: u32, scope: &str) -> bool {
+/// Whether a newer worker does the same job.
+pub fn is_superseded(worker: u32, lease: &str) -> bool {
     let mut superseded = false;
-    with(|loaders| {
-        superseded = loaders
+    with(|workers| {
+        superseded = workers
             .iter()
-            .any(|(id, other)| *id > context && other == scope);
+            .any(|(id, other)| *id > worker && other == lease);
     });
     superseded
 }
 
 fn with(f: impl FnOnce(&mut Vec<(u32, String)>)) {
-    LOADERS.with(|loaders| {
-        if let Ok(mut loaders) = loaders.try_borrow_mut() {
-            f(&mut loaders);
+    WORKERS.with(|workers| {
+        if let Ok(mut workers) = workers.try_borrow_mut() {
+            f(&mut workers);
         }
     });
 }
@@ -49,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_newest_of_a_scope_loads() {
+    fn only_the_newest_worker_does_a_job() {
         enter(1, "a");
         enter(2, "a");
         enter(3, "b");

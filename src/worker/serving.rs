@@ -5,10 +5,9 @@ use super::Worker;
 use super::host::Host;
 use crate::http::Late;
 use crate::metrics::Metric;
-use crate::surfaces::{Decided, Reason, Receipt, Step, StepOf, Surface, SurfaceRequest};
-
-/// Set on a request that goes to the upstream; says why. A request that carries it already came through here.
-pub const FORWARD_REASON_HEADER: &str = "x-flag-definitions-forward-reason";
+use crate::surfaces::{
+    Decided, FORWARD_REASON_HEADER, Reason, Receipt, Step, StepOf, Surface, SurfaceRequest,
+};
 
 /// A request that is being served.
 pub(super) struct Serving<'a, S: Surface> {

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use super::calls::{Call, Expected};
+use super::calls::Call;
 use super::host::CallId;
+use crate::redis::Purpose;
 use crate::surfaces::{Read, SentRead, Surface, SurfaceRequest};
 use crate::time::Monotonic;
 
@@ -41,11 +42,22 @@ pub struct Waiter<S: Surface> {
 pub struct Flight<S: Surface> {
     /// What is read.
     pub read: S::Read,
-    /// When it was sent, and what was known then. `None`: not sent yet.
-    pub sent: Option<SentRead<S::Known>>,
     /// The requests that wait for it.
     pub waiters: Vec<Waiter<S>>,
-    call: Option<Call>,
+    /// `None`: not sent yet, or its reply is lost.
+    callout: Option<ReadCallout<S::Known>>,
+}
+
+/// The callout of a read.
+pub struct ReadCallout<K> {
+    /// The callout.
+    pub call: Call,
+    /// Largest reply that is read, in bytes.
+    pub largest_reply: usize,
+    /// What it counts as.
+    pub purpose: Purpose,
+    /// When it was sent, and what was known then.
+    pub sent: SentRead<K>,
 }
 
 /// What has to be done for a request that joined.
@@ -145,29 +157,27 @@ impl<S: Surface> SingleFlight<S> {
             read.clone(),
             Flight {
                 read,
-                sent: None,
                 waiters: vec![waiter],
-                call: None,
+                callout: None,
             },
         );
         Join::Send
     }
 
     /// Notes that a read was sent.
-    pub fn sent(&mut self, read: &S::Read, call: Call, sent: SentRead<S::Known>) {
+    pub fn sent(&mut self, read: &S::Read, callout: ReadCallout<S::Known>) {
         if let Some(flight) = self.flights.get_mut(read) {
-            self.calls.insert(call.id, read.clone());
-            flight.call = Some(call);
-            flight.sent = Some(sent);
+            self.calls.insert(callout.call.id, read.clone());
+            flight.callout = Some(callout);
         }
     }
 
-    /// Takes the read that a reply belongs to: what its reply is, and who waits.
-    pub fn land(&mut self, call: CallId) -> Option<(Flight<S>, Expected)> {
+    /// Takes the read that a reply belongs to, and its callout.
+    pub fn land(&mut self, call: CallId) -> Option<(Flight<S>, ReadCallout<S::Known>)> {
         let read = self.calls.remove(&call)?;
         let mut flight = self.take(&read)?;
-        let call = flight.call.take()?;
-        Some((flight, call.expected))
+        let callout = flight.callout.take()?;
+        Some((flight, callout))
     }
 
     /// Takes a read that could not be sent.
@@ -187,8 +197,8 @@ impl<S: Surface> SingleFlight<S> {
             self.conditional.remove(&unconditional);
         }
         let flight = self.flights.remove(read)?;
-        if let Some(call) = &flight.call {
-            self.calls.remove(&call.id);
+        if let Some(callout) = &flight.callout {
+            self.calls.remove(&callout.call.id);
         }
         Some(flight)
     }
@@ -198,14 +208,14 @@ impl<S: Surface> SingleFlight<S> {
         if let Some(read) = self.calls.remove(&call)
             && let Some(flight) = self.flights.get_mut(&read)
         {
-            flight.call = None;
+            flight.callout = None;
         }
     }
 
     /// A stream is gone. Whoever waited with it waits on.
     pub fn leave(&mut self, stream: u32) {
         // Most streams never waited.
-        if self.flights.is_empty() {
+        if self.streams.is_empty() {
             return;
         }
         let Some(read) = self.streams.remove(&stream) else {
@@ -229,7 +239,7 @@ impl<S: Surface> SingleFlight<S> {
     pub fn unsent(&self) -> Vec<S::Read> {
         self.flights
             .values()
-            .filter(|flight| flight.call.is_none())
+            .filter(|flight| flight.callout.is_none())
             .map(|flight| flight.read.clone())
             .collect()
     }

@@ -267,6 +267,9 @@ fn a_newer_worker_of_the_same_vm_takes_over() {
     old.pass(10);
     assert_eq!(old.surface.asker.held, [Held::Yes, Held::No, Held::No]);
     assert_eq!(old.surface.asker.stopped, 1, "told once");
+    // What it had asked before is its own still.
+    old.deliver(FOUND);
+    assert_eq!(old.surface.asker.replies, [(1, Ok(()))]);
     registry::leave(WORKERS.with(Cell::get));
     old.pass(10);
     assert_eq!(old.surface.asker.held.last(), Some(&Held::Yes));

@@ -13,11 +13,7 @@ use std::borrow::Cow;
 use crate::hash::{Hashed, Sha256Hash};
 use crate::http::query::{owned, split_query};
 use crate::http::{AcceptEncoding, Cors, IfNoneMatch, Method};
-use crate::surfaces::SurfaceRequest;
-
-/// Set on a request that goes to the upstream; says why. A request that carries it already came through
-/// here, so it is not forwarded again.
-pub const FORWARD_REASON_HEADER: &str = "x-flag-definitions-forward-reason";
+use crate::surfaces::{FORWARD_REASON_HEADER, SurfaceRequest};
 
 /// The project token of a client that does not put it into the query, such as PostHog's Rust SDK.
 const TOKEN_HEADER: &[u8] = b"x-posthog-project-api-key";

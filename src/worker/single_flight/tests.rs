@@ -6,6 +6,7 @@ use crate::surfaces::posthog::definitions::Need;
 use crate::surfaces::posthog::reads::PostHogRead;
 use crate::surfaces::posthog::request::Request;
 use crate::tenant::Tenant;
+use crate::worker::calls::Expected;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -25,11 +26,16 @@ fn sent(flights: &mut Flights, tenant: u32, call: u32, now: u64) {
         id: CallId(call),
         expected: Expected::Redis(Dialect::Webdis, None),
     };
-    let sent = SentRead {
-        at: Monotonic::from_millis(now),
-        known: None,
+    let callout = ReadCallout {
+        call,
+        largest_reply: 100,
+        purpose: Purpose::Definitions,
+        sent: SentRead {
+            at: Monotonic::from_millis(now),
+            known: None,
+        },
     };
-    flights.sent(&read(tenant), call, sent);
+    flights.sent(&read(tenant), callout);
 }
 
 fn join(flights: &mut Flights, stream: u32, tenant: u32, now: u64) -> Join {
@@ -142,6 +148,13 @@ fn waiters_are_bounded_in_time() {
     assert_eq!(streams(&flights.overdue(Monotonic::from_millis(500))), [1]);
     assert_eq!(streams(&flights.overdue(Monotonic::from_millis(900))), [2]);
     assert!(flights.is_empty());
+    // Both of the last read at once.
+    for stream in [3, 4] {
+        join(&mut flights, stream, 7, 0);
+    }
+    let overdue = flights.overdue(Monotonic::from_millis(900));
+    assert_eq!(streams(&overdue), [3, 4]);
+    assert!(!flights.is_waiting(3) && !flights.is_waiting(4));
 }
 
 #[test]

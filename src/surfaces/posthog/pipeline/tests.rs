@@ -391,10 +391,7 @@ fn unknown_credentials_can_be_rejected_despite_an_upstream() {
 #[test]
 fn a_request_that_comes_back_is_not_forwarded_again() {
     let world = world(r#"{"upstream":"forward"}"#);
-    let header = (
-        crate::surfaces::posthog::request::FORWARD_REASON_HEADER,
-        "redis",
-    );
+    let header = (crate::surfaces::FORWARD_REASON_HEADER, "redis");
     let request = request("GET", "?token=phc_unknown", &[header]);
     assert_eq!(
         world.outcome(&request),

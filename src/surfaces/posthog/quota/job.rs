@@ -219,8 +219,8 @@ impl<S: Store, C> Job<S, C> for QuotaJob {
         std::mem::take(&mut self.findings)
     }
 
-    fn due_in(&self, _: Monotonic) -> Duration {
-        if self.holds && self.reader.is_busy() {
+    fn due_in(&self, now: Monotonic) -> Duration {
+        if self.holds && (self.reader.is_busy() || self.reader.is_due(now)) {
             BUSY
         } else {
             IDLE

@@ -159,6 +159,11 @@ impl QuotaReader {
         matches!(self.state, State::Resolving(_) | State::NextLatches(_))
     }
 
+    /// Whether the list is to be read with the next tick.
+    pub fn is_due(&self, now: Monotonic) -> bool {
+        matches!(self.state, State::Idle) && now >= self.next_read
+    }
+
     /// Reads again with the next tick, as when a snapshot became live: it knows more teams.
     pub fn read_soon(&mut self) {
         self.next_read = Monotonic::default();

@@ -31,8 +31,11 @@ pub struct RebuildJob {
     gateway: Gateway,
     slots: Table,
     waiting: SignalQueue,
-    /// When each team under way was claimed.
-    claimed: VecDeque<(Tenant, Monotonic)>,
+    /// What is under way: its number, the team, and when that was claimed.
+    claimed: VecDeque<(u64, Tenant, Monotonic)>,
+    signals: u64,
+    /// How many teams were looked at in the tick of this time.
+    looked: (Monotonic, usize),
     logged: OncePerSecond,
     findings: Vec<Finding>,
 }
@@ -47,6 +50,8 @@ impl RebuildJob {
             slots: slots(scope),
             waiting: SignalQueue::default(),
             claimed: VecDeque::new(),
+            signals: 0,
+            looked: (Monotonic::default(), 0),
             logged: OncePerSecond::default(),
             findings: Vec::new(),
         }
@@ -69,20 +74,21 @@ impl RebuildJob {
             return None;
         }
         let unix = ambient.unix()?;
-        if first(store, &self.slots, team, now, self.repeat_after) != Ok(true) {
-            return None;
-        }
         let (task, delivery) = (ambient.random_bytes(), ambient.random_bytes());
         let command = self
             .signal
             .command(team, unix.as_millis(), task, delivery)?;
-        self.claimed.push_back((team, now));
+        if first(store, &self.slots, team, now, self.repeat_after) != Ok(true) {
+            return None;
+        }
+        self.signals += 1;
+        self.claimed.push_back((self.signals, team, now));
         Some(Errand {
             gateway: self.gateway.clone(),
             command,
             largest_reply: LARGEST_REPLY,
             purpose: Purpose::Rebuild,
-            key: u64::from(team.0),
+            key: self.signals,
         })
     }
 }
@@ -93,8 +99,12 @@ impl<S: Store, C> Job<S, C> for RebuildJob {
     }
 
     fn tick(&mut self, _: Held, machinery: &mut Machinery<'_, S, C>) -> Option<Errand> {
-        for _ in 0..SIGNALS_PER_TICK {
+        if self.looked.0 != machinery.now {
+            self.looked = (machinery.now, 0);
+        }
+        while self.looked.1 < SIGNALS_PER_TICK {
             let team = self.waiting.pop()?;
+            self.looked.1 += 1;
             if let Some(errand) = self.signal(team, machinery) {
                 return Some(errand);
             }
@@ -108,11 +118,8 @@ impl<S: Store, C> Job<S, C> for RebuildJob {
         reply: Result<Reply<'_>, Failure>,
         machinery: &mut Machinery<'_, S, C>,
     ) {
-        let place = self
-            .claimed
-            .iter()
-            .position(|(team, _)| u64::from(team.0) == key);
-        let Some((team, claimed_at)) = place.and_then(|place| self.claimed.remove(place)) else {
+        let place = self.claimed.iter().position(|(signal, ..)| *signal == key);
+        let Some((_, team, claimed_at)) = place.and_then(|place| self.claimed.remove(place)) else {
             return;
         };
         let Err(failure) = reply else { return };
