@@ -73,14 +73,20 @@ rust() {
   done
 }
 
+# Neither tool has a package with a binary in a registry. Unoptimized they are built in a fraction of the time, and run tests
+# as fast: what they do themselves is little.
+unoptimized() {
+  CARGO_PROFILE_DEV_DEBUG=0 cargo install "$@" --debug --root .tools
+}
+
 nextest() {
-  command -v cargo-nextest >/dev/null || cargo install cargo-nextest --version "$NEXTEST" --locked --root .tools
+  command -v cargo-nextest >/dev/null || unoptimized cargo-nextest --version "$NEXTEST" --locked
 }
 
 wasm-bindgen() {
   # Without --locked: its lock file names a dependency version that does not exist any more.
   [[ "$(.tools/bin/wasm-bindgen --version 2>/dev/null)" == "wasm-bindgen $WASM_BINDGEN" ]] ||
-    cargo install wasm-bindgen-cli --version "$WASM_BINDGEN" --root .tools
+    CARGO_PROFILE_DEV_OPT_LEVEL=1 unoptimized wasm-bindgen-cli --version "$WASM_BINDGEN"
 }
 
 fuzz() {
