@@ -27,6 +27,14 @@ impl Monotonic {
     }
 
     /// How long ago `earlier` was; zero when it lies ahead.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use flag_definitions_filter::time::Monotonic;
+    /// let (early, late) = (Monotonic::from_millis(1_000), Monotonic::from_millis(1_250));
+    /// assert_eq!(late.since(early), Duration::from_millis(250));
+    /// assert_eq!(early.since(late), Duration::ZERO);
+    /// ```
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
@@ -40,6 +48,12 @@ impl Monotonic {
 
 /// Milliseconds since 1970-01-01 UTC by the host's wall clock: names a moment for other programs (usage
 /// buckets, scores in Redis). It may step back, so no age or deadline is made of it.
+///
+/// ```
+/// use flag_definitions_filter::time::UnixMillis;
+/// let moment = UnixMillis::from_nanos(1_700_000_000_123_999_999);
+/// assert_eq!(moment.as_millis(), 1_700_000_000_123);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnixMillis(u64);
 

@@ -82,6 +82,25 @@ pub enum Current {
 
 /// The version that is current. `callout` looks for what a callout brought; it is not called in row 1.
 ///
+/// ```
+/// use std::{convert::Infallible, time::Duration};
+/// use flag_definitions_filter::documents::{Confirmed, current::{Current, Published, Rule, current}};
+/// use flag_definitions_filter::http::{ETag, IfNoneMatch};
+/// use flag_definitions_filter::time::Monotonic;
+/// let (a, b) = (ETag::new(b"a").unwrap(), ETag::new(b"b").unwrap());
+/// let at = Monotonic::from_millis;
+/// // Published at 10.000 s by the publisher's clock, and a watermark of that moment.
+/// let published = Published { etag: a.clone(), at: at(10_000), confirmed_at: at(10_000) };
+/// let (max_age, poll_takes) = (Duration::from_secs(2), Duration::from_millis(500));
+/// let rule = Rule { max_age, poll_takes, since: None, now: at(11_000) };
+/// let after_callout = |millis| {
+///     let callout = || Ok::<_, Infallible>(Some(Confirmed { etag: b.clone(), at: at(millis) }));
+///     current(&IfNoneMatch::default(), Some(&published), callout, &rule)
+/// };
+/// assert_eq!(after_callout(10_300), Ok(Current::Known(a.clone())), "may be older than a");
+/// assert_eq!(after_callout(10_600), Ok(Current::Known(b.clone())));
+/// ```
+///
 /// # Errors
 /// Those of `callout`.
 pub fn current<E>(

@@ -44,6 +44,18 @@ impl AcceptEncoding {
 
     /// Whether an answer should be in gzip form: it is acceptable, and no less welcome than one without coding.
     /// Without any field, and with a malformed one, it should not.
+    ///
+    /// ```
+    /// use flag_definitions_filter::http::AcceptEncoding;
+    /// let prefers_gzip = |field: &str| {
+    ///     let mut accepted = AcceptEncoding::default();
+    ///     accepted.add(field.as_bytes());
+    ///     accepted.prefers_gzip()
+    /// };
+    /// assert!(prefers_gzip("br, gzip;q=0.5"));
+    /// assert!(!prefers_gzip("gzip;q=0.5, identity"), "identity is more welcome");
+    /// assert!(!prefers_gzip("gzip, deflate;q=high"), "against the grammar");
+    /// ```
     pub fn prefers_gzip(&self) -> bool {
         let gzip = self.gzip.or(self.any).unwrap_or(0);
         // What is not named is acceptable, but nothing was said for it.

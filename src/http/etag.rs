@@ -16,6 +16,13 @@ pub struct ETag(Arc<[u8]>);
 impl ETag {
     /// Takes bytes that may stand between the quotes and in a Redis argument; `None` for anything else, so
     /// that a stored value can never break a header.
+    ///
+    /// ```
+    /// use flag_definitions_filter::http::ETag;
+    /// assert!(ETag::new(b"2f1c-t62t8g").is_some());
+    /// assert_eq!(ETag::new(br#"a"b"#), None, "would end the header's quotes");
+    /// assert_eq!(ETag::new(&[b'a'; 65]), None);
+    /// ```
     pub fn new(bytes: &[u8]) -> Option<Self> {
         let fits = (1..=64).contains(&bytes.len());
         let plain = bytes
@@ -38,6 +45,15 @@ impl ETag {
 
     /// The digits of a computed tag, without what may follow behind a hyphen; `None` for one of
     /// another form.
+    ///
+    /// ```
+    /// use flag_definitions_filter::http::ETag;
+    /// let computed = ETag::of_text(b"{}");
+    /// assert_eq!(computed.digits(), Some(&b"44136fa355b3678a"[..]));
+    /// let latched = ETag::new(b"44136fa355b3678a-t62t8g").unwrap();
+    /// assert_eq!(latched.digits(), computed.digits());
+    /// assert_eq!(ETag::new(b"v7").unwrap().digits(), None);
+    /// ```
     pub fn digits(&self) -> Option<&[u8]> {
         let digits = self.0.split(|byte| *byte == b'-').next()?;
         let hexadecimal = |digit: &u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');

@@ -43,12 +43,29 @@ impl<'a> IfNoneMatch<'a> {
 
     /// Weak comparison with the current entity tag. `*` matches any. Beyond the RFC, a bare value matches
     /// like a quoted one: services that compare one trimmed value have it so.
+    ///
+    /// ```
+    /// use flag_definitions_filter::http::{ETag, IfNoneMatch};
+    /// let current = ETag::new(b"abc").unwrap();
+    /// for (field, matches) in [(r#""old", W/"abc""#, true), ("*", true), ("abc", true), (r#""ABC""#, false)] {
+    ///     let mut held = IfNoneMatch::default();
+    ///     held.add(field.as_bytes());
+    ///     assert_eq!(held.matches(&current), matches, "{field}");
+    /// }
+    /// ```
     pub fn matches(&self, current: &ETag) -> bool {
         self.tags()
             .any(|tag| tag == b"*" || *tag == *current.as_bytes())
     }
 
     /// The tag whose match would spare reading the payload: the first that can be one of ours, or `*`.
+    ///
+    /// ```
+    /// use flag_definitions_filter::http::{Candidate, ETag, IfNoneMatch};
+    /// let mut held = IfNoneMatch::default();
+    /// held.add(br#""not ours: blanks", W/"abc""#);
+    /// assert_eq!(held.candidate(), ETag::new(b"abc").map(Candidate::Tag));
+    /// ```
     pub fn candidate(&self) -> Option<Candidate> {
         self.tags().find_map(|tag| match tag {
             b"*" => Some(Candidate::Any),

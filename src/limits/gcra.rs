@@ -65,6 +65,17 @@ impl Debt {
 
     /// Takes as many as are free of `wanted` cells (0 counts as 1): the new debt, and how many.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use flag_definitions_filter::limits::gcra::Debt;
+    /// let two_a_minute = "2/minute".parse().unwrap();
+    /// let (debt, taken) = Debt::NONE.take(two_a_minute, 5).unwrap();
+    /// assert_eq!(taken, 2, "as many as are free");
+    /// let refused = debt.after(Duration::from_secs(10)).take(two_a_minute, 1);
+    /// assert_eq!(refused.unwrap_err().seconds(), 20, "one is free every 30 s");
+    /// assert!(debt.after(Duration::from_secs(30)).take(two_a_minute, 1).is_ok());
+    /// ```
+    ///
     /// # Errors
     /// When not one is free: nothing is owed for the attempt, and one will be free after [`RetryAfter`],
     /// which is never more than a period.
@@ -84,6 +95,14 @@ impl Debt {
     }
 
     /// Gives back cells that were taken and not used.
+    ///
+    /// ```
+    /// use flag_definitions_filter::limits::gcra::Debt;
+    /// let rate = "600/minute".parse().unwrap();
+    /// let (debt, _) = Debt::NONE.take(rate, 10).unwrap();
+    /// let (of_seven, _) = Debt::NONE.take(rate, 7).unwrap();
+    /// assert_eq!(debt.give_back(rate, 3), of_seven);
+    /// ```
     #[must_use]
     pub fn give_back(self, rate: Rate, cells: u32) -> Self {
         let credit = increment(rate).saturating_mul(u64::from(cells));
@@ -104,6 +123,15 @@ impl Debt {
 ///
 /// A reading a little behind (a worker that was held up) leaves the state's clock where it is, or the time
 /// between the two would be worked off twice. One far behind is a step backwards, and the state follows.
+///
+/// ```
+/// use std::time::Duration;
+/// use flag_definitions_filter::{limits::gcra::advance, time::Monotonic};
+/// let at = Monotonic::from_millis;
+/// assert_eq!(advance(at(5_000), at(5_250)), (at(5_250), Duration::from_millis(250)));
+/// assert_eq!(advance(at(5_000), at(4_990)), (at(5_000), Duration::ZERO), "held up");
+/// assert_eq!(advance(at(5_000), at(1_000)), (at(1_000), Duration::ZERO), "a step");
+/// ```
 pub fn advance(at: Monotonic, now: Monotonic) -> (Monotonic, Duration) {
     if now < at && at.since(now) <= DISORDER {
         return (at, Duration::ZERO);

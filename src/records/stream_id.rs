@@ -7,6 +7,13 @@ use serde::de::{self, Deserialize, Deserializer};
 use serde::{Serialize, Serializer};
 
 /// A Redis stream id, `<milliseconds>-<sequence>`: as of when something is true.
+///
+/// ```
+/// use flag_definitions_filter::records::StreamId;
+/// let id = |text: &str| text.parse::<StreamId>().unwrap();
+/// assert!(id("9-5") < id("10-0"), "by number, not by text");
+/// assert_eq!(id("9-5").next(), id("9-6"));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StreamId {
     /// Unix milliseconds of the Redis server's clock.

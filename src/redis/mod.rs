@@ -134,6 +134,14 @@ pub struct HttpRequest {
 
 /// Puts a command into a gateway's HTTP dialect; a script gets this tag.
 ///
+/// ```
+/// use flag_definitions_filter::redis::{Command, Dialect, Tag, encode};
+/// let command = Command::get("a/b");
+/// let body = |dialect| encode(dialect, &command, &Tag::new(1)).unwrap().body;
+/// assert_eq!(body(Dialect::Webdis), b"GET/a%2Fb.raw");
+/// assert_eq!(body(Dialect::Upstash), br#"[["GET","a/b"]]"#);
+/// ```
+///
 /// # Errors
 /// [`Failure::NotSent`] when the dialect cannot carry the command as it is.
 pub fn encode(dialect: Dialect, command: &Command, tag: &Tag) -> Result<HttpRequest, Failure> {
@@ -189,6 +197,13 @@ labels! {
 impl Failure {
     /// What an error reply of Redis means, without its `-`. Redis before version 7, and what descends from it, puts the
     /// error of a command inside a script behind words of its own.
+    ///
+    /// ```
+    /// use flag_definitions_filter::redis::Failure;
+    /// let replica = b"READONLY You can't write against a read only replica.";
+    /// assert_eq!(Failure::of_error(replica), Failure::ReadOnly);
+    /// assert_eq!(Failure::of_error(b"NOPERM no permissions"), Failure::Refused);
+    /// ```
     pub fn of_error(error: &[u8]) -> Self {
         const READONLY: &[u8] = b"READONLY ";
         let in_script = || error.windows(10).any(|part| part == b"-READONLY ");

@@ -46,6 +46,13 @@ const SMALLEST_ELEMENT: usize = 6;
 
 /// Reads one reply, which must be all of `bytes`.
 ///
+/// ```
+/// use flag_definitions_filter::redis::{Reply, resp};
+/// assert_eq!(resp::parse(b"$-1\r\n"), Ok(Reply::Nil));
+/// assert_eq!(resp::parse(b"*1\r\n$1\r\na\r\n"), Ok(Reply::array([&b"a"[..]])));
+/// assert!(resp::parse(b"$2\r\na\r\n").is_err(), "cut off");
+/// ```
+///
 /// # Errors
 /// When the bytes are cut off, left over, or not RESP2.
 pub fn parse(bytes: &[u8]) -> Result<Reply<'_>, NotResp> {

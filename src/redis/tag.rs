@@ -32,6 +32,13 @@ impl Tag {
 
     /// The reply of the script itself.
     ///
+    /// ```
+    /// use flag_definitions_filter::redis::{Failure, Reply, Tag};
+    /// let reply = || Reply::array([&b"full"[..], b"0000000000000007"]);
+    /// assert_eq!(Tag::new(7).take_off(reply()), Ok(Reply::array([&b"full"[..]])));
+    /// assert_eq!(Tag::new(8).take_off(reply()), Err(Failure::Misdirected));
+    /// ```
+    ///
     /// # Errors
     /// [`Failure::Misdirected`] when the reply has another tag, or none.
     pub fn take_off<'a>(&self, reply: Reply<'a>) -> Result<Reply<'a>, Failure> {

@@ -114,6 +114,20 @@ impl Holder {
 
     /// Takes or renews the lease of this name. With `steps_aside`, a VM that serves requests leaves it to others once,
     /// unless it waited for them before it took it.
+    ///
+    /// ```
+    /// use flag_definitions_filter::shared::{Held, MemoryStore, lease::Holder};
+    /// use flag_definitions_filter::time::Monotonic;
+    /// let store = MemoryStore::default();
+    /// let (mut one, mut other) = (Holder::new(1), Holder::new(2));
+    /// let mut hold = |who: &mut Holder, millis| {
+    ///     who.hold(&store, "lease", false, false, Monotonic::from_millis(millis))
+    /// };
+    /// assert_eq!(hold(&mut one, 0), Held::Yes);
+    /// assert_eq!(hold(&mut other, 2_999), Held::No);
+    /// assert_eq!(hold(&mut other, 3_000), Held::Yes, "it was not renewed for its term");
+    /// assert_eq!(hold(&mut one, 3_001), Held::No);
+    /// ```
     pub fn hold(
         &mut self,
         store: &impl Store,

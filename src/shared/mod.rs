@@ -74,6 +74,15 @@ pub trait Store {
 
     /// Replaces an entry if it still has the version `cas`; `false` when somebody else was first.
     ///
+    /// ```
+    /// use flag_definitions_filter::shared::{Cas, MemoryStore, Store};
+    /// let store = MemoryStore::default();
+    /// let seen = store.read("entry").unwrap();
+    /// assert_eq!(seen.cas, Cas::ABSENT);
+    /// assert_eq!(store.replace("entry", b"mine", seen.cas), Ok(true));
+    /// assert_eq!(store.replace("entry", b"too late", seen.cas), Ok(false));
+    /// ```
+    ///
     /// # Errors
     /// When the host answers anything but "written" or "version differs".
     fn replace(&self, key: &str, value: &[u8], cas: Cas) -> Result<bool, StoreError>;
@@ -95,6 +104,18 @@ pub enum Update {
 }
 
 /// Reads, changes and replaces one entry; `change` returns `None` to leave it alone.
+///
+/// ```
+/// use flag_definitions_filter::shared::{MemoryStore, Store, Update, update};
+/// let store = MemoryStore::default();
+/// let mut add = |more: &str| update(&store, "list", |list| {
+///     let is_there = list.windows(more.len()).any(|part| part == more.as_bytes());
+///     (!is_there).then(|| [list, more.as_bytes()].concat())
+/// });
+/// assert_eq!(add("a;"), Ok(Update::Written));
+/// assert_eq!(add("a;"), Ok(Update::Unchanged));
+/// assert_eq!(store.read("list").unwrap().value, b"a;");
+/// ```
 ///
 /// # Errors
 /// As [`Store::read`] and [`Store::replace`].

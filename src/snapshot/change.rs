@@ -110,6 +110,18 @@ pub fn split<'a>(records: impl IntoIterator<Item = (Sha256Hash, &'a [u8])>) -> V
 impl Change {
     /// Reads an entry: its id and its four values. Its records are not looked at yet.
     ///
+    /// ```
+    /// use flag_definitions_filter::snapshot::change::{Change, Content};
+    /// let entry = |id: &str, previous: &str| {
+    ///     Change::parse(id.as_bytes(), previous.as_bytes(), b"7", b"w", b"1700000000000:0").unwrap()
+    /// };
+    /// let (first, second, third) = (entry("5-0", "4-9"), entry("6-0", "5-0"), entry("8-0", "7-0"));
+    /// assert_eq!(second.previous, first.id, "nothing lies between");
+    /// assert_ne!(third.previous, second.id, "7-0 is missing");
+    /// let Content::Watermark(mark) = first.content else { panic!() };
+    /// assert_eq!((mark.etags_at, mark.records_at), (1_700_000_000_000, None));
+    /// ```
+    ///
     /// # Errors
     /// When it is not an entry of this format.
     pub fn parse(

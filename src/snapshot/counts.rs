@@ -30,6 +30,13 @@ impl KindCounts {
     }
 
     /// Number of records that tell of a hash of their own: all but versions, which tell of a tenant. Saturates.
+    ///
+    /// ```
+    /// use flag_definitions_filter::snapshot::counts::{KindCounts, VERSIONS};
+    /// let counts = KindCounts::new([("teams", 3), (VERSIONS, 2), ("secrets", 4)]);
+    /// assert_eq!((counts.of("teams"), counts.of("unheard of")), (3, 0));
+    /// assert_eq!(counts.hashes(), 7, "an ETag belongs to a team that is counted");
+    /// ```
     pub fn hashes(&self) -> u64 {
         let own = self.0.iter().filter(|(kind, _)| kind != VERSIONS);
         own.fold(0, |sum, (_, count)| sum.saturating_add(*count))

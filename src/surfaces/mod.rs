@@ -269,6 +269,12 @@ pub trait Surface {
 }
 
 /// Why a request could not be decided or served here. Becomes a 503, or the reason of a forward.
+///
+/// ```
+/// use flag_definitions_filter::surfaces::Reason;
+/// assert_eq!(Reason::Redis.label(), "redis");
+/// assert!(Reason::ALL.iter().all(|reason| !reason.label().is_empty()));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// No snapshot was loaded yet.

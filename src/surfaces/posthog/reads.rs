@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::counts::PostHogCount;
 use super::definitions::encoding::{self, Decoded, MISSING};
 use super::definitions::{Absent, Need, Object, Outcome, object};
-use super::read_through::{self, Lookup, Miss, table};
+use super::read_through::{self, Found, Lookup, Miss, table};
 use super::settings::PostHogSettings;
-use super::surface::{Landed, PostHog};
+use super::surface::PostHog;
 use crate::documents::Confirmed;
 use crate::http::ETag;
 use crate::redis::{self, Failure, Purpose, Reply};
@@ -32,6 +32,15 @@ pub enum PostHogRead {
     Definitions(Need),
     /// A team's payload, from the object store.
     Object(Object),
+}
+
+/// What a read brought.
+#[derive(Debug)]
+pub enum Landed {
+    /// What a team's definitions are.
+    Definitions(Tenant, Outcome),
+    /// Who tokens and credentials are.
+    Identity(Result<Found, Failure>),
 }
 
 impl Read for PostHogRead {
@@ -151,7 +160,7 @@ impl PostHog {
         sent_at: Monotonic,
         reply: Result<Reply<'_>, Failure>,
         machinery: &Machinery<'_, S, PostHogCount>,
-    ) -> Result<read_through::Found, Failure> {
+    ) -> Result<Found, Failure> {
         let text = |stored: &[u8]| match encoding::decode(stored, LARGEST_IDENTITY) {
             Ok(Decoded::Text(text)) => Some(text.into_owned()),
             // The sentinel is a value, too: the reader knows it.

@@ -33,6 +33,12 @@ pub const PATHS: [&[u8]; 4] = [
 ];
 
 /// Whether the filter answers this `:path`. The match is exact: no decoding, no case folding.
+///
+/// ```
+/// use flag_definitions_filter::surfaces::posthog::request::is_ours;
+/// assert!(is_ours(b"/flags/definitions?token=phc_a"));
+/// assert!(!is_ours(b"/flags/definitions/more?token=phc_a"));
+/// ```
 pub fn is_ours(path: &[u8]) -> bool {
     let (path, _) = split_query(path);
     PATHS.contains(&path)

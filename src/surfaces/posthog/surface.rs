@@ -8,7 +8,7 @@ use super::definitions::{Absent, Outcome, Payload};
 use super::pipeline::{self, Context, Memory, Observed, PendingEnds, PostHogStep, Tables};
 use super::quota::QuotaJob;
 use super::read_through::{Found, Lookups, Misses};
-use super::reads::PostHogRead;
+use super::reads::{Landed, PostHogRead};
 use super::rebuild::RebuildJob;
 use super::request::{self, Request};
 use super::settings::{PostHogSettings, Scopes};
@@ -59,15 +59,6 @@ pub struct PostHog {
     rebuild: RebuildJob,
     pub(super) payload_problems: OncePerSecond,
     pub(super) lookup_problems: OncePerSecond,
-}
-
-/// What a read brought.
-#[derive(Debug)]
-pub enum Landed {
-    /// What a team's definitions are.
-    Definitions(Tenant, Outcome),
-    /// Who tokens and credentials are.
-    Identity(Result<Found, Failure>),
 }
 
 impl PostHog {
@@ -202,21 +193,7 @@ impl PostHog {
 
     /// Counts what a decision showed, and tells the jobs what it taught.
     fn observe<S>(&mut self, observed: &Observed, machinery: &mut Machinery<'_, S, PostHogCount>) {
-        if let Some(method) = observed.auth {
-            machinery.count(PostHogCount::Auth(method));
-        }
-        for (budget, mode) in &observed.limits {
-            machinery.count(PostHogCount::RateLimited(*budget, *mode));
-            if let Some(team) = observed.team {
-                machinery.count(PostHogCount::TeamRateLimited(team, *budget, *mode));
-            }
-        }
-        if let Some(result) = observed.etag {
-            machinery.count(PostHogCount::ETag(result));
-        }
-        if let Some(result) = observed.cache {
-            machinery.count(PostHogCount::Cache(result));
-        }
+        observed.count(machinery);
         if observed.unowned
             && let Some((token, team)) = observed.token.zip(observed.team)
         {

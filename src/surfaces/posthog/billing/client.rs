@@ -65,6 +65,13 @@ impl Client {
 
     /// Reads the headers: the `User-Agent`, and whether `sec-fetch-mode` or `sec-fetch-site` is there.
     /// Upper and lower case differ. A user agent with other than printable ASCII is none, as for PostHog.
+    ///
+    /// ```
+    /// use flag_definitions_filter::surfaces::posthog::billing::Client;
+    /// assert_eq!(Client::of(Some(b"posthog-python/7.91.1"), false), Client::Python);
+    /// assert_eq!(Client::of(Some(b"posthog-python"), false), Client::Other, "no version");
+    /// assert_eq!(Client::of(None, true), Client::Js, "browsers alone send `sec-fetch-*`");
+    /// ```
     pub fn of(user_agent: Option<&[u8]>, has_sec_fetch: bool) -> Self {
         let agent = user_agent.unwrap_or_default();
         // All bytes are looked at, which is faster than to ask after each whether it was the last.

@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::de::{Deserializer, Error, Visitor};
 
-use super::syntax::{Nesting, Open, byte, literal_end, number_end, skip_white_space, string_end};
+use super::repeats::Repeats;
+use super::syntax::{
+    Nesting, Open, first, skip_literal, skip_number, skip_separator, skip_string, skip_white_space,
+};
 
 /// Flags with these prefixes are made by PostHog itself for surveys and product tours.
 const FREE: [&[u8]; 2] = [b"survey-targeting-", b"product-tour-targeting-"];
@@ -25,56 +28,72 @@ const FREE: [&[u8]; 2] = [b"survey-targeting-", b"product-tour-targeting-"];
 pub fn is_billable(text: &[u8]) -> Option<bool> {
     let mut nesting = Nesting::default();
     let mut flags = Flags::default();
-    let mut at = skip_white_space(text, 0);
-    if byte(text, at) != b'{' {
+    let mut repeats = Repeats::new(text);
+    let mut rest = skip_white_space(text);
+    if first(rest) != b'{' {
         return None;
     }
+    // A name comes before the next value.
+    let mut is_member = false;
     loop {
-        let begin = at;
-        match byte(text, at) {
+        if is_member {
+            let is_of_flag = flags.inside && nesting.depth() == FLAG;
+            if is_of_flag {
+                rest = repeats.skip(rest);
+            }
+            let name = Quoted::read(rest)?;
+            flags.name(nesting.depth(), name);
+            if is_of_flag && flags.named {
+                repeats.counts();
+            }
+            rest = skip_separator(name.behind, b':')?;
+        }
+        match first(rest) {
             b'"' => {
-                at = string_end(text, at + 1)?;
-                flags.string(nesting.depth(), text.get(begin..at)?);
+                let string = Quoted::read(rest)?;
+                flags.string(nesting.depth(), string);
+                rest = string.behind;
             }
             b'{' => {
                 nesting.open(Open::Object);
                 flags.open(nesting.depth(), Open::Object);
-                at = skip_white_space(text, at + 1);
-                if byte(text, at) != b'}' {
-                    at = member(text, at, nesting.depth(), &mut flags)?;
+                rest = skip_white_space(rest.get(1..)?);
+                is_member = first(rest) != b'}';
+                if is_member {
                     continue;
                 }
             }
             b'[' => {
                 nesting.open(Open::List);
                 flags.open(nesting.depth(), Open::List);
-                at = skip_white_space(text, at + 1);
-                if byte(text, at) != b']' {
+                rest = skip_white_space(rest.get(1..)?);
+                is_member = false;
+                if first(rest) != b']' {
                     continue;
                 }
             }
-            b'-' | b'0'..=b'9' => at = number_end(text, at)?,
-            _ => at = literal_end(text, at)?,
+            b'-' | b'0'..=b'9' => rest = skip_number(rest)?,
+            _ => rest = skip_literal(rest)?,
         }
         // A value is behind us: ends, until another one comes.
         loop {
-            at = skip_white_space(text, at);
-            match (byte(text, at), nesting.last()?) {
-                (b',', Open::List) => {
-                    at = skip_white_space(text, at + 1);
-                    break;
-                }
-                (b',', Open::Object) => {
-                    at = skip_white_space(text, at + 1);
-                    at = member(text, at, nesting.depth(), &mut flags)?;
-                    break;
-                }
+            let open = nesting.last()?;
+            is_member = open == Open::Object;
+            if let Some(next) = skip_separator(rest, b',') {
+                rest = next;
+                break;
+            }
+            rest = skip_white_space(rest);
+            match (first(rest), open) {
                 (b']', Open::List) | (b'}', Open::Object) => {
                     flags.close(nesting.depth());
+                    if nesting.depth() == FLAG {
+                        repeats.end();
+                    }
                     nesting.close();
-                    at += 1;
+                    rest = rest.get(1..)?;
                     if nesting.depth() == 0 {
-                        let whole = skip_white_space(text, at) == text.len();
+                        let whole = skip_white_space(rest).is_empty();
                         return whole.then_some(flags.found);
                     }
                 }
@@ -84,16 +103,40 @@ pub fn is_billable(text: &[u8]) -> Option<bool> {
     }
 }
 
-/// Where the value of the member begins whose name begins here.
-#[inline(always)]
-fn member(text: &[u8], at: usize, depth: usize, flags: &mut Flags) -> Option<usize> {
-    if byte(text, at) != b'"' {
-        return None;
+/// A string of the text.
+#[derive(Clone, Copy)]
+struct Quoted<'a> {
+    /// From its quotation mark to the end of the text.
+    begin: &'a [u8],
+    /// What is left of the text behind it.
+    behind: &'a [u8],
+    escaped: bool,
+}
+
+impl<'a> Quoted<'a> {
+    /// `None` where no string begins, or none ends.
+    #[inline(always)]
+    fn read(begin: &'a [u8]) -> Option<Self> {
+        let [b'"', inside @ ..] = begin else {
+            return None;
+        };
+        let (behind, escaped) = skip_string(inside)?;
+        Some(Self {
+            begin,
+            behind,
+            escaped,
+        })
     }
-    let end = string_end(text, at + 1)?;
-    flags.name(depth, text.get(at..end)?);
-    let colon = skip_white_space(text, end);
-    (byte(text, colon) == b':').then(|| skip_white_space(text, colon + 1))
+
+    /// The answer to one question about what it says.
+    #[inline(always)]
+    fn says(self, question: impl Fn(&[u8]) -> bool) -> bool {
+        let length = self.begin.len() - self.behind.len();
+        match self.begin.get(..length).unwrap_or_default() {
+            [b'"', plain @ .., b'"'] if !self.escaped => question(plain),
+            quoted => says_escaped(quoted, &question),
+        }
+    }
 }
 
 /// How many brackets are open at the members of the payload, at its flags, and at the members of a flag.
@@ -101,7 +144,7 @@ const PAYLOAD: usize = 1;
 const LIST: usize = 2;
 const FLAG: usize = 3;
 
-/// Where a scan is in `{"flags": [{"key": …}]}`. Strings come in their quotation marks.
+/// Where a scan is in `{"flags": [{"key": …}]}`.
 #[derive(Debug, Default)]
 struct Flags {
     /// The next value is that of a name which is looked for.
@@ -116,19 +159,19 @@ struct Flags {
 
 impl Flags {
     #[inline(always)]
-    fn name(&mut self, depth: usize, quoted: &[u8]) {
+    fn name(&mut self, depth: usize, name: Quoted<'_>) {
         let wanted: &[u8] = match depth {
             PAYLOAD => b"flags",
             FLAG if self.inside => b"key",
             _ => return,
         };
-        self.named = says(quoted, |name| name == wanted);
+        self.named = name.says(|name| name == wanted);
     }
 
     #[inline(always)]
-    fn string(&mut self, depth: usize, quoted: &[u8]) {
+    fn string(&mut self, depth: usize, text: Quoted<'_>) {
         if self.named && self.inside && depth == FLAG {
-            self.own = says(quoted, is_own);
+            self.own = text.says(is_own);
         }
     }
 
@@ -150,15 +193,6 @@ impl Flags {
 
 fn is_own(key: &[u8]) -> bool {
     !FREE.iter().any(|prefix| key.starts_with(prefix))
-}
-
-/// The answer to one question about a string.
-#[inline(always)]
-fn says(quoted: &[u8], question: impl Fn(&[u8]) -> bool) -> bool {
-    match quoted {
-        [b'"', plain @ .., b'"'] if !plain.contains(&b'\\') => question(plain),
-        escaped => says_escaped(escaped, &question),
-    }
 }
 
 // Rare, and no small code: once in the module.

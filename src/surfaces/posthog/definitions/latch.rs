@@ -96,6 +96,15 @@ pub enum QuotaPeriod {
 
 impl QuotaPeriod {
     /// Reads what the script of [`super::pair`] says: nothing, `-<end, ms>`, or the suffix. `None` for anything else.
+    ///
+    /// ```
+    /// use flag_definitions_filter::surfaces::posthog::definitions::latch::{QuotaEnd, QuotaPeriod};
+    /// let end = QuotaEnd::from_millis(1_763_728_000_000);
+    /// assert_eq!(QuotaPeriod::parse(b""), Some(QuotaPeriod::None));
+    /// assert_eq!(QuotaPeriod::parse(b"-1763728000000"), Some(QuotaPeriod::Pending(end)));
+    /// let over = QuotaPeriod::parse(b"t62t8g").unwrap();
+    /// assert_eq!(over.suffix().map(|suffix| suffix.as_bytes()), Some(&b"t62t8g"[..]));
+    /// ```
     pub fn parse(text: &[u8]) -> Option<Self> {
         match text {
             b"" => Some(Self::None),
@@ -134,6 +143,16 @@ pub fn end_of(etag: &ETag) -> Option<u64> {
 
 /// The ETag that clients see: `<etag>-<suffix>`, or the ETag itself. `None` when it would be longer than an
 /// ETag may be; then the answer must have none, because without its suffix it could pin a client.
+///
+/// ```
+/// use flag_definitions_filter::http::ETag;
+/// use flag_definitions_filter::surfaces::posthog::definitions::latch::{Suffix, end_of, latched};
+/// let stored = ETag::new(b"44136fa355b3678a").unwrap();
+/// let public = latched(&stored, Suffix::new(b"t62t8g").as_ref()).unwrap();
+/// assert_eq!(public.as_bytes(), b"44136fa355b3678a-t62t8g");
+/// assert_eq!(end_of(&public), Some(1_763_728_000));
+/// assert_eq!(end_of(&stored), None);
+/// ```
 pub fn latched(etag: &ETag, suffix: Option<&Suffix>) -> Option<ETag> {
     match suffix {
         None => Some(etag.clone()),

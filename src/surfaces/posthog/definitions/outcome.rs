@@ -93,6 +93,16 @@ impl Document for Payload {
 impl Payload {
     /// Decodes a payload of at most `most` bytes of text.
     ///
+    /// ```
+    /// use flag_definitions_filter::surfaces::posthog::definitions::{Absent, Payload};
+    /// let payload = Payload::read(None, None, br#"{"flags": [{"key": "new"}]}"#, 1_000).unwrap();
+    /// assert!(payload.billable && !payload.etag_stored);
+    /// let missing = Payload::read(None, None, b"__missing__", 1_000);
+    /// assert_eq!(missing, Err(Absent::Missing));
+    /// let cut = Payload::read(None, None, br#"{"flags": [{"key": "ne"#, 1_000);
+    /// assert!(matches!(cut, Err(Absent::Undecodable(_))), "nobody is given that");
+    /// ```
+    ///
     /// # Errors
     /// When it is too big, cannot be read, or is PostHog's note that there is none.
     pub fn read(

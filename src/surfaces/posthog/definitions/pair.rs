@@ -94,6 +94,17 @@ pub enum Stored<'a> {
 
 impl<'a> Stored<'a> {
     /// Reads the script's reply.
+    ///
+    /// ```
+    /// use flag_definitions_filter::redis::{Failure, Reply};
+    /// use flag_definitions_filter::surfaces::posthog::definitions::pair::Stored;
+    /// let full = Ok(Reply::array([&b"full"[..], b"abc", b"{}", b""]));
+    /// assert!(matches!(Stored::of(&full), Stored::Full { stored: b"{}", etag: Some(_), .. }));
+    /// let none = Ok(Reply::array([&b"none"[..], b"", b"", b""]));
+    /// assert!(matches!(Stored::of(&none), Stored::Missing { .. }));
+    /// let late = Err(Failure::Timeout);
+    /// assert_eq!(Stored::of(&late), Stored::Failed(Failure::Timeout), "which is no miss");
+    /// ```
     pub fn of(reply: &'a Result<Reply<'_>, Failure>) -> Self {
         let parts = match reply {
             Ok(reply) => reply.strings().unwrap_or_default(),

@@ -1,99 +1,177 @@
 //! The grammar of JSON (RFC 8259), as far as one pass over a text needs it.
 //!
-//! Each function takes the text and a place in it, and returns the place behind what it has read, or `None` where the
-//! grammar allows no such thing. A place behind the end reads as the byte zero, which stands nowhere in JSON, so a text
-//! that is cut short needs no case of its own. Whether strings are UTF-8 is not asked here.
+//! Each function takes what is left of the text, and returns what is left behind what it has read, or `None` where the
+//! grammar allows no such thing. Behind the end the next byte reads as zero, which stands nowhere in JSON, so a text that
+//! is cut short needs no case of its own. Whether strings are UTF-8 is not asked here.
+//!
+//! Every byte of a payload passes here before it is answered, so what is common is short: strings go by in words of eight
+//! bytes, and a rest of a slice needs one comparison of its length for each.
 
 /// One bit in each of eight bytes: the lowest, the highest.
 const LOW: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 
-/// The byte at a place; zero behind the end.
+/// The next byte; zero behind the end.
 #[inline(always)]
-pub fn byte(text: &[u8], at: usize) -> u8 {
-    text.get(at).copied().unwrap_or(0)
+pub fn first(rest: &[u8]) -> u8 {
+    rest.first().copied().unwrap_or(0)
 }
 
 /// Skips white space (§2): space, tab, line feed, carriage return.
 #[inline(always)]
-pub fn skip_white_space(text: &[u8], mut at: usize) -> usize {
-    while matches!(byte(text, at), b' ' | b'\n' | b'\t' | b'\r') {
-        at += 1;
+pub fn skip_white_space(mut rest: &[u8]) -> &[u8] {
+    while let [b' ' | b'\n' | b'\t' | b'\r', behind @ ..] = rest {
+        rest = behind;
     }
-    at
+    rest
 }
 
-/// Where a string (§7) ends that begins with the quotation mark before `at`.
+/// The rest behind a separator and the white space after it.
 #[inline(always)]
-pub fn string_end(text: &[u8], mut at: usize) -> Option<usize> {
+pub fn skip_separator(rest: &[u8], separator: u8) -> Option<&[u8]> {
+    // As Python writes it: one blank follows.
+    if let Some((next, behind)) = rest.split_first_chunk()
+        && *next == [separator, b' ']
+    {
+        return Some(skip_white_space(behind));
+    }
+    match skip_white_space(rest) {
+        [next, behind @ ..] if *next == separator => Some(skip_white_space(behind)),
+        _ => None,
+    }
+}
+
+/// A string (§7), from the byte behind its opening quotation mark: what is left behind it, and whether it has escapes.
+#[inline(always)]
+pub fn skip_string(mut rest: &[u8]) -> Option<(&[u8], bool)> {
+    let mut escaped = false;
     loop {
-        // Eight bytes at once: most strings are that short.
-        if let Some(eight) = text.get(at..).and_then(<[u8]>::first_chunk) {
-            let eight = u64::from_le_bytes(*eight);
-            let below = |bytes: u64, bound: u64| bytes.wrapping_sub(bound) & !bytes & HIGH;
-            let equal = |byte: u8| below(eight ^ (LOW * u64::from(byte)), LOW);
-            // Exact up to the first byte that is marked, and no other counts.
-            let marked = below(eight, LOW * 0x20) | equal(b'"') | equal(b'\\');
-            if marked == 0 {
-                at += 8;
-                continue;
+        let (next, behind) = next_special(rest)?;
+        match next {
+            b'"' => return Some((behind, escaped)),
+            b'\\' => {
+                escaped = true;
+                rest = skip_escape(behind)?;
             }
-            at += (marked.trailing_zeros() / 8) as usize;
-        }
-        match byte(text, at) {
-            b'"' => return Some(at + 1),
-            b'\\' => at = escape_end(text, at + 1)?,
-            0..0x20 => return None,
-            _ => at += 1,
+            _ => return None,
         }
     }
 }
 
-fn escape_end(text: &[u8], at: usize) -> Option<usize> {
-    match byte(text, at) {
-        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(at + 1),
-        b'u' => {
-            let digits = text.get(at + 1..at + 5)?;
-            let hexadecimal = digits.iter().all(u8::is_ascii_hexdigit);
-            hexadecimal.then_some(at + 5)
+/// The first byte that does not stand for itself in a string: quotation mark, backslash, or a control character; and what
+/// is left behind it.
+#[inline(always)]
+fn next_special(rest: &[u8]) -> Option<(u8, &[u8])> {
+    // Most strings are that short.
+    if let Some((eight, behind)) = rest.split_first_chunk() {
+        let eight = u64::from_le_bytes(*eight);
+        return match special_of(eight) {
+            0 => next_special_far(behind),
+            marks => split_at_mark(eight, marks, rest),
+        };
+    }
+    next_special_far(rest)
+}
+
+/// The same, of a long string or near the end of the text. Not a part of the caller, so that all that it needs stays in
+/// registers.
+#[inline(never)]
+fn next_special_far(mut rest: &[u8]) -> Option<(u8, &[u8])> {
+    while let Some((sixteen, behind)) = rest.split_first_chunk() {
+        let sixteen = u128::from_le_bytes(*sixteen);
+        let (one, other) = (sixteen as u64, (sixteen >> 64) as u64);
+        let (marks, others) = (special_of(one), special_of(other));
+        if marks | others != 0 {
+            return match marks {
+                0 => split_at_mark(other, others, rest.get(8..)?),
+                marks => split_at_mark(one, marks, rest),
+            };
+        }
+        rest = behind;
+    }
+    loop {
+        let (next, behind) = rest.split_first()?;
+        if matches!(next, b'"' | b'\\' | 0..0x20) {
+            return Some((*next, behind));
+        }
+        rest = behind;
+    }
+}
+
+/// The first marked byte of a word, with which the rest begins; and what is left behind it.
+#[inline(always)]
+fn split_at_mark(eight: u64, marks: u64, rest: &[u8]) -> Option<(u8, &[u8])> {
+    let bits = marks.trailing_zeros() & 0x38;
+    let behind = rest.get(bits as usize / 8 + 1..)?;
+    Some(((eight >> bits) as u8, behind))
+}
+
+/// Marks the highest bit of each byte of a word that is special. Exact up to the first that is marked.
+#[inline(always)]
+const fn special_of(eight: u64) -> u64 {
+    // Of the bytes below 128 those are marked that a subtraction takes below zero. With its second bit turned over, a
+    // quotation mark is next to the control characters.
+    let low = (eight ^ (LOW * 2)).wrapping_sub(LOW * 0x21);
+    let backslash = (eight ^ (LOW * 0x5c)).wrapping_sub(LOW);
+    (low | backslash) & !eight & HIGH
+}
+
+/// An escape, from the byte behind its backslash.
+fn skip_escape(rest: &[u8]) -> Option<&[u8]> {
+    match rest {
+        [
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't',
+            behind @ ..,
+        ] => Some(behind),
+        [b'u', a, b, c, d, behind @ ..] => {
+            let hexadecimal = [a, b, c, d].into_iter().all(u8::is_ascii_hexdigit);
+            hexadecimal.then_some(behind)
         }
         _ => None,
     }
 }
 
-/// Where a number (§6) ends.
-pub fn number_end(text: &[u8], mut at: usize) -> Option<usize> {
-    at += usize::from(byte(text, at) == b'-');
-    at = match byte(text, at) {
-        b'0' => at + 1,
-        _ => digits_end(text, at)?,
+/// A number (§6).
+pub fn skip_number(mut rest: &[u8]) -> Option<&[u8]> {
+    rest = rest.strip_prefix(b"-").unwrap_or(rest);
+    rest = match rest {
+        [b'0', behind @ ..] => behind,
+        _ => skip_digits(rest)?,
     };
-    if byte(text, at) == b'.' {
-        at = digits_end(text, at + 1)?;
+    if let [b'.', behind @ ..] = rest {
+        rest = skip_digits(behind)?;
     }
-    if matches!(byte(text, at), b'e' | b'E') {
-        at += 1;
-        at += usize::from(matches!(byte(text, at), b'+' | b'-'));
-        at = digits_end(text, at)?;
+    if let [b'e' | b'E', behind @ ..] = rest {
+        rest = match behind {
+            [b'+' | b'-', digits @ ..] => skip_digits(digits)?,
+            digits => skip_digits(digits)?,
+        };
     }
-    Some(at)
+    Some(rest)
 }
 
 /// At least one digit.
-fn digits_end(text: &[u8], at: usize) -> Option<usize> {
-    let mut end = at;
-    while byte(text, end).is_ascii_digit() {
-        end += 1;
+#[inline(always)]
+fn skip_digits(rest: &[u8]) -> Option<&[u8]> {
+    let [b'0'..=b'9', rest @ ..] = rest else {
+        return None;
+    };
+    let mut rest = rest;
+    while let [b'0'..=b'9', behind @ ..] = rest {
+        rest = behind;
     }
-    (end > at).then_some(end)
+    Some(rest)
 }
 
-/// Where one of the three literal names (§3) ends.
-pub fn literal_end(text: &[u8], at: usize) -> Option<usize> {
-    let rest = text.get(at..)?;
-    let names: [&[u8]; 3] = [b"true", b"false", b"null"];
-    let name = names.iter().find(|name| rest.starts_with(name))?;
-    Some(at + name.len())
+/// One of the three literal names (§3).
+#[inline(always)]
+pub fn skip_literal(rest: &[u8]) -> Option<&[u8]> {
+    match rest {
+        [b't', b'r', b'u', b'e', behind @ ..]
+        | [b'f', b'a', b'l', b's', b'e', behind @ ..]
+        | [b'n', b'u', b'l', b'l', behind @ ..] => Some(behind),
+        _ => None,
+    }
 }
 
 /// What is open: a list, or an object.
@@ -160,6 +238,24 @@ mod tests {
     use super::*;
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    /// Where what begins at `at` ends.
+    fn end(text: &[u8], at: usize, skip: impl Fn(&[u8]) -> Option<&[u8]>) -> Option<usize> {
+        let rest = skip(text.get(at..)?)?;
+        Some(text.len() - rest.len())
+    }
+
+    fn string_end(text: &[u8], at: usize) -> Option<usize> {
+        end(text, at, |rest| Some(skip_string(rest)?.0))
+    }
+
+    fn number_end(text: &[u8], at: usize) -> Option<usize> {
+        end(text, at, skip_number)
+    }
+
+    fn literal_end(text: &[u8], at: usize) -> Option<usize> {
+        end(text, at, skip_literal)
+    }
 
     #[test]
     fn strings() {

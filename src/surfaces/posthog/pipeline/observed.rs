@@ -3,6 +3,8 @@
 use crate::hash::Sha256Hash;
 use crate::labels::labels;
 use crate::limits::{Budget, Mode};
+use crate::shared::Machinery;
+use crate::surfaces::posthog::counts::PostHogCount;
 use crate::surfaces::posthog::directory::access::AuthMethod;
 use crate::tenant::Tenant;
 
@@ -71,4 +73,25 @@ pub struct Observed {
     pub billed: bool,
     /// The payload is missing: PostHog shall rebuild it.
     pub rebuild: bool,
+}
+
+impl Observed {
+    /// Counts it, but for the answer, which is counted once it is sent.
+    pub fn count<S>(&self, machinery: &mut Machinery<'_, S, PostHogCount>) {
+        if let Some(method) = self.auth {
+            machinery.count(PostHogCount::Auth(method));
+        }
+        for (budget, mode) in &self.limits {
+            machinery.count(PostHogCount::RateLimited(*budget, *mode));
+            if let Some(team) = self.team {
+                machinery.count(PostHogCount::TeamRateLimited(team, *budget, *mode));
+            }
+        }
+        if let Some(result) = self.etag {
+            machinery.count(PostHogCount::ETag(result));
+        }
+        if let Some(result) = self.cache {
+            machinery.count(PostHogCount::Cache(result));
+        }
+    }
 }

@@ -19,7 +19,7 @@ use std::ops::Range;
 
 pub use gzip::gunzip;
 
-use super::syntax::{byte, skip_white_space};
+use super::syntax::{first, skip_white_space};
 
 /// What Django stores where it knows that there is nothing, to spare the next look-up.
 pub const MISSING: &[u8] = b"__missing__";
@@ -165,13 +165,31 @@ fn is_payload(text: &[u8], most: usize) -> Result<bool, DecodeError> {
     if text.len() > most {
         return Err(DecodeError::TooBig);
     }
-    if byte(text, skip_white_space(text, 0)) != b'{' {
+    if first(skip_white_space(text)) != b'{' {
         return Err(Malformed::NotJson.into());
     }
-    if std::str::from_utf8(text).is_err() {
+    if !is_utf8(text) {
         return Err(Malformed::NotUtf8.into());
     }
     Ok(true)
+}
+
+/// Most payloads are ASCII, or nearly, which is seen at a third of the price: the check of the standard library looks at
+/// four bytes at a time here.
+fn is_utf8(mut text: &[u8]) -> bool {
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    while let Some((words, rest)) = text.split_first_chunk::<32>() {
+        let all = words
+            .as_chunks()
+            .0
+            .iter()
+            .fold(0, |all, word| all | u64::from_ne_bytes(*word));
+        if all & HIGH != 0 {
+            break;
+        }
+        text = rest;
+    }
+    std::str::from_utf8(text).is_ok()
 }
 
 #[cfg(test)]

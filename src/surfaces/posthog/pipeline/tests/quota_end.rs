@@ -4,6 +4,7 @@ use super::bodies::{ago, body, header, in_a_word, tag};
 use super::*;
 use crate::surfaces::posthog::definitions::Pending;
 use crate::surfaces::posthog::quota::QuotaEnd;
+use crate::surfaces::posthog::read_through::Known;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
