@@ -233,7 +233,7 @@ mod tests {
                 .unwrap()
                 .posthog
                 .definitions;
-            assert_eq!(settings.most_kept(), kept, "{json}");
+            assert_eq!(settings.max_kept_bytes(), kept, "{json}");
             assert_eq!(settings.compresses(), compresses, "{json}");
         }
     }

@@ -8,7 +8,7 @@ fn tag(version: u8) -> ETag {
     ETag::new(format!("v{version}").as_bytes()).unwrap()
 }
 
-fn full(version: u8, length: usize) -> Rc<Plain> {
+fn plain(version: u8, length: usize) -> Rc<Plain> {
     Rc::new(Plain {
         etag: tag(version),
         etag_stored: true,
@@ -29,17 +29,17 @@ fn compress(documents: &mut Kept<Plain>) {
 #[test]
 fn one_version_of_a_tenant_is_kept_and_no_other_is_answered_with() {
     let mut documents = Kept::new(1 << 20);
-    documents.put(TENANT, &full(1, 10));
+    documents.put(TENANT, &plain(1, 10));
     assert_eq!(documents.etag(TENANT), Some(&tag(1)));
     assert_eq!(documents.get(TENANT, &tag(2)), None);
     assert_eq!(documents.gzip(TENANT, &tag(2)), None);
     assert_eq!(documents.length(TENANT, &tag(2), false), None);
-    documents.put(TENANT, &full(2, 20));
+    documents.put(TENANT, &plain(2, 20));
     assert_eq!(documents.get(TENANT, &tag(1)), None);
     assert_eq!(documents.get(TENANT, &tag(2)).unwrap().text.len(), 20);
     assert_eq!(documents.bytes, 20 + OVERHEAD);
     // The same ETag with another text: what was read last counts.
-    documents.put(TENANT, &full(2, 30));
+    documents.put(TENANT, &plain(2, 30));
     assert_eq!(documents.get(TENANT, &tag(2)).unwrap().text.len(), 30);
     documents.remove(TENANT);
     assert_eq!((documents.get(TENANT, &tag(2)), documents.bytes), (None, 0));
@@ -66,7 +66,7 @@ fn a_text_with_the_etag_of_another_is_not_kept_and_drives_out_what_was() {
         assert_eq!(documents.etag(TENANT), None, "{length}");
         // What is read meanwhile counts, and what was read before it does not come back.
         documents.put(TENANT, &version(&own, &text));
-        documents.put(TENANT, &full(2, 10));
+        documents.put(TENANT, &plain(2, 10));
         compress(&mut documents);
         assert_eq!(documents.etag(TENANT), Some(&tag(2)));
     }
@@ -94,20 +94,20 @@ fn long_bodies_that_wait_for_their_proof_are_bounded() {
 #[test]
 fn what_is_larger_than_everything_is_not_kept_and_drives_nobody_out() {
     let mut documents = Kept::new(10_000);
-    documents.put(Tenant(1), &full(1, 1_000));
-    documents.put(TENANT, &full(1, 10_000));
+    documents.put(Tenant(1), &plain(1, 1_000));
+    documents.put(TENANT, &plain(1, 10_000));
     assert!(documents.etag(TENANT).is_none() && documents.etag(Tenant(1)).is_some());
-    documents.put(TENANT, &full(1, 10_000 - OVERHEAD));
+    documents.put(TENANT, &plain(1, 10_000 - OVERHEAD));
     assert!(documents.etag(TENANT).is_some() && documents.etag(Tenant(1)).is_none());
     let mut off = Kept::new(0);
-    off.put(TENANT, &full(1, 0));
+    off.put(TENANT, &plain(1, 0));
     assert_eq!(off.etag(TENANT), None);
 }
 
 #[test]
 fn the_gzip_form_comes_later_and_stays_while_the_text_does() {
     let mut documents = Kept::new(1 << 20);
-    documents.put(TENANT, &full(1, 100_000));
+    documents.put(TENANT, &plain(1, 100_000));
     assert!(!documents.is_busy(), "nobody asked for it");
     assert_eq!(documents.gzip(TENANT, &tag(1)), None);
     documents.compress();
@@ -118,19 +118,19 @@ fn the_gzip_form_comes_later_and_stays_while_the_text_does() {
     assert_eq!(documents.bytes, 100_000 + OVERHEAD + gzip.len());
     assert_eq!(documents.length(TENANT, &tag(1), true), Some(gzip.len()));
     assert_eq!(documents.length(TENANT, &tag(1), false), Some(100_000));
-    documents.put(TENANT, &full(1, 100_000));
+    documents.put(TENANT, &plain(1, 100_000));
     assert_eq!(documents.gzip(TENANT, &tag(1)), Some(gzip));
-    documents.put(TENANT, &full(2, 100_000));
+    documents.put(TENANT, &plain(2, 100_000));
     assert_eq!(documents.gzip(TENANT, &tag(2)), None);
 }
 
 #[test]
 fn work_on_a_version_that_gave_way_is_dropped() {
     let mut documents = Kept::new(1 << 20);
-    documents.put(TENANT, &full(1, 200_000));
+    documents.put(TENANT, &plain(1, 200_000));
     documents.gzip(TENANT, &tag(1));
     documents.compress();
-    documents.put(TENANT, &full(2, 200_000));
+    documents.put(TENANT, &plain(2, 200_000));
     documents.compress();
     assert!(!documents.is_busy());
     assert_eq!(documents.gzip(TENANT, &tag(2)), None);
@@ -142,7 +142,7 @@ fn work_on_a_version_that_gave_way_is_dropped() {
 #[test]
 fn a_gzip_form_that_finds_no_room_is_not_made_again_and_again() {
     let mut documents = Kept::new(20_000 + OVERHEAD);
-    documents.put(TENANT, &full(1, 20_000));
+    documents.put(TENANT, &plain(1, 20_000));
     documents.gzip(TENANT, &tag(1));
     compress(&mut documents);
     assert_eq!(documents.gzip(TENANT, &tag(1)), None);
@@ -154,7 +154,7 @@ fn a_gzip_form_that_finds_no_room_is_not_made_again_and_again() {
 fn who_waits_for_a_gzip_form_is_bounded_and_asks_again() {
     let mut documents = Kept::new(1 << 20);
     let tenants = || (0..200).map(Tenant);
-    tenants().for_each(|tenant| documents.put(tenant, &full(1, 1_000)));
+    tenants().for_each(|tenant| documents.put(tenant, &plain(1, 1_000)));
     for _ in 0..4 {
         tenants().for_each(|tenant| drop(documents.gzip(tenant, &tag(1))));
         assert!(documents.wanted.len() <= MAX_WANTED);
@@ -166,7 +166,7 @@ fn who_waits_for_a_gzip_form_is_bounded_and_asks_again() {
 #[test]
 fn a_text_too_long_for_gzip_makes_no_work() {
     let mut documents = Kept::new(LONGEST * 2);
-    documents.put(TENANT, &full(1, LONGEST + 1));
+    documents.put(TENANT, &plain(1, LONGEST + 1));
     assert_eq!(documents.gzip(TENANT, &tag(1)), None);
     assert!(!documents.is_busy());
 }
@@ -195,18 +195,18 @@ proptest! {
     /// Against a list in the order of use.
     #[test]
     fn bytes_are_bounded_and_the_least_recently_used_gives_way(
-        events in events(), most in 0..30_000usize
+        events in events(), limit in 0..30_000usize
     ) {
-        let mut documents = Kept::new(most);
+        let mut documents = Kept::new(limit);
         let mut kept: Vec<(u32, Rc<Plain>)> = Vec::new();
         for event in events {
             let before = kept.clone();
             match event {
                 Event::Put(tenant, version, length) => {
-                    let full = full(version, length);
+                    let full = plain(version, length);
                     documents.put(Tenant(tenant), &full);
                     kept.retain(|(id, _)| *id != tenant);
-                    if cost(full.as_ref()) <= most {
+                    if cost(full.as_ref()) <= limit {
                         kept.push((tenant, full));
                     }
                 }
@@ -233,7 +233,7 @@ proptest! {
                     kept.retain(|(id, _)| *id != tenant);
                 }
             }
-            prop_assert!(documents.bytes <= most);
+            prop_assert!(documents.bytes <= limit);
             let sum: usize = documents.entries.values().map(Entry::bytes).sum();
             prop_assert_eq!(documents.bytes, sum);
             prop_assert_eq!(documents.by_use.len(), documents.entries.len());

@@ -69,7 +69,7 @@ impl PostHogRead {
         let PostHogSettings {
             redis, definitions, ..
         } = settings;
-        let most = definitions.most();
+        let most = definitions.max_text_bytes();
         let (gateway, command, length) = match self {
             Self::Definitions(need) => {
                 let command = need.command(definitions, &settings.snapshot.prefix);
@@ -137,7 +137,7 @@ impl PostHog {
             }
             PostHogRead::Object(object) => {
                 let answer = received.object();
-                let outcome = object.outcome(answer, self.settings.definitions.most());
+                let outcome = object.outcome(answer, self.settings.definitions.max_text_bytes());
                 let counts_as = object::counts_as(&answer, &outcome);
                 (object.team, outcome, counts_as)
             }

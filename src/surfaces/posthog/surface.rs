@@ -74,7 +74,7 @@ impl PostHog {
             pending_ends: PendingEnds::default(),
             limiter: Limiter::default(),
             lookups: Lookups::default(),
-            kept: Kept::new(settings.definitions.most_kept()),
+            kept: Kept::new(settings.definitions.max_kept_bytes()),
             outflow: Outflow::default(),
             absent: Recent::new(ABSENT_TEAMS, negative_ttl),
             misses: Misses::new(negative_ttl, settings.snapshot.refuse_max_age),

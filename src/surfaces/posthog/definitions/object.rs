@@ -25,7 +25,7 @@ pub struct Object {
 
 /// The body without its coding (RFC 9110 §8.4). `identity`, and a field without a coding, which S3 gives back as it
 /// got it, say that there is none.
-fn text<'a>(answer: &ObjectAnswer<'a>, most: usize) -> Result<Cow<'a, [u8]>, DecodeError> {
+fn text<'a>(answer: &ObjectAnswer<'a>, max_bytes: usize) -> Result<Cow<'a, [u8]>, DecodeError> {
     let codings = answer.coding.unwrap_or_default();
     let mut codings = codings
         .split(|byte| *byte == b',')
@@ -36,7 +36,7 @@ fn text<'a>(answer: &ObjectAnswer<'a>, most: usize) -> Result<Cow<'a, [u8]>, Dec
         (Some(coding), None)
             if coding.eq_ignore_ascii_case(b"gzip") || coding.eq_ignore_ascii_case(b"x-gzip") =>
         {
-            encoding::gunzip(answer.body, most).map(Cow::Owned)
+            encoding::gunzip(answer.body, max_bytes).map(Cow::Owned)
         }
         _ => Err(Malformed::Coding.into()),
     }
@@ -71,13 +71,13 @@ impl Object {
         path
     }
 
-    /// What the store's answer says, with at most `most` bytes of text. An object has no ETag of its own that PostHog's
+    /// What the store's answer says, with at most `max_bytes` bytes of text. An object has no ETag of its own that PostHog's
     /// clients know, so it is computed. A store that refuses or fails says nothing about whether the object is there.
-    pub fn outcome(&self, answer: Result<ObjectAnswer<'_>, Failure>, most: usize) -> Outcome {
+    pub fn outcome(&self, answer: Result<ObjectAnswer<'_>, Failure>, max_bytes: usize) -> Outcome {
         match answer {
-            Ok(answer) if answer.status == Some(b"200") => text(&answer, most)
+            Ok(answer) if answer.status == Some(b"200") => text(&answer, max_bytes)
                 .map_err(Absent::from)
-                .and_then(|text| Payload::read(None, self.period.suffix(), &text, most))
+                .and_then(|text| Payload::read(None, self.period.suffix(), &text, max_bytes))
                 .map_or_else(Outcome::Absent, |payload| {
                     Outcome::current(Rc::new(payload), self.period.pending())
                 }),
@@ -161,14 +161,14 @@ mod tests {
             .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
             .collect();
         let text = &br#"{"flags":[]}"#[..];
-        let outcome = |coding: Option<&[u8]>, body: &[u8], most| {
+        let outcome = |coding: Option<&[u8]>, body: &[u8], max_bytes| {
             let status = Some(&b"200"[..]);
             let answer = ObjectAnswer {
                 status,
                 coding,
                 body,
             };
-            match object().outcome(Ok(answer), most) {
+            match object().outcome(Ok(answer), max_bytes) {
                 Outcome::Payload(full) => Ok((full.etag.clone(), full.text.to_vec())),
                 Outcome::Absent(absent) => Err(absent),
                 other => panic!("{other:?}"),

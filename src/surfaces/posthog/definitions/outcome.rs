@@ -91,7 +91,7 @@ impl Document for Payload {
 }
 
 impl Payload {
-    /// Decodes a payload of at most `most` bytes of text.
+    /// Decodes a payload of at most `max_bytes` bytes of text.
     ///
     /// ```
     /// use flag_definitions_filter::surfaces::posthog::definitions::{Absent, Payload};
@@ -109,9 +109,9 @@ impl Payload {
         etag: Option<ETag>,
         suffix: Option<&Suffix>,
         stored: &[u8],
-        most: usize,
+        max_bytes: usize,
     ) -> Result<Self, Absent> {
-        let mut text = match encoding::decode(stored, most) {
+        let mut text = match encoding::decode(stored, max_bytes) {
             Ok(Decoded::Text(text)) => text.into_owned(),
             // PostHog's service answers 200 `null`, an accident of its reader.
             Ok(Decoded::Missing) => return Err(Absent::Missing),
@@ -189,7 +189,7 @@ impl Outcome {
                 etag,
                 period,
                 stored,
-            } => match Payload::read(etag, period.suffix(), stored, settings.most()) {
+            } => match Payload::read(etag, period.suffix(), stored, settings.max_text_bytes()) {
                 Ok(payload) => Self::current(Rc::new(payload), period.pending()),
                 Err(Absent::Missing) => missing(period),
                 Err(absent) => Self::Absent(absent),

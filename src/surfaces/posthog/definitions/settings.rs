@@ -104,12 +104,12 @@ impl Definitions {
     }
 
     /// [`Definitions::max_bytes`] as a length.
-    pub fn most(&self) -> usize {
+    pub fn max_text_bytes(&self) -> usize {
         usize::try_from(self.max_bytes).unwrap_or(usize::MAX)
     }
 
     /// [`Definitions::body_cache_bytes`] as a length.
-    pub fn most_kept(&self) -> usize {
+    pub fn max_kept_bytes(&self) -> usize {
         usize::try_from(self.body_cache_bytes).unwrap_or(usize::MAX)
     }
 

@@ -62,7 +62,7 @@ fn world(config: &str) -> World {
         quota: QuotaCopy::default(),
         confirmations: RefCell::new(confirmations(&tables)),
         pending_ends: RefCell::default(),
-        kept: RefCell::new(Kept::new(settings.definitions.most_kept())),
+        kept: RefCell::new(Kept::new(settings.definitions.max_kept_bytes())),
         absent: Recent::new(16, Duration::from_secs(1)),
         misses: Misses::new(Duration::from_secs(1), Duration::from_secs(5)),
         found: None,

@@ -12,13 +12,13 @@ const EXTRA: u8 = 1 << 2;
 const NAME: u8 = 1 << 3;
 const COMMENT: u8 = 1 << 4;
 
-/// Decompresses a file of one member or more, to at most `most` bytes. The checksums are verified.
+/// Decompresses a file of one member or more, to at most `max_bytes` bytes. The checksums are verified.
 ///
 /// # Errors
 /// When the content is longer, or a member is cut short or damaged, or what follows one is no member.
-pub fn gunzip(file: &[u8], most: usize) -> Result<Vec<u8>, DecodeError> {
+pub fn gunzip(file: &[u8], max_bytes: usize) -> Result<Vec<u8>, DecodeError> {
     const DAMAGED: Malformed = Malformed::Gzip;
-    let mut inflater = Inflater::new(most);
+    let mut inflater = Inflater::new(max_bytes);
     let mut rest = file;
     // Each member takes of the file, and of the blocks that the inflater allows.
     loop {
@@ -105,8 +105,8 @@ mod tests {
 
     #[test]
     fn the_bound_is_the_length_of_the_content() {
-        for most in [0, 1, 11] {
-            assert_eq!(gunzip(&hex(PYTHON), most), Err(DecodeError::TooBig));
+        for max_bytes in [0, 1, 11] {
+            assert_eq!(gunzip(&hex(PYTHON), max_bytes), Err(DecodeError::TooBig));
         }
         let twice = hex(PYTHON).repeat(2);
         assert_eq!(gunzip(&twice, 23), Err(DecodeError::TooBig));

@@ -7,7 +7,7 @@ use miniz_oxide::inflate::core::inflate_flags::{
 };
 use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
 
-use super::{DecodeError, Malformed, most_blocks};
+use super::{DecodeError, Malformed, max_blocks};
 
 /// Room at first, in multiples of the stream; JSON of flags is about ten times as long.
 const FIRST_GUESS: usize = 8;
@@ -23,7 +23,7 @@ pub(super) enum Wrapper {
 
 /// Decompresses one stream after the other into one content.
 pub(super) struct Inflater {
-    most: usize,
+    max_bytes: usize,
     blocks_left: usize,
     state: Box<DecompressorOxide>,
     content: Vec<u8>,
@@ -31,11 +31,11 @@ pub(super) struct Inflater {
 }
 
 impl Inflater {
-    /// Accepts at most `most` bytes of content, and so many blocks as these may come in.
-    pub(super) fn new(most: usize) -> Self {
+    /// Accepts at most `max_bytes` bytes of content, and so many blocks as these may come in.
+    pub(super) fn new(max_bytes: usize) -> Self {
         Self {
-            most,
-            blocks_left: most_blocks(most),
+            max_bytes,
+            blocks_left: max_blocks(max_bytes),
             state: Box::default(),
             content: Vec::new(),
             length: 0,
@@ -60,7 +60,7 @@ impl Inflater {
             flags |= TINFL_FLAG_PARSE_ZLIB_HEADER;
         }
         // One byte more than is accepted tells content that is too long.
-        let limit = self.most.saturating_add(1);
+        let limit = self.max_bytes.saturating_add(1);
         let guess = self
             .length
             .saturating_add(stream.len().saturating_mul(FIRST_GUESS));
@@ -87,7 +87,7 @@ impl Inflater {
                 _ => return Err(damaged.into()),
             }
         }
-        if self.length > self.most {
+        if self.length > self.max_bytes {
             return Err(DecodeError::TooBig);
         }
         let added = self.content.get(begin..self.length).unwrap_or_default();

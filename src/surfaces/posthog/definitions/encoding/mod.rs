@@ -101,29 +101,33 @@ impl From<Malformed> for DecodeError {
     }
 }
 
-/// Reads a stored value. `most` is the longest text in bytes that is accepted.
+/// Reads a stored value. `max_bytes` is the longest text in bytes that is accepted.
 ///
-/// Memory asked for is a small multiple of `most`, and the work is bounded by `most` and the stored bytes.
+/// Memory asked for is a small multiple of `max_bytes`, and the work is bounded by `max_bytes` and the stored bytes.
 /// A text that is not compressed is borrowed.
 ///
 /// # Errors
-/// When the text is longer than `most`, and when the value is none of the known forms. The text must be
+/// When the text is longer than `max_bytes`, and when the value is none of the known forms. The text must be
 /// UTF-8 although it is passed on as bytes: the check costs a twentieth of decompressing it, and no client
 /// could read anything else.
-pub fn decode(stored: &[u8], most: usize) -> Result<Decoded<'_>, DecodeError> {
-    let most_pickled = most.saturating_add(pickle::OVERHEAD);
+pub fn decode(stored: &[u8], max_bytes: usize) -> Result<Decoded<'_>, DecodeError> {
+    let max_pickled = max_bytes.saturating_add(pickle::OVERHEAD);
     // No encoder makes data longer by more than that. A longer value is too big or, compressed, nothing
     // but a way to spend time.
-    if stored.len() > most_pickled.saturating_add(most / 16).saturating_add(64) {
+    if stored.len()
+        > max_pickled
+            .saturating_add(max_bytes / 16)
+            .saturating_add(64)
+    {
         return Err(DecodeError::TooBig);
     }
     if zstd::recognises(stored) {
-        shrink(zstd::decompress(stored, most_pickled)?, most)
+        shrink(zstd::decompress(stored, max_pickled)?, max_bytes)
     } else if zlib::recognises(stored) {
-        shrink(zlib::decompress(stored, most_pickled)?, most)
+        shrink(zlib::decompress(stored, max_pickled)?, max_bytes)
     } else {
         let text = stored.get(text_range(stored)?).unwrap_or_default();
-        if !is_payload(text, most)? {
+        if !is_payload(text, max_bytes)? {
             return Ok(Decoded::Missing);
         }
         Ok(Decoded::Text(Cow::Borrowed(text)))
@@ -139,10 +143,10 @@ fn text_range(bytes: &[u8]) -> Result<Range<usize>, Malformed> {
 }
 
 /// Reduces decompressed bytes to the text inside.
-fn shrink(mut bytes: Vec<u8>, most: usize) -> Result<Decoded<'static>, DecodeError> {
+fn shrink(mut bytes: Vec<u8>, max_bytes: usize) -> Result<Decoded<'static>, DecodeError> {
     let range = text_range(&bytes)?;
     let text = bytes.get(range.clone()).unwrap_or_default();
-    if !is_payload(text, most)? {
+    if !is_payload(text, max_bytes)? {
         return Ok(Decoded::Missing);
     }
     bytes.truncate(range.end);
@@ -153,16 +157,16 @@ fn shrink(mut bytes: Vec<u8>, most: usize) -> Result<Decoded<'static>, DecodeErr
 /// Most blocks that so many bytes of content may come in. Both formats set up tables for each block, which
 /// takes microseconds whatever the block holds, while encoders fill their blocks: 8 MiB of empty ones would
 /// hold a worker for seconds.
-fn most_blocks(content: usize) -> usize {
+fn max_blocks(content: usize) -> usize {
     64 + content / 512
 }
 
 /// Whether a text is a payload; `false` for the sentinel.
-fn is_payload(text: &[u8], most: usize) -> Result<bool, DecodeError> {
+fn is_payload(text: &[u8], max_bytes: usize) -> Result<bool, DecodeError> {
     if text == MISSING {
         return Ok(false);
     }
-    if text.len() > most {
+    if text.len() > max_bytes {
         return Err(DecodeError::TooBig);
     }
     if first(skip_white_space(text)) != b'{' {

@@ -159,8 +159,12 @@ fn the_bound_is_the_length_of_the_text_in_every_form() {
     forms.push(pickled);
     for stored in forms {
         assert_eq!(decode(&stored, length), text(&fixtures::text()));
-        for most in [length - 1, length / 2, 100, 1, 0] {
-            assert_eq!(decode(&stored, most), Err(DecodeError::TooBig), "{most}");
+        for max_bytes in [length - 1, length / 2, 100, 1, 0] {
+            assert_eq!(
+                decode(&stored, max_bytes),
+                Err(DecodeError::TooBig),
+                "{max_bytes}"
+            );
         }
     }
 }
@@ -350,10 +354,10 @@ fn errors_say_what_is_wrong() {
 }
 
 /// What `decode` gives is within its contract, whatever it was given.
-fn keeps_its_contract(stored: &[u8], most: usize) -> Result<(), TestCaseError> {
-    if let Ok(Decoded::Text(text)) = decode(stored, most) {
+fn keeps_its_contract(stored: &[u8], max_bytes: usize) -> Result<(), TestCaseError> {
+    if let Ok(Decoded::Text(text)) = decode(stored, max_bytes) {
         prop_assert_eq!(text.trim_ascii_start().first(), Some(&b'{'));
-        prop_assert!(text.len() <= most);
+        prop_assert!(text.len() <= max_bytes);
         prop_assert!(std::str::from_utf8(&text).is_ok());
     }
     Ok(())
@@ -364,24 +368,24 @@ proptest! {
     fn arbitrary_bytes_never_panic(
         mut stored in prop::collection::vec(any::<u8>(), 0..300),
         start in prop::sample::select(vec!["", "28b52ffd", "28b52ffd0038", "789c", "8004", "7b"]),
-        most in 0usize..10_000,
+        max_bytes in 0usize..10_000,
     ) {
         stored.splice(0..0, hex(start));
-        keeps_its_contract(&stored, most)?;
+        keeps_its_contract(&stored, max_bytes)?;
     }
 
     #[test]
     fn damaged_values_never_panic(
         fixture in prop::sample::select(&fixtures::ALL[..]),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
-        most in prop::sample::select(vec![10, 1_000, 3_946, MOST]),
+        max_bytes in prop::sample::select(vec![10, 1_000, 3_946, MOST]),
     ) {
         let mut stored = hex(fixture);
         for (index, byte) in damage {
             let index = index.index(stored.len());
             stored[index] = byte;
         }
-        keeps_its_contract(&stored, most)?;
+        keeps_its_contract(&stored, max_bytes)?;
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
-use super::{DecodeError, Malformed, most_blocks};
+use super::{DecodeError, Malformed, max_blocks};
 
 const MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
@@ -18,25 +18,25 @@ pub(super) fn recognises(bytes: &[u8]) -> bool {
     bytes.starts_with(MAGIC)
 }
 
-/// Decompresses a value that is exactly one frame, to at most `most` bytes. A checksum is verified when there
+/// Decompresses a value that is exactly one frame, to at most `max_bytes` bytes. A checksum is verified when there
 /// is one.
 ///
 /// # Errors
 /// When the content is longer, or the frame is damaged, needs more than this decoder gives, or does not end
 /// with the value.
-pub(super) fn decompress(frame: &[u8], most: usize) -> Result<Vec<u8>, DecodeError> {
+pub(super) fn decompress(frame: &[u8], max_bytes: usize) -> Result<Vec<u8>, DecodeError> {
     let header = Header::of(frame).ok_or(Malformed::Zstd)?;
     if header.needs_dictionary || header.window.is_some_and(|size| size > MAX_WINDOW) {
         return Err(Malformed::ZstdNeeds.into());
     }
     let declared = header.content.map(usize::try_from);
     let expected = match declared {
-        None => most,
-        Some(Ok(size)) if size <= most => size,
+        None => max_bytes,
+        Some(Ok(size)) if size <= max_bytes => size,
         Some(_) => return Err(DecodeError::TooBig),
     };
     let blocks = frame.get(header.length..).ok_or(Malformed::Zstd)?;
-    let after = after_blocks(blocks, most_blocks(expected)).ok_or(Malformed::Zstd)?;
+    let after = after_blocks(blocks, max_blocks(expected)).ok_or(Malformed::Zstd)?;
     match (header.has_checksum, after.len()) {
         (false, 0) | (true, 4) => {}
         (true, 0..4) => return Err(Malformed::Zstd.into()),
@@ -51,18 +51,18 @@ pub(super) fn decompress(frame: &[u8], most: usize) -> Result<Vec<u8>, DecodeErr
     }
 }
 
-/// Runs the decoder. `None` when there are more than `most` bytes; then it stopped at most one block later.
-fn decode(frame: &[u8], most: usize) -> Result<Option<Vec<u8>>, Malformed> {
+/// Runs the decoder. `None` when there are more than `max_bytes` bytes; then it stopped at most one block later.
+fn decode(frame: &[u8], max_bytes: usize) -> Result<Option<Vec<u8>>, Malformed> {
     let mut source = frame;
     let mut decoder = FrameDecoder::new();
     // The window of a frame in a single segment is its content, whose size is checked.
-    decoder.set_max_window_size(MAX_WINDOW.max(u64::try_from(most).unwrap_or(u64::MAX)));
+    decoder.set_max_window_size(MAX_WINDOW.max(u64::try_from(max_bytes).unwrap_or(u64::MAX)));
     decoder.init(&mut source).map_err(|_| Malformed::Zstd)?;
-    let enough = BlockDecodingStrategy::UptoBytes(most.saturating_add(1));
+    let enough = BlockDecodingStrategy::UptoBytes(max_bytes.saturating_add(1));
     let ended = decoder
         .decode_blocks(&mut source, enough)
         .map_err(|_| Malformed::Zstd)?;
-    if !ended || decoder.can_collect() > most {
+    if !ended || decoder.can_collect() > max_bytes {
         return Ok(None);
     }
     let content = decoder.collect().ok_or(Malformed::Zstd)?;
@@ -128,8 +128,8 @@ fn number(input: &mut &[u8], sizes: [usize; 4], flag: u8) -> Option<u64> {
 }
 
 /// What follows the last block (RFC 8878 §3.1.1.2); `None` when the blocks are cut short or too many.
-fn after_blocks(mut blocks: &[u8], most: usize) -> Option<&[u8]> {
-    for _ in 0..most {
+fn after_blocks(mut blocks: &[u8], max_bytes: usize) -> Option<&[u8]> {
+    for _ in 0..max_bytes {
         let ([a, b, c], rest) = blocks.split_first_chunk()?;
         let header = u32::from_le_bytes([*a, *b, *c, 0]);
         let size = match header >> 1 & 3 {
