@@ -4,7 +4,6 @@ use std::fmt;
 
 use serde::de::{Deserializer, Error, Visitor};
 
-use super::repeats::Repeats;
 use super::syntax::{
     Nesting, Open, first, skip_literal, skip_number, skip_separator, skip_string, skip_white_space,
 };
@@ -28,7 +27,6 @@ const FREE: [&[u8]; 2] = [b"survey-targeting-", b"product-tour-targeting-"];
 pub fn is_billable(text: &[u8]) -> Option<bool> {
     let mut nesting = Nesting::default();
     let mut flags = Flags::default();
-    let mut repeats = Repeats::new(text);
     let mut rest = skip_white_space(text);
     if first(rest) != b'{' {
         return None;
@@ -37,15 +35,8 @@ pub fn is_billable(text: &[u8]) -> Option<bool> {
     let mut is_member = false;
     loop {
         if is_member {
-            let is_of_flag = flags.inside && nesting.depth() == FLAG;
-            if is_of_flag {
-                rest = repeats.skip(rest);
-            }
             let name = Quoted::read(rest)?;
             flags.name(nesting.depth(), name);
-            if is_of_flag && flags.named {
-                repeats.counts();
-            }
             rest = skip_separator(name.behind, b':')?;
         }
         match first(rest) {
@@ -87,9 +78,6 @@ pub fn is_billable(text: &[u8]) -> Option<bool> {
             match (first(rest), open) {
                 (b']', Open::List) | (b'}', Open::Object) => {
                     flags.close(nesting.depth());
-                    if nesting.depth() == FLAG {
-                        repeats.end();
-                    }
                     nesting.close();
                     rest = rest.get(1..)?;
                     if nesting.depth() == 0 {

@@ -1,9 +1,7 @@
 //! The payload: a team's flag definitions as PostHog's own cache keeps them.
 //!
-//! [`pair`] reads ETag and payload as one atomic pair, [`encoding`] makes text of
-//! what is stored, [`flags`] says whether that is a payload and counts as usage, by the grammar in [`syntax`] and with what
-//! flags say alike ([`repeats`]),
-//! [`latch`] gives the ETag another suffix after a quota period, [`object`] asks the object store.
+//! [`pair`] reads ETag and payload as one atomic pair, [`encoding`] makes text of what is stored, [`flags`] says whether that
+//! is a payload and counts as usage, by the grammar in [`syntax`], [`latch`] gives the ETag another suffix after a quota period, [`object`] asks the object store.
 
 pub mod encoding;
 pub mod flags;
@@ -11,7 +9,6 @@ pub mod latch;
 pub mod object;
 pub mod outcome;
 pub mod pair;
-pub mod repeats;
 pub mod settings;
 pub mod syntax;
 
