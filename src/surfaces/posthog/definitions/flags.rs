@@ -148,12 +148,11 @@ struct Flags {
 impl Flags {
     #[inline(always)]
     fn name(&mut self, depth: usize, name: Quoted<'_>) {
-        let wanted: &[u8] = match depth {
-            PAYLOAD => b"flags",
-            FLAG if self.inside => b"key",
+        self.named = match depth {
+            PAYLOAD => name.says(|name| name == b"flags"),
+            FLAG if self.inside => name.says(|name| name == b"key"),
             _ => return,
         };
-        self.named = name.says(|name| name == wanted);
     }
 
     #[inline(always)]

@@ -182,7 +182,7 @@ fn is_payload(text: &[u8], max_bytes: usize) -> Result<bool, DecodeError> {
 /// four bytes at a time here.
 fn is_utf8(mut text: &[u8]) -> bool {
     const HIGH: u64 = 0x8080_8080_8080_8080;
-    while let Some((words, rest)) = text.split_first_chunk::<32>() {
+    while let Some((words, rest)) = text.split_first_chunk::<64>() {
         let all = words
             .as_chunks()
             .0
