@@ -33,9 +33,9 @@ impl KindCounts {
     ///
     /// ```
     /// use flag_definitions_filter::snapshot::counts::{KindCounts, VERSIONS};
-    /// let counts = KindCounts::new([("teams", 3), (VERSIONS, 2), ("secrets", 4)]);
-    /// assert_eq!((counts.of("teams"), counts.of("unheard of")), (3, 0));
-    /// assert_eq!(counts.hashes(), 7, "an ETag belongs to a team that is counted");
+    /// let counts = KindCounts::new([("owners", 3), (VERSIONS, 2), ("keys", 4)]);
+    /// assert_eq!((counts.of("owners"), counts.of("unheard of")), (3, 0));
+    /// assert_eq!(counts.hashes(), 7, "a version belongs to a tenant");
     /// ```
     pub fn hashes(&self) -> u64 {
         let own = self.0.iter().filter(|(kind, _)| kind != VERSIONS);
