@@ -2,7 +2,7 @@
 //!
 //! Envoy knows no labels in Wasm metrics, so a label is part of the name, as `;key=value`, and
 //! `stats_tags` in the bootstrap turns it into one (`envoy/bootstrap.yaml`). All are defined at start.
-//! Workers count in memory ([`Counts`]) and the shell adds the sums to Envoy's counters on its tick:
+//! Workers count in memory ([`Counts`]) and add the sums to Envoy's counters on their tick:
 //! a host call for each count would cost more than the count is worth.
 
 use crate::limits::{self, Budget};

@@ -1,7 +1,7 @@
 //! The SHA-256 of what was asked with a moment ago.
 //!
 //! SDKs ask with the same token and credential every 30 seconds. Their SHA-256 was nearly half of all that this filter
-//! computed for a request answered with 304, so each VM remembers the last ones, by a keyed hash of the text: SipHash-2-4
+//! computed for a request answered with 304, so each worker remembers the last ones, by a keyed hash of the text: SipHash-2-4
 //! with a random key and 128 bits, for which nobody outside of the VM can find two texts that meet. The text itself is
 //! not kept. What else its bytes tell is remembered with it.
 

@@ -160,7 +160,7 @@ enum Taken {
     Unknown,
 }
 
-/// A worker's side of the limits: the cells that it holds. One for each root context, about 24 KB.
+/// A worker's side of the limits: the cells that it holds. About 24 KB.
 pub struct Limiter {
     reserve: Reserve,
 }

@@ -1,3 +1,5 @@
+//! What a callout is for.
+
 use crate::labels::labels;
 
 /// What a callout is for. The label `store` of `flag_definitions_callouts_total`.

@@ -11,7 +11,7 @@ use crate::redis::{Command, Failure, Gateway, Purpose, Reply};
 pub enum Held {
     /// It does, or the job needs none.
     Yes,
-    /// Another VM does, or may have it first.
+    /// Another VM does, or may have it first; or a newer worker of this VM does the job.
     No,
     /// Shared data failed, so nobody does.
     Failed,

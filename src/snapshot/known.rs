@@ -1,5 +1,5 @@
-//! What one worker knows of the live snapshot, and when it looks at shared data again: what it knows may be a tick old, unless
-//! a request's answer rests on it.
+//! What one worker knows of the live snapshot, and when it looks at shared data again. What it knows may be a tick old; while
+//! that is the best there is, nobody looks. Before a refusal a surface reads the status itself.
 
 use std::time::Duration;
 

@@ -44,7 +44,7 @@ pub(super) fn lease_name(scope: &Scope) -> String {
     scope.name("lease")
 }
 
-/// The loader of one root context.
+/// The loader of one worker.
 #[derive(Debug)]
 pub struct Loader {
     owner: u64,

@@ -285,7 +285,7 @@ pub enum Reason {
     SnapshotAging,
     /// The snapshot does not know the token or credential.
     UnknownCredential,
-    /// Shared data failed, or holds what cannot be read.
+    /// Shared data or the clock failed, or what they hold, or the request's header fields, cannot be read.
     SharedData,
     /// Redis or its gateway is away, or answers nonsense.
     Redis,

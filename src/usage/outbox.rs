@@ -62,7 +62,7 @@ enum Phase {
     Failed,
 }
 
-/// The sending of one root context.
+/// The sending of one worker.
 #[derive(Debug)]
 pub struct Outbox {
     slots: Slots,
@@ -125,7 +125,7 @@ impl Outbox {
         self.unsent || self.asked
     }
 
-    /// Begins a round at the next tick, after the one under way: for a drain, and for a root context that ends.
+    /// Begins a round at the next tick, after the one under way: for a drain.
     pub fn flush_now(&mut self) {
         self.asked = true;
     }

@@ -1,4 +1,4 @@
-//! The workers of this VM: the only state that they share.
+//! The workers of this VM: which jobs each of them does.
 //!
 //! A configuration update creates a second worker in the same VM, and both tick until the old listener has drained. The
 //! older one then leaves its jobs to the newer one.
@@ -46,6 +46,8 @@ fn with(f: impl FnOnce(&mut Vec<(u32, String)>)) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
 
     #[test]
     fn only_the_newest_worker_does_a_job() {

@@ -107,7 +107,7 @@ enum State {
     AwaitingLatches(Latching),
 }
 
-/// The reader of one root context.
+/// The reader of one worker.
 #[derive(Debug)]
 pub struct QuotaReader {
     entry: String,

@@ -1,4 +1,4 @@
-//! Signals that wait for the shell's next tick, so that a miss is answered without a wait.
+//! Signals that wait for the worker's next tick, so that a miss is answered without a wait.
 
 use std::collections::VecDeque;
 
