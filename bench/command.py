@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import paths  # noqa: F401  # lets the next be found
-from stack.processes import StackError
+from stack.processes import StackError, end_on_signals
 
 
 def positive(text: str) -> int:
@@ -36,7 +35,7 @@ def need(target: str, *tools: str) -> None:
 @contextmanager
 def measuring() -> Iterator[Path]:
     """A directory for what is measured in it. Ends the process when that fails, or is interrupted."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything started is stopped
+    end_on_signals()
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as directory:
             yield Path(directory)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import time
 
 from stack.launcher import Stack
 from stack.paths import SAMPLE_SNAPSHOT
-from stack.processes import StackError
+from stack.processes import StackError, end_on_signals
 from stack.running import definitions_key
 from stack.settings import Settings
 
@@ -43,10 +42,7 @@ def describe(stack: Stack) -> str:
 def run(settings: Settings) -> None:
     """Foreground: until Ctrl-C, SIGTERM or the end of one of the processes."""
 
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
+    end_on_signals()
     stack = Stack(settings)
     try:
         with stack:
@@ -61,7 +57,7 @@ def run(settings: Settings) -> None:
 
 
 def up(settings: Settings) -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a half-started stack is stopped
+    end_on_signals()  # so that a half-started stack is stopped
     stack = Stack(settings)
     stack.start()
     print(describe(stack))

@@ -11,12 +11,26 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 
 TERMINATE = signal.SIGTERM  # `Process` has a method of the name `signal`
 
 
 class StackError(Exception):
     """What went wrong, in words for the person at the terminal."""
+
+
+def end_on_signals() -> None:
+    """SIGTERM and SIGINT raise KeyboardInterrupt, so that everything started is stopped. A second signal, as
+    `timeout` and a terminal send to a whole group, does not end the end."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    for other in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(other, signal.SIG_IGN)
+    signal.default_int_handler(number, frame)
 
 
 @dataclass(frozen=True)

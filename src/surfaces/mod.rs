@@ -258,8 +258,8 @@ pub trait Surface {
     /// Its jobs, always the same ones in the same order.
     fn jobs<S: Store>(&mut self) -> Vec<&mut dyn Job<S, Self::Count>>;
 
-    /// How long until it wants the next tick, its jobs aside. `None`: whenever it comes.
-    fn due_in(&self) -> Option<Duration>;
+    /// How long until it wants the next tick, its jobs aside.
+    fn due_in(&self) -> Duration;
 
     /// The status of its snapshot, as it was read last.
     fn status(&self) -> &Status;

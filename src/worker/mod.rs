@@ -169,7 +169,7 @@ where
     fn due_in(&mut self) -> Duration {
         let waiters = (!self.flights.is_empty()).then_some(single_flight::TICK);
         let jobs = self.jobs.due_in::<H, S>(&mut self.surface, self.now);
-        [waiters, jobs, self.surface.due_in()]
+        [waiters, jobs, Some(self.surface.due_in())]
             .into_iter()
             .flatten()
             .fold(SLOW_TICK, Duration::min)

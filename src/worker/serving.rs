@@ -136,9 +136,7 @@ where
             self.log
                 .note(response.status, response.reason, receipt.tenant, self.now);
         }
-        if let Some(period) = self.surface.due_in() {
-            self.hurry(period);
-        }
+        self.hurry(self.surface.due_in());
         Served::Answered(response.late)
     }
 }

@@ -387,12 +387,15 @@ impl Surface for PostHog {
         jobs
     }
 
-    fn due_in(&self) -> Option<Duration> {
+    fn due_in(&self) -> Duration {
         let status = self.status.get();
         if self.kept.is_busy() || self.outflow.is_busy() {
-            Some(BUSY)
+            BUSY
+        } else if status.live.is_none() && !status.unpublished {
+            EMPTY
         } else {
-            (status.live.is_none() && !status.unpublished).then_some(EMPTY)
+            // The setting bounds every tick, also where nothing is counted.
+            self.settings.usage.flush_interval
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::worker::{EnvoyVm, Redis, sent, watched_worker, worker};
+use super::worker::{EnvoyVm, Redis, loaded_with, sent, watched_worker, worker};
 use crate::wasm::fake::{Sent, host};
 use crate::wasm::logger;
 use crate::wasm::stream::{Next, Stream};
@@ -299,5 +299,16 @@ fn every_host_function_is_among_those_that_fail_in_tests() {
     let called: Vec<_> = host(|host| host.calls.keys().copied().collect());
     for function in called {
         assert!(FUNCTIONS.contains(&function), "{function}");
+    }
+}
+
+#[test]
+fn ticks_are_no_further_apart_than_the_flush_interval_also_where_nothing_is_counted() {
+    for (interval, expected) in [("100ms", 100), ("10s", 1_000)] {
+        let mut worker = loaded_with(&format!(
+            r#"{{"snapshot":{{"buckets":16}},"usage":{{"enabled":false,"flush_interval":"{interval}"}}}}"#
+        ));
+        worker.run(Duration::from_secs(3));
+        assert_eq!(host(|host| host.tick), expected, "{interval}");
     }
 }

@@ -302,8 +302,8 @@ impl Surface for Toy {
         vec![&mut self.asker]
     }
 
-    fn due_in(&self) -> Option<Duration> {
-        None
+    fn due_in(&self) -> Duration {
+        Duration::from_secs(1)
     }
 
     fn status(&self) -> &Status {
