@@ -6,6 +6,12 @@ use std::time::Duration;
 use super::Machinery;
 use crate::redis::{Command, Failure, Gateway, Purpose, Reply};
 
+/// Tick while there is work that others wait for, or that is done in slices.
+pub const BUSY: Duration = Duration::from_millis(10);
+
+/// Longest tick: it renews leases and looks for what others told.
+pub const IDLE: Duration = Duration::from_secs(1);
+
 /// Whether this VM holds the lease of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {

@@ -7,17 +7,14 @@ use super::loader::{Loader, lease_name};
 use super::settings::Snapshot;
 use crate::records::{Buckets, Check};
 use crate::redis::{Failure, Gateway, Purpose, Reply};
-use crate::shared::{Ambient, Errand, Finding, Held, Job, Machinery, Store};
+use crate::shared::{Ambient, BUSY, Errand, Finding, Held, Job, Machinery, Store};
 use crate::time::Monotonic;
 
 /// Largest reply to the loader: a manifest of the most pages that one may have is about 5 MB.
 const LARGEST_REPLY: usize = 8 << 20;
 
 /// Tick while a snapshot or changes are applied: slices take about a tenth of the VM.
-const BUSY: Duration = Duration::from_millis(5);
-
-/// Shortest wait for the next poll.
-const SHORTEST: Duration = Duration::from_millis(10);
+const LOADING: Duration = Duration::from_millis(5);
 
 const TOPIC: &str = "snapshot";
 
@@ -127,10 +124,10 @@ impl<S: Store, C: From<LoaderEvent>> Job<S, C> for LoaderJob {
 
     fn due_in(&self, now: Monotonic) -> Duration {
         if self.loader.is_busy() {
-            return BUSY;
+            return LOADING;
         }
         match self.loader.due_in(now) {
-            Some(poll) if self.holds => poll.min(self.poll_interval).max(SHORTEST),
+            Some(poll) if self.holds => poll.min(self.poll_interval).max(BUSY),
             _ => self.poll_interval,
         }
     }

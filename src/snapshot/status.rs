@@ -85,6 +85,23 @@ pub struct Live {
 }
 
 impl Live {
+    /// One that was loaded, and that Redis said is the current one, then: for tests.
+    #[cfg(test)]
+    pub(crate) fn verified(manifest: &str, millis: u64) -> Self {
+        Self {
+            manifest: manifest.to_owned(),
+            generation: 1,
+            stream_id: StreamId::default(),
+            etags_watched: false,
+            lineage: 0,
+            records: KindCounts::default(),
+            loaded_at: millis,
+            verified_at: millis,
+            contact_at: millis,
+            longest_slice_micros: 0,
+        }
+    }
+
     /// How long ago Redis last said that this is the current snapshot.
     pub fn age(&self, now: Monotonic) -> Duration {
         now.since(Monotonic::from_millis(self.verified_at))
@@ -258,7 +275,7 @@ mod tests {
         let mut status = Status::default();
         let at = |seconds: u64| Monotonic::from_millis(seconds * 1_000);
         assert_eq!(status.freshness(at(0), &settings), Freshness::Missing);
-        status.live = Some(live());
+        status.live = Some(Live::verified("", 1_000));
         for (now, freshness) in [
             (0, Freshness::Current),
             (6, Freshness::Current),
@@ -278,21 +295,6 @@ mod tests {
         }
     }
 
-    fn live() -> Live {
-        Live {
-            manifest: String::new(),
-            generation: 1,
-            stream_id: StreamId::default(),
-            etags_watched: false,
-            lineage: 0,
-            records: KindCounts::default(),
-            loaded_at: 0,
-            verified_at: 1_000,
-            contact_at: 1_000,
-            longest_slice_micros: 0,
-        }
-    }
-
     #[test]
     fn requests_need_a_snapshot_or_something_in_its_place() {
         for (has_snapshot, unpublished, needs_none, ready) in [
@@ -304,7 +306,7 @@ mod tests {
             (false, true, true, true),
         ] {
             let status = Status {
-                live: has_snapshot.then(live),
+                live: has_snapshot.then(|| Live::verified("", 1_000)),
                 unpublished,
                 ..Status::default()
             };

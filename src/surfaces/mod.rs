@@ -67,17 +67,24 @@ pub trait Read: Clone + Eq + Hash + fmt::Debug {
     fn unconditional(&self) -> Option<Self>;
 }
 
-/// A read as data: where it goes, what it may cost, and what it counts as.
+/// A read as data: what is sent, and how much of the reply is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetch<'a> {
     /// What is sent.
     pub question: Question<'a>,
-    /// Longest wait.
-    pub timeout: Duration,
     /// Largest reply that is read, in bytes.
     pub largest_reply: usize,
+}
+
+/// What holds of a read whether it can be sent or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Longest wait.
+    pub timeout: Duration,
     /// What the callout counts as.
     pub purpose: Purpose,
+    /// Why a request is not decided whose read cannot be sent.
+    pub reason: Reason,
 }
 
 /// What is sent.
@@ -223,8 +230,8 @@ pub trait Surface {
     /// The read as data. `None` when it cannot be sent with these settings.
     fn fetch(&self, read: &Self::Read) -> Option<Fetch<'_>>;
 
-    /// What a read that could not be sent counts as, how long it may take, and why nobody is answered by it.
-    fn unsent(&self, read: &Self::Read) -> (Purpose, Duration, Reason);
+    /// The terms of a read.
+    fn terms(&self, read: &Self::Read) -> Terms;
 
     /// What is known now of what a read will bring.
     fn known<S: Store>(&self, read: &Self::Read, store: &S) -> Self::Known;

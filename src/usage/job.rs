@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Counter, Outbox, Slots, State, Tally, Unstored, UsageKeys, lease_name};
 use crate::redis::{Failure, Gateway, Purpose, Reply};
-use crate::shared::{Errand, Finding, Held, Job, Machinery, Scope, Store};
+use crate::shared::{BUSY, Errand, Finding, Held, Job, Machinery, Scope, Store};
 use crate::time::{Monotonic, UnixMillis};
 
 /// The script answers which batches are in: some 20 bytes for each of a command.
@@ -15,9 +15,6 @@ const UNIX_AGE: Duration = Duration::from_secs(1);
 
 /// How often a worker that ends tries to store what it counted.
 const LAST_TRIES: usize = 16;
-
-/// Tick while something waits.
-const BUSY: Duration = Duration::from_millis(10);
 
 const TOPIC: &str = "usage";
 

@@ -36,7 +36,7 @@ use std::time::Duration;
 
 use crate::metrics::Metric;
 use crate::recent::OncePerSecond;
-use crate::shared::Machinery;
+use crate::shared::{BUSY, IDLE, Machinery};
 use crate::surfaces::Surface;
 use crate::time::Monotonic;
 
@@ -53,9 +53,6 @@ pub use serving::Served;
 
 /// First tick.
 const START_TICK: Duration = Duration::from_millis(100);
-
-/// Longest tick: it renews leases and looks for a new status.
-const SLOW_TICK: Duration = Duration::from_secs(1);
 
 /// How often the host's counters are brought up to date.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
@@ -136,7 +133,7 @@ where
         let (surface, jobs, mut driver) = self.driver();
         let due_in = jobs.on_reply(surface, call, body_size, &mut driver);
         // All else waits for the next tick.
-        if let Some(due_in) = due_in.filter(|due_in| *due_in <= single_flight::TICK) {
+        if let Some(due_in) = due_in.filter(|due_in| *due_in <= BUSY) {
             self.hurry(due_in);
         }
     }
@@ -167,12 +164,12 @@ where
 
     /// How long until some part wants the next tick.
     fn due_in(&mut self) -> Duration {
-        let waiters = (!self.flights.is_empty()).then_some(single_flight::TICK);
+        let waiters = (!self.flights.is_empty()).then_some(BUSY);
         let jobs = self.jobs.due_in::<H, S>(&mut self.surface, self.now);
         [waiters, jobs, Some(self.surface.due_in())]
             .into_iter()
             .flatten()
-            .fold(SLOW_TICK, Duration::min)
+            .fold(IDLE, Duration::min)
     }
 
     /// The worker ends.

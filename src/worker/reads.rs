@@ -7,10 +7,11 @@ use super::backlog::{self, ANSWERS_PER_CALLBACK, Cause, DueAnswers};
 use super::calls::{self, RawReply};
 use super::host::{CallId, Host};
 use super::serving::{Served, Serving};
-use super::single_flight::{self, Join, MAX_WAITERS, ReadCallout, Waiter};
+use super::single_flight::{Join, MAX_WAITERS, ReadCallout, Waiter};
 use crate::metrics::Metric;
 use crate::redis::Failure;
-use crate::surfaces::{Reason, SentRead, Surface};
+use crate::shared::BUSY;
+use crate::surfaces::{Reason, SentRead, Surface, Terms};
 
 /// Most callouts that one tick sends again.
 const SENT_AGAIN_PER_TICK: usize = 16;
@@ -73,32 +74,31 @@ where
         {
             return self.act(step, &serving.request, was_paused);
         }
-        let (_, timeout, _) = self.surface.unsent(&read);
+        let terms = self.surface.terms(&read);
         let joined = self.flights.join(
             serving.stream,
             serving.request,
             carried,
             read.clone(),
             self.now,
-            patience(timeout),
+            patience(terms.timeout),
         );
-        if joined == Join::Send && !self.send(&read) {
+        if joined == Join::Send && !self.send(&read, terms) {
             // Nobody else waits for it yet.
             let alone = self.flights.take(&read);
             let waiter = alone.and_then(|mut flight| flight.waiters.pop());
             let Some(Waiter { request, .. }) = waiter else {
                 return Served::Passes;
             };
-            let (_, _, reason) = self.surface.unsent(&read);
-            let step = self.surface.undecided(&request, reason);
+            let step = self.surface.undecided(&request, terms.reason);
             return self.act(step, &request, was_paused);
         }
-        self.hurry(single_flight::TICK);
+        self.hurry(BUSY);
         Served::Waits
     }
 
     /// Sends a read; `false` when it was not taken, which is counted.
-    fn send(&mut self, read: &S::Read) -> bool {
+    fn send(&mut self, read: &S::Read, terms: Terms) -> bool {
         let known = self.surface.known(read, self.host.shared());
         let sent = SentRead {
             at: self.now,
@@ -106,11 +106,11 @@ where
         };
         let callout = match self.surface.fetch(read) {
             Some(fetch) => {
-                let call = calls::send(&mut self.host, &fetch.question, fetch.timeout);
+                let call = calls::send(&mut self.host, &fetch.question, terms.timeout);
                 call.map(|call| ReadCallout {
                     call,
                     largest_reply: fetch.largest_reply,
-                    purpose: fetch.purpose,
+                    purpose: terms.purpose,
                     sent,
                 })
             }
@@ -122,8 +122,8 @@ where
                 true
             }
             Err(failure) => {
-                let (purpose, ..) = self.surface.unsent(read);
-                self.recorder.count(Metric::Callout(purpose, Err(failure)));
+                self.recorder
+                    .count(Metric::Callout(terms.purpose, Err(failure)));
                 false
             }
         }
@@ -134,7 +134,8 @@ where
     pub(super) fn send_again(&mut self) {
         for read in self.flights.unsent().into_iter().take(SENT_AGAIN_PER_TICK) {
             // The next one may be for another store.
-            self.send(&read);
+            let terms = self.surface.terms(&read);
+            self.send(&read, terms);
         }
     }
 

@@ -23,9 +23,6 @@ pub const MAX_WAITERS: usize = 8_192;
 /// Most bytes that waiting requests may keep: a VM never gives memory back.
 const MAX_WAITING_BYTES: usize = 16 << 20;
 
-/// Tick while a request waits.
-pub const TICK: Duration = Duration::from_millis(10);
-
 /// A paused request.
 #[derive(Debug)]
 pub struct Waiter<S: Surface> {

@@ -1,7 +1,6 @@
 //! What this surface reads: each read as data, and what its reply teaches.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use super::counts::PostHogCount;
 use super::definitions::encoding::{self, Decoded, MISSING};
@@ -13,7 +12,7 @@ use crate::documents::Confirmed;
 use crate::http::ETag;
 use crate::redis::{self, Failure, Purpose, Reply};
 use crate::shared::{Machinery, Store};
-use crate::surfaces::{Fetch, Question, Read, Reason, Received, SentRead};
+use crate::surfaces::{Fetch, Question, Read, Reason, Received, SentRead, Terms};
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
@@ -69,11 +68,10 @@ impl PostHogRead {
         let PostHogSettings {
             redis, definitions, ..
         } = settings;
-        let most = definitions.max_text_bytes();
         let (gateway, command, length) = match self {
             Self::Definitions(need) => {
                 let command = need.command(definitions, &settings.snapshot.prefix);
-                (&redis.definitions, command, most)
+                (&redis.definitions, command, definitions.max_text_bytes())
             }
             Self::Identity(need, _) => {
                 let command = need.command(&definitions.key_prefix, &definitions.cache_version);
@@ -84,37 +82,35 @@ impl PostHogRead {
                 let path = Cow::Owned(object.path(store));
                 return Some(Fetch {
                     question: Question::Object(&store.cluster, path),
-                    timeout: store.timeout,
-                    largest_reply: most,
-                    purpose: Purpose::ObjectStore,
+                    largest_reply: definitions.max_text_bytes(),
                 });
             }
         };
         let wire_size = redis::wire_size(gateway.dialect, length);
         Some(Fetch {
             question: Question::Redis(gateway, command),
-            timeout: gateway.timeout,
             largest_reply: wire_size.saturating_add(FRAMING),
-            purpose: match self {
-                Self::Identity(..) => Purpose::Identity,
-                _ => Purpose::Definitions,
-            },
         })
     }
 
-    pub(super) fn unsent(&self, settings: &PostHogSettings) -> (Purpose, Duration, Reason) {
+    pub(super) fn terms(&self, settings: &PostHogSettings) -> Terms {
         let redis = &settings.redis;
-        match self {
+        let (timeout, purpose, reason) = match self {
             Self::Definitions(_) => {
                 let timeout = redis.definitions.timeout;
-                (Purpose::Definitions, timeout, Reason::Redis)
+                (timeout, Purpose::Definitions, Reason::Redis)
             }
-            Self::Identity(..) => (Purpose::Identity, redis.identity.timeout, Reason::Redis),
+            Self::Identity(..) => (redis.identity.timeout, Purpose::Identity, Reason::Redis),
             Self::Object(_) => {
                 let store = settings.definitions.object_store.as_ref();
                 let timeout = store.map_or(redis.definitions.timeout, |store| store.timeout);
-                (Purpose::ObjectStore, timeout, Reason::ObjectStore)
+                (timeout, Purpose::ObjectStore, Reason::ObjectStore)
             }
+        };
+        Terms {
+            timeout,
+            purpose,
+            reason,
         }
     }
 }

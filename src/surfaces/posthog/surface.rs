@@ -17,12 +17,12 @@ use crate::documents::{Confirmations, Confirmed, Kept, Outflow, confirmed};
 use crate::hash::{Hashes, Sha256Hash};
 use crate::limits::Limiter;
 use crate::recent::{OncePerSecond, Recent};
-use crate::redis::{Failure, Purpose};
-use crate::shared::{Ambient, Job, Machinery, Store};
+use crate::redis::Failure;
+use crate::shared::{Ambient, BUSY, Job, Machinery, Store};
 use crate::snapshot::status::{Freshness, Status};
 use crate::snapshot::{KnownStatus, LoaderJob};
 use crate::surfaces::{
-    Ages, Decided, Fetch, Reason, Receipt, Received, SentRead, Step, StepOf, Surface,
+    Ages, Decided, Fetch, Reason, Receipt, Received, SentRead, Step, StepOf, Surface, Terms,
 };
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
@@ -30,9 +30,6 @@ use crate::usage::UsageJob;
 
 /// Most teams without a payload that a worker remembers.
 const ABSENT_TEAMS: usize = 4_096;
-
-/// Tick while a body is compressed or many bytes are on their way.
-const BUSY: Duration = Duration::from_millis(10);
 
 /// Tick until the first snapshot is there.
 const EMPTY: Duration = Duration::from_millis(100);
@@ -291,8 +288,8 @@ impl Surface for PostHog {
         read.fetch(&self.settings)
     }
 
-    fn unsent(&self, read: &PostHogRead) -> (Purpose, Duration, Reason) {
-        read.unsent(&self.settings)
+    fn terms(&self, read: &PostHogRead) -> Terms {
+        read.terms(&self.settings)
     }
 
     fn known<S: Store>(&self, read: &PostHogRead, store: &S) -> Option<Confirmed> {

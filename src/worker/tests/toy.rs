@@ -10,7 +10,7 @@ use crate::shared::{Errand, Finding, Held, Job, Machinery, Store};
 use crate::snapshot::status::Status;
 use crate::surfaces::{
     Ages, Decided, Fetch, Question, Read, Reason, Receipt, Received, SentRead, Step, StepOf,
-    Surface, SurfaceRequest,
+    Surface, SurfaceRequest, Terms,
 };
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
@@ -251,14 +251,16 @@ impl Surface for Toy {
         };
         Some(Fetch {
             question,
-            timeout: self.gateway.timeout,
             largest_reply: 100,
-            purpose: Purpose::Definitions,
         })
     }
 
-    fn unsent(&self, _: &Number) -> (Purpose, Duration, Reason) {
-        (Purpose::Definitions, self.gateway.timeout, Reason::Redis)
+    fn terms(&self, _: &Number) -> Terms {
+        Terms {
+            timeout: self.gateway.timeout,
+            purpose: Purpose::Definitions,
+            reason: Reason::Redis,
+        }
     }
 
     fn known<S: Store>(&self, _: &Number, _: &S) {}

@@ -7,6 +7,9 @@ pub mod access;
 mod counts;
 mod record;
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 pub use counts::RecordCounts;
 pub use record::{OrganizationId, PersonalKey, Record, Team, etag_hash};
 

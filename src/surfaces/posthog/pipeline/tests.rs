@@ -6,8 +6,6 @@ use crate::documents::{Confirmed, confirmed};
 use crate::hash::Sha256Hash;
 use crate::http::ETag;
 use crate::records::StreamId;
-use crate::records::bucket::{self, Entry};
-use crate::records::{Revision, Touched};
 use crate::shared::{Cas, MemoryStore, Scope, StoreError, Versioned};
 use crate::surfaces::SurfaceRequest;
 use crate::surfaces::posthog::directory::{OrganizationId, PersonalKey, Record, Team};
@@ -103,20 +101,7 @@ impl World {
     }
 
     fn put_as_of(&self, hash: Sha256Hash, millis: u64, record: &Record) {
-        let key = self.tables.buckets.name(self.tables.buckets.of(&hash));
-        let current = self.store.read(&key).unwrap();
-        let record = record.encode().unwrap();
-        let entry = Entry {
-            hash,
-            id: StreamId {
-                millis,
-                sequence: 0,
-            },
-            record: &record,
-        };
-        let next = bucket::merge(&current.value, &[entry], StreamId::default()).unwrap();
-        assert!(self.store.replace(&key, &next, current.cas).unwrap());
-        Revision::raise(&self.store, self.tables.buckets.scope(), Touched::ALL).unwrap();
+        directory::testing::put(&self.store, &self.tables.buckets, hash, millis, record);
     }
 
     /// What was found in shared data has to be looked up again.

@@ -7,7 +7,7 @@ use super::reader::{LARGEST_REPLY, QuotaEvent, QuotaReader, Target};
 use super::{QuotaCopy, QuotaEnd, lease_name, name, noticed_name};
 use crate::hash::Sha256Hash;
 use crate::redis::{Failure, Gateway, Purpose, Reply};
-use crate::shared::{Errand, Finding, Held, Job, Machinery, Scope, Store};
+use crate::shared::{BUSY, Errand, Finding, Held, IDLE, Job, Machinery, Scope, Store};
 use crate::surfaces::posthog::directory::{self, Record};
 use crate::surfaces::posthog::pipeline::Tables;
 use crate::surfaces::posthog::read_through::table;
@@ -17,12 +17,6 @@ use crate::time::Monotonic;
 
 /// How often this worker's copy is compared with shared data: reading it copies it.
 const REFRESH_INTERVAL: Duration = Duration::from_millis(900);
-
-/// Tick while a reading is worked on.
-const BUSY: Duration = Duration::from_millis(10);
-
-/// Longest tick.
-const IDLE: Duration = Duration::from_secs(1);
 
 const SET: &str = "quota set";
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Signal, SignalQueue, first, forget, slots};
 use crate::recent::OncePerSecond;
 use crate::redis::{Failure, Gateway, Purpose, Reply};
-use crate::shared::{Errand, Finding, Held, Job, Machinery, Scope, Store, Table};
+use crate::shared::{BUSY, Errand, Finding, Held, IDLE, Job, Machinery, Scope, Store, Table};
 use crate::surfaces::posthog::settings::PostHogSettings;
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
@@ -15,12 +15,6 @@ use crate::time::Monotonic;
 const SIGNALS_PER_TICK: usize = 8;
 
 const LARGEST_REPLY: usize = 4 << 10;
-
-/// Tick while a team waits.
-const BUSY: Duration = Duration::from_millis(10);
-
-/// Longest tick.
-const IDLE: Duration = Duration::from_secs(1);
 
 const TOPIC: &str = "rebuild";
 

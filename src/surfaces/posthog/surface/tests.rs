@@ -5,8 +5,7 @@ use std::cell::Cell;
 use super::*;
 use crate::documents::confirmed as confirmed_etags;
 use crate::http::ETag;
-use crate::records::bucket::{self, Entry};
-use crate::records::{Revision, StreamId, Touched};
+use crate::records::StreamId;
 use crate::redis::Reply;
 use crate::shared::{Cas, CountSink, MemoryStore, Scope, StoreError, Versioned};
 use crate::snapshot::status::{Applying, Live};
@@ -76,18 +75,7 @@ fn scope() -> Scope {
 /// A snapshot that was loaded and verified just now.
 fn publish(store: &MemoryStore, manifest: &str) {
     Status::change(store, &scope(), |status| {
-        status.live = Some(Live {
-            manifest: manifest.to_owned(),
-            generation: 1,
-            stream_id: StreamId::default(),
-            etags_watched: false,
-            lineage: 0,
-            records: Default::default(),
-            loaded_at: NOW,
-            verified_at: NOW,
-            contact_at: NOW,
-            longest_slice_micros: 0,
-        });
+        status.live = Some(Live::verified(manifest, NOW));
     })
     .unwrap();
 }
@@ -127,17 +115,7 @@ impl World {
     fn put(&self, token: &str, record: &Record) {
         let buckets = &self.posthog.tables.buckets;
         let hash = Sha256Hash::of(token.as_bytes());
-        let key = buckets.name(buckets.of(&hash));
-        let current = self.store.read(&key).unwrap();
-        let record = record.encode().unwrap();
-        let entry = Entry {
-            hash,
-            id: StreamId::default(),
-            record: &record,
-        };
-        let next = bucket::merge(&current.value, &[entry], StreamId::default()).unwrap();
-        assert!(self.store.replace(&key, &next, current.cas).unwrap());
-        Revision::raise(&self.store, buckets.scope(), Touched::ALL).unwrap();
+        directory::testing::put(&self.store, buckets, hash, 0, record);
     }
 
     /// Status and reason of the answer, or `read`.
