@@ -2,6 +2,7 @@
 //!
 //! | room | job |
 //! |---|---|
+//! | [`documents`] | the contract of a source that brings documents |
 //! | [`mod@file`] | a source document, read once |
 //! | [`posthog`] | PostHog's database and its cache of flag definitions, followed as they change |
 //! | [`left_out`] | rows of a source that became no records |
@@ -11,6 +12,7 @@
 //! [`Source`] says which records there are. An [`ETagSource`] says which ETag the definitions of each team have. The
 //! writer knows these two and no product behind them.
 
+pub mod documents;
 pub mod file;
 pub mod left_out;
 pub mod options;

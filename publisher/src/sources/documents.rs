@@ -1,0 +1,60 @@
+//! The contract of a source that brings documents: who may read which, and their texts.
+//!
+//! Such a source looks at its upstream by itself and tells what it saw. The writer keeps what was told last, so that whoever
+//! takes the lock later publishes all of it, and puts a document into Redis before the record of its version.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::http::ETag;
+use flag_definitions_filter::tenant::Tenant;
+
+use super::WriterGone;
+
+/// A source of documents.
+pub trait DocumentSource: Send {
+    /// Which surface its records are of, as the manifest names it.
+    fn surface(&self) -> &'static str;
+
+    /// Starts the threads that look at the upstream. They end soon after `stop` is set, or when nobody listens any more.
+    fn start(self: Box<Self>, tell: TellDocuments, stop: &Arc<AtomicBool>);
+}
+
+/// Takes what a [`DocumentSource`] has to say, from any of its threads.
+pub type TellDocuments = Arc<dyn Fn(DocumentNews) -> Result<(), WriterGone> + Send + Sync>;
+
+/// What a [`DocumentSource`] tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DocumentNews {
+    /// All of its records but those of versions, encoded, as they are from now on: what is not among them goes out at once.
+    /// Whether so many may go is the source's to doubt.
+    Records(BTreeMap<Sha256Hash, Box<[u8]>>),
+    /// A document that was read and fits.
+    Document(SourcedDocument),
+    /// A tenant that is no more: its document and version go.
+    Gone(Tenant),
+}
+
+/// A document that was read and fits.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SourcedDocument {
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// Its version: the entity tag of the text.
+    pub version: ETag,
+    /// The text in gzip form (RFC 1952).
+    pub gzip: Arc<[u8]>,
+}
+
+impl std::fmt::Debug for SourcedDocument {
+    /// Without the text.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SourcedDocument")
+            .field("tenant", &self.tenant)
+            .field("version", &self.version)
+            .field("bytes", &self.gzip.len())
+            .finish()
+    }
+}
