@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::counts::PostHogCount;
 use super::definitions::encoding::{self, Decoded, MISSING};
+use super::definitions::flags::is_billable;
 use super::definitions::{Absent, Need, Object, Outcome, object};
 use super::read_through::{self, Found, Lookup, Miss, table};
 use super::settings::PostHogSettings;
@@ -128,7 +129,9 @@ impl PostHog {
             PostHogRead::Definitions(need) => {
                 let reply = received.redis();
                 let counts_as = outcome_of(&reply);
-                let outcome = Outcome::of(need, reply, &self.settings.definitions);
+                let checked = &mut self.checked;
+                let check = |text: &[u8]| checked.check(text, is_billable);
+                let outcome = Outcome::of(need, reply, &self.settings.definitions, check);
                 (need.team, outcome, counts_as)
             }
             PostHogRead::Object(object) => {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::answers::Answer;
 use super::counts::PostHogCount;
+use super::definitions::checked::Checked;
 use super::definitions::{Absent, Outcome, Payload};
 use super::pipeline::{self, Context, Memory, Observed, PendingEnds, PostHogStep, Tables};
 use super::quota::QuotaJob;
@@ -47,6 +48,7 @@ pub struct PostHog {
     limiter: Limiter,
     lookups: Lookups,
     pub(super) kept: Kept<Payload>,
+    pub(super) checked: Checked,
     outflow: Outflow,
     pub(super) absent: Recent<Tenant, Absent>,
     pub(super) misses: Misses,
@@ -72,6 +74,7 @@ impl PostHog {
             limiter: Limiter::default(),
             lookups: Lookups::default(),
             kept: Kept::new(settings.definitions.max_kept_bytes()),
+            checked: Checked::new(&ambient.random_bytes()),
             outflow: Outflow::default(),
             absent: Recent::new(ABSENT_TEAMS, negative_ttl),
             misses: Misses::new(negative_ttl, settings.snapshot.refuse_max_age),

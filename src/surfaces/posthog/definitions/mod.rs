@@ -1,8 +1,10 @@
 //! The payload: a team's flag definitions as PostHog's own cache keeps them.
 //!
 //! [`pair`] reads ETag and payload as one atomic pair, [`encoding`] makes text of what is stored, [`flags`] says whether that
-//! is a payload and counts as usage, by the grammar in [`syntax`], [`latch`] gives the ETag another suffix after a quota period, [`object`] asks the object store.
+//! is a payload and counts as usage, by the grammar in [`syntax`], [`checked`] remembers which
+//! texts were found to be one, [`latch`] gives the ETag another suffix after a quota period, [`object`] asks the object store.
 
+pub mod checked;
 pub mod encoding;
 pub mod flags;
 pub mod latch;

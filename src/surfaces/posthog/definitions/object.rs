@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::encoding::{self, DecodeError, Malformed};
+use super::flags::is_billable;
 use super::latch::QuotaPeriod;
 use super::outcome::{Absent, Outcome, Payload};
 use crate::redis::Failure;
@@ -77,7 +78,10 @@ impl Object {
         match answer {
             Ok(answer) if answer.status == Some(b"200") => text(&answer, max_bytes)
                 .map_err(Absent::from)
-                .and_then(|text| Payload::read(None, self.period.suffix(), &text, max_bytes))
+                .and_then(|text| {
+                    let suffix = self.period.suffix();
+                    Payload::read(None, suffix, &text, max_bytes, is_billable)
+                })
                 .map_or_else(Outcome::Absent, |payload| {
                     Outcome::current(Rc::new(payload), self.period.pending())
                 }),

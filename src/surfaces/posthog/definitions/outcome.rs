@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use super::encoding::{self, DecodeError, Decoded, Malformed};
-use super::flags;
 use super::latch::{QuotaEnd, Suffix, latched};
 use super::object::Object;
 use super::pair::{Need, Stored};
@@ -91,15 +90,16 @@ impl Document for Payload {
 }
 
 impl Payload {
-    /// Decodes a payload of at most `max_bytes` bytes of text.
+    /// Decodes a payload of at most `max_bytes` bytes of text. `check` says whether a text is billed, `None` where it is no
+    /// payload ([`flags::is_billable`](super::flags::is_billable)).
     ///
     /// ```
-    /// use flag_definitions_filter::surfaces::posthog::definitions::{Absent, Payload};
-    /// let payload = Payload::read(None, None, br#"{"flags": [{"key": "new"}]}"#, 1_000).unwrap();
+    /// use flag_definitions_filter::surfaces::posthog::definitions::{Absent, Payload, flags::is_billable};
+    /// let payload = Payload::read(None, None, br#"{"flags": [{"key": "new"}]}"#, 1_000, is_billable).unwrap();
     /// assert!(payload.billable && !payload.etag_stored);
-    /// let missing = Payload::read(None, None, b"__missing__", 1_000);
+    /// let missing = Payload::read(None, None, b"__missing__", 1_000, is_billable);
     /// assert_eq!(missing, Err(Absent::Missing));
-    /// let cut = Payload::read(None, None, br#"{"flags": [{"key": "ne"#, 1_000);
+    /// let cut = Payload::read(None, None, br#"{"flags": [{"key": "ne"#, 1_000, is_billable);
     /// assert!(matches!(cut, Err(Absent::Undecodable(_))), "nobody is given that");
     /// ```
     ///
@@ -110,6 +110,7 @@ impl Payload {
         suffix: Option<&Suffix>,
         stored: &[u8],
         max_bytes: usize,
+        check: impl FnOnce(&[u8]) -> Option<bool>,
     ) -> Result<Self, Absent> {
         let mut text = match encoding::decode(stored, max_bytes) {
             Ok(Decoded::Text(text)) => text.into_owned(),
@@ -118,7 +119,7 @@ impl Payload {
             Err(error) => return Err(error.into()),
         };
         // Nobody is given a broken text, and nobody's ETag rests on it.
-        let Some(billable) = flags::is_billable(&text) else {
+        let Some(billable) = check(&text) else {
             return Err(DecodeError::from(Malformed::Json).into());
         };
         // It may be kept for long: no more than its bytes.
@@ -165,8 +166,13 @@ impl Outcome {
         }
     }
 
-    /// Reads the reply to [`Need::command`].
-    pub fn of(need: &Need, reply: Result<Reply<'_>, Failure>, settings: &Definitions) -> Self {
+    /// Reads the reply to [`Need::command`]. `check`: see [`Payload::read`].
+    pub fn of(
+        need: &Need,
+        reply: Result<Reply<'_>, Failure>,
+        settings: &Definitions,
+        check: impl FnOnce(&[u8]) -> Option<bool>,
+    ) -> Self {
         let missing = |period| match settings.object_store {
             Some(_) => Self::InObjectStore(Object {
                 team: need.team,
@@ -189,7 +195,13 @@ impl Outcome {
                 etag,
                 period,
                 stored,
-            } => match Payload::read(etag, period.suffix(), stored, settings.max_text_bytes()) {
+            } => match Payload::read(
+                etag,
+                period.suffix(),
+                stored,
+                settings.max_text_bytes(),
+                check,
+            ) {
                 Ok(payload) => Self::current(Rc::new(payload), period.pending()),
                 Err(Absent::Missing) => missing(period),
                 Err(absent) => Self::Absent(absent),
