@@ -26,6 +26,14 @@ pub enum Metric {
     Forwarded(Reason),
     /// A callout ended.
     Callout(Purpose, Result<(), Failure>),
+    /// The loader did something.
+    Loader(LoaderEvent),
+}
+
+impl From<LoaderEvent> for Metric {
+    fn from(event: LoaderEvent) -> Self {
+        Self::Loader(event)
+    }
 }
 
 impl From<PostHogCount> for Metric {
@@ -76,12 +84,7 @@ impl Metric {
                     .map(P::Usage)
                     .map(Self::PostHog),
             )
-            .chain(
-                LoaderEvent::ALL
-                    .into_iter()
-                    .map(P::Loader)
-                    .map(Self::PostHog),
-            )
+            .chain(LoaderEvent::ALL.into_iter().map(Self::Loader))
     }
 
     /// Place in [`Metric::common`], and in [`Metric::of_team`] for a team's counters: found without a search,
@@ -110,7 +113,7 @@ impl Metric {
             Self::PostHog(P::Auth(method)) => AUTH + method as usize,
             Self::PostHog(P::RateLimited(budget, mode)) => LIMITED + limited(budget, mode),
             Self::PostHog(P::Usage(state)) => USAGE + state as usize,
-            Self::PostHog(P::Loader(event)) => LOADER + event as usize,
+            Self::Loader(event) => LOADER + event as usize,
             Self::PostHog(P::TeamAnswer(_, status)) => {
                 let known = TEAM_STATUSES.iter().position(|known| *known == status);
                 known.unwrap_or(usize::MAX)
@@ -193,7 +196,7 @@ impl Metric {
             Self::PostHog(P::Usage(state)) => {
                 format!("flag_definitions_usage_total;state={};", state.label())
             }
-            Self::PostHog(P::Loader(event)) => {
+            Self::Loader(event) => {
                 format!("flag_definitions_loader_total;event={};", event.label())
             }
             Self::PostHog(P::TeamAnswer(team, status)) => {

@@ -56,6 +56,48 @@ impl Finding {
     }
 }
 
+/// A job that counts something else than whoever drives it.
+pub struct NarrowJob<'a, S, C>(pub &'a mut dyn Job<S, C>);
+
+impl<S, C: Into<D>, D> Job<S, D> for NarrowJob<'_, S, C> {
+    fn lease(&self) -> Option<&str> {
+        self.0.lease()
+    }
+
+    fn steps_aside(&self) -> bool {
+        self.0.steps_aside()
+    }
+
+    fn parallel(&self) -> usize {
+        self.0.parallel()
+    }
+
+    fn tick(&mut self, held: Held, machinery: &mut Machinery<'_, S, D>) -> Option<Errand> {
+        machinery.narrowed(|machinery| self.0.tick(held, machinery))
+    }
+
+    fn reply(
+        &mut self,
+        key: u64,
+        reply: Result<Reply<'_>, Failure>,
+        machinery: &mut Machinery<'_, S, D>,
+    ) {
+        machinery.narrowed(|machinery| self.0.reply(key, reply, machinery));
+    }
+
+    fn findings(&mut self) -> Vec<Finding> {
+        self.0.findings()
+    }
+
+    fn due_in(&self, now: crate::time::Monotonic) -> Duration {
+        self.0.due_in(now)
+    }
+
+    fn stop(&mut self, machinery: &mut Machinery<'_, S, D>) {
+        machinery.narrowed(|machinery| self.0.stop(machinery));
+    }
+}
+
 /// A piece of regular work of one worker, or, with a lease, of one worker for all.
 pub trait Job<S, C> {
     /// Name of the lease's entry in shared data ([`super::lease`]). `None`: each worker does it for itself.

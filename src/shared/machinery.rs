@@ -47,7 +47,29 @@ pub struct Machinery<'a, S, C> {
     pub counts: &'a mut dyn CountSink<C>,
 }
 
+/// Takes counts of one kind for a sink of another, into which they can be made.
+pub struct Narrow<'a, D>(pub &'a mut dyn CountSink<D>);
+
+impl<C: Into<D>, D> CountSink<C> for Narrow<'_, D> {
+    fn add(&mut self, what: C, times: u64) {
+        self.0.add(what.into(), times);
+    }
+}
+
 impl<S, C> Machinery<'_, S, C> {
+    /// The same for a part that counts something else.
+    pub fn narrowed<B: Into<C>, R>(
+        &mut self,
+        act: impl FnOnce(&mut Machinery<'_, S, B>) -> R,
+    ) -> R {
+        act(&mut Machinery {
+            store: self.store,
+            now: self.now,
+            ambient: self.ambient,
+            counts: &mut Narrow(self.counts),
+        })
+    }
+
     /// Counts one.
     pub fn count(&mut self, what: impl Into<C>) {
         self.counts.add(what.into(), 1);

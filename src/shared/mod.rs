@@ -10,7 +10,7 @@ mod memory;
 mod scope;
 mod table;
 
-pub use job::{BUSY, Errand, Finding, Held, IDLE, Job};
+pub use job::{BUSY, Errand, Finding, Held, IDLE, Job, NarrowJob};
 pub use machinery::{Ambient, CountSink, Machinery};
 pub use memory::MemoryStore;
 pub use scope::Scope;

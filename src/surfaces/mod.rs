@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::http::Response;
 use crate::labels::labels;
+use crate::records::CorruptRecord;
 use crate::redis::{Command, Failure, Gateway, Purpose, Reply};
 use crate::shared::{Job, Machinery, Store};
 use crate::snapshot::status::Status;
@@ -25,6 +26,17 @@ pub mod posthog;
 /// Set on a request that goes to the upstream; says why. A request that carries it already came through here, so it is not
 /// forwarded again.
 pub const FORWARD_REASON_HEADER: &str = "x-flag-definitions-forward-reason";
+
+/// Whether some surface can read these bytes of a record.
+///
+/// # Errors
+/// When none can.
+pub fn check(bytes: &[u8]) -> Result<(), CorruptRecord> {
+    let checked = posthog::directory::Record::check(bytes);
+    #[cfg(feature = "flagsmith")]
+    let checked = checked.or_else(|_| flagsmith::records::FlagsmithRecord::decode(bytes).map(drop));
+    checked
+}
 
 /// What happens to a request next. `R` says what has to be read first, `A` is the surface's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,6 +185,9 @@ pub struct Decided<'a, S: Surface + ?Sized> {
     pub reads_alone: bool,
 }
 
+/// Takes one job after the other.
+pub type ShowJob<'a, S, C> = dyn FnMut(&mut dyn Job<S, C>) + 'a;
+
 /// One product's API.
 pub trait Surface {
     /// A request, borrowed from the header map.
@@ -191,16 +206,17 @@ pub trait Surface {
     type Count;
 
     /// Whether this `:path` is one of the surface's. The match is exact.
-    fn owns(path: &[u8]) -> bool;
+    fn owns(&self, path: &[u8]) -> bool;
 
-    /// Reads a request from its header fields, pseudo-headers included, in order.
+    /// Reads a request to this `:path`, which is the surface's, from its header fields, pseudo-headers included, in order.
     fn parse<'a>(
         &mut self,
+        path: &[u8],
         fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
     ) -> Self::Request<'a>;
 
-    /// A request whose header fields could not be read.
-    fn unread() -> Self::Request<'static>;
+    /// A request to this `:path` whose header fields could not be read.
+    fn unread(&self, path: &[u8]) -> Self::Request<'static>;
 
     /// Decides a request as far as that is possible without a read.
     fn start<'r, S: Store>(
@@ -264,8 +280,11 @@ pub trait Surface {
     /// Its regular work that is done without Redis. `is_idle`: nobody waits for an answer that is due.
     fn tick<S: Store>(&mut self, is_idle: bool, machinery: &mut Machinery<'_, S, Self::Count>);
 
-    /// Its jobs, always the same ones in the same order.
-    fn jobs<S: Store>(&mut self) -> Vec<&mut dyn Job<S, Self::Count>>;
+    /// A snapshot became live in this worker.
+    fn loaded<S: Store>(&mut self, machinery: &mut Machinery<'_, S, Self::Count>);
+
+    /// Shows its jobs, always the same ones in the same order.
+    fn each_job<S: Store>(&mut self, show: &mut ShowJob<'_, S, Self::Count>);
 
     /// How long until it wants the next tick, its jobs aside.
     fn due_in(&self) -> Duration;

@@ -8,9 +8,12 @@ use super::respond::respond_plainly;
 use super::shell::WasmHost;
 use super::store::SharedData;
 use crate::config::{self, Role, Settings};
+use crate::records::Buckets;
 use crate::shared::{Ambient, Scope};
+use crate::snapshot::LoaderJob;
 use crate::surfaces::posthog::PostHog;
 use crate::surfaces::posthog::settings::PostHogSettings;
+use crate::surfaces::{self, Surface};
 use crate::time::Monotonic;
 use crate::worker::health::{self, HealthAnswer};
 use crate::worker::host::CallId;
@@ -48,9 +51,11 @@ impl Filter {
         self.ours >= EXPECTED_AFTER
     }
 
-    /// Notes whether a request was for one of our own paths.
-    pub const fn note_ours(&mut self, ours: bool) {
+    /// Whether a request is for one of our own paths.
+    pub fn owns(&mut self, path: &[u8]) -> bool {
+        let ours = self.worker.surface().owns(path);
         self.ours = if ours { self.ours.saturating_add(1) } else { 0 };
+        ours
     }
 
     /// The worker, in a callback of this context.
@@ -135,9 +140,17 @@ impl Root {
             Role::Filter => {
                 let host = WasmHost::new(self.id);
                 let clusters = Clusters::new(scopes.data.clone(), settings.posthog.clusters());
+                let loader = LoaderJob::new(
+                    &settings.posthog.snapshot,
+                    settings.posthog.redis.snapshot.clone(),
+                    Buckets::new(&scopes.data, settings.posthog.snapshot.buckets),
+                    surfaces::check,
+                    &host,
+                );
                 let surface = PostHog::new(settings.posthog, scopes, &host);
                 let recorder = Recorder::new(&settings.metrics.teams);
-                let mut worker = Worker::new(self.id, host, surface, recorder, clusters);
+                let mut worker =
+                    Worker::new(self.id, host, surface, Some(loader), recorder, clusters);
                 if let Err(status) = worker.start() {
                     log::error!("metrics: cannot be defined: {status}");
                     return false;

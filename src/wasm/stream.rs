@@ -7,7 +7,7 @@ use super::root::{EnvoyWorker, Filter, HealthListener, Plugin, Shared};
 use super::wire::{self, Fields};
 use crate::http::Late;
 use crate::surfaces::Surface;
-use crate::surfaces::posthog::{PostHog, request};
+use crate::surfaces::posthog::request;
 use crate::worker::Served;
 
 /// What the host shall do with a stream next.
@@ -64,34 +64,31 @@ impl Stream {
             let Some((_, path)) = fields.clone().find(is_path) else {
                 return Next::Continue;
             };
-            let ours = PostHog::owns(path);
-            filter.note_ours(ours);
+            let ours = filter.owns(path);
             return match ours {
-                true => self.serve(filter.worker(self.id), fields),
+                true => self.serve(filter.worker(self.id), path, fields),
                 false => Next::Continue,
             };
         }
         let Ok(Some(path)) = abi::request_header(":path") else {
             return Next::Continue;
         };
-        let ours = PostHog::owns(&path);
-        filter.note_ours(ours);
-        if !ours {
+        if !filter.owns(&path) {
             return Next::Continue;
         }
         let worker = filter.worker(self.id);
         let bytes = abi::request_headers().ok();
         match bytes.as_deref().and_then(wire::fields) {
-            Some(fields) => self.serve(worker, fields),
-            None => self.next(worker.on_unreadable_request()),
+            Some(fields) => self.serve(worker, &path, fields),
+            None => self.next(worker.on_unreadable_request(&path)),
         }
     }
 
-    fn serve(&mut self, worker: &mut EnvoyWorker, fields: Fields<'_>) -> Next {
+    fn serve(&mut self, worker: &mut EnvoyWorker, path: &[u8], fields: Fields<'_>) -> Next {
         fields
             .clone()
             .for_each(|(name, _)| crate::faults::on_header(name));
-        let request = worker.surface().parse(fields);
+        let request = worker.surface().parse(path, fields);
         self.next(worker.on_request(self.id, request))
     }
 

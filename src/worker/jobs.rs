@@ -10,14 +10,15 @@ use super::registry;
 use crate::metrics::Metric;
 use crate::redis::{Failure, Purpose};
 use crate::shared::lease::Holder;
-use crate::shared::{Ambient, Errand, Finding, Held, Job, Machinery};
+use crate::shared::{Ambient, Errand, Finding, Held, IDLE, Job, Machinery, NarrowJob, Store};
+use crate::snapshot::LoaderJob;
 use crate::surfaces::{Question, Surface};
 use crate::time::Monotonic;
 
 /// A reply that never comes must not stop a job for good; the longest callout timeout is 30 s.
 const REPLY_DEADLINE: Duration = Duration::from_secs(35);
 
-/// The jobs of one worker, by their places in [`Surface::jobs`].
+/// The jobs of one worker, by their places among [`Work`].
 pub struct Jobs {
     /// The worker's number in the registry.
     worker: u32,
@@ -58,16 +59,51 @@ pub struct Driver<'a, H> {
 }
 
 impl<H: Host> Driver<'_, H> {
-    fn machinery<C>(&mut self) -> Machinery<'_, H::Store, C>
-    where
-        Metric: From<C>,
-    {
+    fn machinery(&mut self) -> Machinery<'_, H::Store, Metric> {
         Machinery {
             store: self.host.shared(),
             now: self.now,
             ambient: &*self.host,
             counts: self.recorder,
         }
+    }
+}
+
+/// What jobs a worker has: the loader, then those of its surface.
+pub struct Work<'a, S> {
+    /// The loader, where the surface needs a snapshot.
+    pub loader: Option<&'a mut LoaderJob>,
+    /// The surface.
+    pub surface: &'a mut S,
+}
+
+impl<S: Surface> Work<'_, S>
+where
+    Metric: From<S::Count>,
+{
+    /// Shows all of them with their places.
+    fn each<D: Store>(&mut self, mut show: impl FnMut(usize, &mut dyn Job<D, Metric>)) {
+        let mut place = 0;
+        if let Some(loader) = self.loader.as_deref_mut() {
+            show(place, loader);
+            place += 1;
+        }
+        self.surface.each_job(&mut |job| {
+            show(place, &mut NarrowJob(job));
+            place += 1;
+        });
+    }
+
+    /// Shows one of them.
+    fn at<D: Store>(&mut self, place: usize, show: impl FnOnce(&mut dyn Job<D, Metric>)) {
+        let mut show = Some(show);
+        self.each(|at, job| {
+            if at == place
+                && let Some(show) = show.take()
+            {
+                show(job);
+            }
+        });
     }
 }
 
@@ -84,8 +120,11 @@ impl Jobs {
     }
 
     /// Makes the work of this worker known to the others of its VM.
-    pub fn enter<H: Host, S: Surface>(&mut self, surface: &mut S) {
-        for job in surface.jobs::<H::Store>() {
+    pub fn enter<H: Host, S: Surface>(&mut self, mut work: Work<'_, S>)
+    where
+        Metric: From<S::Count>,
+    {
+        work.each::<H::Store>(|_, job| {
             if let Some(lease) = job.lease() {
                 registry::enter(self.worker, lease);
             }
@@ -93,16 +132,16 @@ impl Jobs {
                 holder: Holder::new(self.owner),
                 superseded: false,
             });
-        }
+        });
     }
 
     /// Does what is due.
-    pub fn tick<H: Host, S: Surface>(&mut self, surface: &mut S, driver: &mut Driver<'_, H>)
+    pub fn tick<H: Host, S: Surface>(&mut self, mut work: Work<'_, S>, driver: &mut Driver<'_, H>)
     where
         Metric: From<S::Count>,
     {
-        self.give_up(surface, driver);
-        for (place, job) in surface.jobs::<H::Store>().into_iter().enumerate() {
+        self.give_up(&mut work, driver);
+        work.each::<H::Store>(|place, job| {
             let held = self.hold(place, job, driver);
             for _ in 0..job.parallel() {
                 let room = job.parallel() == 1 || self.count_of(place) < job.parallel();
@@ -114,13 +153,13 @@ impl Jobs {
                 self.send(place, errand, job, driver);
             }
             self.tell(place, job);
-        }
+        });
     }
 
     /// Takes the reply that is being delivered: how long until its job wants the next tick. `None`: it is no job's.
     pub fn on_reply<H: Host, S: Surface>(
         &mut self,
-        surface: &mut S,
+        mut work: Work<'_, S>,
         call: CallId,
         body_size: usize,
         driver: &mut Driver<'_, H>,
@@ -133,8 +172,6 @@ impl Jobs {
             .iter()
             .position(|sent| sent.call.id == call)?;
         let sent = self.under_way.swap_remove(place);
-        let mut jobs = surface.jobs::<H::Store>();
-        let job = jobs.get_mut(sent.job)?;
         let expected = &sent.call.expected;
         let raw = RawReply::read(driver.host, expected, body_size, sent.largest_reply);
         let reply = raw.received(expected).redis();
@@ -145,40 +182,44 @@ impl Jobs {
         driver
             .recorder
             .count(Metric::Callout(sent.purpose, counts_as));
-        job.reply(sent.key, reply, &mut driver.machinery());
-        self.tell(sent.job, *job);
-        Some(job.due_in(driver.now))
+        let mut due_in = None;
+        work.at::<H::Store>(sent.job, |job| {
+            job.reply(sent.key, reply, &mut driver.machinery());
+            self.tell(sent.job, job);
+            due_in = Some(job.due_in(driver.now));
+        });
+        due_in
     }
 
     /// How long until the first job wants the next tick.
-    pub fn due_in<H: Host, S: Surface>(&self, surface: &mut S, now: Monotonic) -> Option<Duration> {
-        let jobs = surface.jobs::<H::Store>();
-        jobs.iter().map(|job| job.due_in(now)).min()
-    }
-
-    /// The worker ends.
-    pub fn stop<H: Host, S: Surface>(&mut self, surface: &mut S, driver: &mut Driver<'_, H>)
+    pub fn due_in<H: Host, S: Surface>(&self, mut work: Work<'_, S>, now: Monotonic) -> Duration
     where
         Metric: From<S::Count>,
     {
-        for (place, job) in surface.jobs::<H::Store>().into_iter().enumerate() {
-            self.leave(place, job, driver);
-        }
+        let mut due_in = IDLE;
+        work.each::<H::Store>(|_, job| due_in = due_in.min(job.due_in(now)));
+        due_in
+    }
+
+    /// The worker ends.
+    pub fn stop<H: Host, S: Surface>(&mut self, mut work: Work<'_, S>, driver: &mut Driver<'_, H>)
+    where
+        Metric: From<S::Count>,
+    {
+        work.each::<H::Store>(|place, job| self.leave(place, job, driver));
     }
 
     fn count_of(&self, job: usize) -> usize {
         self.under_way.iter().filter(|sent| sent.job == job).count()
     }
 
-    fn send<H: Host, C>(
+    fn send<H: Host>(
         &mut self,
         place: usize,
         errand: Errand,
-        job: &mut dyn Job<H::Store, C>,
+        job: &mut dyn Job<H::Store, Metric>,
         driver: &mut Driver<'_, H>,
-    ) where
-        Metric: From<C>,
-    {
+    ) {
         let timeout = errand.gateway.timeout;
         let question = Question::Redis(&errand.gateway, errand.command);
         match calls::send(driver.host, &question, timeout) {
@@ -205,35 +246,28 @@ impl Jobs {
     }
 
     /// Tells the jobs whose replies did not come.
-    fn give_up<H: Host, S: Surface>(&mut self, surface: &mut S, driver: &mut Driver<'_, H>)
+    fn give_up<H: Host, S: Surface>(&mut self, work: &mut Work<'_, S>, driver: &mut Driver<'_, H>)
     where
         Metric: From<S::Count>,
     {
         let now = driver.now;
         let is_late = |sent: &mut UnderWay| now.since(sent.sent_at) > REPLY_DEADLINE;
         let late: Vec<_> = self.under_way.extract_if(.., is_late).collect();
-        if late.is_empty() {
-            return;
-        }
-        let mut jobs = surface.jobs::<H::Store>();
         for sent in late {
-            if let Some(job) = jobs.get_mut(sent.job) {
+            work.at::<H::Store>(sent.job, |job| {
                 job.reply(sent.key, Err(Failure::Timeout), &mut driver.machinery());
-                self.tell(sent.job, *job);
-            }
+                self.tell(sent.job, job);
+            });
         }
     }
 
     /// Takes or renews a job's lease.
-    fn hold<H: Host, C>(
+    fn hold<H: Host>(
         &mut self,
         place: usize,
-        job: &mut dyn Job<H::Store, C>,
+        job: &mut dyn Job<H::Store, Metric>,
         driver: &mut Driver<'_, H>,
-    ) -> Held
-    where
-        Metric: From<C>,
-    {
+    ) -> Held {
         let Some(name) = job.lease() else {
             return Held::Yes;
         };
@@ -255,14 +289,12 @@ impl Jobs {
     }
 
     /// Leaves a job to others.
-    fn leave<H: Host, C>(
+    fn leave<H: Host>(
         &mut self,
         place: usize,
-        job: &mut dyn Job<H::Store, C>,
+        job: &mut dyn Job<H::Store, Metric>,
         driver: &mut Driver<'_, H>,
-    ) where
-        Metric: From<C>,
-    {
+    ) {
         // A reply that is still to come is handed in: usage takes what it acknowledges.
         job.stop(&mut driver.machinery());
         if let (Some(name), Some(leased)) = (job.lease(), self.leases.get(place)) {

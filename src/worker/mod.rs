@@ -36,13 +36,14 @@ use std::time::Duration;
 
 use crate::metrics::Metric;
 use crate::recent::OncePerSecond;
-use crate::shared::{BUSY, IDLE, Machinery};
+use crate::shared::{BUSY, Machinery};
+use crate::snapshot::LoaderJob;
 use crate::surfaces::Surface;
 use crate::time::Monotonic;
 
 use backlog::{Backlog, Cause};
 use host::{CallId, Host, HostStatus};
-use jobs::{Driver, Jobs};
+use jobs::{Driver, Jobs, Work};
 use reads::Turn;
 pub use recorder::Recorder;
 use request_log::RequestLog;
@@ -61,6 +62,7 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
 pub struct Worker<H: Host, S: Surface> {
     host: H,
     surface: S,
+    loader: Option<LoaderJob>,
     flights: SingleFlight<S>,
     backlog: Backlog<S>,
     jobs: Jobs,
@@ -82,11 +84,20 @@ where
     Metric: From<S::Count>,
 {
     /// A worker that has done nothing yet. `id` tells it from the others of its VM: a newer one has a larger number.
-    pub fn new(id: u32, host: H, surface: S, recorder: Recorder, clusters: Clusters) -> Self {
+    /// `loader`: where the surface needs a snapshot.
+    pub fn new(
+        id: u32,
+        host: H,
+        surface: S,
+        loader: Option<LoaderJob>,
+        recorder: Recorder,
+        clusters: Clusters,
+    ) -> Self {
         Self {
             jobs: Jobs::new(id, &host),
             host,
             surface,
+            loader,
             flights: SingleFlight::default(),
             backlog: Backlog::default(),
             recorder,
@@ -109,7 +120,11 @@ where
     pub fn start(&mut self) -> Result<(), HostStatus> {
         self.recorder.define(&mut self.host)?;
         self.set_tick(START_TICK);
-        self.jobs.enter::<H, S>(&mut self.surface);
+        let work = Work {
+            loader: self.loader.as_mut(),
+            surface: &mut self.surface,
+        };
+        self.jobs.enter::<H, S>(work);
         Ok(())
     }
 
@@ -130,8 +145,8 @@ where
             return;
         }
         self.now();
-        let (surface, jobs, mut driver) = self.driver();
-        let due_in = jobs.on_reply(surface, call, body_size, &mut driver);
+        let (work, jobs, mut driver) = self.driver();
+        let due_in = jobs.on_reply(work, call, body_size, &mut driver);
         // All else waits for the next tick.
         if let Some(due_in) = due_in.filter(|due_in| *due_in <= BUSY) {
             self.hurry(due_in);
@@ -144,10 +159,14 @@ where
         let overdue = self.flights.overdue(now);
         self.backlog.push(Cause::Overdue, overdue);
         self.send_again();
-        let (surface, jobs, mut driver) = self.driver();
-        jobs.tick(surface, &mut driver);
+        let (work, jobs, mut driver) = self.driver();
+        jobs.tick(work, &mut driver);
         let is_idle = self.backlog.is_empty();
+        let is_loaded = self.loader.as_mut().is_some_and(LoaderJob::take_loaded);
         let (surface, mut machinery) = self.parts();
+        if is_loaded {
+            surface.loaded(&mut machinery);
+        }
         surface.tick(is_idle, &mut machinery);
         self.clusters
             .tell(self.host.shared(), self.surface.status());
@@ -165,18 +184,22 @@ where
     /// How long until some part wants the next tick.
     fn due_in(&mut self) -> Duration {
         let waiters = (!self.flights.is_empty()).then_some(BUSY);
-        let jobs = self.jobs.due_in::<H, S>(&mut self.surface, self.now);
-        [waiters, jobs, Some(self.surface.due_in())]
+        let work = Work {
+            loader: self.loader.as_mut(),
+            surface: &mut self.surface,
+        };
+        let jobs = self.jobs.due_in::<H, S>(work, self.now);
+        [waiters, Some(self.surface.due_in())]
             .into_iter()
             .flatten()
-            .fold(IDLE, Duration::min)
+            .fold(jobs, Duration::min)
     }
 
     /// The worker ends.
     pub fn stop(&mut self) {
         self.now();
-        let (surface, jobs, mut driver) = self.driver();
-        jobs.stop(surface, &mut driver);
+        let (work, jobs, mut driver) = self.driver();
+        jobs.stop(work, &mut driver);
         self.flush();
     }
 
@@ -199,14 +222,18 @@ where
         (&mut self.surface, machinery)
     }
 
-    fn driver(&mut self) -> (&mut S, &mut Jobs, Driver<'_, H>) {
+    fn driver(&mut self) -> (Work<'_, S>, &mut Jobs, Driver<'_, H>) {
         let driver = Driver {
             host: &mut self.host,
             recorder: &mut self.recorder,
             now: self.now,
             serves_requests: self.serves_requests,
         };
-        (&mut self.surface, &mut self.jobs, driver)
+        let work = Work {
+            loader: self.loader.as_mut(),
+            surface: &mut self.surface,
+        };
+        (work, &mut self.jobs, driver)
     }
 
     /// Brings the host's counters up to date.

@@ -56,8 +56,8 @@ where
     }
 
     /// Answers a request whose headers could not even be read.
-    pub fn on_unreadable_request(&mut self) -> Served {
-        let request = S::unread();
+    pub fn on_unreadable_request(&mut self, path: &[u8]) -> Served {
+        let request = self.surface.unread(path);
         let step = self.surface.undecided(&request, Reason::SharedData);
         self.act(step, &request, false)
     }

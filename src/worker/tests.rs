@@ -28,7 +28,7 @@ fn worker(surface: Toy) -> ToyWorker {
     });
     let clusters = Clusters::new(Scope::new("", &[]), Vec::new());
     let host = HostInMemory::new(100_000, u64::from(id) << 32);
-    let mut worker = Worker::new(id, host, surface, Recorder::new(&[]), clusters);
+    let mut worker = Worker::new(id, host, surface, None, Recorder::new(&[]), clusters);
     worker.start().unwrap();
     worker
 }

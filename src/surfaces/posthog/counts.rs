@@ -1,7 +1,6 @@
 //! What this surface counts. The names are in [`crate::metrics`].
 
 use crate::limits::{Budget, Mode};
-use crate::snapshot::event::LoaderEvent;
 use crate::surfaces::posthog::answers::Answer;
 use crate::surfaces::posthog::directory::access::AuthMethod;
 use crate::surfaces::posthog::pipeline::{CacheResult, ETagResult};
@@ -23,18 +22,10 @@ pub enum PostHogCount {
     RateLimited(Budget, Mode),
     /// Billed requests, by what became of their counts.
     Usage(State),
-    /// The loader did something.
-    Loader(LoaderEvent),
     /// An answer of this status to a team that has a label of its own.
     TeamAnswer(Tenant, u16),
     /// As [`PostHogCount::RateLimited`], for such a team.
     TeamRateLimited(Tenant, Budget, Mode),
-}
-
-impl From<LoaderEvent> for PostHogCount {
-    fn from(event: LoaderEvent) -> Self {
-        Self::Loader(event)
-    }
 }
 
 impl From<State> for PostHogCount {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::answers::Answer;
 use super::counts::PostHogCount;
-use super::definitions::checked::Checked;
+use super::definitions::checked::CheckedTexts;
 use super::definitions::{Absent, Outcome, Payload};
 use super::pipeline::{self, Context, Memory, Observed, PendingEnds, PostHogStep, Tables};
 use super::quota::QuotaJob;
@@ -19,11 +19,12 @@ use crate::hash::{Hashes, Sha256Hash};
 use crate::limits::Limiter;
 use crate::recent::{OncePerSecond, Recent};
 use crate::redis::Failure;
-use crate::shared::{Ambient, BUSY, Job, Machinery, Store};
+use crate::shared::{Ambient, BUSY, Machinery, Store};
+use crate::snapshot::KnownStatus;
 use crate::snapshot::status::{Freshness, Status};
-use crate::snapshot::{KnownStatus, LoaderJob};
 use crate::surfaces::{
-    Ages, Decided, Fetch, Reason, Receipt, Received, SentRead, Step, StepOf, Surface, Terms,
+    Ages, Decided, Fetch, Reason, Receipt, Received, SentRead, ShowJob, Step, StepOf, Surface,
+    Terms,
 };
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
@@ -48,12 +49,11 @@ pub struct PostHog {
     limiter: Limiter,
     lookups: Lookups,
     pub(super) kept: Kept<Payload>,
-    pub(super) checked: Checked,
+    pub(super) checked: CheckedTexts,
     outflow: Outflow,
     pub(super) absent: Recent<Tenant, Absent>,
     pub(super) misses: Misses,
     pub(super) quota: QuotaJob,
-    loader: LoaderJob,
     usage: UsageJob,
     rebuild: RebuildJob,
     pub(super) payload_problems: OncePerSecond,
@@ -74,18 +74,11 @@ impl PostHog {
             limiter: Limiter::default(),
             lookups: Lookups::default(),
             kept: Kept::new(settings.definitions.max_kept_bytes()),
-            checked: Checked::new(&ambient.random_bytes()),
+            checked: CheckedTexts::new(&ambient.random_bytes()),
             outflow: Outflow::default(),
             absent: Recent::new(ABSENT_TEAMS, negative_ttl),
             misses: Misses::new(negative_ttl, settings.snapshot.refuse_max_age),
             quota: QuotaJob::new(&settings, &scopes.data, &tables),
-            loader: LoaderJob::new(
-                &settings.snapshot,
-                settings.redis.snapshot.clone(),
-                tables.buckets.clone(),
-                directory::Record::check,
-                ambient,
-            ),
             usage: UsageJob::new(
                 &scopes.usage,
                 &billing::KEYS,
@@ -222,18 +215,19 @@ impl Surface for PostHog {
     type Answer = Answer;
     type Count = PostHogCount;
 
-    fn owns(path: &[u8]) -> bool {
+    fn owns(&self, path: &[u8]) -> bool {
         request::is_ours(path)
     }
 
     fn parse<'a>(
         &mut self,
+        _: &[u8],
         fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
     ) -> Self::Request<'a> {
         Request::parse_with(fields, &mut |text| self.hashes.of(text))
     }
 
-    fn unread() -> Self::Request<'static> {
+    fn unread(&self, _: &[u8]) -> Self::Request<'static> {
         Request::unread()
     }
 
@@ -359,32 +353,32 @@ impl Surface for PostHog {
             self.kept.work();
         }
         let (store, scope) = (machinery.store, &self.scopes.data);
-        if self.loader.take_loaded() {
-            self.quota.read_soon();
-            self.status.read(store, scope, machinery.now);
-            if let Some(live) = &self.status.get().live {
-                log::info!(
-                    "snapshot {} loaded, as of {}: {} teams, longest slice {} us",
-                    live.generation,
-                    live.stream_id,
-                    directory::RecordCounts::of(&live.records).teams,
-                    live.longest_slice_micros
-                );
-            }
-        }
         self.status.refresh(store, scope, machinery.now);
     }
 
-    fn jobs<S: Store>(&mut self) -> Vec<&mut dyn Job<S, PostHogCount>> {
-        let mut jobs: Vec<&mut dyn Job<S, PostHogCount>> = vec![&mut self.loader];
+    fn loaded<S: Store>(&mut self, machinery: &mut Machinery<'_, S, PostHogCount>) {
+        self.quota.read_soon();
+        let (store, scope) = (machinery.store, &self.scopes.data);
+        self.status.read(store, scope, machinery.now);
+        if let Some(live) = &self.status.get().live {
+            log::info!(
+                "snapshot {} loaded, as of {}: {} teams, longest slice {} us",
+                live.generation,
+                live.stream_id,
+                directory::RecordCounts::of(&live.records).teams,
+                live.longest_slice_micros
+            );
+        }
+    }
+
+    fn each_job<S: Store>(&mut self, show: &mut ShowJob<'_, S, PostHogCount>) {
         if self.settings.usage.enabled {
-            jobs.push(&mut self.usage);
+            show(&mut self.usage);
         }
         if self.settings.quota.enabled {
-            jobs.push(&mut self.quota);
+            show(&mut self.quota);
         }
-        jobs.push(&mut self.rebuild);
-        jobs
+        show(&mut self.rebuild);
     }
 
     fn due_in(&self) -> Duration {

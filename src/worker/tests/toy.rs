@@ -9,8 +9,8 @@ use crate::redis::{Command, Dialect, Failure, Gateway, Purpose, Reply};
 use crate::shared::{Errand, Finding, Held, Job, Machinery, Store};
 use crate::snapshot::status::Status;
 use crate::surfaces::{
-    Ages, Decided, Fetch, Question, Read, Reason, Receipt, Received, SentRead, Step, StepOf,
-    Surface, SurfaceRequest, Terms,
+    Ages, Decided, Fetch, Question, Read, Reason, Receipt, Received, SentRead, ShowJob, Step,
+    StepOf, Surface, SurfaceRequest, Terms,
 };
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
@@ -190,15 +190,19 @@ impl Surface for Toy {
     type Answer = u16;
     type Count = Metric;
 
-    fn owns(path: &[u8]) -> bool {
+    fn owns(&self, path: &[u8]) -> bool {
         path == b"/toy"
     }
 
-    fn parse<'a>(&mut self, fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Number {
+    fn parse<'a>(
+        &mut self,
+        _: &[u8],
+        fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Number {
         Number(fields.count() as u32)
     }
 
-    fn unread() -> Number {
+    fn unread(&self, _: &[u8]) -> Number {
         Number(0)
     }
 
@@ -300,8 +304,10 @@ impl Surface for Toy {
 
     fn tick<S: Store>(&mut self, _: bool, _: &mut Machinery<'_, S, Metric>) {}
 
-    fn jobs<S: Store>(&mut self) -> Vec<&mut dyn Job<S, Metric>> {
-        vec![&mut self.asker]
+    fn loaded<S: Store>(&mut self, _: &mut Machinery<'_, S, Metric>) {}
+
+    fn each_job<S: Store>(&mut self, show: &mut ShowJob<'_, S, Metric>) {
+        show(&mut self.asker);
     }
 
     fn due_in(&self) -> Duration {

@@ -14,13 +14,13 @@ const PLACES: usize = 16 << 10;
 const BILLABLE: u64 = 1;
 
 /// What checks of texts came to. A text that is none is not remembered.
-pub struct Checked {
+pub struct CheckedTexts {
     hasher: SipHasher13,
     /// Allocated with the first text.
     places: Vec<u64>,
 }
 
-impl Checked {
+impl CheckedTexts {
     /// Nothing yet. The key is random, so that no text can be made that passes for another.
     pub fn new(key: &[u8; 16]) -> Self {
         Self {
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_text_is_checked_once_and_another_one_anew() {
-        let mut checked = Checked::new(&[7; 16]);
+        let mut checked = CheckedTexts::new(&[7; 16]);
         let (own, free) = (
             &br#"{"flags": [{"key": "new"}]}"#[..],
             &br#"{"flags": []}"#[..],
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn what_is_no_payload_is_told_each_time() {
-        let mut checked = Checked::new(&[7; 16]);
+        let mut checked = CheckedTexts::new(&[7; 16]);
         for text in [&b""[..], br#"{"flags": [{"key": "ne"#, b"", b"{} x"] {
             assert_eq!(checked.check(text, is_billable), None, "{text:?}");
             // Not even where a text hashes to zero, as an empty place does.
@@ -90,10 +90,11 @@ mod tests {
 
     #[test]
     fn texts_that_share_a_place_take_turns() {
-        let mut checked = Checked::new(&[7; 16]);
+        let mut checked = CheckedTexts::new(&[7; 16]);
         let text = |number: usize| format!(r#"{{"flags": [{{"key": "{number}"}}]}}"#);
-        let billable =
-            |checked: &mut Checked, number| checked.check(text(number).as_bytes(), is_billable);
+        let billable = |checked: &mut CheckedTexts, number| {
+            checked.check(text(number).as_bytes(), is_billable)
+        };
         for number in (0..3 * PLACES).chain(0..PLACES) {
             assert_eq!(billable(&mut checked, number), Some(true));
         }

@@ -141,7 +141,7 @@ impl World {
         if !if_none_match.is_empty() {
             fields.push((b"if-none-match", if_none_match.as_bytes()));
         }
-        let request = self.posthog.parse(fields.into_iter());
+        let request = self.posthog.parse(b"", fields.into_iter());
         let mut machinery = Machinery {
             store,
             now: Monotonic::from_millis(NOW),
