@@ -134,6 +134,7 @@ proptest! {
                     Step::Reply(response, _) => response.status,
                     Step::Read(_) => 200,
                     Step::Forward(why) => panic!("forwarded: {}", why.label()),
+                    Step::Body { .. } => panic!("it has no body"),
                 };
                 prop_assert_eq!(status, model.status(n, owner, s), "{} {}", path, authorization);
             }

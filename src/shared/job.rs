@@ -57,23 +57,28 @@ impl Finding {
 }
 
 /// A job that counts something else than whoever drives it.
-pub struct NarrowJob<'a, S, C>(pub &'a mut dyn Job<S, C>);
+pub struct NarrowJob<'a, S, C, F> {
+    /// The job.
+    pub job: &'a mut dyn Job<S, C>,
+    /// Makes its counts the driver's.
+    pub made: F,
+}
 
-impl<S, C: Into<D>, D> Job<S, D> for NarrowJob<'_, S, C> {
+impl<S, C, D, F: Fn(C) -> D> Job<S, D> for NarrowJob<'_, S, C, F> {
     fn lease(&self) -> Option<&str> {
-        self.0.lease()
+        self.job.lease()
     }
 
     fn steps_aside(&self) -> bool {
-        self.0.steps_aside()
+        self.job.steps_aside()
     }
 
     fn parallel(&self) -> usize {
-        self.0.parallel()
+        self.job.parallel()
     }
 
     fn tick(&mut self, held: Held, machinery: &mut Machinery<'_, S, D>) -> Option<Errand> {
-        machinery.narrowed(|machinery| self.0.tick(held, machinery))
+        machinery.narrowed(&self.made, |machinery| self.job.tick(held, machinery))
     }
 
     fn reply(
@@ -82,19 +87,21 @@ impl<S, C: Into<D>, D> Job<S, D> for NarrowJob<'_, S, C> {
         reply: Result<Reply<'_>, Failure>,
         machinery: &mut Machinery<'_, S, D>,
     ) {
-        machinery.narrowed(|machinery| self.0.reply(key, reply, machinery));
+        machinery.narrowed(&self.made, |machinery| {
+            self.job.reply(key, reply, machinery)
+        });
     }
 
     fn findings(&mut self) -> Vec<Finding> {
-        self.0.findings()
+        self.job.findings()
     }
 
     fn due_in(&self, now: crate::time::Monotonic) -> Duration {
-        self.0.due_in(now)
+        self.job.due_in(now)
     }
 
     fn stop(&mut self, machinery: &mut Machinery<'_, S, D>) {
-        machinery.narrowed(|machinery| self.0.stop(machinery));
+        machinery.narrowed(&self.made, |machinery| self.job.stop(machinery));
     }
 }
 

@@ -47,26 +47,33 @@ pub struct Machinery<'a, S, C> {
     pub counts: &'a mut dyn CountSink<C>,
 }
 
-/// Takes counts of one kind for a sink of another, into which they can be made.
-pub struct Narrow<'a, D>(pub &'a mut dyn CountSink<D>);
+/// Takes counts of one kind for a sink of another.
+struct Narrow<'a, D, F> {
+    sink: &'a mut dyn CountSink<D>,
+    made: F,
+}
 
-impl<C: Into<D>, D> CountSink<C> for Narrow<'_, D> {
+impl<C, D, F: Fn(C) -> D> CountSink<C> for Narrow<'_, D, F> {
     fn add(&mut self, what: C, times: u64) {
-        self.0.add(what.into(), times);
+        self.sink.add((self.made)(what), times);
     }
 }
 
 impl<S, C> Machinery<'_, S, C> {
-    /// The same for a part that counts something else.
-    pub fn narrowed<B: Into<C>, R>(
+    /// The same for a part that counts something else, of which `made` makes a count of the whole.
+    pub fn narrowed<B, R>(
         &mut self,
+        made: impl Fn(B) -> C,
         act: impl FnOnce(&mut Machinery<'_, S, B>) -> R,
     ) -> R {
         act(&mut Machinery {
             store: self.store,
             now: self.now,
             ambient: self.ambient,
-            counts: &mut Narrow(self.counts),
+            counts: &mut Narrow {
+                sink: self.counts,
+                made,
+            },
         })
     }
 

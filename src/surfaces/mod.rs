@@ -21,7 +21,10 @@ use crate::time::Monotonic;
 
 #[cfg(feature = "flagsmith")]
 pub mod flagsmith;
+mod pair;
 pub mod posthog;
+
+pub use pair::{Either, Pair};
 
 /// Set on a request that goes to the upstream; says why. A request that carries it already came through here, so it is not
 /// forwarded again.
@@ -47,6 +50,11 @@ pub enum Step<'a, R, A> {
     Forward(Reason),
     /// Read this first.
     Read(R),
+    /// Take its body first.
+    Body {
+        /// Most bytes of it.
+        max_bytes: usize,
+    },
 }
 
 /// What an answer owes once it is sent.
@@ -108,6 +116,8 @@ pub enum Question<'a> {
     Redis(&'a Gateway, Command),
     /// `GET` to an object store: its cluster, and the path.
     Object(&'a str, Cow<'a, str>),
+    /// Nothing: the surface works on it by itself, and says when it has [`finished`](Surface::finished).
+    Own,
 }
 
 /// What came back, or why nothing did.
@@ -225,6 +235,26 @@ pub trait Surface {
         machinery: &mut Machinery<'_, S, Self::Count>,
     ) -> Decided<'r, Self>;
 
+    /// Goes on with a request when its body is there.
+    fn body<'r, S: Store>(
+        &mut self,
+        request: &'r Self::Request<'_>,
+        _carried: &Self::Carried,
+        _body: &[u8],
+        _machinery: &mut Machinery<'_, S, Self::Count>,
+    ) -> Decided<'r, Self> {
+        Decided {
+            step: self.too_long(request),
+            carried: Self::Carried::default(),
+            reads_alone: false,
+        }
+    }
+
+    /// What happens to a request whose body is longer than it may be.
+    fn too_long<'r>(&self, request: &'r Self::Request<'_>) -> StepOf<'r, Self> {
+        self.undecided(request, Reason::Overloaded)
+    }
+
     /// Goes on with a request when its read is back.
     fn resume<'r, S: Store>(
         &mut self,
@@ -258,10 +288,15 @@ pub trait Surface {
     fn landed<S: Store>(
         &mut self,
         read: &Self::Read,
-        sent: &SentRead<Self::Known>,
+        sent: SentRead<Self::Known>,
         received: Received<'_>,
         machinery: &mut Machinery<'_, S, Self::Count>,
     ) -> (Self::Landed, Result<(), Failure>);
+
+    /// The next of its reads that asked nobody ([`Question::Own`]) and is done.
+    fn finished(&mut self) -> Option<(Self::Read, Self::Landed)> {
+        None
+    }
 
     /// Length of the body that a request will get, as far as that is known before it is answered; 0 when unknown.
     fn length(&self, request: &Self::Request<'_>, landed: &Self::Landed) -> usize;

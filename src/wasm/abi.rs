@@ -30,6 +30,7 @@ const REQUEST_HEADERS: u32 = 0;
 const RESPONSE_HEADERS: u32 = 2;
 const CALLOUT_HEADERS: u32 = 6;
 const CALLOUT_BODY: u32 = 4;
+const REQUEST_BODY: u32 = 0;
 const PLUGIN_CONFIGURATION: u32 = 7;
 const REQUEST_STREAM: u32 = 0;
 const NO_GRPC_STATUS: i32 = -1;
@@ -141,6 +142,17 @@ pub fn callout_body(size: usize) -> Result<Vec<u8>, HostStatus> {
         return Ok(Vec::new());
     }
     buffer(CALLOUT_BODY, size)
+}
+
+/// The request's body, as far as it is there, of which this is the length.
+///
+/// # Errors
+/// When there is none.
+pub fn request_body(size: usize) -> Result<Vec<u8>, HostStatus> {
+    if size == 0 {
+        return Ok(Vec::new());
+    }
+    buffer(REQUEST_BODY, size)
 }
 
 fn header(map: u32, name: &str) -> Result<Option<Vec<u8>>, HostStatus> {

@@ -93,8 +93,8 @@ impl Drop for StreamAdapter {
 }
 
 impl HttpContext for StreamAdapter {
-    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-        action(self.0.on_request_headers())
+    fn on_http_request_headers(&mut self, _: usize, ends: bool) -> Action {
+        action(self.0.on_request_headers(ends))
     }
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
@@ -102,11 +102,11 @@ impl HttpContext for StreamAdapter {
         Action::Continue
     }
 
-    fn on_http_request_body(&mut self, _: usize, _: bool) -> Action {
-        action(self.0.on_more())
+    fn on_http_request_body(&mut self, bytes: usize, ends: bool) -> Action {
+        action(self.0.on_body(bytes, ends))
     }
 
     fn on_http_request_trailers(&mut self, _: usize) -> Action {
-        action(self.0.on_more())
+        action(self.0.on_trailers())
     }
 }

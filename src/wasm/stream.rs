@@ -8,7 +8,7 @@ use super::wire::{self, Fields};
 use crate::http::Late;
 use crate::surfaces::Surface;
 use crate::surfaces::posthog::request;
-use crate::worker::Served;
+use crate::worker::{BodyAhead, Served};
 
 /// What the host shall do with a stream next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Stream {
     /// Envoy runs a local reply after the callback that sent it. What was not sent goes on to the upstream, and its
     /// answer is not ours to change.
     late: Late,
+    /// Length of the request's body, as far as it is there.
+    body: usize,
 }
 
 impl Stream {
@@ -37,23 +39,27 @@ impl Stream {
             id,
             root,
             late: Late::Nothing,
+            body: 0,
         }
     }
 
-    /// The request's headers are there.
-    pub fn on_request_headers(&mut self) -> Next {
+    /// The request's headers are there, and all of it where it `ends` with them.
+    pub fn on_request_headers(&mut self, ends: bool) -> Next {
         let shared = Rc::clone(&self.root);
         let Ok(mut root) = shared.try_borrow_mut() else {
             return Next::Continue;
         };
         match root.plugin() {
-            Some(Plugin::Filter(filter)) => self.filter(filter),
+            Some(Plugin::Filter(filter)) => {
+                let body = if ends { BodyAhead::No } else { BodyAhead::Yes };
+                self.filter(filter, body)
+            }
             Some(Plugin::Health(listener)) => self.tell_health(listener),
             None => Next::Continue,
         }
     }
 
-    fn filter(&mut self, filter: &mut Filter) -> Next {
+    fn filter(&mut self, filter: &mut Filter, body: BodyAhead) -> Next {
         let bytes = match filter.expects_ours() {
             true => abi::request_headers().ok(),
             false => None,
@@ -66,7 +72,7 @@ impl Stream {
             };
             let ours = filter.owns(path);
             return match ours {
-                true => self.serve(filter.worker(self.id), path, fields),
+                true => self.serve(filter.worker(self.id), path, fields, body),
                 false => Next::Continue,
             };
         }
@@ -79,17 +85,23 @@ impl Stream {
         let worker = filter.worker(self.id);
         let bytes = abi::request_headers().ok();
         match bytes.as_deref().and_then(wire::fields) {
-            Some(fields) => self.serve(worker, &path, fields),
+            Some(fields) => self.serve(worker, &path, fields, body),
             None => self.next(worker.on_unreadable_request(&path)),
         }
     }
 
-    fn serve(&mut self, worker: &mut EnvoyWorker, path: &[u8], fields: Fields<'_>) -> Next {
+    fn serve(
+        &mut self,
+        worker: &mut EnvoyWorker,
+        path: &[u8],
+        fields: Fields<'_>,
+        body: BodyAhead,
+    ) -> Next {
         fields
             .clone()
             .for_each(|(name, _)| crate::faults::on_header(name));
         let request = worker.surface().parse(path, fields);
-        self.next(worker.on_request(self.id, request))
+        self.next(worker.on_request(self.id, request, body))
     }
 
     fn next(&mut self, verdict: Served) -> Next {
@@ -139,16 +151,35 @@ impl Stream {
         }
     }
 
-    /// Body or trailers of the request are there. Letting them pass would let a waiting request pass.
-    pub fn on_more(&mut self) -> Next {
-        let Ok(mut root) = self.root.try_borrow_mut() else {
+    /// So many bytes of the request's body are there, and all of it where it `ends`. Letting them pass would let a waiting
+    /// request pass.
+    pub fn on_body(&mut self, bytes: usize, ends: bool) -> Next {
+        self.body = bytes;
+        let shared = Rc::clone(&self.root);
+        let Ok(mut root) = shared.try_borrow_mut() else {
             return Next::Continue;
         };
-        let id = self.id;
-        let waits = root
-            .filter()
-            .is_some_and(|filter| filter.worker(id).is_waiting(id));
-        if waits { Next::Pause } else { Next::Continue }
+        let Some(filter) = root.filter() else {
+            return Next::Continue;
+        };
+        let worker = filter.worker(self.id);
+        let served = worker.on_body_part(self.id, bytes);
+        match served {
+            Served::Waits if ends && worker.awaits_body(self.id) => self.read_body(worker),
+            served => self.next(served),
+        }
+    }
+
+    /// Trailers end the body.
+    pub fn on_trailers(&mut self) -> Next {
+        self.on_body(self.body, true)
+    }
+
+    fn read_body(&mut self, worker: &mut EnvoyWorker) -> Next {
+        let body = abi::request_body(self.body).ok();
+        // What is taken is never a part of it.
+        let whole = body.filter(|body| body.len() == self.body);
+        self.next(worker.on_body(self.id, whole.as_deref()))
     }
 
     /// The stream ends.

@@ -79,11 +79,15 @@ fn requests_that_need_the_same_share_a_callout_and_survive_their_leader() {
     let (mut second, _) = worker.get(11, None);
     let (_third, _) = worker.get(12, None);
     assert_eq!(host(|host| host.callouts.len()), 1);
-    assert_eq!(second.on_more(), Next::Pause, "a body does not let it pass");
+    assert_eq!(
+        second.on_body(1, true),
+        Next::Pause,
+        "a body does not let it pass"
+    );
     worker.end(leader);
     worker.run(Duration::from_millis(20));
     assert_eq!(statuses(), [(11, 200), (12, 200)]);
-    assert_eq!(second.on_more(), Next::Continue);
+    assert_eq!(second.on_body(1, true), Next::Continue);
 }
 
 #[test]
@@ -248,7 +252,7 @@ fn with_read_through_no_snapshot_is_needed_where_none_is_published() {
                 let path = (":path".to_owned(), b"/ready".to_vec());
                 host.requests.insert(id, vec![path]);
             });
-            Stream::new(id, Rc::clone(&health)).on_request_headers();
+            Stream::new(id, Rc::clone(&health)).on_request_headers(true);
             statuses()
         };
         assert_eq!(ready(30), [(30, before)]);
@@ -274,7 +278,7 @@ fn health_shows_no_secret_and_turns_ready_with_the_first_snapshot() {
             let path = path.as_bytes().to_vec();
             host.requests.insert(20, vec![(":path".to_owned(), path)]);
         });
-        (stream.on_request_headers(), sent())
+        (stream.on_request_headers(true), sent())
     };
     assert_eq!(ask("/ready").1[0].status, 503);
     assert_eq!(ask("/other"), (Next::Continue, vec![]));

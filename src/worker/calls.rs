@@ -51,6 +51,7 @@ pub fn send(
                 expected: Expected::Redis(gateway.dialect, tag),
             })
         }
+        Question::Own => Err(Failure::NotSent),
         Question::Object(cluster, path) => {
             let headers = [
                 (":method", "GET"),

@@ -89,7 +89,8 @@ where
             place += 1;
         }
         self.surface.each_job(&mut |job| {
-            show(place, &mut NarrowJob(job));
+            let made = Metric::from;
+            show(place, &mut NarrowJob { job, made });
             place += 1;
         });
     }

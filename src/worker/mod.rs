@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`host`] | the port to the shell |
 //! | [`serving`] | a request: decided by the surface, carried out here |
+//! | [`bodies`] | requests that are decided when their body is there |
 //! | [`reads`], [`single_flight`] | one read for all who need the same |
 //! | [`backlog`] | answers that are due, a bounded number in each callback |
 //! | [`calls`] | one callout: out, and its reply in |
@@ -16,6 +17,7 @@
 //! | [`registry`] | the workers of one VM |
 
 mod backlog;
+mod bodies;
 mod calls;
 mod clusters;
 #[cfg(test)]
@@ -42,6 +44,7 @@ use crate::surfaces::Surface;
 use crate::time::Monotonic;
 
 use backlog::{Backlog, Cause};
+use bodies::Bodies;
 use host::{CallId, Host, HostStatus};
 use jobs::{Driver, Jobs, Work};
 use reads::Turn;
@@ -50,7 +53,7 @@ use request_log::RequestLog;
 use single_flight::SingleFlight;
 
 pub use clusters::Clusters;
-pub use serving::Served;
+pub use serving::{BodyAhead, Served};
 
 /// First tick.
 const START_TICK: Duration = Duration::from_millis(100);
@@ -65,6 +68,7 @@ pub struct Worker<H: Host, S: Surface> {
     loader: Option<LoaderJob>,
     flights: SingleFlight<S>,
     backlog: Backlog<S>,
+    bodies: Bodies<S>,
     jobs: Jobs,
     recorder: Recorder,
     log: RequestLog,
@@ -100,6 +104,7 @@ where
             loader,
             flights: SingleFlight::default(),
             backlog: Backlog::default(),
+            bodies: Bodies::default(),
             recorder,
             log: RequestLog::default(),
             clusters,
@@ -168,6 +173,8 @@ where
             surface.loaded(&mut machinery);
         }
         surface.tick(is_idle, &mut machinery);
+        self.take_finished();
+        self.give_up_bodies();
         self.clusters
             .tell(self.host.shared(), self.surface.status());
         if now.since(self.flushed_at) >= FLUSH_INTERVAL {

@@ -11,7 +11,7 @@ use super::single_flight::{Join, MAX_WAITERS, ReadCallout, Waiter};
 use crate::metrics::Metric;
 use crate::redis::Failure;
 use crate::shared::BUSY;
-use crate::surfaces::{Reason, SentRead, Surface, Terms};
+use crate::surfaces::{Fetch, Question, Reason, SentRead, Surface, Terms};
 
 /// Most callouts that one tick sends again.
 const SENT_AGAIN_PER_TICK: usize = 16;
@@ -38,13 +38,16 @@ where
 {
     /// Whether a request waits for its answer.
     pub fn is_waiting(&self, stream: u32) -> bool {
-        self.flights.is_waiting(stream) || self.backlog.is_waiting(stream)
+        self.flights.is_waiting(stream)
+            || self.backlog.is_waiting(stream)
+            || self.bodies.is_awaited(stream)
     }
 
     /// A stream is gone.
     pub fn on_stream_done(&mut self, stream: u32) {
         self.backlog.leave(stream);
         self.flights.leave(stream);
+        self.bodies.take(stream);
     }
 
     /// The reply to a callout will not come.
@@ -105,6 +108,13 @@ where
             known,
         };
         let callout = match self.surface.fetch(read) {
+            Some(Fetch {
+                question: Question::Own,
+                ..
+            }) => {
+                self.flights.is_own(read);
+                return true;
+            }
             Some(fetch) => {
                 let call = calls::send(&mut self.host, &fetch.question, terms.timeout);
                 call.map(|call| ReadCallout {
@@ -159,7 +169,7 @@ where
         let raw = RawReply::read(&self.host, &call.expected, body_size, largest_reply);
         let received = raw.received(&call.expected);
         let (surface, mut machinery) = self.parts();
-        let (landed, counts_as) = surface.landed(&flight.read, &sent, received, &mut machinery);
+        let (landed, counts_as) = surface.landed(&flight.read, sent, received, &mut machinery);
         self.recorder.count(Metric::Callout(purpose, counts_as));
         self.backlog.push(Cause::Landed(landed), flight.waiters);
         self.answer_due(Turn::Newest);
@@ -170,6 +180,15 @@ where
             log::debug!("a reply of {body_size} bytes was read and answered in {micros} us");
         }
         true
+    }
+
+    /// Takes what the surface worked on by itself and is done with.
+    pub(super) fn take_finished(&mut self) {
+        while let Some((read, landed)) = self.surface.finished() {
+            if let Some(flight) = self.flights.take(&read) {
+                self.backlog.push(Cause::Landed(landed), flight.waiters);
+            }
+        }
     }
 
     /// Gives the next answers that are due. Only once in a callback: see [`super::backlog`].

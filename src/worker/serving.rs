@@ -2,9 +2,11 @@
 //! [`super::reads`].
 
 use super::Worker;
+use super::backlog::ANSWERS_PER_CALLBACK;
 use super::host::Host;
 use crate::http::Late;
 use crate::metrics::Metric;
+use crate::shared::IDLE;
 use crate::surfaces::{
     Decided, FORWARD_REASON_HEADER, Reason, Receipt, Step, StepOf, Surface, SurfaceRequest,
 };
@@ -17,6 +19,15 @@ pub(super) struct Serving<'a, S: Surface> {
     pub request: S::Request<'a>,
     /// Whether an earlier callback paused it.
     pub was_paused: bool,
+}
+
+/// Whether a body follows a request's header fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyAhead {
+    /// One does, or may.
+    Yes,
+    /// None does.
+    No,
 }
 
 /// What became of a request in this callback.
@@ -35,7 +46,7 @@ where
     Metric: From<S::Count>,
 {
     /// Serves a new request.
-    pub fn on_request(&mut self, stream: u32, request: S::Request<'_>) -> Served {
+    pub fn on_request(&mut self, stream: u32, request: S::Request<'_>, body: BodyAhead) -> Served {
         self.serves_requests = true;
         self.now();
         let serving = Serving {
@@ -51,7 +62,95 @@ where
         } = surface.start(&serving.request, &mut machinery);
         match step {
             Step::Read(read) => self.read(serving, carried, read, reads_alone),
+            Step::Body { .. } if body == BodyAhead::No => self.with_body(serving, &carried, &[]),
+            Step::Body { max_bytes } if !self.bodies.is_full() => {
+                self.bodies
+                    .await_body(stream, serving.request, carried, max_bytes, self.now);
+                self.hurry(IDLE);
+                Served::Waits
+            }
+            Step::Body { .. } => {
+                let step = self.surface.undecided(&serving.request, Reason::Overloaded);
+                self.act(step, &serving.request, false)
+            }
             step => self.act(step, &serving.request, false),
+        }
+    }
+
+    /// So many bytes of a request's body are there, and more may follow. A body that nobody awaits goes where its request
+    /// went, or waits with it.
+    pub fn on_body_part(&mut self, stream: u32, bytes: usize) -> Served {
+        // Nearly all bodies are of requests to others.
+        if !self.bodies.is_awaited(stream) {
+            return match self.is_waiting(stream) {
+                true => Served::Waits,
+                false => Served::Passes,
+            };
+        }
+        let now = self.now();
+        if !self.bodies.is_too_long(stream, bytes, now) {
+            return Served::Waits;
+        }
+        let Some(awaited) = self.bodies.take(stream) else {
+            return Served::Passes;
+        };
+        let step = self.surface.too_long(&awaited.request);
+        self.act(step, &awaited.request, true)
+    }
+
+    /// Whether the body of a request is awaited.
+    pub fn awaits_body(&self, stream: u32) -> bool {
+        self.bodies.is_awaited(stream)
+    }
+
+    /// Goes on with a request whose body is there. `None`: the host could not read it.
+    pub fn on_body(&mut self, stream: u32, body: Option<&[u8]>) -> Served {
+        self.now();
+        let Some(awaited) = self.bodies.take(stream) else {
+            return Served::Passes;
+        };
+        let serving = Serving {
+            stream,
+            request: awaited.request,
+            was_paused: true,
+        };
+        match body {
+            Some(body) => self.with_body(serving, &awaited.carried, body),
+            None => {
+                let reason = Reason::SharedData;
+                let step = self.surface.undecided(&serving.request, reason);
+                self.act(step, &serving.request, true)
+            }
+        }
+    }
+
+    fn with_body(&mut self, serving: Serving<'_, S>, carried: &S::Carried, body: &[u8]) -> Served {
+        let (surface, mut machinery) = self.parts();
+        let Decided {
+            step,
+            carried,
+            reads_alone,
+        } = surface.body(&serving.request, carried, body, &mut machinery);
+        match step {
+            Step::Read(read) => self.read(serving, carried, read, reads_alone),
+            step => self.act(step, &serving.request, serving.was_paused),
+        }
+    }
+
+    /// Answers those whose bodies do not come.
+    pub(super) fn give_up_bodies(&mut self) {
+        if self.bodies.is_empty() {
+            return;
+        }
+        let overdue = self.bodies.overdue(self.now);
+        for stream in overdue.into_iter().take(ANSWERS_PER_CALLBACK) {
+            if let Some(awaited) = self.bodies.take(stream)
+                && self.host.enter(stream)
+            {
+                let request = &awaited.request;
+                let step = self.surface.undecided(request, Reason::Timeout);
+                self.act(step, request, true);
+            }
         }
     }
 
@@ -111,8 +210,8 @@ where
                     .forward(FORWARD_REASON_HEADER, reason.label(), was_paused);
                 Served::Passes
             }
-            // What must be read first never comes here.
-            Step::Read(_) => Served::Passes,
+            // What must be read first never comes here, nor a body that was there already.
+            Step::Read(_) | Step::Body { .. } => Served::Passes,
         }
     }
 

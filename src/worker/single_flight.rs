@@ -43,6 +43,8 @@ pub struct Flight<S: Surface> {
     pub waiters: Vec<Waiter<S>>,
     /// `None`: not sent yet, or its reply is lost.
     callout: Option<ReadCallout<S::Known>>,
+    /// The surface works on it by itself: nothing is sent.
+    is_own: bool,
 }
 
 /// The callout of a read.
@@ -156,6 +158,7 @@ impl<S: Surface> SingleFlight<S> {
                 read,
                 waiters: vec![waiter],
                 callout: None,
+                is_own: false,
             },
         );
         Join::Send
@@ -169,6 +172,13 @@ impl<S: Surface> SingleFlight<S> {
         }
     }
 
+    /// Notes that the surface works on a read by itself.
+    pub fn is_own(&mut self, read: &S::Read) {
+        if let Some(flight) = self.flights.get_mut(read) {
+            flight.is_own = true;
+        }
+    }
+
     /// Takes the read that a reply belongs to, and its callout.
     pub fn land(&mut self, call: CallId) -> Option<(Flight<S>, ReadCallout<S::Known>)> {
         let read = self.calls.remove(&call)?;
@@ -177,7 +187,7 @@ impl<S: Surface> SingleFlight<S> {
         Some((flight, callout))
     }
 
-    /// Takes a read that could not be sent.
+    /// Takes a read that could not be sent, or that the surface is done with.
     pub fn take(&mut self, read: &S::Read) -> Option<Flight<S>> {
         let flight = self.remove(read)?;
         for waiter in &flight.waiters {
@@ -236,7 +246,7 @@ impl<S: Surface> SingleFlight<S> {
     pub fn unsent(&self) -> Vec<S::Read> {
         self.flights
             .values()
-            .filter(|flight| flight.callout.is_none())
+            .filter(|flight| flight.callout.is_none() && !flight.is_own)
             .map(|flight| flight.read.clone())
             .collect()
     }

@@ -36,7 +36,7 @@ fn worker(surface: Toy) -> ToyWorker {
 impl ToyWorker {
     fn ask(&mut self, stream: u32, number: u32) -> Served {
         self.host.entered = stream;
-        self.on_request(stream, Number(number))
+        self.on_request(stream, Number(number), BodyAhead::No)
     }
 
     /// Answers the callout that is under way for longest.

@@ -297,11 +297,11 @@ impl Surface for PostHog {
     fn landed<S: Store>(
         &mut self,
         read: &PostHogRead,
-        sent: &SentRead<Option<Confirmed>>,
+        sent: SentRead<Option<Confirmed>>,
         received: Received<'_>,
         machinery: &mut Machinery<'_, S, PostHogCount>,
     ) -> (Landed, Result<(), Failure>) {
-        self.learn(read, sent, received, machinery)
+        self.learn(read, &sent, received, machinery)
     }
 
     fn length(&self, request: &Request<'_>, landed: &Landed) -> usize {
@@ -429,6 +429,7 @@ fn decided<'r>(
         }
         Step::Forward(reason) => Step::Forward(reason),
         Step::Read(read) => Step::Read(read),
+        Step::Body { max_bytes } => Step::Body { max_bytes },
     };
     Decided {
         step,

@@ -118,7 +118,7 @@ const STAGES: [Stage; 9] = [
     |life| {
         life.worker.drain();
         life.streams.iter_mut().for_each(|stream| {
-            stream.on_more();
+            stream.on_body(1, false);
             stream.on_response_headers();
         });
         life.run(1_000);

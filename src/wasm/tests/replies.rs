@@ -95,7 +95,7 @@ fn a_probe_that_says_it_is_grpc_is_refused_as_well() {
             host.active = id;
         });
         let mut stream = Stream::new(id, Rc::clone(&health));
-        assert_eq!(stream.on_request_headers(), Next::Pause);
+        assert_eq!(stream.on_request_headers(true), Next::Pause);
         assert_eq!(statuses().last(), Some(&(id, expected)));
         stream.on_response_headers();
         let restored = host(|host| host.responses.remove(&id));

@@ -29,7 +29,7 @@ fn listed(config: &str) -> Vec<String> {
         host.requests.insert(99, vec![path]);
         host.sent.clear();
     });
-    Stream::new(99, Rc::clone(&health)).on_request_headers();
+    Stream::new(99, Rc::clone(&health)).on_request_headers(true);
     let health: serde_json::Value = serde_json::from_slice(&sent().remove(0).body).unwrap();
     host(|host| host.sent.clear());
     let listed = health.get("unknown_clusters").cloned();

@@ -360,7 +360,7 @@ impl EnvoyVm {
                     .collect(),
             );
         });
-        let next = stream.on_request_headers();
+        let next = stream.on_request_headers(true);
         (stream, next)
     }
 

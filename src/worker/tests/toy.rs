@@ -272,7 +272,7 @@ impl Surface for Toy {
     fn landed<S: Store>(
         &mut self,
         read: &Number,
-        _: &SentRead<()>,
+        _: SentRead<()>,
         received: Received<'_>,
         _: &mut Machinery<'_, S, Metric>,
     ) -> (Self::Landed, Result<(), Failure>) {

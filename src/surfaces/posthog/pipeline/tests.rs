@@ -212,6 +212,7 @@ impl World {
             Step::Reply(_, answer) => Ok(answer),
             Step::Forward(why) => Err(why),
             Step::Read(_) => Ok(Answer::Definitions),
+            Step::Body { .. } => panic!("it has no body"),
         }
     }
 }

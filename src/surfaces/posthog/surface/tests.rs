@@ -152,6 +152,7 @@ impl World {
             Step::Reply(response, _) => (response.status, response.reason),
             Step::Forward(reason) => (0, reason.label()),
             Step::Read(_) => (0, "read"),
+            Step::Body { .. } => (0, "body"),
         }
     }
 
@@ -174,9 +175,7 @@ impl World {
             counts: &mut self.counted,
         };
         let received = Received::Redis(Ok(reply));
-        self.posthog
-            .landed(&read, &sent, received, &mut machinery)
-            .0
+        self.posthog.landed(&read, sent, received, &mut machinery).0
     }
 }
 

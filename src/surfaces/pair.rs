@@ -1,0 +1,427 @@
+//! Two surfaces as one, so that a worker serves all that are switched on. A request belongs to the first one that owns its path.
+
+use std::time::Duration;
+
+use crate::redis::Failure;
+use crate::shared::{Machinery, NarrowJob, Store};
+use crate::snapshot::status::Status;
+use crate::time::Monotonic;
+
+use super::{
+    Ages, Decided, Fetch, Read, Reason, Receipt, Received, SentRead, ShowJob, Step, StepOf,
+    Surface, SurfaceRequest, Terms,
+};
+
+/// Something of one of two surfaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Either<A, B> {
+    /// Of the first.
+    First(A),
+    /// Of the second.
+    Second(B),
+}
+
+/// Two surfaces.
+pub struct Pair<A, B> {
+    /// The one that is asked first.
+    pub first: A,
+    /// The other.
+    pub second: B,
+}
+
+impl<A: SurfaceRequest, B: SurfaceRequest> SurfaceRequest for Either<A, B> {
+    type Owned = Either<A::Owned, B::Owned>;
+
+    fn weight(&self) -> usize {
+        match self {
+            Self::First(request) => request.weight(),
+            Self::Second(request) => request.weight(),
+        }
+    }
+
+    fn into_owned(self) -> Self::Owned {
+        match self {
+            Self::First(request) => Either::First(request.into_owned()),
+            Self::Second(request) => Either::Second(request.into_owned()),
+        }
+    }
+
+    fn gets_no_body(&self) -> bool {
+        match self {
+            Self::First(request) => request.gets_no_body(),
+            Self::Second(request) => request.gets_no_body(),
+        }
+    }
+}
+
+impl<A: Read, B: Read> Read for Either<A, B> {
+    fn unconditional(&self) -> Option<Self> {
+        match self {
+            Self::First(read) => read.unconditional().map(Self::First),
+            Self::Second(read) => read.unconditional().map(Self::Second),
+        }
+    }
+}
+
+/// What a waiting request takes along: nothing, until its surface gave it something.
+pub struct Carried<A, B>(Option<Either<A, B>>);
+
+impl<A, B> Default for Carried<A, B> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<A: Surface, B: Surface> Pair<A, B> {
+    fn of_first<'r>(decided: Decided<'r, A>) -> Decided<'r, Self> {
+        Decided {
+            step: first::<A, B>(decided.step),
+            carried: Carried(Some(Either::First(decided.carried))),
+            reads_alone: decided.reads_alone,
+        }
+    }
+
+    fn of_second<'r>(decided: Decided<'r, B>) -> Decided<'r, Self> {
+        Decided {
+            step: second::<A, B>(decided.step),
+            carried: Carried(Some(Either::Second(decided.carried))),
+            reads_alone: decided.reads_alone,
+        }
+    }
+}
+
+/// A step of the first surface.
+fn first<'r, A: Surface, B: Surface>(step: StepOf<'r, A>) -> StepOf<'r, Pair<A, B>> {
+    mapped(step, Either::First, Either::First)
+}
+
+/// A step of the second surface.
+fn second<'r, A: Surface, B: Surface>(step: StepOf<'r, B>) -> StepOf<'r, Pair<A, B>> {
+    mapped(step, Either::Second, Either::Second)
+}
+
+fn mapped<'r, R, A, S, B>(
+    step: Step<'r, R, Receipt<A>>,
+    read: impl FnOnce(R) -> S,
+    answer: impl FnOnce(A) -> B,
+) -> Step<'r, S, Receipt<B>> {
+    match step {
+        Step::Reply(response, receipt) => {
+            let receipt = Receipt {
+                answer: answer(receipt.answer),
+                tenant: receipt.tenant,
+                billed: receipt.billed,
+            };
+            Step::Reply(response, receipt)
+        }
+        Step::Forward(reason) => Step::Forward(reason),
+        Step::Read(needed) => Step::Read(read(needed)),
+        Step::Body { max_bytes } => Step::Body { max_bytes },
+    }
+}
+
+/// A request that meets what is the other surface's: the worker never brings them together.
+fn astray<'r, 'q, A: Surface, B: Surface>(
+    pair: &Pair<A, B>,
+    request: &'r Either<A::Request<'q>, B::Request<'q>>,
+) -> Decided<'r, Pair<A, B>> {
+    Decided {
+        step: pair.undecided(request, Reason::SharedData),
+        carried: Carried::default(),
+        reads_alone: false,
+    }
+}
+
+impl<A: Surface, B: Surface> Surface for Pair<A, B> {
+    type Request<'a> = Either<A::Request<'a>, B::Request<'a>>;
+    type Read = Either<A::Read, B::Read>;
+    type Known = Either<A::Known, B::Known>;
+    type Landed = Either<A::Landed, B::Landed>;
+    type Carried = Carried<A::Carried, B::Carried>;
+    type Answer = Either<A::Answer, B::Answer>;
+    type Count = Either<A::Count, B::Count>;
+
+    fn owns(&self, path: &[u8]) -> bool {
+        self.first.owns(path) || self.second.owns(path)
+    }
+
+    fn parse<'a>(
+        &mut self,
+        path: &[u8],
+        fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Self::Request<'a> {
+        match self.first.owns(path) {
+            true => Either::First(self.first.parse(path, fields)),
+            false => Either::Second(self.second.parse(path, fields)),
+        }
+    }
+
+    fn unread(&self, path: &[u8]) -> Self::Request<'static> {
+        match self.first.owns(path) {
+            true => Either::First(self.first.unread(path)),
+            false => Either::Second(self.second.unread(path)),
+        }
+    }
+
+    fn start<'r, S: Store>(
+        &mut self,
+        request: &'r Self::Request<'_>,
+        machinery: &mut Machinery<'_, S, Self::Count>,
+    ) -> Decided<'r, Self> {
+        match request {
+            Either::First(request) => {
+                Self::of_first(machinery.narrowed(Either::First, |machinery| {
+                    self.first.start(request, machinery)
+                }))
+            }
+            Either::Second(request) => {
+                Self::of_second(machinery.narrowed(Either::Second, |machinery| {
+                    self.second.start(request, machinery)
+                }))
+            }
+        }
+    }
+
+    fn body<'r, S: Store>(
+        &mut self,
+        request: &'r Self::Request<'_>,
+        carried: &Self::Carried,
+        body: &[u8],
+        machinery: &mut Machinery<'_, S, Self::Count>,
+    ) -> Decided<'r, Self> {
+        match (request, &carried.0) {
+            (Either::First(request), Some(Either::First(carried))) => {
+                Self::of_first(machinery.narrowed(Either::First, |machinery| {
+                    self.first.body(request, carried, body, machinery)
+                }))
+            }
+            (Either::Second(request), Some(Either::Second(carried))) => {
+                Self::of_second(machinery.narrowed(Either::Second, |machinery| {
+                    self.second.body(request, carried, body, machinery)
+                }))
+            }
+            _ => astray(self, request),
+        }
+    }
+
+    fn resume<'r, S: Store>(
+        &mut self,
+        request: &'r Self::Request<'_>,
+        carried: &Self::Carried,
+        landed: &Self::Landed,
+        machinery: &mut Machinery<'_, S, Self::Count>,
+    ) -> Decided<'r, Self> {
+        match (request, &carried.0, landed) {
+            (Either::First(request), Some(Either::First(carried)), Either::First(landed)) => {
+                Self::of_first(machinery.narrowed(Either::First, |machinery| {
+                    self.first.resume(request, carried, landed, machinery)
+                }))
+            }
+            (Either::Second(request), Some(Either::Second(carried)), Either::Second(landed)) => {
+                Self::of_second(machinery.narrowed(Either::Second, |machinery| {
+                    self.second.resume(request, carried, landed, machinery)
+                }))
+            }
+            _ => astray(self, request),
+        }
+    }
+
+    fn undecided<'r>(&self, request: &'r Self::Request<'_>, reason: Reason) -> StepOf<'r, Self> {
+        match request {
+            Either::First(request) => first::<A, B>(self.first.undecided(request, reason)),
+            Either::Second(request) => second::<A, B>(self.second.undecided(request, reason)),
+        }
+    }
+
+    fn too_long<'r>(&self, request: &'r Self::Request<'_>) -> StepOf<'r, Self> {
+        match request {
+            Either::First(request) => first::<A, B>(self.first.too_long(request)),
+            Either::Second(request) => second::<A, B>(self.second.too_long(request)),
+        }
+    }
+
+    fn refuses<'r>(
+        &mut self,
+        read: &Self::Read,
+        request: &'r Self::Request<'_>,
+        now: Monotonic,
+    ) -> Option<StepOf<'r, Self>> {
+        match (read, request) {
+            (Either::First(read), Either::First(request)) => {
+                self.first.refuses(read, request, now).map(first::<A, B>)
+            }
+            (Either::Second(read), Either::Second(request)) => {
+                self.second.refuses(read, request, now).map(second::<A, B>)
+            }
+            _ => None,
+        }
+    }
+
+    fn fetch(&self, read: &Self::Read) -> Option<Fetch<'_>> {
+        match read {
+            Either::First(read) => self.first.fetch(read),
+            Either::Second(read) => self.second.fetch(read),
+        }
+    }
+
+    fn terms(&self, read: &Self::Read) -> Terms {
+        match read {
+            Either::First(read) => self.first.terms(read),
+            Either::Second(read) => self.second.terms(read),
+        }
+    }
+
+    fn known<S: Store>(&self, read: &Self::Read, store: &S) -> Self::Known {
+        match read {
+            Either::First(read) => Either::First(self.first.known(read, store)),
+            Either::Second(read) => Either::Second(self.second.known(read, store)),
+        }
+    }
+
+    fn landed<S: Store>(
+        &mut self,
+        read: &Self::Read,
+        sent: SentRead<Self::Known>,
+        received: Received<'_>,
+        machinery: &mut Machinery<'_, S, Self::Count>,
+    ) -> (Self::Landed, Result<(), Failure>) {
+        let at = sent.at;
+        match (read, sent.known) {
+            (Either::First(read), Either::First(known)) => {
+                let sent = SentRead { at, known };
+                let (landed, counts_as) = machinery.narrowed(Either::First, |machinery| {
+                    self.first.landed(read, sent, received, machinery)
+                });
+                (Either::First(landed), counts_as)
+            }
+            (Either::Second(read), Either::Second(known)) => {
+                let sent = SentRead { at, known };
+                let (landed, counts_as) = machinery.narrowed(Either::Second, |machinery| {
+                    self.second.landed(read, sent, received, machinery)
+                });
+                (Either::Second(landed), counts_as)
+            }
+            // What is known was asked of the surface that reads: this does not come about.
+            (Either::First(read), Either::Second(_)) => {
+                let known = self.first.known(read, machinery.store);
+                self.landed(
+                    &Either::First(read.clone()),
+                    SentRead {
+                        at,
+                        known: Either::First(known),
+                    },
+                    received,
+                    machinery,
+                )
+            }
+            (Either::Second(read), Either::First(_)) => {
+                let known = self.second.known(read, machinery.store);
+                self.landed(
+                    &Either::Second(read.clone()),
+                    SentRead {
+                        at,
+                        known: Either::Second(known),
+                    },
+                    received,
+                    machinery,
+                )
+            }
+        }
+    }
+
+    fn finished(&mut self) -> Option<(Self::Read, Self::Landed)> {
+        if let Some((read, landed)) = self.first.finished() {
+            return Some((Either::First(read), Either::First(landed)));
+        }
+        let (read, landed) = self.second.finished()?;
+        Some((Either::Second(read), Either::Second(landed)))
+    }
+
+    fn length(&self, request: &Self::Request<'_>, landed: &Self::Landed) -> usize {
+        match (request, landed) {
+            (Either::First(request), Either::First(landed)) => self.first.length(request, landed),
+            (Either::Second(request), Either::Second(landed)) => {
+                self.second.length(request, landed)
+            }
+            _ => 0,
+        }
+    }
+
+    fn may_leave(&mut self, length: usize, now: Monotonic) -> bool {
+        // The bound on large bodies is of the worker, and stands in the first surface's settings.
+        self.first.may_leave(length, now)
+    }
+
+    fn sent<S: Store>(
+        &mut self,
+        receipt: &Receipt<Self::Answer>,
+        request: &Self::Request<'_>,
+        machinery: &mut Machinery<'_, S, Self::Count>,
+    ) {
+        let Receipt { tenant, billed, .. } = *receipt;
+        match (receipt.answer, request) {
+            (Either::First(answer), Either::First(request)) => {
+                let receipt = Receipt {
+                    answer,
+                    tenant,
+                    billed,
+                };
+                machinery.narrowed(Either::First, |machinery| {
+                    self.first.sent(&receipt, request, machinery);
+                });
+            }
+            (Either::Second(answer), Either::Second(request)) => {
+                let receipt = Receipt {
+                    answer,
+                    tenant,
+                    billed,
+                };
+                machinery.narrowed(Either::Second, |machinery| {
+                    self.second.sent(&receipt, request, machinery);
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn tick<S: Store>(&mut self, is_idle: bool, machinery: &mut Machinery<'_, S, Self::Count>) {
+        machinery.narrowed(Either::First, |machinery| {
+            self.first.tick(is_idle, machinery)
+        });
+        machinery.narrowed(Either::Second, |machinery| {
+            self.second.tick(is_idle, machinery)
+        });
+    }
+
+    fn loaded<S: Store>(&mut self, machinery: &mut Machinery<'_, S, Self::Count>) {
+        machinery.narrowed(Either::First, |machinery| self.first.loaded(machinery));
+        machinery.narrowed(Either::Second, |machinery| self.second.loaded(machinery));
+    }
+
+    fn each_job<S: Store>(&mut self, show: &mut ShowJob<'_, S, Self::Count>) {
+        self.first.each_job(&mut |job| {
+            show(&mut NarrowJob {
+                job,
+                made: Either::First,
+            })
+        });
+        self.second.each_job(&mut |job| {
+            show(&mut NarrowJob {
+                job,
+                made: Either::Second,
+            })
+        });
+    }
+
+    fn due_in(&self) -> Duration {
+        self.first.due_in().min(self.second.due_in())
+    }
+
+    fn status(&self) -> &Status {
+        self.first.status()
+    }
+
+    fn ages(&self, now: Monotonic) -> Ages {
+        self.first.ages(now)
+    }
+}
