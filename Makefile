@@ -25,6 +25,7 @@ export PATH := $(PATH):$(CURDIR)/.tools/bin
 
 # Read by the launcher; `make up EDGE_PORT=11000` and `EDGE_PORT=11000 make up` are the same.
 export EDGE_PORT ADMIN_PORT HEALTH_PORT REDIS_PORT WEBDIS_PORT
+export FLAGSMITH_CONFIG FLAGSMITH_UPSTREAM
 export SNAPSHOT CONFIG UPSTREAM CONCURRENCY WATCH DATABASE_URL PUBLISHER_PORT
 
 # Stamps: a finished installation is not looked at again until its pin changes.
@@ -45,6 +46,8 @@ help: ## Show this list
 	@echo '  SNAPSHOT          source document to publish (samples)'
 	@echo '  CONFIG            plugin configuration: a JSON file, or JSON (filter-config/examples/local.json)'
 	@echo '  UPSTREAM          host:port behind the filter (none: other paths answer 404)'
+	@echo '  FLAGSMITH_CONFIG  a Flagsmith Edge Proxy configuration file: the publisher follows its environments (off)'
+	@echo '  FLAGSMITH_UPSTREAM  host:port of an Edge Proxy behind the filter (none)'
 	@echo '  CONCURRENCY       Envoy workers (2)'
 	@echo '  WATCH=1           the publisher watches the PostgreSQL of DATABASE_URL instead of publishing SNAPSHOT'
 	@echo '  DATABASE_URL      postgresql://user:password@host:port/database, for WATCH=1'

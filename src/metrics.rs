@@ -8,12 +8,14 @@
 use crate::limits::{self, Budget};
 use crate::redis::{Failure, Purpose};
 use crate::snapshot::event::LoaderEvent;
-use crate::surfaces::Reason;
+#[cfg(feature = "flagsmith")]
+use crate::surfaces::flagsmith::{FlagsmithCount, answers::FlagsmithAnswer, counts::Evaluation};
 use crate::surfaces::posthog::PostHogCount;
 use crate::surfaces::posthog::PostHogCount as P;
 use crate::surfaces::posthog::answers::Answer;
 use crate::surfaces::posthog::directory::access::AuthMethod;
 use crate::surfaces::posthog::pipeline::{CacheResult, ETagResult};
+use crate::surfaces::{Either, Reason};
 use crate::tenant::Tenant;
 use crate::usage;
 
@@ -22,12 +24,34 @@ use crate::usage;
 pub enum Metric {
     /// PostHog's surface counted something.
     PostHog(PostHogCount),
+    /// Flagsmith's surface counted something.
+    #[cfg(feature = "flagsmith")]
+    Flagsmith(FlagsmithCount),
     /// A request was forwarded.
     Forwarded(Reason),
     /// A callout ended.
     Callout(Purpose, Result<(), Failure>),
     /// The loader did something.
     Loader(LoaderEvent),
+}
+
+#[cfg(feature = "flagsmith")]
+impl From<FlagsmithCount> for Metric {
+    fn from(count: FlagsmithCount) -> Self {
+        Self::Flagsmith(count)
+    }
+}
+
+impl<A, B> From<Either<A, B>> for Metric
+where
+    Self: From<A> + From<B>,
+{
+    fn from(count: Either<A, B>) -> Self {
+        match count {
+            Either::First(count) => count.into(),
+            Either::Second(count) => count.into(),
+        }
+    }
 }
 
 impl From<LoaderEvent> for Metric {
@@ -85,6 +109,22 @@ impl Metric {
                     .map(Self::PostHog),
             )
             .chain(LoaderEvent::ALL.into_iter().map(Self::Loader))
+            .chain(Self::of_other_surfaces())
+    }
+
+    /// Those of the surfaces beside PostHog's, which carry a label `surface`.
+    #[cfg(feature = "flagsmith")]
+    fn of_other_surfaces() -> impl Iterator<Item = Self> {
+        let answers = FlagsmithAnswer::all().map(FlagsmithCount::Answer);
+        let evaluations = Evaluation::ALL.into_iter();
+        answers
+            .chain(evaluations.map(FlagsmithCount::Evaluation))
+            .map(Self::Flagsmith)
+    }
+
+    #[cfg(not(feature = "flagsmith"))]
+    fn of_other_surfaces() -> impl Iterator<Item = Self> {
+        std::iter::empty()
     }
 
     /// Place in [`Metric::common`], and in [`Metric::of_team`] for a team's counters: found without a search,
@@ -100,6 +140,8 @@ impl Metric {
         const MODES: usize = limits::Mode::ALL.len();
         const USAGE: usize = LIMITED + Budget::ALL.len() * MODES;
         const LOADER: usize = USAGE + usage::State::ALL.len();
+        #[cfg(feature = "flagsmith")]
+        const FLAGSMITH: usize = LOADER + LoaderEvent::ALL.len();
         let limited = |budget: Budget, mode: limits::Mode| budget as usize * MODES + mode as usize;
         match self {
             Self::PostHog(P::Answer(answer)) => answer.number(),
@@ -114,6 +156,12 @@ impl Metric {
             Self::PostHog(P::RateLimited(budget, mode)) => LIMITED + limited(budget, mode),
             Self::PostHog(P::Usage(state)) => USAGE + state as usize,
             Self::Loader(event) => LOADER + event as usize,
+            #[cfg(feature = "flagsmith")]
+            Self::Flagsmith(FlagsmithCount::Answer(answer)) => FLAGSMITH + answer.number(),
+            #[cfg(feature = "flagsmith")]
+            Self::Flagsmith(FlagsmithCount::Evaluation(result)) => {
+                FLAGSMITH + FlagsmithAnswer::COUNT + result as usize
+            }
             Self::PostHog(P::TeamAnswer(_, status)) => {
                 let known = TEAM_STATUSES.iter().position(|known| *known == status);
                 known.unwrap_or(usize::MAX)
@@ -199,6 +247,17 @@ impl Metric {
             Self::Loader(event) => {
                 format!("flag_definitions_loader_total;event={};", event.label())
             }
+            #[cfg(feature = "flagsmith")]
+            Self::Flagsmith(FlagsmithCount::Answer(answer)) => format!(
+                "flag_definitions_surface_answers_total;surface=flagsmith;status={};reason={};",
+                answer.status(),
+                answer.label()
+            ),
+            #[cfg(feature = "flagsmith")]
+            Self::Flagsmith(FlagsmithCount::Evaluation(result)) => format!(
+                "flag_definitions_evaluations_total;surface=flagsmith;result={};",
+                result.label()
+            ),
             Self::PostHog(P::TeamAnswer(team, status)) => {
                 format!("flag_definitions_team_answers_total;team={team};status={status};")
             }

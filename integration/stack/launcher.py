@@ -56,7 +56,7 @@ class Stack(Running):
         with self.all_or_nothing():
             self.start_redis()
             self.start_gateway()
-            if self.settings.watch:
+            if self.settings.follows:
                 self.start_publisher()
             elif self.settings.snapshot:
                 self.publish(self.settings.snapshot)
@@ -151,11 +151,19 @@ class Stack(Running):
         self._prepare()
         settings = self.settings
         monitor = f"127.0.0.1:{settings.publisher_port}" if name == "publisher" else "off"
+        sources: list[object] = []
+        if settings.flagsmith_config:
+            sources += ["--flagsmith-config", settings.flagsmith_config]
+        if not settings.watch and settings.snapshot:
+            sources += ["--file", settings.snapshot]
+        # Not among the arguments, which every local user can read: both hold a password.
+        environment = {"REDIS_URL": self.publisher_url}
+        if settings.watch:
+            environment["DATABASE_URL"] = settings.database_url
         self._start(
             name,
-            [require(settings.publisher), "watch", "--listen", monitor, *settings.watch_options],
-            # Not among the arguments, which every local user can read: both hold a password.
-            environment={"DATABASE_URL": settings.database_url, "REDIS_URL": self.publisher_url},
+            [require(settings.publisher), "watch", "--listen", monitor, *sources, *settings.watch_options],
+            environment=environment,
         )
         if wait:
             self._wait_for(name, lambda: bool(self.redis.exists("flag_definitions:snapshot")))

@@ -33,15 +33,12 @@ def upstash_secret(settings: Settings, token_file: Path) -> str:
 
 def bootstrap(settings: Settings, *more: Cluster) -> str:
     """The bootstrap with these clusters beside its own."""
-    kind, endpoints = "STATIC", []
-    if settings.upstream:
-        host, port = split_host_port(settings.upstream)
-        kind = "STATIC" if _is_ip(host) else "STRICT_DNS"
-        address = {"socket_address": {"address": host, "port_value": port}}
-        endpoints = [{"lb_endpoints": [{"endpoint": {"address": address}}]}]
-    text = _fill(
-        "envoy/bootstrap.yaml", settings, UPSTREAM_TYPE=kind, UPSTREAM_ENDPOINTS=json.dumps(endpoints)
-    )
+    upstreams = {"UPSTREAM": settings.upstream, "FLAGSMITH_UPSTREAM": settings.flagsmith_upstream}
+    values: dict[str, str] = {}
+    for name, upstream in upstreams.items():
+        kind, endpoints = _upstream(name, upstream)
+        values |= {f"{name}_TYPE": kind, f"{name}_ENDPOINTS": json.dumps(endpoints)}
+    text = _fill("envoy/bootstrap.yaml", settings, **values)
     # The list of clusters is the last thing in it.
     further = [_fill(cluster.example, settings, **cluster.values) for cluster in more]
     text += textwrap.indent("".join(further), "  ")
@@ -52,7 +49,7 @@ def bootstrap(settings: Settings, *more: Cluster) -> str:
 
 def listeners(settings: Settings, config: PluginConfig) -> str:
     if config is None:
-        config = json.loads(LOCAL_CONFIG.read_text())
+        config = built_in_config(settings)
     text = config if isinstance(config, str) else json.dumps(_with_timeout(config, settings.callout_timeout))
     other_paths = "direct_response: { status: 404 }"
     if settings.upstream:
@@ -71,11 +68,32 @@ def listeners(settings: Settings, config: PluginConfig) -> str:
     return rendered
 
 
+def _upstream(name: str, upstream: str | None) -> tuple[str, list[Any]]:
+    """Type and endpoints of a cluster."""
+    if not upstream:
+        return "STATIC", []
+    host, port = split_host_port(name, upstream)
+    address = {"socket_address": {"address": host, "port_value": port}}
+    kind = "STATIC" if _is_ip(host) else "STRICT_DNS"
+    return kind, [{"lb_endpoints": [{"endpoint": {"address": address}}]}]
+
+
 def _with_timeout(config: dict[str, Any], timeout: str | None) -> dict[str, Any]:
     """The document with a timeout of callouts, unless it has one or there is none."""
     redis = config.get("redis", {})
     default = {"timeout": timeout} | redis.get("default", {})
     return config | {"redis": redis | {"default": default}} if timeout else config
+
+
+def built_in_config(settings: Settings) -> dict[str, Any]:
+    """The built-in plugin configuration, with the surfaces whose sources the publisher follows."""
+    config: dict[str, Any] = json.loads(LOCAL_CONFIG.read_text())
+    if settings.flagsmith_config:
+        flagsmith: dict[str, Any] = {"enabled": True}
+        if settings.flagsmith_upstream:
+            flagsmith["upstream"] = "forward"
+        config["flagsmith"] = flagsmith
+    return config
 
 
 def _with_health_role(config: str) -> str:

@@ -36,6 +36,8 @@ class Settings:
     environment: dict[str, str] = field(default_factory=dict)  # what Envoy has besides the launcher's
     config: dict[str, Any] | str | None = None  # a string is used as it is; None: LOCAL_CONFIG
     upstream: str | None = None  # host:port
+    flagsmith_config: Path | None = None  # a Flagsmith Edge Proxy configuration file, which the publisher follows
+    flagsmith_upstream: str | None = None  # host:port behind the filter on Flagsmith's paths
     concurrency: int = 2
     wasm: Path = WASM
     publisher: Path = PUBLISHER
@@ -54,6 +56,11 @@ class Settings:
     publisher_port: int = 9105  # /metrics and /healthz of a publisher that watches
 
     PORTS = ("edge_port", "admin_port", "health_port", "redis_port", "webdis_port")
+
+    @property
+    def follows(self) -> bool:
+        """Whether the publisher watches anything."""
+        return self.watch or self.flagsmith_config is not None
 
     @property
     def run_dir(self) -> Path:
@@ -79,9 +86,12 @@ class Settings:
             settings["snapshot"] = SAMPLE_SNAPSHOT if snapshot == "samples" else Path(snapshot).resolve()
         if config := env.get("CONFIG"):
             settings["config"] = config if config.lstrip().startswith("{") else read_config(config)
-        if upstream := env.get("UPSTREAM"):
-            split_host_port(upstream)  # complain now, not after Redis was started
-            settings["upstream"] = upstream
+        if flagsmith := env.get("FLAGSMITH_CONFIG"):
+            settings["flagsmith_config"] = Path(flagsmith).resolve()
+        for name in ("UPSTREAM", "FLAGSMITH_UPSTREAM"):
+            if upstream := env.get(name):
+                split_host_port(name, upstream)  # complain now, not after Redis was started
+                settings[name.lower()] = upstream
         return cls(**settings)
 
 
@@ -108,11 +118,12 @@ def watched(env: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def split_host_port(upstream: str) -> tuple[str, int]:
+def split_host_port(name: str, upstream: str) -> tuple[str, int]:
+    """Host and port of the variable's value."""
     host, _, port = upstream.rpartition(":")
     if not host:
-        raise StackError(f"UPSTREAM={upstream}: expected host:port")
-    return host.strip("[]"), whole_number("UPSTREAM", port)
+        raise StackError(f"{name}={upstream}: expected host:port")
+    return host.strip("[]"), whole_number(name, port)
 
 
 def whole_number(name: str, text: str) -> int:

@@ -12,6 +12,8 @@ use serde::Deserialize;
 
 use crate::json::{self, ConfigError, object};
 use crate::snapshot::settings::Snapshot;
+#[cfg(feature = "flagsmith")]
+use crate::surfaces::flagsmith::settings::FlagsmithSettings;
 use crate::surfaces::posthog::definitions::settings::Definitions;
 use crate::surfaces::posthog::quota::settings::Quota;
 use crate::surfaces::posthog::read_through::settings::ReadThrough;
@@ -64,6 +66,24 @@ struct Document {
     head_requests: HeadRequests,
     #[serde(deserialize_with = "object")]
     metrics: Metrics,
+    #[serde(deserialize_with = "object")]
+    posthog: PostHogSection,
+    #[cfg(feature = "flagsmith")]
+    #[serde(deserialize_with = "object")]
+    flagsmith: FlagsmithSettings,
+}
+
+/// The section `posthog`: all else of that surface stands at the top.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct PostHogSection {
+    enabled: bool,
+}
+
+impl Default for PostHogSection {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
 }
 
 /// A validated plugin configuration.
@@ -73,6 +93,9 @@ pub struct Settings {
     pub role: Role,
     /// PostHog's surface.
     pub posthog: posthog::PostHogSettings,
+    /// Flagsmith's surface.
+    #[cfg(feature = "flagsmith")]
+    pub flagsmith: FlagsmithSettings,
     /// Metrics with a team label.
     pub metrics: Metrics,
     /// What was wrong in the document without being refused; for the log.
@@ -113,12 +136,17 @@ impl Settings {
             usage: document.usage,
             rebuild: document.rebuild,
             head_requests: document.head_requests,
+            enabled: document.posthog.enabled,
         };
         let posthog = sections.settle(&mut warnings)?;
         document.metrics.validate()?;
+        #[cfg(feature = "flagsmith")]
+        document.flagsmith.validate()?;
         Ok(Self {
             role: document.role,
             posthog,
+            #[cfg(feature = "flagsmith")]
+            flagsmith: document.flagsmith,
             metrics: document.metrics,
             warnings,
         })

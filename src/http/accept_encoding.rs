@@ -64,6 +64,25 @@ impl AcceptEncoding {
     }
 }
 
+impl AcceptEncoding {
+    /// Whether gzip is named with a weight above zero, as some services have it: `*` does not name it, and nothing else
+    /// matters.
+    ///
+    /// ```
+    /// use flag_definitions_filter::http::AcceptEncoding;
+    /// let names_gzip = |field: &str| {
+    ///     let mut accepted = AcceptEncoding::default();
+    ///     accepted.add(field.as_bytes());
+    ///     accepted.names_gzip()
+    /// };
+    /// assert!(names_gzip("br, gzip;q=0.1"));
+    /// assert!(!names_gzip("*") && !names_gzip("gzip;q=0"));
+    /// ```
+    pub fn names_gzip(&self) -> bool {
+        !self.malformed && self.gzip.is_some_and(|weight| weight > 0)
+    }
+}
+
 /// An element of the list: a coding, which is a token, and its weight.
 fn parse(element: &[u8]) -> Option<(&[u8], Weight)> {
     let mut parts = element.splitn(2, |byte| *byte == b';').map(trim);

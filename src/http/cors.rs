@@ -11,6 +11,8 @@ pub struct Cors<'a> {
     pub origin: Option<Cow<'a, [u8]>>,
     /// `access-control-request-headers`.
     pub request_headers: Option<Cow<'a, [u8]>>,
+    /// `access-control-request-method`, where the surface mirrors it.
+    pub request_method: Option<Cow<'a, [u8]>>,
 }
 
 impl Cors<'_> {
@@ -19,6 +21,7 @@ impl Cors<'_> {
         Cors {
             origin: self.origin.map(owned),
             request_headers: self.request_headers.map(owned),
+            request_method: self.request_method.map(owned),
         }
     }
 }
@@ -26,8 +29,10 @@ impl Cors<'_> {
 /// What a surface tells browsers of other origins, whatever the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CorsProfile {
-    /// `access-control-allow-methods`.
-    pub methods: &'static str,
+    /// `access-control-allow-methods`. `None`: the method that is asked for is mirrored.
+    pub methods: Option<&'static str>,
+    /// `cache-control` of what has an entity tag.
+    pub cache_control: Option<&'static str>,
     /// `vary`: what every answer depends on.
     pub vary: &'static str,
     /// The same, where content may be in gzip form.

@@ -7,6 +7,8 @@ pub enum Method {
     Get,
     /// HEAD.
     Head,
+    /// POST.
+    Post,
     /// OPTIONS.
     Options,
     /// Any other.
@@ -19,6 +21,7 @@ impl Method {
         match value {
             b"GET" => Self::Get,
             b"HEAD" => Self::Head,
+            b"POST" => Self::Post,
             b"OPTIONS" => Self::Options,
             _ => Self::Other,
         }

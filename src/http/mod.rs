@@ -3,6 +3,7 @@
 mod accept_encoding;
 mod cors;
 mod etag;
+mod grpc;
 mod if_none_match;
 mod method;
 pub(crate) mod query;
@@ -11,6 +12,7 @@ mod response;
 pub use accept_encoding::AcceptEncoding;
 pub use cors::{Cors, CorsProfile};
 pub use etag::ETag;
+pub use grpc::is_grpc;
 pub use if_none_match::{Candidate, IfNoneMatch};
 pub use method::Method;
 pub use response::{Body, Field, Late, Response, Value, whole};

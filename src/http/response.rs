@@ -1,5 +1,6 @@
 //! An answer as data: status, content, validators, and the fields that CORS asks for.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::{Cors, CorsProfile, ETag};
@@ -9,7 +10,7 @@ use super::{Cors, CorsProfile, ETag};
 pub enum Body {
     /// A fixed text, maybe empty.
     Fixed(&'static str),
-    /// A document's text.
+    /// A text, such as a document's.
     Text(Rc<Vec<u8>>),
     /// Its gzip form (RFC 1952).
     Gzip(Rc<Vec<u8>>),
@@ -57,6 +58,8 @@ pub struct Response<'a> {
     pub varies_by_encoding: bool,
     /// What the host will have changed.
     pub late: Late,
+    /// Header fields that only some answers of one surface have.
+    pub extra: Vec<(&'static str, Cow<'static, [u8]>)>,
     /// What the request showed for CORS.
     pub cors: &'a Cors<'a>,
     /// What the surface allows to other origins.
@@ -74,29 +77,28 @@ pub const fn whole(value: &[u8]) -> Value<'_> {
 /// Name and value of a header field.
 pub type Field<'a> = (&'a str, Value<'a>);
 
-/// How many fields there are. No answer has all of them.
-const FIELDS: usize = 11;
-
 impl Response<'_> {
     /// The entity tag of a 304, or of a 200 with a document, to a client that is no browser: nothing else distinguishes
     /// its header fields from those of the last such answer of its surface. `None` for any other answer.
     pub fn frequent(&self) -> Option<&ETag> {
         let no_cors = self.cors.origin.is_none() && self.cors.request_headers.is_none();
-        self.etag.as_ref().filter(|_| no_cors)
+        self.etag
+            .as_ref()
+            .filter(|_| no_cors && self.extra.is_empty())
     }
 
     /// Header fields, in order; of those that some answers have only, `None`. `content-length` is the host's to add. The
     /// origin is mirrored.
-    pub fn headers(&self) -> [Option<Field<'_>>; FIELDS] {
+    pub fn headers(&self) -> Vec<Option<Field<'_>>> {
         let coding = matches!(self.body, Body::Gzip(_)).then_some("gzip");
         let etag = self.etag.as_ref().map(ETag::as_bytes);
-        let caching = etag.map(|_| "private, must-revalidate");
+        let caching = etag.and(self.profile.cache_control);
         let vary = match self.varies_by_encoding {
             true => self.profile.vary_by_encoding,
             false => self.profile.vary,
         };
         let text = |name, value: Option<&'static str>| field(name, value.map(str::as_bytes));
-        [
+        let mut fields = vec![
             text("content-type", self.content_type),
             text("allow", self.allow),
             field(
@@ -108,13 +110,22 @@ impl Response<'_> {
             text("cache-control", caching),
             field("access-control-allow-origin", self.cors.origin.as_deref()),
             text("access-control-allow-credentials", Some("true")),
-            text("access-control-allow-methods", Some(self.profile.methods)),
+            match self.profile.methods {
+                Some(methods) => text("access-control-allow-methods", Some(methods)),
+                None => field(
+                    "access-control-allow-methods",
+                    self.cors.request_method.as_deref(),
+                ),
+            },
             field(
                 "access-control-allow-headers",
                 self.cors.request_headers.as_deref(),
             ),
             text("vary", Some(vary)),
-        ]
+        ];
+        let extra = self.extra.iter();
+        fields.extend(extra.map(|(name, value)| Some((*name, whole(value)))));
+        fields
     }
 }
 

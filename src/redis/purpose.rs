@@ -19,6 +19,8 @@ pub enum Purpose {
     Snapshot,
     /// Usage counters.
     Usage,
+    /// Documents that a publisher put beside the snapshot.
+    Documents,
 }
 
 labels! {
@@ -30,5 +32,6 @@ labels! {
         Rebuild: "rebuild",
         Snapshot: "snapshot",
         Usage: "usage",
+        Documents: "documents",
     }
 }

@@ -301,6 +301,11 @@ pub trait Surface {
     /// Length of the body that a request will get, as far as that is known before it is answered; 0 when unknown.
     fn length(&self, request: &Self::Request<'_>, landed: &Self::Landed) -> usize;
 
+    /// Bytes that what a waiting request takes along takes, beyond its own size.
+    fn carried_weight(_carried: &Self::Carried) -> usize {
+        0
+    }
+
     /// Whether a body of this length may be handed to the host now.
     fn may_leave(&mut self, length: usize, now: Monotonic) -> bool;
 

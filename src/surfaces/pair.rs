@@ -347,6 +347,14 @@ impl<A: Surface, B: Surface> Surface for Pair<A, B> {
         }
     }
 
+    fn carried_weight(carried: &Self::Carried) -> usize {
+        match &carried.0 {
+            Some(Either::First(carried)) => A::carried_weight(carried),
+            Some(Either::Second(carried)) => B::carried_weight(carried),
+            None => 0,
+        }
+    }
+
     fn may_leave(&mut self, length: usize, now: Monotonic) -> bool {
         // The bound on large bodies is of the worker, and stands in the first surface's settings.
         self.first.may_leave(length, now)

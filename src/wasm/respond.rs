@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::abi;
 use super::wire;
-use crate::http::{Body, ETag, Response, whole};
+use crate::http::{Body, CorsProfile, ETag, Response, whole};
 use crate::worker::host::HostStatus;
 
 /// What an entity tag's opaque part follows.
@@ -26,6 +26,7 @@ struct Kept {
     /// Where the tag's opaque part is. The map tells its length, so another length needs another map.
     tag: Range<usize>,
     varies: bool,
+    profile: &'static CorsProfile,
 }
 
 impl Responder {
@@ -70,11 +71,14 @@ impl Kept {
             map,
             tag: from..from + etag.as_bytes().len(),
             varies: response.varies_by_encoding,
+            profile: response.profile,
         })
     }
 
     fn fits(&self, response: &Response<'_>, etag: &ETag) -> bool {
-        self.tag.len() == etag.as_bytes().len() && self.varies == response.varies_by_encoding
+        self.tag.len() == etag.as_bytes().len()
+            && self.varies == response.varies_by_encoding
+            && std::ptr::eq(self.profile, response.profile)
     }
 }
 
@@ -104,6 +108,7 @@ mod tests {
             Cors {
                 origin: Some(b"https://app\"".into()),
                 request_headers: None,
+                request_method: None,
             },
         );
         let mut responder = Responder::default();

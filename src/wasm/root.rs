@@ -11,6 +11,10 @@ use crate::config::{self, Role, Settings};
 use crate::records::Buckets;
 use crate::shared::{Ambient, Scope};
 use crate::snapshot::LoaderJob;
+#[cfg(feature = "flagsmith")]
+use crate::surfaces::Pair;
+#[cfg(feature = "flagsmith")]
+use crate::surfaces::flagsmith::Flagsmith;
 use crate::surfaces::posthog::PostHog;
 use crate::surfaces::posthog::settings::PostHogSettings;
 use crate::surfaces::{self, Surface};
@@ -24,6 +28,11 @@ use crate::worker::{Clusters, Recorder, Worker, registry};
 pub type Shared = Rc<RefCell<Root>>;
 
 /// The worker of an Envoy.
+#[cfg(feature = "flagsmith")]
+pub type EnvoyWorker = Worker<WasmHost, Pair<PostHog, Flagsmith>>;
+
+/// The worker of an Envoy.
+#[cfg(not(feature = "flagsmith"))]
 pub type EnvoyWorker = Worker<WasmHost, PostHog>;
 
 /// What a valid configuration brings to life.
@@ -147,7 +156,20 @@ impl Root {
                     surfaces::check,
                     &host,
                 );
+                #[cfg(feature = "flagsmith")]
+                let flagsmith = Flagsmith::new(
+                    settings.flagsmith,
+                    settings.posthog.snapshot.clone(),
+                    settings.posthog.redis.snapshot.clone(),
+                    scopes.data.clone(),
+                    &host,
+                );
                 let surface = PostHog::new(settings.posthog, scopes, &host);
+                #[cfg(feature = "flagsmith")]
+                let surface = Pair {
+                    first: surface,
+                    second: flagsmith,
+                };
                 let recorder = Recorder::new(&settings.metrics.teams);
                 let mut worker =
                     Worker::new(self.id, host, surface, Some(loader), recorder, clusters);

@@ -5,9 +5,8 @@ use std::rc::Rc;
 use super::abi;
 use super::root::{EnvoyWorker, Filter, HealthListener, Plugin, Shared};
 use super::wire::{self, Fields};
-use crate::http::Late;
+use crate::http::{Late, is_grpc};
 use crate::surfaces::Surface;
-use crate::surfaces::posthog::request;
 use crate::worker::{BodyAhead, Served};
 
 /// What the host shall do with a stream next.
@@ -120,7 +119,7 @@ impl Stream {
             return Next::Continue;
         };
         let content_type = abi::request_header("content-type").ok().flatten();
-        let claims_grpc = content_type.is_some_and(|value| request::is_grpc(&value));
+        let claims_grpc = content_type.is_some_and(|value| is_grpc(&value));
         let sent = match claims_grpc {
             true => listener.refuse(),
             false => listener.answer(&path),

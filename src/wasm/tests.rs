@@ -84,6 +84,7 @@ fn requests_that_need_the_same_share_a_callout_and_survive_their_leader() {
         Next::Pause,
         "a body does not let it pass"
     );
+    assert_eq!(second.on_trailers(), Next::Pause);
     worker.end(leader);
     worker.run(Duration::from_millis(20));
     assert_eq!(statuses(), [(11, 200), (12, 200)]);

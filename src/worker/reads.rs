@@ -68,7 +68,7 @@ where
             false => self.flights.joined_by(read),
         };
         let was_paused = serving.was_paused;
-        if self.flights.is_full(&serving.request) || self.backlog.len() >= MAX_WAITERS {
+        if self.flights.is_full(&serving.request, &carried) || self.backlog.len() >= MAX_WAITERS {
             let step = self.surface.undecided(&serving.request, Reason::Overloaded);
             return self.act(step, &serving.request, was_paused);
         }

@@ -35,6 +35,13 @@ pub struct Waiter<S: Surface> {
     deadline: Monotonic,
 }
 
+impl<S: Surface> Waiter<S> {
+    fn weight(&self) -> usize {
+        let carried = S::carried_weight(&self.carried);
+        self.request.weight().saturating_add(carried)
+    }
+}
+
 /// A read under way, or about to be sent again.
 pub struct Flight<S: Surface> {
     /// What is read.
@@ -102,9 +109,9 @@ impl<S: Surface> SingleFlight<S> {
     }
 
     /// Whether there is no room for another request.
-    pub fn is_full(&self, request: &S::Request<'_>) -> bool {
-        self.streams.len() >= MAX_WAITERS
-            || self.bytes.saturating_add(request.weight()) > MAX_WAITING_BYTES
+    pub fn is_full(&self, request: &S::Request<'_>, carried: &S::Carried) -> bool {
+        let weight = request.weight().saturating_add(S::carried_weight(carried));
+        self.streams.len() >= MAX_WAITERS || self.bytes.saturating_add(weight) > MAX_WAITING_BYTES
     }
 
     /// Whether this read is under way, or about to be sent.
@@ -137,13 +144,13 @@ impl<S: Surface> SingleFlight<S> {
         now: Monotonic,
         patience: Duration,
     ) -> Join {
-        self.bytes = self.bytes.saturating_add(request.weight());
         let waiter = Waiter {
             stream,
             request: request.into_owned(),
             carried,
             deadline: now.plus(patience),
         };
+        self.bytes = self.bytes.saturating_add(waiter.weight());
         self.streams.insert(stream, read.clone());
         if let Some(flight) = self.flights.get_mut(&read) {
             flight.waiters.push(waiter);
@@ -192,7 +199,7 @@ impl<S: Surface> SingleFlight<S> {
         let flight = self.remove(read)?;
         for waiter in &flight.waiters {
             self.streams.remove(&waiter.stream);
-            self.bytes = self.bytes.saturating_sub(waiter.request.weight());
+            self.bytes = self.bytes.saturating_sub(waiter.weight());
         }
         Some(flight)
     }
@@ -235,7 +242,7 @@ impl<S: Surface> SingleFlight<S> {
             .waiters
             .extract_if(.., |waiter| waiter.stream == stream)
         {
-            self.bytes = self.bytes.saturating_sub(waiter.request.weight());
+            self.bytes = self.bytes.saturating_sub(waiter.weight());
         }
         if flight.waiters.is_empty() {
             self.remove(&read);
@@ -262,7 +269,7 @@ impl<S: Surface> SingleFlight<S> {
             );
         }
         for waiter in &overdue {
-            self.bytes = self.bytes.saturating_sub(waiter.request.weight());
+            self.bytes = self.bytes.saturating_sub(waiter.weight());
             self.leave(waiter.stream);
         }
         overdue

@@ -1,7 +1,28 @@
-//! Flagsmith's Edge Proxy API: flags, identities, and the environment document.
+//! Flagsmith's Edge Proxy API: flags, identities, and the environment document, evaluated here.
 //!
 //! | room | job |
 //! |---|---|
+//! | [`surface`] | the surface as a worker drives it: the order of checks |
+//! | [`request`], [`answers`] | what is asked; every answer, as one table |
 //! | [`records`] | keys, versions and states, as the publisher puts them into the snapshot; where documents are in Redis |
+//! | [`keys`] | who a key is, and when an unknown one may be refused |
+//! | [`reads`], [`document`] | a document out of Redis: text and rules together, compiled in slices |
+//! | [`question`], [`kept_answers`] | what is asked of rules; answers to equal questions |
+//! | [`engine`] | the rules |
+//! | [`settings`], [`counts`] | the section of the plugin configuration; what is counted |
 
+pub mod answers;
+pub mod counts;
+pub mod document;
+pub mod engine;
+pub mod kept_answers;
+pub mod keys;
+pub mod question;
+pub mod reads;
 pub mod records;
+pub mod request;
+pub mod settings;
+pub mod surface;
+
+pub use counts::FlagsmithCount;
+pub use surface::Flagsmith;

@@ -14,7 +14,8 @@ const INTERNAL: &str = "An internal server error occurred. Please try again late
 
 /// What PostHog's service says of other origins.
 const CORS: CorsProfile = CorsProfile {
-    methods: "GET,POST,OPTIONS,HEAD",
+    methods: Some("GET,POST,OPTIONS,HEAD"),
+    cache_control: Some("private, must-revalidate"),
     vary: "origin, access-control-request-method, access-control-request-headers",
     vary_by_encoding: "origin, access-control-request-method, access-control-request-headers, accept-encoding",
 };
@@ -210,6 +211,7 @@ impl Answer {
                 Self::UnsupportedMediaType => Late::Status(status),
                 _ => Late::Nothing,
             },
+            extra: Vec::new(),
             cors,
             profile: &CORS,
         }

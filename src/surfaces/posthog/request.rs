@@ -18,9 +18,6 @@ use crate::surfaces::{FORWARD_REASON_HEADER, SurfaceRequest};
 /// The project token of a client that does not put it into the query, such as PostHog's Rust SDK.
 const TOKEN_HEADER: &[u8] = b"x-posthog-project-api-key";
 
-/// What media types of gRPC begin with.
-const GRPC: &[u8] = b"application/grpc";
-
 /// How much of a `user-agent` is kept, in bytes: an SDK names itself at the start.
 const MAX_USER_AGENT: usize = 256;
 
@@ -42,15 +39,6 @@ pub const PATHS: [&[u8]; 4] = [
 pub fn is_ours(path: &[u8]) -> bool {
     let (path, _) = split_query(path);
     PATHS.contains(&path)
-}
-
-/// Whether this `content-type` is one of gRPC's, gRPC-Web's included. Envoy and its gRPC filters change answers to such
-/// requests: the body may go into a header field (`wasm::stream`). More is taken for gRPC than Envoy takes, which compares
-/// case by case; no client of ours sends any of it.
-pub fn is_grpc(content_type: &[u8]) -> bool {
-    content_type
-        .get(..GRPC.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(GRPC))
 }
 
 /// What the prefix of a bearer credential says.
@@ -101,7 +89,7 @@ pub struct Request<'a> {
     pub accepts_gzip: bool,
     /// Whether it was forwarded by this filter before.
     pub forwarded_before: bool,
-    /// Whether its `content-type` is one of gRPC's ([`is_grpc`]).
+    /// Whether its `content-type` is one of gRPC's ([`crate::http::is_grpc`]).
     pub claims_grpc: bool,
 }
 
@@ -153,7 +141,7 @@ impl<'a> Request<'a> {
                     keep_first(&mut request.client.user_agent, kept);
                 }
                 b"sec-fetch-mode" | b"sec-fetch-site" => request.client.sec_fetch = true,
-                b"content-type" => request.claims_grpc |= is_grpc(value),
+                b"content-type" => request.claims_grpc |= crate::http::is_grpc(value),
                 name if name == FORWARD_REASON_HEADER.as_bytes() => request.forwarded_before = true,
                 _ => {}
             }

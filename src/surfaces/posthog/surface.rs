@@ -216,7 +216,7 @@ impl Surface for PostHog {
     type Count = PostHogCount;
 
     fn owns(&self, path: &[u8]) -> bool {
-        request::is_ours(path)
+        self.settings.enabled && request::is_ours(path)
     }
 
     fn parse<'a>(
@@ -372,10 +372,11 @@ impl Surface for PostHog {
     }
 
     fn each_job<S: Store>(&mut self, show: &mut ShowJob<'_, S, PostHogCount>) {
-        if self.settings.usage.enabled {
+        let is_enabled = self.settings.enabled;
+        if is_enabled && self.settings.usage.enabled {
             show(&mut self.usage);
         }
-        if self.settings.quota.enabled {
+        if is_enabled && self.settings.quota.enabled {
             show(&mut self.quota);
         }
         show(&mut self.rebuild);

@@ -162,12 +162,12 @@ fn waiters_are_bounded_in_number() {
     let mut flights = Flights::default();
     let small = Request::parse([]);
     for stream in 0..MAX_WAITERS {
-        assert!(!flights.is_full(&small));
+        assert!(!flights.is_full(&small, &Default::default()));
         join(&mut flights, stream as u32, 7, 0);
     }
-    assert!(flights.is_full(&small));
+    assert!(flights.is_full(&small, &Default::default()));
     flights.leave(0);
-    assert!(!flights.is_full(&small));
+    assert!(!flights.is_full(&small, &Default::default()));
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn what_waiters_keep_is_bounded_and_given_back() {
     let large = Request::parse([(&b"if-none-match"[..], &tags[..])]);
     let mut streams = 0..1_000;
     let kept = streams.by_ref().take_while(|stream| {
-        let full = flights.is_full(&large);
+        let full = flights.is_full(&large, &Default::default());
         if !full {
             let now = Monotonic::from_millis(0);
             flights.join(*stream, large.clone(), None, read(7), now, PATIENCE);

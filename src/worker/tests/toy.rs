@@ -16,7 +16,8 @@ use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
 static PROFILE: CorsProfile = CorsProfile {
-    methods: "GET",
+    methods: Some("GET"),
+    cache_control: None,
     vary: "origin",
     vary_by_encoding: "origin, accept-encoding",
 };
@@ -24,6 +25,7 @@ static PROFILE: CorsProfile = CorsProfile {
 const NO_CORS: &Cors<'_> = &Cors {
     origin: None,
     request_headers: None,
+    request_method: None,
 };
 
 /// What is asked: 0 is answered at once, 1 is forwarded, all else has to be read.
@@ -159,6 +161,7 @@ pub fn response(status: u16, reason: &'static str) -> Response<'static> {
         retry_after: None,
         varies_by_encoding: false,
         late: Late::Nothing,
+        extra: Vec::new(),
         cors: NO_CORS,
         profile: &PROFILE,
     }

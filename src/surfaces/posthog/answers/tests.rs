@@ -7,6 +7,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 const NO_CORS: &Cors<'_> = &Cors {
     origin: None,
     request_headers: None,
+    request_method: None,
 };
 
 fn version() -> Payload {
@@ -96,6 +97,7 @@ fn cors_mirrors_the_request() {
     let cors = Cors {
         origin: Some(b"https://app".into()),
         request_headers: Some(b"authorization".into()),
+        request_method: None,
     };
     let response = Answer::Preflight.response(&cors);
     for (name, expected) in [
@@ -173,6 +175,7 @@ fn fields_have_an_order() {
     let browser = Cors {
         origin: Some(b"https://app".into()),
         request_headers: Some(b"authorization".into()),
+        request_method: None,
     };
     let gzip = Some(Rc::new(Vec::new()));
     for (response, expected) in [

@@ -287,7 +287,7 @@ fn decide<S: Store>(
         (Method::Get, _) | (Method::Head, HeadRequests::Validate) => {}
         (Method::Head, HeadRequests::Posthog) => return Decision::Answer(Answer::Head),
         (Method::Options, _) => return Decision::Answer(Answer::Preflight),
-        (Method::Other, _) => return Decision::Answer(Answer::MethodNotAllowed),
+        (Method::Post | Method::Other, _) => return Decision::Answer(Answer::MethodNotAllowed),
     }
     let reader = match authentication::authenticate(request, context) {
         Ok(reader) => reader,

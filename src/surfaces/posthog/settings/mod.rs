@@ -46,6 +46,7 @@ pub(crate) struct Sections {
     pub usage: Usage,
     pub rebuild: RebuildDocument,
     pub head_requests: HeadRequests,
+    pub enabled: bool,
 }
 
 /// The surface's settings, valid.
@@ -73,11 +74,17 @@ pub struct PostHogSettings {
     pub rebuild: Rebuild,
     /// What HEAD is answered with.
     pub head_requests: HeadRequests,
+    /// Whether its routes are answered.
+    pub enabled: bool,
 }
 
 impl Default for PostHogSettings {
     fn default() -> Self {
-        Sections::default().settled(Rebuild::default(), &mut Vec::new())
+        Sections {
+            enabled: true,
+            ..Sections::default()
+        }
+        .settled(Rebuild::default(), &mut Vec::new())
     }
 }
 
@@ -136,6 +143,7 @@ impl Sections {
             usage: self.usage,
             rebuild,
             head_requests: self.head_requests,
+            enabled: self.enabled,
         }
     }
 }

@@ -1,0 +1,243 @@
+//! A document and its rules: read together, compiled in slices, kept together.
+
+use std::collections::VecDeque;
+use std::io::Write;
+use std::rc::Rc;
+
+use flate2::write::GzDecoder;
+
+use super::engine::{Compiler, Environment, Progress};
+use crate::documents::Document;
+use crate::http::ETag;
+use crate::tenant::Tenant;
+
+/// Bytes of text that one slice inflates or compiles: about a millisecond.
+const SLICE: usize = 64 << 10;
+
+/// Slices that are done at once where a document is read. Most documents are no longer.
+const SLICES_AT_ONCE: usize = 3;
+
+/// Bytes in gzip form that are inflated at once. They become a thousand times as many at most.
+const PIECE: usize = 512;
+
+/// Most documents that are compiled at a time. Whoever needs another one reads it again.
+const MAX_COMPILING: usize = 256;
+
+/// One version of an environment's document.
+#[derive(Debug)]
+pub struct EnvironmentDocument {
+    version: ETag,
+    gzip: Rc<Vec<u8>>,
+    text_length: usize,
+    rules: Option<Environment>,
+}
+
+impl PartialEq for EnvironmentDocument {
+    fn eq(&self, other: &Self) -> bool {
+        self.version == other.version && self.gzip == other.gzip
+    }
+}
+
+impl EnvironmentDocument {
+    /// Its rules. `None`: it does not fit, and there never was one that does.
+    pub const fn rules(&self) -> Option<&Environment> {
+        self.rules.as_ref()
+    }
+
+    /// Its text in gzip form.
+    pub const fn gzip(&self) -> &Rc<Vec<u8>> {
+        &self.gzip
+    }
+
+    /// Its text. `None` when it cannot be inflated again.
+    pub fn text(&self) -> Option<Vec<u8>> {
+        let mut inflated = GzDecoder::new(Vec::with_capacity(self.text_length));
+        inflated.write_all(&self.gzip).ok()?;
+        let text = inflated.finish().ok()?;
+        (text.len() == self.text_length).then_some(text)
+    }
+
+    /// Length of its text, in bytes.
+    pub const fn text_length(&self) -> usize {
+        self.text_length
+    }
+}
+
+impl Document for EnvironmentDocument {
+    fn etag(&self) -> &ETag {
+        &self.version
+    }
+
+    /// The publisher computed it of the text, and wrote both at once.
+    fn etag_is_stored(&self) -> bool {
+        false
+    }
+
+    /// What is kept of the text.
+    fn text(&self) -> &Rc<Vec<u8>> {
+        &self.gzip
+    }
+
+    fn weight(&self) -> usize {
+        let rules = self.rules.as_ref().map_or(0, Environment::weight);
+        self.gzip.len().saturating_add(rules)
+    }
+}
+
+/// Why a document cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// Its text is longer than documents may be.
+    TooLong,
+    /// Its text cannot be inflated.
+    Unreadable,
+}
+
+/// A document that is being inflated, then compiled.
+struct Work {
+    environment: Tenant,
+    version: ETag,
+    gzip: Rc<Vec<u8>>,
+    done: usize,
+    max_bytes: usize,
+    stage: Stage,
+}
+
+enum Stage {
+    Inflating(GzDecoder<Vec<u8>>),
+    Compiling(Box<Compiler>, usize),
+    /// Nothing is left to do.
+    Over,
+}
+
+/// What came of a document.
+pub type Compiled = Result<Rc<EnvironmentDocument>, Unusable>;
+
+impl Work {
+    /// Does a slice; the result, once it is done.
+    fn step(&mut self) -> Option<Compiled> {
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Inflating(inflated) => match self.inflate(inflated) {
+                Ok(stage) => {
+                    self.stage = stage;
+                    None
+                }
+                Err(problem) => Some(Err(problem)),
+            },
+            Stage::Compiling(mut compiler, length) => match compiler.step(SLICE) {
+                Progress::More => {
+                    self.stage = Stage::Compiling(compiler, length);
+                    None
+                }
+                Progress::Done(rules) => Some(Ok(self.document(length, Some(rules)))),
+                Progress::Unfit(unfit) => {
+                    log::warn!("environment {}: {unfit}", self.environment);
+                    Some(Ok(self.document(length, None)))
+                }
+            },
+            Stage::Over => Some(Err(Unusable::Unreadable)),
+        }
+    }
+
+    fn inflate(&mut self, mut inflated: GzDecoder<Vec<u8>>) -> Result<Stage, Unusable> {
+        let goal = inflated.get_ref().len().saturating_add(SLICE);
+        while inflated.get_ref().len() < goal {
+            let end = self.done.saturating_add(PIECE).min(self.gzip.len());
+            let piece = self.gzip.get(self.done..end).unwrap_or_default();
+            if piece.is_empty() {
+                let text = inflated.finish().map_err(|_| Unusable::Unreadable)?;
+                if text.len() > self.max_bytes {
+                    return Err(Unusable::TooLong);
+                }
+                let length = text.len();
+                return Ok(Stage::Compiling(Box::new(Compiler::new(Rc::new(text))), length));
+            }
+            let written = inflated.write_all(piece);
+            written.map_err(|_| Unusable::Unreadable)?;
+            self.done = end;
+            if inflated.get_ref().len() > self.max_bytes {
+                return Err(Unusable::TooLong);
+            }
+        }
+        Ok(Stage::Inflating(inflated))
+    }
+
+    fn document(&self, text_length: usize, rules: Option<Environment>) -> Rc<EnvironmentDocument> {
+        Rc::new(EnvironmentDocument {
+            version: self.version.clone(),
+            gzip: Rc::clone(&self.gzip),
+            text_length,
+            rules,
+        })
+    }
+}
+
+/// The documents that one worker compiles.
+#[derive(Default)]
+pub struct Workshop {
+    queue: VecDeque<Work>,
+}
+
+/// How far a document has come that was just read.
+pub enum Begun {
+    /// It is done.
+    Done(Compiled),
+    /// It goes on in later slices.
+    Queued,
+    /// Too many are being compiled.
+    Full,
+}
+
+impl Workshop {
+    /// Begins to compile a document that was read, with a text of at most `max_bytes`. A short one is done at once.
+    pub fn begin(
+        &mut self,
+        environment: Tenant,
+        version: &ETag,
+        gzip: &[u8],
+        max_bytes: usize,
+    ) -> Begun {
+        if self.has(environment, version) {
+            return Begun::Queued;
+        }
+        if self.queue.len() >= MAX_COMPILING {
+            return Begun::Full;
+        }
+        let mut work = Work {
+            environment,
+            version: version.clone(),
+            gzip: Rc::new(gzip.to_vec()),
+            done: 0,
+            max_bytes,
+            stage: Stage::Inflating(GzDecoder::new(Vec::new())),
+        };
+        for _ in 0..SLICES_AT_ONCE {
+            if let Some(compiled) = work.step() {
+                return Begun::Done(compiled);
+            }
+        }
+        // Of two versions the older is of no use any more.
+        self.queue.retain(|other| other.environment != environment);
+        self.queue.push_back(work);
+        Begun::Queued
+    }
+
+    /// Does a slice of what came first; that document, once it is done.
+    pub fn work(&mut self) -> Option<(Tenant, ETag, Compiled)> {
+        let work = self.queue.front_mut()?;
+        let compiled = work.step()?;
+        let work = self.queue.pop_front()?;
+        Some((work.environment, work.version, compiled))
+    }
+
+    /// Whether a version is being compiled.
+    pub fn has(&self, environment: Tenant, version: &ETag) -> bool {
+        let mut queue = self.queue.iter();
+        queue.any(|work| work.environment == environment && work.version == *version)
+    }
+
+    /// Whether nothing is to be done.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+}

@@ -1,0 +1,178 @@
+//! Evaluated answers that were given last, so that equal questions are evaluated once.
+//!
+//! A question's digest covers everything that the answer depends on, the document's version among it. So nothing in here is
+//! ever wrong; what is not asked for any more gives way.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
+
+use super::answers::{gzip, is_zipped};
+use crate::hash::Sha256Hash;
+use crate::http::Body;
+
+/// What keeping an answer costs beyond its bytes.
+const OVERHEAD: usize = 200;
+
+/// Answers of one worker.
+pub struct KeptAnswers {
+    limit: usize,
+    bytes: usize,
+    entries: FxHashMap<Sha256Hash, Entry>,
+    /// Who was used when: the first gives way.
+    by_use: BTreeMap<u64, Sha256Hash>,
+    uses: u64,
+}
+
+struct Entry {
+    text: Rc<Vec<u8>>,
+    gzip: Option<Rc<Vec<u8>>>,
+    used: u64,
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        let gzip = self.gzip.as_ref().map_or(0, |gzip| gzip.len());
+        self.text.len() + gzip + OVERHEAD
+    }
+}
+
+impl KeptAnswers {
+    /// Keeps at most so many bytes; with 0 nothing at all.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            bytes: 0,
+            entries: FxHashMap::default(),
+            by_use: BTreeMap::new(),
+            uses: 0,
+        }
+    }
+
+    /// The answer to a question, in the form that the client takes.
+    pub fn get(&mut self, question: &Sha256Hash, accepts_gzip: bool) -> Option<Body> {
+        let entry = self.entries.get_mut(question)?;
+        if entry.used != self.uses {
+            self.by_use.remove(&entry.used);
+            self.uses += 1;
+            entry.used = self.uses;
+            self.by_use.insert(self.uses, *question);
+        }
+        if !accepts_gzip || !is_zipped(entry.text.len()) {
+            return Some(Body::Text(Rc::clone(&entry.text)));
+        }
+        if entry.gzip.is_none() {
+            let zipped = Rc::new(gzip(&entry.text)?);
+            self.bytes += zipped.len();
+            entry.gzip = Some(zipped);
+        }
+        let zipped = entry.gzip.clone();
+        self.make_room();
+        zipped.map(Body::Gzip)
+    }
+
+    /// Keeps an answer, and returns it in the form that the client takes.
+    pub fn put(&mut self, question: Sha256Hash, text: Vec<u8>, accepts_gzip: bool) -> Body {
+        let text = Rc::new(text);
+        let zipped = match accepts_gzip && is_zipped(text.len()) {
+            true => gzip(&text).map(Rc::new),
+            false => None,
+        };
+        let body = match &zipped {
+            Some(zipped) => Body::Gzip(Rc::clone(zipped)),
+            None => Body::Text(Rc::clone(&text)),
+        };
+        self.uses += 1;
+        let entry = Entry {
+            text,
+            gzip: zipped,
+            used: self.uses,
+        };
+        if entry.bytes() > self.limit {
+            return body;
+        }
+        self.remove(&question);
+        self.bytes += entry.bytes();
+        self.by_use.insert(self.uses, question);
+        self.entries.insert(question, entry);
+        self.make_room();
+        body
+    }
+
+    fn make_room(&mut self) {
+        while self.bytes > self.limit
+            && let Some((_, oldest)) = self.by_use.first_key_value()
+        {
+            let oldest = *oldest;
+            self.remove(&oldest);
+        }
+    }
+
+    fn remove(&mut self, question: &Sha256Hash) {
+        if let Some(entry) = self.entries.remove(question) {
+            self.by_use.remove(&entry.used);
+            self.bytes = self.bytes.saturating_sub(entry.bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    fn question(number: usize) -> Sha256Hash {
+        Sha256Hash::of(&number.to_le_bytes())
+    }
+
+    #[test]
+    fn what_was_used_last_stays_and_all_is_bounded() {
+        let mut kept = KeptAnswers::new(10 * (100 + OVERHEAD));
+        for number in 0..10 {
+            kept.put(question(number), vec![b'x'; 100], false);
+        }
+        assert!(kept.get(&question(0), false).is_some());
+        kept.put(question(10), vec![b'x'; 100], false);
+        assert!(kept.get(&question(0), false).is_some());
+        assert!(kept.get(&question(1), false).is_none(), "it gave way");
+        for number in 0..1_000 {
+            kept.put(question(number), vec![b'x'; number], number % 2 == 0);
+            assert!(kept.bytes <= kept.limit);
+        }
+        assert_eq!(kept.entries.len(), kept.by_use.len());
+        let bytes: usize = kept.entries.values().map(Entry::bytes).sum();
+        assert_eq!(bytes, kept.bytes);
+    }
+
+    #[test]
+    fn a_form_is_made_when_it_is_asked_for_and_only_of_what_is_long_enough() {
+        let mut kept = KeptAnswers::new(1 << 20);
+        let (long, short) = (vec![b'x'; 32], vec![b'x'; 31]);
+        assert_eq!(
+            kept.put(question(1), long.clone(), false),
+            Body::Text(Rc::new(long.clone()))
+        );
+        let Some(Body::Gzip(zipped)) = kept.get(&question(1), true) else {
+            panic!("no gzip form");
+        };
+        assert_eq!(
+            kept.get(&question(1), true),
+            Some(Body::Gzip(Rc::clone(&zipped)))
+        );
+        assert_eq!(
+            kept.get(&question(1), false),
+            Some(Body::Text(Rc::new(long)))
+        );
+        let body = kept.put(question(2), short.clone(), true);
+        assert_eq!(body, Body::Text(Rc::new(short)));
+    }
+
+    #[test]
+    fn nothing_is_kept_where_nothing_may_be() {
+        let mut kept = KeptAnswers::new(0);
+        kept.put(question(1), Vec::new(), false);
+        assert!(kept.get(&question(1), false).is_none() && kept.bytes == 0);
+    }
+}

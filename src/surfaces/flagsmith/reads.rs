@@ -1,0 +1,103 @@
+//! What has to be read for a request: a document out of Redis, or one that is being compiled.
+
+use std::rc::Rc;
+
+use super::document::EnvironmentDocument;
+use super::records;
+use crate::documents::Confirmed;
+use crate::http::ETag;
+use crate::redis::{Command, Failure, Reply, Script};
+use crate::surfaces::Read;
+use crate::tenant::Tenant;
+
+/// The script answers three strings: `same|full|none`, the version, and the text in gzip form (of `full` only). Version and
+/// text come from one read, so that they belong together.
+static SCRIPT: Script = Script::new(include_str!("document.lua"));
+
+/// What has to be read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum FlagsmithRead {
+    /// An environment's document out of Redis.
+    Document {
+        /// Whose.
+        environment: Tenant,
+        /// The version that is kept here.
+        held: Option<ETag>,
+    },
+    /// A document that was read and is being compiled.
+    Compiled {
+        /// Whose.
+        environment: Tenant,
+        /// Its version.
+        version: ETag,
+    },
+}
+
+impl Read for FlagsmithRead {
+    fn unconditional(&self) -> Option<Self> {
+        match self {
+            Self::Document { environment, .. } => Some(Self::Document {
+                environment: *environment,
+                held: None,
+            }),
+            Self::Compiled { .. } => None,
+        }
+    }
+}
+
+/// The command that reads a document, if it is another one than `held`. `prefix` is that of the filter's own keys.
+pub fn command(prefix: &str, environment: Tenant, held: Option<&ETag>) -> Command {
+    let key = records::document_key(prefix, environment);
+    let held: &[u8] = held.map_or(b"", ETag::as_bytes);
+    Command::eval_ro(&SCRIPT, [key], [held])
+}
+
+/// What the script said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoredDocument<'a> {
+    /// What is held is current.
+    Same(ETag),
+    /// The current version, and its text in gzip form.
+    Full(ETag, &'a [u8]),
+    /// There is none.
+    Missing,
+    /// It is not known whether there is one.
+    Failed(Failure),
+}
+
+impl<'a> StoredDocument<'a> {
+    /// Reads the script's reply.
+    pub fn of(reply: &'a Result<Reply<'_>, Failure>) -> Self {
+        let parts = match reply {
+            Ok(reply) => reply.strings().unwrap_or_default(),
+            Err(failure) => return Self::Failed(*failure),
+        };
+        match *parts {
+            [b"none", _, _] => Self::Missing,
+            [kind, version, text] => match (kind, ETag::new(version)) {
+                (b"same", Some(version)) => Self::Same(version),
+                (b"full", Some(version)) => Self::Full(version, text),
+                _ => Self::Failed(Failure::Malformed),
+            },
+            _ => Self::Failed(Failure::Malformed),
+        }
+    }
+}
+
+/// What a read came to, for all who waited for it.
+#[derive(Clone)]
+pub enum FlagsmithLanded {
+    /// The version that was held is current.
+    Same(ETag),
+    /// The current document.
+    Read(Rc<EnvironmentDocument>),
+    /// The current version, which is being compiled.
+    Compiling(ETag),
+    /// Redis has none.
+    Missing,
+    /// It is not known whether there is one.
+    Failed(Failure),
+}
+
+/// What is known when a read is sent.
+pub type KnownVersion = Option<Confirmed>;
