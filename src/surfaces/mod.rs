@@ -18,6 +18,8 @@ use crate::snapshot::status::Status;
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
+#[cfg(feature = "flagsmith")]
+pub mod flagsmith;
 pub mod posthog;
 
 /// Set on a request that goes to the upstream; says why. A request that carries it already came through here, so it is not
