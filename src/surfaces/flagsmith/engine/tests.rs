@@ -1,0 +1,10 @@
+//! What holds across the engine.
+
+mod bodies;
+mod cases;
+#[cfg(not(target_arch = "wasm32"))]
+mod differential;
+mod documents;
+mod operators;
+mod slices;
+mod support;
