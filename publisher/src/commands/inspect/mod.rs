@@ -114,8 +114,7 @@ impl AccessOptions {
         let mut store =
             SnapshotStore::connect(&server, &self.connection.prefix, &LockToken::random()?)?;
         let published = published::read(&mut store, |_| Ok(()))?;
-        let (seconds, micros): (u64, u64) = store.read("TIME", &[""; 0], "reading the clock")?;
-        let now = seconds.saturating_mul(1_000).saturating_add(micros / 1_000);
+        let now = store.now()?;
         let watermark = published.watermark;
         let state = StateView {
             generation: published.manifest.as_ref().map(|m| m.generation),
