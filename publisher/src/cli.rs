@@ -63,7 +63,7 @@ Examples:
 
 Several instances may run: one writes, the others wait and take over within 5 seconds of its end.
 SIGTERM and SIGINT end it after the write under way.")]
-    Watch(WatchOptions),
+    Watch(Box<WatchOptions>),
     /// Print the SHA-256 of a token, as source documents hold it
     #[command(after_help = "\
 Examples:
