@@ -5,6 +5,8 @@
 //! | [`documents`] | the contract of a source that brings documents |
 //! | [`mod@file`] | a source document, read once |
 //! | [`posthog`] | PostHog's database and its cache of flag definitions, followed as they change |
+//! | [`flagsmith`] | the environments of a Flagsmith, followed as they change |
+//! | [`authorities`] | which certificate authorities are believed |
 //! | [`left_out`] | rows of a source that became no records |
 //! | [`options`] | which source is watched, with its own options |
 //!
@@ -12,8 +14,10 @@
 //! [`Source`] says which records there are. An [`ETagSource`] says which ETag the definitions of each team have. The
 //! writer knows these two and no product behind them.
 
+pub mod authorities;
 pub mod documents;
 pub mod file;
+pub mod flagsmith;
 pub mod left_out;
 pub mod options;
 pub mod posthog;
