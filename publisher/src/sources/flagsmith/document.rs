@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::sync::Arc;
 
+use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::http::ETag;
 use flate2::Compression;
 use flate2::bufread::MultiGzDecoder;
@@ -51,6 +52,8 @@ pub struct ReadDocument {
     pub updated_at: Option<String>,
     /// What it calls its environment, as a log may show it.
     pub name: String,
+    /// The hash of the client-side key that it names.
+    pub api_key: Option<Sha256Hash>,
 }
 
 /// Why pages are no document at all.
@@ -204,6 +207,7 @@ impl ReadDocument {
             fits,
             updated_at: text_of("updated_at").map(str::to_owned),
             name: name.flat_map(char::escape_debug).collect(),
+            api_key: text_of("api_key").map(|key| Sha256Hash::of(key.as_bytes())),
         }
     }
 }

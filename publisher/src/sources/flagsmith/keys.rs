@@ -115,7 +115,7 @@ impl Keys {
                     .to_owned()
             }
             Err(problem) => {
-                list.clock.failed(now);
+                list.clock.failed(now, problem.may_pass());
                 problem.to_string()
             }
         };

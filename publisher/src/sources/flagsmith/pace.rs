@@ -70,11 +70,14 @@ impl PollClock {
         self.due = (began + wait).max(now + self.frequency / 10);
     }
 
-    /// The poll failed.
-    pub fn failed(&mut self, now: Instant) {
+    /// The poll failed. Where it `may_pass`, the next one is due soon, after the first failures.
+    pub fn failed(&mut self, now: Instant, may_pass: bool) {
         self.began = None;
         let doubled = FIRST_BACKOFF.saturating_mul(1 << self.failures.min(16));
-        let wait = doubled.mul_f64(0.75 + self.place / 2.0);
+        let wait = match may_pass {
+            true => doubled.mul_f64(0.75 + self.place / 2.0),
+            false => self.frequency,
+        };
         self.failures = self.failures.saturating_add(1);
         self.due = now + wait.min(self.frequency);
     }
@@ -112,7 +115,7 @@ mod tests {
         let mut clock = PollClock::new(FREQUENCY, 0.5, start);
         let mut wait = || {
             clock.begin(start);
-            clock.failed(start);
+            clock.failed(start, true);
             assert!(clock.is_slow());
             clock.due().unwrap().duration_since(start).as_secs()
         };
@@ -125,11 +128,20 @@ mod tests {
     }
 
     #[test]
+    fn what_does_not_pass_waits_for_the_frequency() {
+        let start = Instant::now();
+        let mut clock = PollClock::new(FREQUENCY, 0.5, start);
+        clock.begin(start);
+        clock.failed(start, false);
+        assert_eq!(clock.due(), Some(start + FREQUENCY));
+    }
+
+    #[test]
     fn a_short_frequency_bounds_the_backoff() {
         let start = Instant::now();
         let mut clock = PollClock::new(Duration::from_millis(100), 0.0, start);
         clock.begin(start);
-        clock.failed(start);
+        clock.failed(start, true);
         assert_eq!(clock.due(), Some(start + Duration::from_millis(100)));
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use flag_definitions_filter::http::ETag;
 use flag_definitions_filter::surfaces::flagsmith::records::{Condition, EnvironmentState};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::Now;
 use crate::sources::documents::SourcedDocument;
@@ -98,7 +98,11 @@ impl Environment {
     ) -> Option<SourcedDocument> {
         let new = match answer {
             Err(problem) => {
-                self.clock.failed(now.instant);
+                // Another key may be the right one.
+                let keys = u32::try_from(self.followed.server_keys.len()).unwrap_or(u32::MAX);
+                let has_others = self.clock.failures().saturating_add(1) < keys;
+                self.clock
+                    .failed(now.instant, problem.may_pass() || has_others);
                 self.note(Condition::Failing, Some(problem.to_string()), now);
                 return None;
             }
@@ -125,6 +129,7 @@ impl Environment {
     ) -> Option<SourcedDocument> {
         self.name = read.name;
         let before = self.document.take().and_then(|kept| kept.version);
+        let has_before = before.is_some();
         let (version, refused, new) = match read.fits {
             Err(problem) => (before, Some(problem.to_string()), None),
             Ok(document) => {
@@ -143,9 +148,22 @@ impl Environment {
             refused,
             version,
         });
-        if let Some(document) = &new {
-            let (environment, name) = (self.followed.tenant.0, self.name.as_str());
-            info!(environment, name, version = ?document.version, "a document is new");
+        let (environment, name) = (self.followed.tenant.0, self.name.as_str());
+        match &new {
+            Some(document) if has_before => {
+                info!(environment, name, version = ?document.version, "a document changed");
+            }
+            Some(document) => {
+                debug!(environment, name, version = ?document.version, "a document was read");
+                // The pair is as it is configured. Nobody else would notice.
+                if read.api_key != Some(self.followed.client_key.hash()) {
+                    warn!(
+                        environment,
+                        name, "a document's api_key is not the client-side key it is read for"
+                    );
+                }
+            }
+            None => (),
         }
         new
     }

@@ -406,7 +406,7 @@ fn another_key_is_tried_after_a_failure() {
     assert_eq!(asked, ["ser.a", "ser.b", "ser.a", "ser.b"]);
 }
 
-/// 1000 environments of which 60 never answer, for ten minutes.
+/// 1000 environments of which 60 never answer, for five minutes.
 #[test]
 fn environments_that_never_answer_delay_no_others() {
     const TIMEOUT: u64 = 5_000;
@@ -418,7 +418,7 @@ fn environments_that_never_answer_delay_no_others() {
     let mut last_polls: BTreeMap<String, u64> = BTreeMap::new();
     let mut longest = 0;
     let mut most = 0;
-    while simulated.millis < 600_000 {
+    while simulated.millis < 300_000 {
         let millis = simulated.millis;
         let later = under_way.split_off(&(millis + 1));
         for place in std::mem::replace(&mut under_way, later)
@@ -446,11 +446,11 @@ fn environments_that_never_answer_delay_no_others() {
             under_way.entry(millis + takes).or_default().push(place);
         }
         most = most.max(under_way.values().map(Vec::len).sum());
-        simulated.pass(50);
+        simulated.pass(100);
     }
     assert_eq!(last_polls.len(), 941);
-    assert!(longest <= 60_100, "{longest}");
-    assert!(last_polls.values().all(|last| *last > 539_000));
+    assert!(longest <= 60_200, "{longest}");
+    assert!(last_polls.values().all(|last| *last > 239_000));
     assert!(most <= PLACES, "{most}");
 }
 

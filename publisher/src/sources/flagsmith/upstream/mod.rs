@@ -6,7 +6,6 @@
 mod link;
 mod problem;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use reqwest::header::{
     IF_MODIFIED_SINCE, IF_NONE_MATCH, LOCATION,
 };
 use reqwest::{Client, Response, Url, redirect};
+use rustls::RootCertStore;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -23,7 +23,6 @@ use super::document::{self, MAX_PAGE_BYTES, NoDocument, Page, ReadDocument};
 use super::list::{self, ListedEnvironment};
 use super::moments::{http_date, of_http_date, unix_millis};
 use super::secret::FlagsmithKey;
-use crate::sources::authorities::authorities;
 pub use problem::UpstreamProblem;
 
 /// Most pages of a document.
@@ -44,6 +43,11 @@ const AT_WORK: usize = 2;
 /// A date says nothing of what changed within its own second, and two clocks differ: a document that was changed later than
 /// this before it was read is read again.
 const SETTLED: Duration = Duration::from_secs(2);
+
+/// Connections that are kept for the next requests.
+const MAX_IDLE: usize = 64;
+
+const USER_AGENT: &str = concat!("flag-definitions-publisher/", env!("CARGO_PKG_VERSION"));
 
 const ENVIRONMENT_KEY: HeaderName = HeaderName::from_static("x-environment-key");
 const PROXY_KEY: HeaderName = HeaderName::from_static("x-proxy-key");
@@ -95,31 +99,26 @@ struct Answer {
 }
 
 impl Upstream {
-    /// Connects to nothing yet. `ca_file` (PEM) takes the place of the authorities that browsers accept.
+    /// Connects to nothing yet. Certificates are believed that one of `roots` signed.
     ///
     /// # Errors
-    /// When the file cannot be used: what is the matter with it, in words that follow its name.
-    pub fn new(config: &FlagsmithConfig, ca_file: Option<&Path>) -> Result<Self, String> {
-        let roots = authorities(ca_file)?;
+    /// When TLS cannot be set up.
+    pub fn new(config: &FlagsmithConfig, roots: RootCertStore) -> Result<Self, UpstreamProblem> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let no_tls = |_| "is of no use: TLS cannot be set up, a fault of this program".to_owned();
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(no_tls)?
+            .map_err(|_| UpstreamProblem::Fault)?
             .with_root_certificates(roots)
             .with_no_client_auth();
         let client = Client::builder()
             .tls_backend_preconfigured(tls)
             .redirect(redirect::Policy::none())
             .referer(false)
-            .user_agent(concat!(
-                "flag-definitions-publisher/",
-                env!("CARGO_PKG_VERSION")
-            ))
-            .pool_max_idle_per_host(64)
+            .user_agent(USER_AGENT)
+            .pool_max_idle_per_host(MAX_IDLE)
             .build();
         Ok(Self {
-            client: client.map_err(|_| "is of no use: a fault of this program".to_owned())?,
+            client: client.map_err(|_| UpstreamProblem::Fault)?,
             base: config.api_url.0.clone(),
             proxy_key: config.proxy_key.clone(),
             timeout: config.poll_timeout,

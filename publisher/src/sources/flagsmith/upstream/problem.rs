@@ -41,6 +41,18 @@ pub enum UpstreamProblem {
 }
 
 impl UpstreamProblem {
+    /// Whether it may be over in a second. A refusal is not: asking often makes a limit of requests last.
+    pub const fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Timeout(_)
+                | Self::Connect(_)
+                | Self::Broken(_)
+                | Self::Status(500..=599)
+                | Self::NoDocument(_)
+        )
+    }
+
     /// Of an error of the library.
     pub(super) fn of(error: &reqwest::Error) -> Self {
         let mut cause: &dyn std::error::Error = error;
