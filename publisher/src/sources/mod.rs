@@ -7,6 +7,8 @@
 //! | [`mod@file`] | a source document, read once or followed as it changes |
 //! | [`combined`] | a database and beside it a source document |
 //! | [`posthog`] | PostHog's database and its cache of flag definitions, followed as they change |
+//! | [`flagsmith`] | the environments of a Flagsmith, followed as they change |
+//! | [`authorities`] | which certificate authorities are believed |
 //! | [`left_out`] | rows of a source that became no records |
 //! | [`options`] | which source is watched, with its own options |
 //!
@@ -14,9 +16,11 @@
 //! [`Source`] says which records there are. An [`ETagSource`] says which ETag the definitions of each team have. A
 //! [`documents::DocumentSource`] says both, and brings the documents. The writer knows these and no product behind them.
 
+pub mod authorities;
 pub mod combined;
 pub mod documents;
 pub mod file;
+pub mod flagsmith;
 pub mod kinds;
 pub mod left_out;
 pub mod options;

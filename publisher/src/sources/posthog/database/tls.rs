@@ -6,14 +6,12 @@ use std::sync::Arc;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{self, CryptoProvider};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::url::UrlProblem;
+use crate::sources::authorities::authorities;
 
 /// What is proven of the server before anything is sent to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,34 +47,15 @@ fn verifier(
     ca_file: Option<&Path>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Verifier, UrlProblem> {
-    let roots = match ca_file {
-        Some(path) => read_roots(path)?,
-        None => RootCertStore {
-            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-        },
-    };
+    let roots = authorities(ca_file).map_err(|reason| {
+        UrlProblem::CaFile(ca_file.map(Path::to_owned).unwrap_or_default(), reason)
+    })?;
     let inner =
         WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
     Ok(Verifier {
         verify,
         inner: inner.map_err(|_| UrlProblem::Tls)?,
     })
-}
-
-fn read_roots(path: &Path) -> Result<RootCertStore, UrlProblem> {
-    let refuse = |reason: String| UrlProblem::CaFile(path.to_owned(), reason);
-    let mut roots = RootCertStore::empty();
-    let pem = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|_| refuse("is not PEM".to_owned()))?;
-        let added = roots.add(certificate);
-        added
-            .map_err(|error| refuse(format!("has a certificate that cannot be used ({error})")))?;
-    }
-    if roots.is_empty() {
-        return Err(refuse("has no certificate".to_owned()));
-    }
-    Ok(roots)
 }
 
 /// Leaves out of the usual checks what `verify` does not ask for. That the server holds the key of its certificate

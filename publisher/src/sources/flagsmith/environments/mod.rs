@@ -1,0 +1,363 @@
+//! What is polled when, and what is told of it. No clock, no thread and no request is here: time is an argument.
+//!
+//! Every environment has a clock of its own. Polls that may take long leave places free for the others, so environments that
+//! never answer delay nobody.
+
+mod one;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::surfaces::flagsmith::records::{
+    FlagsmithRecord, Round, round_hash, state_hash,
+};
+use flag_definitions_filter::tenant::Tenant;
+use tracing::info;
+
+use super::config::FlagsmithConfig;
+use super::keys::{FollowedEnvironment, Keys};
+use super::list::ListedEnvironment;
+use super::secret::FlagsmithKey;
+use super::upstream::{DocumentAnswer, DocumentRequest, UpstreamProblem};
+use crate::sources::documents::DocumentNews;
+use one::Environment;
+
+/// Most polls at the same time.
+const PLACES: usize = 64;
+
+/// Most of them that may be slow: who failed or was slow the last time.
+const SLOW_PLACES: usize = 48;
+
+/// Shortest time between two tellings of all records, when no key changed.
+const TELL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A moment, by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// For ages and deadlines.
+    pub instant: Instant,
+    /// For records: Unix milliseconds.
+    pub unix: u64,
+}
+
+/// A request that is to be made now.
+#[derive(Clone, Debug)]
+pub enum Poll {
+    /// Of Flagsmith's list.
+    List {
+        /// When it was asked for.
+        asked: Instant,
+    },
+    /// Of a document.
+    Document {
+        /// Comes back with the answer.
+        place: PollPlace,
+        /// What to ask.
+        request: DocumentRequest,
+    },
+}
+
+/// Whom an answer is for.
+#[derive(Clone, Debug)]
+pub struct PollPlace {
+    number: u64,
+    client_key: FlagsmithKey,
+    generation: u64,
+}
+
+/// What came of a [`Poll`].
+pub enum PollAnswer {
+    /// Of the list.
+    List {
+        /// When it was asked for.
+        asked: Instant,
+        /// What came.
+        answer: Result<Vec<ListedEnvironment>, UpstreamProblem>,
+    },
+    /// Of a document.
+    Document {
+        /// As it was in [`Poll`].
+        place: PollPlace,
+        /// What came.
+        answer: Result<DocumentAnswer, UpstreamProblem>,
+    },
+}
+
+/// All environments that are followed.
+#[derive(Debug)]
+pub struct Environments {
+    frequency: Duration,
+    grace: Option<u32>,
+    keys: Keys,
+    by_client_key: BTreeMap<FlagsmithKey, Environment>,
+    /// Polls under way, and whether they may be slow.
+    under_way: BTreeMap<u64, bool>,
+    polls: u64,
+    generations: u64,
+    /// When a key expires next, in Unix milliseconds.
+    expires_next: Option<u64>,
+    /// When the last round was complete, in Unix milliseconds; 0: never.
+    completed_at: u64,
+    knew_keys: bool,
+    telling: Telling,
+}
+
+/// What is to be told.
+#[derive(Debug)]
+struct Telling {
+    /// Before this moment nothing is told of records while some environment was never polled: what a publisher before this
+    /// one told stays meanwhile.
+    waits_until: Instant,
+    is_due: bool,
+    /// Whether a key changed: that never waits.
+    is_urgent: bool,
+    last: Option<Instant>,
+    documents: Vec<DocumentNews>,
+    /// Numbers that are another environment's now: their documents go before anybody may read them.
+    reused: Vec<Tenant>,
+    /// Numbers that are nobody's any more: their documents go after their keys.
+    gone: Vec<Tenant>,
+}
+
+impl Telling {
+    /// Takes back what is not told yet of numbers that were left, and tells that they were.
+    fn leave<'a>(
+        &mut self,
+        mut left: Vec<Tenant>,
+        environments: impl Iterator<Item = &'a Environment>,
+    ) {
+        self.documents.retain(|news| match news {
+            DocumentNews::Document(document) => !left.contains(&document.tenant),
+            _ => true,
+        });
+        left.append(&mut self.gone);
+        let taken: BTreeSet<_> = environments
+            .map(|environment| environment.followed.tenant)
+            .collect();
+        let (reused, gone): (Vec<_>, _) =
+            left.into_iter().partition(|tenant| taken.contains(tenant));
+        self.reused.extend(reused);
+        self.gone = gone;
+    }
+}
+
+impl Environments {
+    /// Of a configuration. Nothing was polled yet.
+    pub fn new(config: &FlagsmithConfig, allows_empty: bool, now: Now) -> Self {
+        let mut environments = Self {
+            frequency: config.poll_frequency,
+            grace: config.grace,
+            keys: Keys::new(config, allows_empty, now.instant),
+            by_client_key: BTreeMap::new(),
+            under_way: BTreeMap::new(),
+            polls: 0,
+            generations: 0,
+            expires_next: None,
+            completed_at: 0,
+            knew_keys: false,
+            telling: Telling {
+                waits_until: now.instant + config.poll_timeout * 2,
+                is_due: true,
+                is_urgent: true,
+                last: None,
+                documents: Vec::new(),
+                reused: Vec::new(),
+                gone: Vec::new(),
+            },
+        };
+        environments.follow(now);
+        environments
+    }
+
+    /// The requests that are to be made now. Each comes back with [`Environments::answered`].
+    pub fn due(&mut self, now: Now) -> Vec<Poll> {
+        if self.expires_next.is_some_and(|expires| expires <= now.unix) {
+            self.follow(now);
+        }
+        let mut polls = Vec::new();
+        if self.keys.begin_if_due(now.instant) {
+            polls.push(Poll::List { asked: now.instant });
+        }
+        let due = |environment: &Environment| environment.clock.due();
+        let mut waiting: Vec<_> = self
+            .by_client_key
+            .values_mut()
+            .filter(|environment| due(environment).is_some_and(|due| due <= now.instant))
+            .collect();
+        waiting.sort_by_key(|environment| (environment.clock.is_slow(), due(environment)));
+        let mut slow = self.under_way.values().filter(|is_slow| **is_slow).count();
+        for environment in waiting {
+            let is_slow = environment.clock.is_slow();
+            if self.under_way.len() >= PLACES || (is_slow && slow >= SLOW_PLACES) {
+                break;
+            }
+            let place = PollPlace {
+                number: self.polls,
+                client_key: environment.followed.client_key.clone(),
+                generation: environment.generation,
+            };
+            let Some(request) = environment.begin(now.instant) else {
+                continue;
+            };
+            self.polls += 1;
+            slow += usize::from(is_slow);
+            self.under_way.insert(place.number, is_slow);
+            polls.push(Poll::Document { place, request });
+        }
+        polls
+    }
+
+    /// What came of a request.
+    pub fn answered(&mut self, answer: PollAnswer, now: Now) {
+        match answer {
+            PollAnswer::List { asked, answer } => {
+                if self.keys.answered(asked, answer, now.instant) {
+                    self.follow(now);
+                }
+            }
+            PollAnswer::Document { place, answer } => {
+                self.under_way.remove(&place.number);
+                let environment = self.by_client_key.get_mut(&place.client_key);
+                let is_meant =
+                    |environment: &&mut Environment| environment.generation == place.generation;
+                // It may have gone, or be another one by now.
+                let Some(environment) = environment.filter(is_meant) else {
+                    return;
+                };
+                let before = environment.state;
+                let document = environment.answered(answer, now);
+                self.telling.is_due |= before != environment.state;
+                let documents = &mut self.telling.documents;
+                documents.extend(document.map(DocumentNews::Document));
+            }
+        }
+        self.end_round(now);
+    }
+
+    /// What is to be told now, in this order.
+    pub fn news(&mut self, now: Now) -> Vec<DocumentNews> {
+        let knows_keys = self.keys.are_known(now.instant);
+        self.telling.is_due |= self.knew_keys != knows_keys;
+        self.knew_keys = knows_keys;
+        let mut news: Vec<_> = std::mem::take(&mut self.telling.reused)
+            .into_iter()
+            .map(DocumentNews::Gone)
+            .collect();
+        if self.may_tell_records(now.instant) {
+            news.push(DocumentNews::Records(self.records(knows_keys)));
+            let gone = std::mem::take(&mut self.telling.gone);
+            news.extend(gone.into_iter().map(DocumentNews::Gone));
+            self.telling.last = Some(now.instant);
+            (self.telling.is_due, self.telling.is_urgent) = (false, false);
+        }
+        news.append(&mut self.telling.documents);
+        news
+    }
+
+    fn may_tell_records(&self, now: Instant) -> bool {
+        let telling = &self.telling;
+        let Some(last) = telling.last else {
+            let mut environments = self.by_client_key.values();
+            let all = environments.all(|environment| environment.state.is_some());
+            // Without the list most keys would go.
+            return self.keys.were_read() && (all || now >= telling.waits_until);
+        };
+        telling.is_due && (telling.is_urgent || now >= last + TELL_INTERVAL)
+    }
+
+    /// All records but those of versions.
+    fn records(&self, knows_keys: bool) -> BTreeMap<Sha256Hash, Box<[u8]>> {
+        let mut records = BTreeMap::new();
+        let mut add = |hash, record: FlagsmithRecord| {
+            records.insert(hash, record.encode().into_boxed_slice());
+        };
+        for environment in self.by_client_key.values() {
+            let followed = &environment.followed;
+            let tenant = followed.tenant;
+            add(
+                followed.client_key.hash(),
+                FlagsmithRecord::ClientKey(tenant),
+            );
+            for server_key in &followed.server_keys {
+                // In whole seconds, and never later than it says; 0 is for ever.
+                let expires_at = server_key.expires_at.map(|millis| (millis / 1_000).max(1));
+                let record = FlagsmithRecord::ServerKey {
+                    environment: tenant,
+                    expires_at: expires_at.unwrap_or(0),
+                };
+                add(server_key.key.hash(), record);
+            }
+            if let Some(state) = environment.state {
+                add(state_hash(tenant), FlagsmithRecord::State(state));
+            }
+        }
+        let round = Round {
+            completed_at: self.completed_at,
+            grace: self.grace,
+            knows_keys,
+        };
+        add(round_hash(), FlagsmithRecord::Round(round));
+        records
+    }
+
+    /// Takes over who is followed at this moment.
+    fn follow(&mut self, now: Now) {
+        let (followed, expires_next) = self.keys.at(now.unix);
+        self.expires_next = expires_next;
+        let mut before = std::mem::take(&mut self.by_client_key);
+        let (mut left, mut came) = (Vec::new(), 0_usize);
+        for followed in followed {
+            let same = |environment: &Environment| environment.followed.tenant == followed.tenant;
+            let key = followed.client_key.clone();
+            let environment = match before.remove(&key) {
+                Some(mut environment) if same(&environment) => {
+                    let keys_changed = environment.followed != followed;
+                    self.telling.is_urgent |= keys_changed;
+                    environment.followed = followed;
+                    environment
+                }
+                other => {
+                    left.extend(other.map(|environment| environment.followed.tenant));
+                    came += 1;
+                    self.newcomer(followed, now.instant)
+                }
+            };
+            self.by_client_key.insert(key, environment);
+        }
+        left.extend(
+            before
+                .into_values()
+                .map(|environment| environment.followed.tenant),
+        );
+        if came > 0 || !left.is_empty() {
+            let (followed, gone) = (self.by_client_key.len(), left.len());
+            info!(followed, came, gone, "environments changed");
+            self.telling.is_urgent = true;
+        }
+        self.telling.is_due |= self.telling.is_urgent;
+        self.telling.leave(left, self.by_client_key.values());
+    }
+
+    fn newcomer(&mut self, followed: FollowedEnvironment, now: Instant) -> Environment {
+        self.generations += 1;
+        Environment::new(followed, self.generations, self.frequency, now)
+    }
+
+    /// A round is complete when each environment was polled since the last one, the list as well, and all are well.
+    fn end_round(&mut self, now: Now) {
+        let mut environments = self.by_client_key.values();
+        if !self.keys.are_in_round() || !environments.all(Environment::is_in_round) {
+            return;
+        }
+        self.completed_at = now.unix;
+        self.telling.is_due = true;
+        self.keys.end_round();
+        for environment in self.by_client_key.values_mut() {
+            environment.since_round = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
