@@ -1,0 +1,1 @@
+"""Flagsmith, as far as its Edge Proxy asks it."""

@@ -1,0 +1,86 @@
+"""A Flagsmith that has environments' documents, and nothing else. A stand-in: the real one cannot be had here."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Upstream:
+    """What it answers, by server-side key. May be changed while it runs."""
+
+    documents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    failing: set[str] = field(default_factory=set)  # answered 500
+    slow: dict[str, float] = field(default_factory=dict)  # seconds before an answer
+    asked: list[str] = field(default_factory=list)  # keys, in the order of the requests
+    port: int = 0
+
+    @property
+    def api_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/api/v1"
+
+    def configuration(self, pairs: dict[str, str], **fields: Any) -> dict[str, Any]:
+        """An Edge Proxy configuration file. `pairs`: client-side key by server-side key."""
+        environments = [{"server_side_key": s, "client_side_key": c} for s, c in pairs.items()]
+        return {
+            "environment_key_pairs": environments,
+            "api_url": self.api_url,
+            "api_poll_frequency_seconds": 1,
+            "api_poll_timeout_seconds": 2,
+        } | fields
+
+
+@contextmanager
+def running(upstream: Upstream) -> Iterator[Upstream]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            key = self.headers.get("x-environment-key", "")
+            upstream.asked.append(key)
+            time.sleep(upstream.slow.get(key, 0))
+            if self.path != "/api/v1/environment-document/":
+                self.answer(404, b"")
+            elif key in upstream.failing:
+                self.answer(500, b"")
+            elif (document := upstream.documents.get(key)) is None:
+                self.answer(403, b"")
+            else:
+                self.answer(200, json.dumps(document).encode())
+
+        def answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("date", formatdate(usegmt=True))
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    upstream.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield upstream
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def write_configuration(path: Path, configuration: dict[str, Any]) -> Path:
+    path.write_text(json.dumps(configuration))
+    return path
