@@ -80,6 +80,43 @@ impl UnixMillis {
     }
 }
 
+impl UnixMillis {
+    /// The moment in UTC, with its milliseconds written as nanoseconds (RFC 3339).
+    ///
+    /// ```
+    /// use flag_definitions_filter::time::UnixMillis;
+    /// let moment = UnixMillis::from_millis(1_782_873_006_676);
+    /// assert_eq!(moment.rfc3339(), "2026-07-01T02:30:06.676000000Z");
+    /// ```
+    pub fn rfc3339(self) -> String {
+        let (seconds, millis) = (self.0 / 1_000, self.0 % 1_000);
+        let (days, second) = (seconds / 86_400, seconds % 86_400);
+        let (year, month, day) = date_of(days);
+        let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+        format!(
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}000000Z"
+        )
+    }
+}
+
+/// Year, month and day of a day since 1970-01-01, by the Gregorian calendar. Years begin in March here, so that a leap day
+/// is the last of its year.
+const fn date_of(days: u64) -> (u64, u64, u64) {
+    // Days since 0000-03-01, of which 146 097 are 400 years.
+    let days = days.saturating_add(719_468);
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (month, day) = (month, day - (153 * month + 2) / 5 + 1);
+    let (month, next) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    (era * 400 + year + next, month, day)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +129,30 @@ mod tests {
         assert_eq!(late.since(early), Duration::from_millis(4));
         assert_eq!(early.since(late), Duration::ZERO);
         assert_eq!(early.plus(Duration::MAX), Monotonic::from_millis(u64::MAX));
+    }
+
+    #[test]
+    fn days_have_the_dates_of_the_calendar() {
+        for (days, date) in [
+            (0, (1970, 1, 1)),
+            (59, (1970, 3, 1)),
+            (789, (1972, 2, 29)),
+            (11_016, (2000, 2, 29)),
+            (20_787, (2026, 11, 30)),
+            (47_540, (2100, 2, 28)),
+            (47_541, (2100, 3, 1)),
+        ] {
+            assert_eq!(date_of(days), date, "{days}");
+        }
+        // Each day is followed by the next one.
+        for days in 0..200_000 {
+            let (before, after) = (date_of(days), date_of(days + 1));
+            let next_day = (before.0, before.1, before.2 + 1);
+            let next_month = (before.0, before.1 + 1, 1);
+            assert!([next_day, next_month, (before.0 + 1, 1, 1)].contains(&after));
+        }
+        // Nothing overflows.
+        UnixMillis::from_millis(u64::MAX).rfc3339();
     }
 
     #[test]

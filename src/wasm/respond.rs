@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::abi;
 use super::wire;
 use crate::http::{Body, CorsProfile, ETag, Response, whole};
+use crate::worker::health::HealthAnswer;
 use crate::worker::host::HostStatus;
 
 /// What an entity tag's opaque part follows.
@@ -83,13 +84,16 @@ impl Kept {
 }
 
 /// Answers with something that is not about flag definitions.
-pub fn respond_plainly(status: u16, content_type: &str, body: &[u8]) -> Result<(), HostStatus> {
-    let headers = [
-        Some(("content-type", whole(content_type.as_bytes()))),
-        Some(("cache-control", whole(b"no-store"))),
-    ];
-    let map = wire::encode(&headers);
-    abi::send_local_response(status, "flag_definitions_health", &map, body)
+pub fn respond_plainly(answer: &HealthAnswer) -> Result<(), HostStatus> {
+    let content_type = answer.content_type.map(|value| ("content-type", value));
+    let fields = content_type
+        .into_iter()
+        .chain(answer.fields.iter().copied());
+    let fields: Vec<_> = fields
+        .map(|(name, value)| Some((name, whole(value.as_bytes()))))
+        .collect();
+    let map = wire::encode(&fields);
+    abi::send_local_response(answer.status, "flag_definitions_health", &map, &answer.body)
 }
 
 #[cfg(test)]

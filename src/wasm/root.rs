@@ -16,7 +16,6 @@ use crate::surfaces::Pair;
 #[cfg(feature = "flagsmith")]
 use crate::surfaces::flagsmith::Flagsmith;
 use crate::surfaces::posthog::PostHog;
-use crate::surfaces::posthog::settings::PostHogSettings;
 use crate::surfaces::{self, Surface};
 use crate::time::Monotonic;
 use crate::worker::health::{self, HealthAnswer};
@@ -84,7 +83,7 @@ impl Filter {
 
 /// What tells how the filter is.
 pub struct HealthListener {
-    settings: PostHogSettings,
+    settings: Settings,
     scope: Scope,
     /// The time; when the clock fails, the last time that it did not.
     now: Cell<Monotonic>,
@@ -93,11 +92,19 @@ pub struct HealthListener {
 impl HealthListener {
     /// Answers a request; `false` when the path is not one of ours, or nothing was sent.
     pub fn answer(&self, path: &[u8]) -> bool {
-        if let Some(now) = WasmHost::new(0).monotonic() {
+        let host = WasmHost::new(0);
+        if let Some(now) = host.monotonic() {
             self.now.set(now);
         }
         let now = self.now.get();
-        let answer = health::answer(path, &SharedData, &self.settings, &self.scope, now);
+        let answer = health::answer(
+            path,
+            &SharedData,
+            &self.settings,
+            &self.scope,
+            now,
+            host.unix(),
+        );
         answer.is_some_and(|answer| send(&answer))
     }
 
@@ -108,7 +115,7 @@ impl HealthListener {
 }
 
 fn send(answer: &HealthAnswer) -> bool {
-    respond_plainly(answer.status, answer.content_type, &answer.body).is_ok()
+    respond_plainly(answer).is_ok()
 }
 
 /// One root context.
@@ -142,7 +149,7 @@ impl Root {
         let scopes = config::scopes(&settings.posthog);
         let plugin = match settings.role {
             Role::Health => Plugin::Health(Box::new(HealthListener {
-                settings: settings.posthog,
+                settings,
                 scope: scopes.data,
                 now: Cell::default(),
             })),

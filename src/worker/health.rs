@@ -2,13 +2,17 @@
 
 use serde::Serialize;
 
+use crate::config::Settings;
+#[cfg(feature = "flagsmith")]
+use crate::records::Buckets;
 use crate::shared::{Scope, Store};
 use crate::snapshot::attempt;
 use crate::snapshot::attempt::Attempt;
 use crate::snapshot::status::{Freshness, Status};
+#[cfg(feature = "flagsmith")]
+use crate::surfaces::flagsmith::health as flagsmith;
 use crate::surfaces::posthog::directory::RecordCounts;
-use crate::surfaces::posthog::settings::PostHogSettings;
-use crate::time::Monotonic;
+use crate::time::{Monotonic, UnixMillis};
 
 #[derive(Serialize)]
 struct Health {
@@ -22,6 +26,15 @@ struct Health {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unknown_clusters: Vec<String>,
     stale: bool,
+    surfaces: Surfaces,
+}
+
+/// The surfaces that are switched on, but for PostHog's: all else is its.
+#[derive(Serialize)]
+struct Surfaces {
+    #[cfg(feature = "flagsmith")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flagsmith: Option<flagsmith::SurfaceHealth>,
 }
 
 #[derive(Serialize)]
@@ -38,8 +51,10 @@ struct LoaderHealth {
 pub struct HealthAnswer {
     /// HTTP status code.
     pub status: u16,
-    /// `content-type`.
-    pub content_type: &'static str,
+    /// `content-type`, of an answer with a body.
+    pub content_type: Option<&'static str>,
+    /// Its other header fields.
+    pub fields: Vec<(&'static str, &'static str)>,
     /// Body, maybe empty.
     pub body: Vec<u8>,
 }
@@ -48,7 +63,8 @@ impl HealthAnswer {
     fn text(status: u16, body: &str) -> Self {
         Self {
             status,
-            content_type: "text/plain",
+            content_type: Some("text/plain"),
+            fields: NO_STORE.to_vec(),
             body: body.as_bytes().to_vec(),
         }
     }
@@ -59,36 +75,90 @@ impl HealthAnswer {
     }
 }
 
-/// Answers a request of the health listener; `None` when the path is not one of its two.
+/// What is said of a moment is not for later.
+const NO_STORE: [(&str, &str); 1] = [("cache-control", "no-store")];
+
+/// Answers a request of the health listener; `None` when the path is not one of its own.
 pub fn answer(
     path: &[u8],
     store: &impl Store,
-    settings: &PostHogSettings,
+    settings: &Settings,
     scope: &Scope,
     now: Monotonic,
+    unix: Option<UnixMillis>,
 ) -> Option<HealthAnswer> {
     let path = path.split(|byte| *byte == b'?').next().unwrap_or_default();
     let status = || Status::read(store, scope).unwrap_or_default();
     match path {
-        // PostHog's own cache can stand in for a snapshot.
-        b"/ready" if status().is_ready(settings.read_through.enabled) => {
+        b"/ready" if is_ready(&status(), store, settings, scope) => {
             Some(HealthAnswer::text(200, "ready\n"))
         }
         b"/ready" => Some(HealthAnswer::text(503, "no snapshot was loaded yet\n")),
         b"/health" => Some(HealthAnswer {
             status: 200,
-            content_type: "application/json",
+            content_type: Some("application/json"),
+            fields: NO_STORE.to_vec(),
             body: serde_json::to_vec(&describe(&status(), store, settings, scope, now))
                 .unwrap_or_default(),
         }),
-        _ => None,
+        path => of_flagsmith(path, store, settings, scope, unix),
     }
+}
+
+/// Whether all surfaces that are switched on can decide requests.
+fn is_ready(status: &Status, store: &impl Store, settings: &Settings, scope: &Scope) -> bool {
+    // PostHog's own cache can stand in for a snapshot.
+    let stands_in = settings.posthog.enabled && settings.posthog.read_through.enabled;
+    if !status.is_ready(stands_in) {
+        return false;
+    }
+    #[cfg(feature = "flagsmith")]
+    if settings.flagsmith.enabled
+        && let Some(live) = &status.live
+    {
+        let buckets = Buckets::new(scope, settings.posthog.snapshot.buckets);
+        return flagsmith::is_ready(live, store, &buckets);
+    }
+    let _ = (store, scope);
+    true
+}
+
+#[cfg(feature = "flagsmith")]
+fn of_flagsmith(
+    path: &[u8],
+    store: &impl Store,
+    settings: &Settings,
+    scope: &Scope,
+    unix: Option<UnixMillis>,
+) -> Option<HealthAnswer> {
+    if !settings.flagsmith.enabled {
+        return None;
+    }
+    let buckets = Buckets::new(scope, settings.posthog.snapshot.buckets);
+    let answer = flagsmith::answer(path, store, &buckets, unix)?;
+    Some(HealthAnswer {
+        status: answer.status,
+        content_type: answer.body.is_some().then_some("application/json"),
+        fields: flagsmith::fields(answer.body.is_some()).to_vec(),
+        body: answer.body.unwrap_or_default().into_bytes(),
+    })
+}
+
+#[cfg(not(feature = "flagsmith"))]
+fn of_flagsmith(
+    _: &[u8],
+    _: &impl Store,
+    _: &Settings,
+    _: &Scope,
+    _: Option<UnixMillis>,
+) -> Option<HealthAnswer> {
+    None
 }
 
 fn describe(
     status: &Status,
     store: &impl Store,
-    settings: &PostHogSettings,
+    settings: &Settings,
     scope: &Scope,
     now: Monotonic,
 ) -> Health {
@@ -114,9 +184,16 @@ fn describe(
         unknown_clusters: status
             .unknown_clusters
             .iter()
-            .filter(|cluster| settings.has_cluster(cluster))
+            .filter(|cluster| settings.posthog.has_cluster(cluster))
             .cloned()
             .collect(),
-        stale: status.freshness(now, &settings.snapshot) != Freshness::Current,
+        stale: status.freshness(now, &settings.posthog.snapshot) != Freshness::Current,
+        surfaces: Surfaces {
+            #[cfg(feature = "flagsmith")]
+            flagsmith: settings.flagsmith.enabled.then(|| {
+                let buckets = Buckets::new(scope, settings.posthog.snapshot.buckets);
+                flagsmith::describe(live, store, &buckets)
+            }),
+        },
     }
 }

@@ -43,8 +43,7 @@ pub enum OpenError {
 }
 
 /// The options that name sources, for who named none.
-pub const SOURCE_OPTIONS: &str =
-    "--postgres-url (DATABASE_URL), --file (FLAG_DEFINITIONS_FILE), --flagsmith-config (FLAGSMITH_CONFIG), or several";
+pub const SOURCE_OPTIONS: &str = "--postgres-url (DATABASE_URL), --file (FLAG_DEFINITIONS_FILE), --flagsmith-config (FLAGSMITH_CONFIG), or several";
 
 /// What is watched: any of these, each with options of its own.
 #[derive(Debug, Args)]

@@ -104,7 +104,7 @@ struct Work {
 }
 
 enum Stage {
-    Inflating(GzDecoder<Vec<u8>>),
+    Inflating(Box<GzDecoder<Vec<u8>>>),
     Compiling(Box<Compiler>, usize),
     /// Nothing is left to do.
     Over,
@@ -139,7 +139,7 @@ impl Work {
         }
     }
 
-    fn inflate(&mut self, mut inflated: GzDecoder<Vec<u8>>) -> Result<Stage, Unusable> {
+    fn inflate(&mut self, mut inflated: Box<GzDecoder<Vec<u8>>>) -> Result<Stage, Unusable> {
         let goal = inflated.get_ref().len().saturating_add(SLICE);
         while inflated.get_ref().len() < goal {
             let end = self.done.saturating_add(PIECE).min(self.gzip.len());
@@ -150,7 +150,10 @@ impl Work {
                     return Err(Unusable::TooLong);
                 }
                 let length = text.len();
-                return Ok(Stage::Compiling(Box::new(Compiler::new(Rc::new(text))), length));
+                return Ok(Stage::Compiling(
+                    Box::new(Compiler::new(Rc::new(text))),
+                    length,
+                ));
             }
             let written = inflated.write_all(piece);
             written.map_err(|_| Unusable::Unreadable)?;
@@ -209,7 +212,7 @@ impl Workshop {
             gzip: Rc::new(gzip.to_vec()),
             done: 0,
             max_bytes,
-            stage: Stage::Inflating(GzDecoder::new(Vec::new())),
+            stage: Stage::Inflating(Box::new(GzDecoder::new(Vec::new()))),
         };
         for _ in 0..SLICES_AT_ONCE {
             if let Some(compiled) = work.step() {

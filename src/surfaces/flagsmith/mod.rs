@@ -9,12 +9,14 @@
 //! | [`reads`], [`document`] | a document out of Redis: text and rules together, compiled in slices |
 //! | [`question`], [`kept_answers`] | what is asked of rules; answers to equal questions |
 //! | [`engine`] | the rules |
+//! | [`health`] | how its environments are |
 //! | [`settings`], [`counts`] | the section of the plugin configuration; what is counted |
 
 pub mod answers;
 pub mod counts;
 pub mod document;
 pub mod engine;
+pub mod health;
 pub mod kept_answers;
 pub mod keys;
 pub mod question;
