@@ -26,13 +26,13 @@ use crate::worker::{Clusters, Recorder, Worker, registry};
 /// where it would not, the request goes on untouched rather than trapping the VM.
 pub type Shared = Rc<RefCell<Root>>;
 
-/// The worker of an Envoy.
 #[cfg(feature = "flagsmith")]
-pub type EnvoyWorker = Worker<WasmHost, Pair<PostHog, Flagsmith>>;
+type Surfaces = Pair<PostHog, Flagsmith>;
+#[cfg(not(feature = "flagsmith"))]
+type Surfaces = PostHog;
 
 /// The worker of an Envoy.
-#[cfg(not(feature = "flagsmith"))]
-pub type EnvoyWorker = Worker<WasmHost, PostHog>;
+pub type EnvoyWorker = Worker<WasmHost, Surfaces>;
 
 /// What a valid configuration brings to life.
 pub enum Plugin {

@@ -77,6 +77,13 @@ fn both_refuse_the_same() {
         json!({"definitions": {"gzip": 1}}),
         json!({"upstream": "maybe"}),
         json!({"unknown_credential": null, "upstream": null}),
+        json!({"posthog": {"enabled": "yes"}}),
+        json!({"posthog": {"nonsense": 1}}),
+        json!({"flagsmith": {"upstream": "maybe"}}),
+        json!({"flagsmith": {"rate_limit": "600/fortnight"}}),
+        json!({"flagsmith": {"max_document_bytes": 1_023}}),
+        json!({"flagsmith": {"documents_bytes": 1_073_741_825}}),
+        json!({"flagsmith": {"answers_bytes": -1}}),
         json!([]),
     ] {
         assert_eq!(accepted(&document), (false, false), "{document}");

@@ -45,14 +45,14 @@ pub enum KeyVerdict {
 pub const SERVER_PREFIX: &[u8] = b"ser.";
 
 /// Keys and versions in shared data, with a memory of what was found a moment ago.
-pub struct Directory {
+pub struct KeyDirectory {
     buckets: Buckets,
     hashes: Hashes,
     readers: Recent<Sha256Hash, EdgeReader>,
     versions: Recent<Tenant, Option<(ETag, StreamId)>>,
 }
 
-impl Directory {
+impl KeyDirectory {
     /// That in these buckets.
     pub fn new(buckets: Buckets, ambient: &dyn Ambient) -> Self {
         Self {

@@ -6,7 +6,7 @@ use crate::hash::{Hasher, Sha256Hash};
 use crate::http::ETag;
 
 /// Flags that somebody asks for.
-pub struct Question<'q> {
+pub struct FlagQuestion<'q> {
     /// Which of them are seen.
     pub sees: Sees,
     /// Whether disabled ones are left out where the document says so.
@@ -25,7 +25,7 @@ pub enum Subject<'q> {
     Identity(&'q IdentityRequest<'q>),
 }
 
-impl<'q> Question<'q> {
+impl<'q> FlagQuestion<'q> {
     /// What a request asks. `identity`: that of its body.
     pub fn of(
         request: &'q FlagsmithRequest<'_>,

@@ -11,8 +11,8 @@ use super::counts::{Evaluation, FlagsmithCount};
 use super::document::{Begun, Compiled, EnvironmentDocument, Unusable, Workshop};
 use super::engine::{IdentityRequest, parse_identity};
 use super::kept_answers::KeptAnswers;
-use super::keys::{self, Directory, EdgeReader, KeyVerdict, SERVER_PREFIX};
-use super::question::Question;
+use super::keys::{self, KeyDirectory, EdgeReader, KeyVerdict, SERVER_PREFIX};
+use super::question::FlagQuestion;
 use super::reads::{FlagsmithLanded, FlagsmithRead, KnownVersion, StoredDocument, command};
 use super::request::{FlagsmithRequest, Parameter, Route};
 use super::settings::{EdgeUpstream, FlagsmithSettings};
@@ -54,7 +54,7 @@ pub struct Flagsmith {
     gateway: Gateway,
     scope: Scope,
     status: KnownStatus,
-    directory: Directory,
+    directory: KeyDirectory,
     confirmations: Confirmations,
     budgets: Option<LocalBudgets<Tenant>>,
     kept: Kept<EnvironmentDocument>,
@@ -94,7 +94,7 @@ impl Flagsmith {
         let slots = Table::new(&scope, "fe:", 1_024);
         Self {
             status: KnownStatus::default(),
-            directory: Directory::new(buckets, ambient),
+            directory: KeyDirectory::new(buckets, ambient),
             confirmations: Confirmations::new(slots),
             budgets: settings.rate_limit.map(|_| LocalBudgets::new(BUDGETS)),
             kept: Kept::new(settings.documents_bytes as usize),
@@ -202,7 +202,7 @@ impl Flagsmith {
             Freshness::Current | Freshness::Aging => {}
         }
         let ambient = machinery.ambient;
-        let verdict = |directory: &mut Directory| {
+        let verdict = |directory: &mut KeyDirectory| {
             let verdict = directory.reader(key, store, ambient, now);
             verdict.map_err(failed)
         };
@@ -328,7 +328,7 @@ impl Flagsmith {
         let identity = asker.identity.clone();
         let hides = self.settings.hide_disabled_flags;
         let is_server = asker.reader.is_server;
-        let Some(question) = Question::of(asker.request, identity.as_ref(), is_server, hides)
+        let Some(question) = FlagQuestion::of(asker.request, identity.as_ref(), is_server, hides)
         else {
             return self.undecided_for(asker.request, Reason::SharedData, Some(asker.reader));
         };

@@ -387,7 +387,7 @@ mod tests {
             ("GET", Method::Get),
             ("HEAD", Method::Head),
             ("OPTIONS", Method::Options),
-            ("POST", Method::Other),
+            ("POST", Method::Post),
             ("get", Method::Other),
             ("", Method::Other),
         ] {
