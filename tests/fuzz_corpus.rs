@@ -65,3 +65,13 @@ fn snapshots() {
         ],
     );
 }
+
+#[test]
+fn documents() {
+    replay("document", &[("document", properties::document)]);
+}
+
+#[test]
+fn identities() {
+    replay("identity", &[("identity", properties::identity)]);
+}

@@ -11,6 +11,7 @@
 
 use std::borrow::Cow;
 use std::io::Write;
+use std::rc::Rc;
 
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::http::{Candidate, ETag};
@@ -21,6 +22,9 @@ use flag_definitions_filter::snapshot::change::{self, Change, Content};
 use flag_definitions_filter::snapshot::manifest::Manifest;
 use flag_definitions_filter::snapshot::page::{self, Cursor};
 use flag_definitions_filter::surfaces::SurfaceRequest;
+use flag_definitions_filter::surfaces::flagsmith::engine::{
+    Compiler, Environment, Progress, Sees, Unfit, parse_identity,
+};
 use flag_definitions_filter::surfaces::posthog::definitions::encoding::{
     self, DecodeError, Decoded,
 };
@@ -376,4 +380,95 @@ pub fn change(bytes: &[u8]) -> bool {
             true
         }
     }
+}
+
+/// An environment document: it is JSON when it fits, gives the same in slices of any size, and answers whoever asks.
+pub fn document(bytes: &[u8]) -> bool {
+    let environment = match (compile(bytes, usize::MAX), compile(bytes, 7)) {
+        (Err(one), Err(other)) => {
+            assert_eq!(one, other);
+            return false;
+        }
+        (Ok(one), Ok(other)) => {
+            assert_eq!(one.weight(), other.weight());
+            assert_eq!(answers(&one), answers(&other));
+            one
+        }
+        _ => panic!("the size of slices decides whether a document fits"),
+    };
+    assert!(serde_json::from_slice::<serde_json::Value>(bytes).is_ok());
+    let names: Vec<&str> = environment.features().map(|(_, name)| name).collect();
+    assert!(environment.features().map(|(id, _)| id).is_sorted());
+    for name in names {
+        let flag = environment.flag(name, Sees::Everything, false).unwrap();
+        assert!(is_json(|out| flag.write(out)));
+    }
+    true
+}
+
+/// Compiles a document in slices.
+fn compile(bytes: &[u8], budget: usize) -> Result<Box<Environment>, Unfit> {
+    let mut compiler = Compiler::new(Rc::new(bytes.to_vec()));
+    for _ in 0..=2 * bytes.len() + 2 {
+        match compiler.step(budget) {
+            Progress::More => {}
+            Progress::Done(environment) => return Ok(environment),
+            Progress::Unfit(unfit) => return Err(unfit),
+        }
+    }
+    panic!("too many steps");
+}
+
+/// What clients and identities get of an environment.
+fn answers(environment: &Environment) -> Vec<Vec<u8>> {
+    const TRAITS: &str = r#"[{"trait_key":"a","trait_value":"1"},{"trait_key":"b","trait_value":18446744073709551615},
+        {"trait_key":"c","trait_value":[null]},{"trait_key":"d","trait_value":-1.5}]"#;
+    let mut answers = Vec::new();
+    for sees in [Sees::Public, Sees::Everything] {
+        let mut out = Vec::new();
+        environment.flags(sees, true).write(&mut out);
+        answers.push(out);
+        for identifier in ["", "vip-1"] {
+            let body = format!(r#"{{"identifier":"{identifier}","traits":{TRAITS}}}"#);
+            let request = parse_identity(body.as_bytes()).unwrap();
+            let flags = environment.identity(&request, sees, false);
+            let mut out = Vec::new();
+            flags.write_identity(&request.traits, &mut out);
+            answers.push(out);
+        }
+    }
+    assert!(
+        answers
+            .iter()
+            .all(|answer| is_json(|out| out.extend_from_slice(answer)))
+    );
+    answers
+}
+
+fn is_json(write: impl FnOnce(&mut Vec<u8>)) -> bool {
+    let mut out = Vec::new();
+    write(&mut out);
+    serde_json::from_slice::<serde_json::Value>(&out).is_ok()
+}
+
+/// A body that asks for an identity: it is JSON when it is taken, and what is echoed of it is taken again.
+pub fn identity(bytes: &[u8]) -> bool {
+    let request = match parse_identity(bytes) {
+        Ok(request) => request,
+        Err(problem) => {
+            assert!(matches!(problem.status(), 400 | 422));
+            return false;
+        }
+    };
+    assert!(serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok());
+    let mut body = b"{\"identifier\":".to_vec();
+    serde_json::to_writer(&mut body, &request.identifier).unwrap();
+    body.extend_from_slice(b",\"traits\":[");
+    for (index, given) in request.traits.iter().enumerate() {
+        body.extend_from_slice(if index > 0 { b"," } else { b"" });
+        given.write(&mut body);
+    }
+    body.extend_from_slice(b"]}");
+    assert!(parse_identity(&body).unwrap() == request);
+    true
 }

@@ -19,7 +19,7 @@ pub enum Progress {
     /// Call [`Compiler::step`] again.
     More,
     /// The document fits.
-    Done(Environment),
+    Done(Box<Environment>),
     /// It does not, and nothing of it is used.
     Unfit(Unfit),
 }
@@ -66,7 +66,7 @@ impl Compiler {
             Ok(None) => Progress::More,
             Ok(Some(environment)) => {
                 self.stage = Stage::Over;
-                Progress::Done(environment)
+                Progress::Done(Box::new(environment))
             }
             Err(unfit) => {
                 self.stage = Stage::Over;
@@ -74,6 +74,12 @@ impl Compiler {
                 Progress::Unfit(unfit)
             }
         }
+    }
+
+    /// Bytes of the document that were read.
+    #[cfg(test)]
+    pub(super) const fn position(&self) -> usize {
+        self.splitter.position()
     }
 
     fn read(&mut self, budget: usize) -> Result<Option<Environment>, Unfit> {

@@ -49,7 +49,7 @@ impl IdentityRequest<'_> {
 
 impl IdentityTrait<'_> {
     /// Writes `{"trait_key":…,"trait_value":…}`.
-    pub(super) fn write(&self, out: &mut Vec<u8>) {
+    pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"trait_key\":");
         scalar::write(self.key.as_ref(), out);
         out.extend_from_slice(b",\"trait_value\":");

@@ -5,6 +5,7 @@ mod cases;
 #[cfg(not(target_arch = "wasm32"))]
 mod differential;
 mod documents;
+mod harm;
 mod operators;
 mod slices;
 mod support;

@@ -20,7 +20,7 @@ pub fn compile_in(text: &[u8], budget: usize) -> Result<Environment, Unfit> {
     for _ in 0..=2 * text.len() + 2 {
         match compiler.step(budget) {
             Progress::More => {}
-            Progress::Done(environment) => return Ok(environment),
+            Progress::Done(environment) => return Ok(*environment),
             Progress::Unfit(unfit) => return Err(unfit),
         }
     }
@@ -30,6 +30,16 @@ pub fn compile_in(text: &[u8], budget: usize) -> Result<Environment, Unfit> {
 /// Compiles a document.
 pub fn compile(text: &[u8]) -> Result<Environment, Unfit> {
     compile_in(text, 1 << 16)
+}
+
+/// The recorded document.
+pub fn recorded_value() -> Value {
+    serde_json::from_str(recorded()).unwrap()
+}
+
+/// Compiles a document, or says what does not fit.
+pub fn fits(document: &Value) -> Result<Environment, String> {
+    compile(document.to_string().as_bytes()).map_err(|unfit| unfit.to_string())
 }
 
 /// A feature state.
