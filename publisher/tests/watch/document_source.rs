@@ -40,8 +40,7 @@ impl DocumentSource for Told {
     }
 }
 
-/// A source of documents.
-pub fn source() -> (Upstream, Box<dyn DocumentSource>) {
+fn source() -> (Upstream, Box<dyn DocumentSource>) {
     let (sender, receiver) = channel();
     (Upstream(sender), Box::new(Told(receiver)))
 }

@@ -1,6 +1,7 @@
 //! What a source of documents says becomes documents in Redis, and records beside those of other sources.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use flag_definitions_filter::surfaces::flagsmith::records::{
@@ -8,20 +9,22 @@ use flag_definitions_filter::surfaces::flagsmith::records::{
 };
 use flag_definitions_filter::surfaces::posthog::directory::etag_hash;
 use flag_definitions_filter::tenant::Tenant;
+use flag_definitions_publisher::redis::error::SnapshotStoreError;
+use flag_definitions_publisher::redis::lock::LockToken;
+use flag_definitions_publisher::redis::server::Server;
+use flag_definitions_publisher::redis::store::SnapshotStore;
 use flag_definitions_publisher::sources::WatchedSources;
 use flag_definitions_publisher::watch::WatchSettings;
 
 use crate::document_source::{
-    alone, changes_of, entries, key, of_version, place, published, record, source, stored, version,
+    PREFIX, Upstream, alone, changes_of, entries, etag, key, of_version, place, published, record,
+    stored, version,
 };
-use crate::instance::{Instance, Memory, etags, eventually, settings};
-use crate::support::{PUBLISHER_PASSWORD, Redis};
+use crate::instance::{Instance, Memory, a_team, etags, eventually, settings};
+use crate::support::{PUBLISHER_PASSWORD, Redis, publish, small_document};
 
 /// With PostHog's database beside a source of documents.
-fn both(
-    settings: &WatchSettings,
-    memory: &Arc<Memory>,
-) -> (crate::document_source::Upstream, WatchedSources) {
+fn both(settings: &WatchSettings, memory: &Arc<Memory>) -> (Upstream, WatchedSources) {
     let (upstream, mut sources) = alone();
     sources.records = Some(Arc::clone(memory) as _);
     sources.etags = Some(etags(settings));
@@ -301,22 +304,72 @@ fn records_without_a_source_stay_and_etags_that_nobody_watches_go() {
     assert_eq!(first.as_deref(), Some(&[removal][..]), "before a watermark");
 }
 
+/// As of when whoever is not published may be refused.
+fn records_at(redis: &Redis) -> Option<u64> {
+    published(redis).watermark.unwrap().records_at
+}
+
 #[test]
 fn a_source_that_does_not_speak_keeps_nobody_waiting_for_ever() {
-    let mut redis = Redis::start();
-    let memory = Memory::with_teams(3);
-    let here = settings(&redis.url());
-    let (_silent, source) = source();
-    let sources = WatchedSources {
-        records: Some(memory as _),
-        etags: Some(etags(&here)),
-        documents: vec![source],
-    };
+    // Documents alone; the database alone; and the database alone where a file is published.
+    let mut redis = [(); 3].map(|()| Redis::start());
+    publish(&redis[2].url(), &small_document()).expect(0);
+    let memory = [(); 3].map(|()| Memory::with_teams(3));
+    memory[1].is_away.store(true, Ordering::SeqCst);
+    memory[2].is_away.store(true, Ordering::SeqCst);
     let began = Instant::now();
-    let instance = Instance::of(here, sources);
-    instance.wait_until_live();
+    let mut running = Vec::new();
+    for (redis, memory) in redis.iter().zip(&memory) {
+        let here = settings(&redis.url());
+        let (upstream, sources) = both(&here, memory);
+        running.push((upstream, Instance::of(here, sources)));
+    }
+    running[1].0.keys(&[1]);
+    running[2].0.keys(&[1]);
+    running[0].1.wait_until_live();
+    running[1].1.wait_until_live();
     let waited = began.elapsed();
     assert!(waited > Duration::from_secs(25), "{waited:?}");
-    assert_eq!(published(&redis).records.len(), 6);
-    assert_eq!(redis.manifest().surfaces, ["posthog", "flagsmith"]);
+    assert_eq!(published(&redis[0]).records.len(), 6);
+    assert!(records_at(&redis[0]).is_some());
+    assert_eq!(redis[0].manifest().surfaces, ["posthog", "flagsmith"]);
+    // Nobody knows whom PostHog knows.
+    assert!(record(&redis[1], &key(1)).is_some());
+    assert_eq!(records_at(&redis[1]), None);
+    assert_eq!(redis[2].manifest().lineage, 0, "what is published stays");
+
+    for (place, memory) in memory.iter().enumerate().skip(1) {
+        memory.put("phc_a", Some(&a_team(7)));
+        memory.is_away.store(false, Ordering::SeqCst);
+        eventually("all of it", || {
+            let records = published(&redis[place]).records;
+            records.len() == 7 + 2 && records.contains_key(&key(1))
+        });
+    }
+    eventually("refusals", || records_at(&redis[1]).is_some());
+}
+
+#[test]
+fn whoever_lost_the_lock_writes_no_document() {
+    let mut redis = Redis::start();
+    let server = Server::parse(&redis.url()).unwrap();
+    let connect = || {
+        let token = LockToken::random().unwrap();
+        SnapshotStore::connect(&server, PREFIX, &token).unwrap()
+    };
+    let (mut former, mut holder) = (connect(), connect());
+    former.take_lock(0).unwrap();
+    let () = redis.command("DEL", &["flag_definitions:lock"]);
+    holder.take_lock(0).unwrap();
+    let write = |store: &mut SnapshotStore<'_>, text: &str| {
+        let text = format!("text of {text}");
+        let version = ("version", &etag("v1"));
+        store.write_document(&place(1), version, ("text", text.as_bytes()))
+    };
+    write(&mut holder, "v1").unwrap();
+    let lost = write(&mut former, "older").unwrap_err();
+    assert!(matches!(lost, SnapshotStoreError::LockLost), "{lost}");
+    let lost = former.remove_document(&place(1)).unwrap_err();
+    assert!(matches!(lost, SnapshotStoreError::LockLost), "{lost}");
+    assert_eq!(stored(&mut redis, 1), of_version("v1"));
 }
