@@ -1,7 +1,7 @@
 //! What commands make of a snapshot with records of another surface, and of the options that name sources.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -130,17 +130,11 @@ fn watch_of_a_file_alone_publishes_it_and_tells_each_problem_once() {
     );
     let document = small_document().to_string();
     std::fs::write(&path, &document).unwrap();
-    let mut process = Command::new(env!("CARGO_BIN_EXE_flag-definitions-publisher"))
-        .args(["watch", "--diff-interval", "100ms", "--listen", "off"])
-        .env_clear()
-        .env("REDIS_URL", redis.url())
-        .env("FLAG_DEFINITIONS_FILE", &path)
-        .stdout(Stdio::null())
-        .stderr(std::fs::File::create(&log).unwrap())
-        .spawn()
-        .unwrap();
+    let process = Watching::start(&redis, &path, &log, &[]);
     wait_for(&log, "published a snapshot");
-    assert_eq!(redis.manifest().surfaces, ["posthog"]);
+    let manifest = redis.manifest();
+    assert_eq!(manifest.surfaces, ["posthog"]);
+    assert!(!manifest.etags_watched);
     for broken in ["{", "[]"] {
         std::fs::write(&path, broken).unwrap();
         // Longer than to the first new attempt.
@@ -148,14 +142,64 @@ fn watch_of_a_file_alone_publishes_it_and_tells_each_problem_once() {
     }
     std::fs::write(&path, document.replace("phc_a", "phc_b")).unwrap();
     wait_for(&log, "the source document changed");
-    let id = process.id().to_string();
-    assert!(Command::new("kill").arg(id).status().unwrap().success());
-    assert!(process.wait().unwrap().success());
+    process.end();
     let log = std::fs::read_to_string(&log).unwrap();
     let told = log.matches("the source document cannot be read").count();
     assert_eq!(told, 2, "{log}");
     for secret in ["phc_a", "phc_b", "phs_a", "the database"] {
         assert!(!log.contains(secret), "{log}");
+    }
+}
+
+#[test]
+fn etags_are_watched_beside_a_file_where_their_redis_is_named() {
+    let mut redis = Redis::start();
+    let directory = tempfile::tempdir().unwrap();
+    let (path, log) = (
+        directory.path().join("a.json"),
+        directory.path().join("log"),
+    );
+    std::fs::write(&path, small_document().to_string()).unwrap();
+    let etag = "posthog:1:cache/teams/7/feature_flags/flags_with_cohorts.json:etag";
+    let () = redis.command("SET", &[etag, "abc"]);
+    let url = redis.url();
+    let process = Watching::start(&redis, &path, &log, &[("DEFINITIONS_REDIS_URL", &url)]);
+    wait_for(&log, "published a snapshot");
+    let manifest = redis.manifest();
+    assert!(manifest.etags_watched && manifest.records.of("etags") == 1);
+    process.end();
+}
+
+/// `watch` of a file. Killed when dropped.
+struct Watching(Child);
+
+impl Watching {
+    fn start(redis: &Redis, file: &Path, log: &Path, variables: &[(&str, &str)]) -> Self {
+        let program = env!("CARGO_BIN_EXE_flag-definitions-publisher");
+        let process = Command::new(program)
+            .args(["watch", "--diff-interval", "100ms", "--listen", "off"])
+            .env_clear()
+            .env("REDIS_URL", redis.url())
+            .env("FLAG_DEFINITIONS_FILE", file)
+            .envs(variables.iter().copied())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(log).unwrap())
+            .spawn()
+            .unwrap();
+        Self(process)
+    }
+
+    fn end(mut self) {
+        let id = self.0.id().to_string();
+        assert!(Command::new("kill").arg(id).status().unwrap().success());
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -31,13 +31,16 @@ fn both(settings: &WatchSettings, memory: &Arc<Memory>) -> (Upstream, WatchedSou
     (upstream, sources)
 }
 
+/// With the publisher's permissions alone.
+fn as_publisher(redis: &Redis) -> String {
+    let port = redis.port;
+    format!("redis://publisher:{PUBLISHER_PASSWORD}@127.0.0.1:{port}")
+}
+
 #[test]
 fn a_source_of_documents_alone_needs_no_other() {
     let mut redis = Redis::start_with_users();
-    let port = redis.port;
-    let here = settings(&format!(
-        "redis://publisher:{PUBLISHER_PASSWORD}@127.0.0.1:{port}"
-    ));
+    let here = settings(&as_publisher(&redis));
     let (upstream, sources) = alone();
     upstream.keys(&[1, 2]);
     upstream.document(1, "v1");
@@ -77,19 +80,32 @@ fn a_source_of_documents_alone_needs_no_other() {
 
 #[test]
 fn a_document_is_in_redis_before_its_version_is_in_the_stream() {
-    let mut redis = Redis::start();
+    let mut redis = Redis::start_with_users();
     let (upstream, sources) = alone();
     upstream.keys(&[1]);
-    let instance = Instance::of(settings(&redis.url()), sources);
+    let instance = Instance::of(settings(&as_publisher(&redis)), sources);
     instance.wait_until_live();
-    // What is no hash takes no document.
-    let () = redis.command("SET", &[&*place(1), "in the way"]);
+    // It may write everything but documents.
+    let () = redis.command("ACL", &["SETUSER", "publisher", "-hset"]);
     upstream.document(1, "v1");
-    instance.wait("failures", |figures| figures.errors.redis > 1);
+    upstream.keys(&[1, 2]);
+    instance.wait("refusals", |figures| figures.errors.redis > 1);
+    eventually("all else", || record(&redis, &key(2)).is_some());
     assert_eq!(version(&redis, 1), None);
-    let () = redis.command("DEL", &[place(1)]);
+    let mark = published(&redis).watermark;
+    eventually("more watermarks", || published(&redis).watermark != mark);
+    assert!(instance.status.figures().active);
+    let () = redis.command("ACL", &["SETUSER", "publisher", "+hset"]);
     eventually("the version", || version(&redis, 1).is_some());
     assert_eq!(stored(&mut redis, 1), of_version("v1"));
+    // Something else in its place is not overwritten.
+    let () = redis.command("SET", &[&*place(1), "in the way"]);
+    upstream.document(1, "v2");
+    let errors = instance.status.figures().errors.redis;
+    instance.wait("another refusal", |figures| figures.errors.redis > errors);
+    assert_eq!(version(&redis, 1).as_deref(), Some("v1"));
+    let () = redis.command("DEL", &[place(1)]);
+    eventually("the next", || version(&redis, 1).as_deref() == Some("v2"));
 }
 
 #[test]
@@ -366,7 +382,7 @@ fn whoever_lost_the_lock_writes_no_document() {
         let version = ("version", &etag("v1"));
         store.write_document(&place(1), version, ("text", text.as_bytes()))
     };
-    write(&mut holder, "v1").unwrap();
+    assert_eq!(write(&mut holder, "v1").unwrap(), None);
     let lost = write(&mut former, "older").unwrap_err();
     assert!(matches!(lost, SnapshotStoreError::LockLost), "{lost}");
     let lost = former.remove_document(&place(1)).unwrap_err();
