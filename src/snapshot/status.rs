@@ -325,6 +325,15 @@ mod tests {
     }
 
     #[test]
+    fn where_no_manifest_tells_of_sources_shared_data_is_as_before() {
+        let mut live = Live::verified("", 1);
+        assert!(!serde_json::to_string(&live).unwrap().contains("surfaces"));
+        live.surfaces.push("one".to_owned());
+        let json = serde_json::to_string(&live).unwrap();
+        assert_eq!(serde_json::from_str::<Live>(&json).unwrap(), live);
+    }
+
+    #[test]
     fn requests_need_a_snapshot_or_something_in_its_place() {
         for (has_snapshot, unpublished, needs_none, ready) in [
             (true, false, false, true),

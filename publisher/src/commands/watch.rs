@@ -32,7 +32,7 @@ pub struct WatchOptions {
     /// Where the snapshot is.
     #[command(flatten)]
     pub connection: ConnectionOptions,
-    /// Time between two full reads of the database: 100ms to 24h
+    /// Time between two full reads of the database or the file: 100ms to 24h. A file that changed is read at once
     #[arg(
         long,
         value_name = "DURATION",
@@ -41,8 +41,8 @@ pub struct WatchOptions {
         value_parser = duration
     )]
     pub diff_interval: Duration,
-    /// Time between two checks of all ETags: 100ms to 24h. A filter answers 304 by itself while the last check is
-    /// younger than its snapshot.etag_max_age
+    /// Time between two checks of all ETags, or between two watermarks where none are watched: 100ms to 24h. A filter answers
+    /// 304 by itself while the last check is younger than its snapshot.etag_max_age
     #[arg(
         long,
         value_name = "DURATION",

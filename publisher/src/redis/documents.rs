@@ -1,6 +1,7 @@
 //! Documents in Redis: a key for each, with a hash of its version and its text, which change together.
 
 use flag_definitions_filter::http::ETag;
+use redis::RedisError;
 
 use super::error::SnapshotStoreError;
 use super::store::{REMOVE_KEYS, SnapshotStore};
@@ -11,7 +12,7 @@ const WRITE_DOCUMENT: &str = concat!(
 );
 
 impl SnapshotStore<'_> {
-    /// Writes a document: its version and its text, each with its field.
+    /// Writes a document: its version and its text, each with its field. Returns why Redis itself refused it, if it did.
     ///
     /// # Errors
     /// When Redis fails, or another publisher holds the lock.
@@ -20,15 +21,19 @@ impl SnapshotStore<'_> {
         key: &str,
         (version_field, version): (&str, &ETag),
         (text_field, text): (&str, &[u8]),
-    ) -> Result<(), SnapshotStoreError> {
+    ) -> Result<Option<String>, SnapshotStoreError> {
         let arguments = [
             version_field.as_bytes(),
             version.as_bytes(),
             text_field.as_bytes(),
             text,
         ];
-        self.write(WRITE_DOCUMENT, &[key], &arguments, "writing a document")?;
-        Ok(())
+        let reply = self.write(WRITE_DOCUMENT, &[key], &arguments, "writing a document")?;
+        let mut reply = reply.into_iter();
+        match reply.next().as_deref() {
+            Some("refused") => Ok(Some(reply.next().unwrap_or_default())),
+            _ => Ok(None),
+        }
     }
 
     /// Removes a document.
@@ -40,7 +45,8 @@ impl SnapshotStore<'_> {
         Ok(())
     }
 
-    /// The values of one field in each of several hashes, with one command each, sent together.
+    /// The values of one field in each of several hashes, with one command each, sent together. `None`: there is none, or
+    /// Redis does not tell.
     ///
     /// # Errors
     /// When Redis fails.
@@ -49,9 +55,15 @@ impl SnapshotStore<'_> {
         places: &[(String, &'static str)],
     ) -> Result<Vec<Option<Vec<u8>>>, SnapshotStoreError> {
         let mut commands = redis::pipe();
+        commands.ignore_errors();
         for (key, field) in places {
             commands.cmd("HGET").arg(key).arg(*field);
         }
-        self.send_together(&commands, "looking after the documents")
+        let values: Vec<Result<Option<Vec<u8>>, RedisError>> =
+            self.send_together(&commands, "looking after the documents")?;
+        Ok(values
+            .into_iter()
+            .map(|value| value.ok().flatten())
+            .collect())
     }
 }

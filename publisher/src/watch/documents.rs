@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use flag_definitions_filter::tenant::Tenant;
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::difference::between;
 use super::session::Session;
@@ -29,6 +29,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct DocumentWatch {
     last: Option<DocumentOwner>,
     due: Instant,
+    /// Why Redis refused the last document that it refused, until one is taken.
+    refused: Option<String>,
 }
 
 impl DocumentWatch {
@@ -37,6 +39,7 @@ impl DocumentWatch {
         Self {
             last: None,
             due: now + LOOK_INTERVAL,
+            refused: None,
         }
     }
 }
@@ -115,7 +118,7 @@ impl Session<'_, '_> {
         loop {
             let some = self.writer.shelf.after(last, AT_ONCE);
             if some.is_empty() {
-                self.document_watch = DocumentWatch::new(Instant::now());
+                self.document_watch.due = Instant::now() + LOOK_INTERVAL;
                 return Ok(());
             }
             last = some.last().copied();
@@ -129,10 +132,8 @@ impl Session<'_, '_> {
             return Ok(());
         }
         let some = self.writer.shelf.after(self.document_watch.last, AT_ONCE);
-        self.document_watch = DocumentWatch {
-            last: some.last().copied(),
-            due: now + LOOK_INTERVAL,
-        };
+        self.document_watch.last = some.last().copied();
+        self.document_watch.due = now + LOOK_INTERVAL;
         self.put_documents(&some)
     }
 
@@ -161,11 +162,16 @@ impl Session<'_, '_> {
             let record = version_record(&document.version);
             let is_published = self.state.get(&hash) == Some(&record);
             if stored.as_deref() != Some(document.version.as_bytes()) {
-                self.store.write_document(
+                let refused = self.store.write_document(
                     &place.key,
                     (place.version_field, &document.version),
                     (place.text_field, &document.gzip),
                 )?;
+                if let Some(problem) = refused {
+                    self.refused(problem);
+                    continue;
+                }
+                self.document_watch.refused = None;
                 written += 1;
                 lost += u64::from(is_published);
             }
@@ -180,5 +186,19 @@ impl Session<'_, '_> {
             warn!(lost, "Redis lost documents; they are written again");
         }
         self.publish(changes.into_iter().collect())
+    }
+
+    /// A document that Redis does not take holds nothing else up. It is tried again.
+    fn refused(&mut self, problem: String) {
+        self.writer
+            .status
+            .update(|figures| figures.errors.redis += 1);
+        if self.document_watch.refused.as_ref() != Some(&problem) {
+            error!(
+                problem,
+                "Redis refuses a document, so its version is not published; the publisher's user needs +hset and +hget"
+            );
+        }
+        self.document_watch.refused = Some(problem);
     }
 }

@@ -97,6 +97,7 @@ pub struct Session<'w, 'a> {
     /// Whether a snapshot is needed at once.
     pub(super) is_incomplete: bool,
     pub(super) announced: Announced,
+    started: Instant,
     /// Since when a full read is there, or none is wanted, and the other sources are waited for.
     pub(super) collected: Option<Instant>,
     /// When the next watermark is due, where nobody watches ETags.
@@ -138,6 +139,7 @@ impl<'w, 'a> Session<'w, 'a> {
             is_changed,
             is_incomplete: false,
             announced: Announced::default(),
+            started: now,
             collected,
             next_mark: now,
             document_watch: DocumentWatch::new(now),
@@ -203,18 +205,7 @@ impl<'w, 'a> Session<'w, 'a> {
             self.writer.asked = Some(now);
             let _ = ask.send(());
         }
-        if self.following.is_none()
-            && self
-                .collected
-                .is_some_and(|since| since.elapsed() >= OTHERS_WAIT)
-        {
-            if self.writer.shelf.is_complete() {
-                warn!("the ETags cannot be read; publishing without them");
-            } else {
-                warn!("not every source of documents can be read; publishing without");
-            }
-            self.begin_lineage()?;
-        }
+        self.begin_without_others(now)?;
         self.mark_by_clock(now)?;
         self.look_after_documents(now)?;
         if now.duration_since(self.trimmed) >= self.writer.settings.trim_interval {
@@ -222,6 +213,32 @@ impl<'w, 'a> Session<'w, 'a> {
             self.trim()?;
         }
         self.start_snapshot_if_due()
+    }
+
+    /// The first snapshot waits for all sources, but not for ever.
+    fn begin_without_others(&mut self, now: Instant) -> Result<(), SnapshotStoreError> {
+        if self.following.is_some() {
+            return Ok(());
+        }
+        let waits_since = self.collected.unwrap_or(self.started);
+        if now.saturating_duration_since(waits_since) < OTHERS_WAIT {
+            return Ok(());
+        }
+        let shelf = &self.writer.shelf;
+        if self.collected.is_none() {
+            // What is published of that source is worth more than a snapshot without it.
+            let is_published = |remains: &PublishedState| !remains.records().is_empty();
+            if shelf.is_silent() || self.remains.as_ref().is_some_and(is_published) {
+                return Ok(());
+            }
+            let noun = self.writer.nature.noun();
+            warn!("{noun} cannot be read; publishing without its records");
+        } else if shelf.is_complete() {
+            warn!("the ETags cannot be read; publishing without them");
+        } else {
+            warn!("not every source of documents can be read; publishing without");
+        }
+        self.begin_lineage()
     }
 
     fn handle(&mut self, event: WriterEvent) -> Result<(), SnapshotStoreError> {

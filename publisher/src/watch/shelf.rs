@@ -65,6 +65,11 @@ impl Shelf {
         self.records.values().all(Option::is_some)
     }
 
+    /// Whether no source said which records it has.
+    pub fn is_silent(&self) -> bool {
+        self.records.values().all(Option::is_none)
+    }
+
     /// A surface's records, if its source said which those are.
     pub fn records(&self, owner: RecordOwner) -> Option<&RecordMap> {
         self.records.get(&owner)?.as_ref()
@@ -118,6 +123,7 @@ mod tests {
     fn the_last_word_counts_and_documents_are_gone_through_in_order() {
         let mut shelf = Shelf::new([owner()]);
         assert!(!shelf.is_complete() && Shelf::default().is_complete());
+        assert!(shelf.is_silent() && Shelf::default().is_silent());
         assert_eq!(shelf.records(owner()), None);
         for tenant in [3, 1, 2] {
             shelf.note(owner(), document(tenant));
@@ -144,7 +150,7 @@ mod tests {
         ];
         shelf.note(owner(), DocumentNews::Records(records.into()));
         let left = shelf.records(owner()).unwrap();
-        assert!(shelf.is_complete() && left.len() == 1);
+        assert!(shelf.is_complete() && !shelf.is_silent() && left.len() == 1);
         assert!(left.contains_key(&Sha256Hash::of(b"a")));
     }
 }

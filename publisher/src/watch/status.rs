@@ -65,7 +65,7 @@ pub struct Figures {
 pub struct Errors {
     /// Of the Redis that holds the snapshot.
     pub redis: u64,
-    /// Of the Redis that holds PostHog's payloads.
+    /// Of the Redis that holds the definitions.
     pub definitions_redis: u64,
     /// Of the database.
     pub postgres: u64,

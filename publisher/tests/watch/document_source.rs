@@ -40,8 +40,7 @@ impl DocumentSource for Told {
     }
 }
 
-/// A source of documents.
-pub fn source() -> (Upstream, Box<dyn DocumentSource>) {
+fn source() -> (Upstream, Box<dyn DocumentSource>) {
     let (sender, receiver) = channel();
     (Upstream(sender), Box::new(Told(receiver)))
 }
@@ -140,8 +139,11 @@ pub fn version(redis: &Redis, tenant: u32) -> Option<String> {
     }
 }
 
-/// All entries of the stream, oldest first: a watermark, or the records of a change with their hashes.
-pub fn entries(redis: &mut Redis) -> Vec<Option<Vec<(Sha256Hash, Vec<u8>)>>> {
+/// Records of a change, with their hashes.
+type Changed = Vec<(Sha256Hash, Vec<u8>)>;
+
+/// All entries of the stream, oldest first: what a change brings; `None`: a watermark.
+pub fn entries(redis: &mut Redis) -> Vec<Option<Changed>> {
     type Entry = (String, Vec<Vec<u8>>);
     let entries: Vec<Entry> = redis.command("XRANGE", &["flag_definitions:changes", "-", "+"]);
     let read = |(_, fields): Entry| {

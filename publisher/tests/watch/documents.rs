@@ -1,6 +1,7 @@
 //! What a source of documents says becomes documents in Redis, and records beside those of other sources.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use flag_definitions_filter::surfaces::flagsmith::records::{
@@ -8,33 +9,38 @@ use flag_definitions_filter::surfaces::flagsmith::records::{
 };
 use flag_definitions_filter::surfaces::posthog::directory::etag_hash;
 use flag_definitions_filter::tenant::Tenant;
+use flag_definitions_publisher::redis::error::SnapshotStoreError;
+use flag_definitions_publisher::redis::lock::LockToken;
+use flag_definitions_publisher::redis::server::Server;
+use flag_definitions_publisher::redis::store::SnapshotStore;
 use flag_definitions_publisher::sources::WatchedSources;
 use flag_definitions_publisher::watch::WatchSettings;
 
 use crate::document_source::{
-    alone, changes_of, entries, key, of_version, place, published, record, source, stored, version,
+    PREFIX, Upstream, alone, changes_of, entries, etag, key, of_version, place, published, record,
+    stored, version,
 };
-use crate::instance::{Instance, Memory, etags, eventually, settings};
-use crate::support::{PUBLISHER_PASSWORD, Redis};
+use crate::instance::{Instance, Memory, a_team, etags, eventually, settings};
+use crate::support::{PUBLISHER_PASSWORD, Redis, publish, small_document};
 
 /// With PostHog's database beside a source of documents.
-fn both(
-    settings: &WatchSettings,
-    memory: &Arc<Memory>,
-) -> (crate::document_source::Upstream, WatchedSources) {
+fn both(settings: &WatchSettings, memory: &Arc<Memory>) -> (Upstream, WatchedSources) {
     let (upstream, mut sources) = alone();
     sources.records = Some(Arc::clone(memory) as _);
     sources.etags = Some(etags(settings));
     (upstream, sources)
 }
 
+/// With the publisher's permissions alone.
+fn as_publisher(redis: &Redis) -> String {
+    let port = redis.port;
+    format!("redis://publisher:{PUBLISHER_PASSWORD}@127.0.0.1:{port}")
+}
+
 #[test]
 fn a_source_of_documents_alone_needs_no_other() {
     let mut redis = Redis::start_with_users();
-    let port = redis.port;
-    let here = settings(&format!(
-        "redis://publisher:{PUBLISHER_PASSWORD}@127.0.0.1:{port}"
-    ));
+    let here = settings(&as_publisher(&redis));
     let (upstream, sources) = alone();
     upstream.keys(&[1, 2]);
     upstream.document(1, "v1");
@@ -63,7 +69,7 @@ fn a_source_of_documents_alone_needs_no_other() {
         version(&redis, 1).as_deref() == Some("v2") && record(&redis, &key(2)).is_none()
     });
     assert!(began.elapsed() < Duration::from_secs(2));
-    assert_eq!(changes_of(&mut redis, &key(2)).last().unwrap().1, true);
+    assert!(changes_of(&mut redis, &key(2)).last().unwrap().1);
     assert_eq!(stored(&mut redis, 1), of_version("v2"));
     let counts = redis.manifest().records;
     assert_eq!((counts.of("teams"), counts.of("client_keys")), (0, 2));
@@ -74,19 +80,32 @@ fn a_source_of_documents_alone_needs_no_other() {
 
 #[test]
 fn a_document_is_in_redis_before_its_version_is_in_the_stream() {
-    let mut redis = Redis::start();
+    let mut redis = Redis::start_with_users();
     let (upstream, sources) = alone();
     upstream.keys(&[1]);
-    let instance = Instance::of(settings(&redis.url()), sources);
+    let instance = Instance::of(settings(&as_publisher(&redis)), sources);
     instance.wait_until_live();
-    // What is no hash takes no document.
-    let () = redis.command("SET", &[&*place(1), "in the way"]);
+    // It may write everything but documents.
+    let () = redis.command("ACL", &["SETUSER", "publisher", "-hset"]);
     upstream.document(1, "v1");
-    instance.wait("failures", |figures| figures.errors.redis > 1);
+    upstream.keys(&[1, 2]);
+    instance.wait("refusals", |figures| figures.errors.redis > 1);
+    eventually("all else", || record(&redis, &key(2)).is_some());
     assert_eq!(version(&redis, 1), None);
-    let () = redis.command("DEL", &[place(1)]);
+    let mark = published(&redis).watermark;
+    eventually("more watermarks", || published(&redis).watermark != mark);
+    assert!(instance.status.figures().active);
+    let () = redis.command("ACL", &["SETUSER", "publisher", "+hset"]);
     eventually("the version", || version(&redis, 1).is_some());
     assert_eq!(stored(&mut redis, 1), of_version("v1"));
+    // Something else in its place is not overwritten.
+    let () = redis.command("SET", &[&*place(1), "in the way"]);
+    upstream.document(1, "v2");
+    let errors = instance.status.figures().errors.redis;
+    instance.wait("another refusal", |figures| figures.errors.redis > errors);
+    assert_eq!(version(&redis, 1).as_deref(), Some("v1"));
+    let () = redis.command("DEL", &[place(1)]);
+    eventually("the next", || version(&redis, 1).as_deref() == Some("v2"));
 }
 
 #[test]
@@ -131,6 +150,7 @@ fn a_restart_keeps_what_is_published_until_the_source_speaks_and_writes_only_wha
     eventually("the last version", || version(&redis, 3).is_some());
     instance.stop();
     let before = (published(&redis).records, redis.manifest());
+    let told = changes_of(&mut redis, &version_hash(Tenant(1))).len();
 
     let (upstream, sources) = alone();
     let instance = Instance::of(settings(&redis.url()), sources);
@@ -145,7 +165,7 @@ fn a_restart_keeps_what_is_published_until_the_source_speaks_and_writes_only_wha
     assert_eq!(version(&redis, 2).as_deref(), Some("v2"));
     assert_eq!(version(&redis, 1).as_deref(), Some("v1"));
     assert_eq!(instance.status.figures().documents, 1);
-    assert_eq!(changes_of(&mut redis, &version_hash(Tenant(1))).len(), 0);
+    assert_eq!(changes_of(&mut redis, &version_hash(Tenant(1))).len(), told);
     assert_eq!(redis.manifest().lineage, before.1.lineage);
 }
 
@@ -246,7 +266,7 @@ fn sources_leave_each_others_records_alone() {
     });
     // A team and an environment of the same number have nothing to do with each other.
     memory.put("phc_7", None);
-    memory.put("phs_1", None);
+    memory.announce("phc_7");
     eventually("the team's end", || {
         !published(&redis)
             .records
@@ -295,27 +315,80 @@ fn records_without_a_source_stay_and_etags_that_nobody_watches_go() {
     assert!(!now.contains_key(&etag_hash(Tenant(3))));
     assert_eq!(now.len(), before.len() - 1);
     let entries = entries(&mut redis);
-    let first = entries.get(begin..).unwrap().first().unwrap();
     let removal = (etag_hash(Tenant(3)), vec![0]);
-    assert_eq!(first.as_deref(), Some(&[removal][..]), "before a watermark");
+    assert_eq!(
+        entries[begin].as_deref(),
+        Some(&[removal][..]),
+        "before a watermark"
+    );
+}
+
+/// As of when whoever is not published may be refused.
+fn records_at(redis: &Redis) -> Option<u64> {
+    published(redis).watermark.unwrap().records_at
 }
 
 #[test]
 fn a_source_that_does_not_speak_keeps_nobody_waiting_for_ever() {
-    let mut redis = Redis::start();
-    let memory = Memory::with_teams(3);
-    let here = settings(&redis.url());
-    let (_silent, source) = source();
-    let sources = WatchedSources {
-        records: Some(memory as _),
-        etags: Some(etags(&here)),
-        documents: vec![source],
-    };
+    // Documents alone; the database alone; and the database alone where a file is published.
+    let mut redis = [(); 3].map(|()| Redis::start());
+    publish(&redis[2].url(), &small_document()).expect(0);
+    let memory = [(); 3].map(|()| Memory::with_teams(3));
+    memory[1].is_away.store(true, Ordering::SeqCst);
+    memory[2].is_away.store(true, Ordering::SeqCst);
     let began = Instant::now();
-    let instance = Instance::of(here, sources);
-    instance.wait_until_live();
+    let mut running = Vec::new();
+    for (redis, memory) in redis.iter().zip(&memory) {
+        let here = settings(&redis.url());
+        let (upstream, sources) = both(&here, memory);
+        running.push((upstream, Instance::of(here, sources)));
+    }
+    running[1].0.keys(&[1]);
+    running[2].0.keys(&[1]);
+    running[0].1.wait_until_live();
+    running[1].1.wait_until_live();
     let waited = began.elapsed();
     assert!(waited > Duration::from_secs(25), "{waited:?}");
-    assert_eq!(published(&redis).records.len(), 6);
-    assert_eq!(redis.manifest().surfaces, ["posthog", "flagsmith"]);
+    assert_eq!(published(&redis[0]).records.len(), 6);
+    assert!(records_at(&redis[0]).is_some());
+    assert_eq!(redis[0].manifest().surfaces, ["posthog", "flagsmith"]);
+    // Nobody knows whom PostHog knows.
+    assert!(record(&redis[1], &key(1)).is_some());
+    assert_eq!(records_at(&redis[1]), None);
+    assert_eq!(redis[2].manifest().lineage, 0, "what is published stays");
+
+    for (place, memory) in memory.iter().enumerate().skip(1) {
+        memory.put("phc_a", Some(&a_team(7)));
+        memory.is_away.store(false, Ordering::SeqCst);
+        eventually("all of it", || {
+            let records = published(&redis[place]).records;
+            records.len() == 7 + 2 && records.contains_key(&key(1))
+        });
+    }
+    eventually("refusals", || records_at(&redis[1]).is_some());
+}
+
+#[test]
+fn whoever_lost_the_lock_writes_no_document() {
+    let mut redis = Redis::start();
+    let server = Server::parse(&redis.url()).unwrap();
+    let connect = || {
+        let token = LockToken::random().unwrap();
+        SnapshotStore::connect(&server, PREFIX, &token).unwrap()
+    };
+    let (mut former, mut holder) = (connect(), connect());
+    former.take_lock(0).unwrap();
+    let () = redis.command("DEL", &["flag_definitions:lock"]);
+    holder.take_lock(0).unwrap();
+    let write = |store: &mut SnapshotStore<'_>, text: &str| {
+        let text = format!("text of {text}");
+        let version = ("version", &etag("v1"));
+        store.write_document(&place(1), version, ("text", text.as_bytes()))
+    };
+    assert_eq!(write(&mut holder, "v1").unwrap(), None);
+    let lost = write(&mut former, "older").unwrap_err();
+    assert!(matches!(lost, SnapshotStoreError::LockLost), "{lost}");
+    let lost = former.remove_document(&place(1)).unwrap_err();
+    assert!(matches!(lost, SnapshotStoreError::LockLost), "{lost}");
+    assert_eq!(stored(&mut redis, 1), of_version("v1"));
 }

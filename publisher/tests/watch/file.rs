@@ -4,11 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flag_definitions_publisher::sources::WatchedSources;
+use flag_definitions_publisher::sources::combined::Combined;
 use flag_definitions_publisher::sources::file::FollowedDocument;
+use flag_definitions_publisher::sources::{Heard, WatchedSources};
 use flag_definitions_publisher::watch::WatchSettings;
 
-use crate::instance::{Instance, eventually, settings, write_document};
+use crate::instance::{Instance, Memory, etags, eventually, settings, write_document};
 use crate::published::Published;
 use crate::support::Redis;
 
@@ -101,4 +102,33 @@ fn a_document_that_lacks_too_much_is_doubted_like_a_database() {
     write_document(&file, 0..100);
     instance.wait("the alarm", |figures| figures.held_back == 400);
     assert_eq!(Published::read(&mut redis).records.len(), 501);
+}
+
+#[test]
+fn beside_a_database_a_document_adds_to_it() {
+    let mut redis = Redis::start();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("document.json");
+    write_document(&file, 100..110);
+    let memory = Memory::with_teams(3);
+    memory.say(Heard::Listening);
+    memory.say(Heard::UpTo(Instant::now() + Duration::from_secs(600)));
+    let here = rarely(&redis);
+    let document = FollowedDocument::new(&file);
+    let sources = WatchedSources {
+        records: Some(Arc::new(Combined::new(Arc::clone(&memory) as _, document))),
+        etags: Some(etags(&here)),
+        ..WatchedSources::default()
+    };
+    let instance = Instance::of(here, sources);
+    instance.wait_until_live();
+    assert_eq!(Published::read(&mut redis).records.len(), 6 + 11);
+    write_document(&file, 100..111);
+    instance.wait("a change of the document", |figures| figures.upserts == 1);
+    memory.put("phs_1", None);
+    memory.announce("phs_1");
+    instance.wait("one of the database", |figures| figures.removals == 1);
+    let published = Published::read(&mut redis);
+    assert_eq!(published.records.len(), 5 + 12);
+    assert!(published.get("phs_1").is_none() && published.get("phs_110").is_some());
 }
