@@ -48,6 +48,9 @@ struct Simulated {
     millis: u64,
 }
 
+/// A client-side key, and server-side keys with when they expire.
+type Listed<'a> = (&'a str, &'a [(&'a str, Option<u64>)]);
+
 /// What was told, by kind.
 #[derive(Default)]
 struct Told {
@@ -95,19 +98,18 @@ impl Simulated {
         }
     }
 
-    fn answer_list(&mut self, list: &[(&str, &[(&str, Option<u64>)])]) {
+    fn answer_list(&mut self, list: &[Listed<'_>]) {
         let asked = self.now().instant;
-        let listed =
-            |(client_key, server_keys): &(&str, &[(&str, Option<u64>)])| ListedEnvironment {
-                client_key: key(client_key),
-                server_keys: server_keys
-                    .iter()
-                    .map(|(text, expires_at)| ServerKey {
-                        expires_at: *expires_at,
-                        ..ServerKey::lasting(key(text))
-                    })
-                    .collect(),
-            };
+        let listed = |(client_key, server_keys): &Listed<'_>| ListedEnvironment {
+            client_key: key(client_key),
+            server_keys: server_keys
+                .iter()
+                .map(|(text, expires_at)| ServerKey {
+                    expires_at: *expires_at,
+                    ..ServerKey::lasting(key(text))
+                })
+                .collect(),
+        };
         let answer = Ok(list.iter().map(listed).collect());
         self.answered(PollAnswer::List { asked, answer });
     }
@@ -325,6 +327,7 @@ fn nothing_is_told_before_there_was_a_list() {
     simulated.answer_list(&[]);
     assert!(simulated.told().records.is_empty());
     simulated.answer_list(&[("a", &[("ser.a", None)])]);
+    assert!(simulated.told().records.is_empty(), "it was not polled yet");
     simulated.answer(|_| read("a", true));
     let told = simulated.told();
     assert!(told.of_key("a").is_some() && told.of_key("c0").is_some());
@@ -339,7 +342,7 @@ fn nothing_is_told_before_there_was_a_list() {
 #[test]
 fn a_key_goes_when_it_expires_and_with_the_last_one_the_environment() {
     let mut simulated = Simulated::new(&configuration(0, PROXY_KEY));
-    let list: &[(&str, &[(&str, Option<u64>)])] = &[
+    let list: &[Listed<'_>] = &[
         ("a", &[("ser.a", Some(1_002_500)), ("ser.b", None)]),
         ("b", &[("ser.c", Some(1_002_500))]),
     ];
