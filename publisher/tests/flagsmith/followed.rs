@@ -23,6 +23,7 @@ use flag_definitions_publisher::sources::flagsmith::secret::FlagsmithKey;
 use flag_definitions_publisher::sources::flagsmith::tenants::tenants;
 use flag_definitions_publisher::sources::flagsmith::upstream::Upstream;
 use flate2::read::GzDecoder;
+use rustls::RootCertStore;
 use serde_json::{Value, json};
 
 use crate::stub::{Flagsmith, eventually};
@@ -74,7 +75,11 @@ impl Followed {
     }
 
     pub fn with(config: FlagsmithConfig) -> Self {
-        let upstream = Upstream::new(&config, authorities(None).unwrap()).unwrap();
+        Self::start_trusting(config, authorities(None).unwrap())
+    }
+
+    pub fn start_trusting(config: FlagsmithConfig, roots: RootCertStore) -> Self {
+        let upstream = Upstream::new(&config, roots).unwrap();
         let source = Box::new(FlagsmithSource::new(config, upstream, false));
         assert_eq!(source.surface(), "flagsmith");
         let told: Arc<Mutex<Told>> = Arc::default();
@@ -167,5 +172,5 @@ impl Told {
 
 pub fn tenant(client_key: &str) -> Tenant {
     let key = FlagsmithKey::new(client_key).unwrap();
-    tenants(&[key.clone()])[&key]
+    tenants([&key])[&key]
 }

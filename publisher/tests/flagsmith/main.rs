@@ -14,4 +14,5 @@ mod many;
 mod origins;
 mod pages;
 mod stub;
+mod tls;
 mod validators;

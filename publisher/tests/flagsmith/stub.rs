@@ -1,14 +1,15 @@
 //! A Flagsmith of one test: each request is answered as the test says, and noted.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant, SystemTime};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 /// A request as it came.
@@ -129,6 +130,14 @@ pub struct Flagsmith {
 
 impl Flagsmith {
     pub fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_with(None, answer)
+    }
+
+    /// Behind TLS, if there is a configuration for it.
+    pub fn start_with(
+        tls: Option<Arc<ServerConfig>>,
+        answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = Self {
             address: listener.local_addr().unwrap(),
@@ -138,8 +147,16 @@ impl Flagsmith {
         let serving = server.clone();
         spawn(move || {
             for stream in listener.incoming() {
-                let serving = serving.clone();
-                spawn(move || serving.serve(stream.unwrap()));
+                let (serving, tls) = (serving.clone(), tls.clone());
+                let stream = stream.unwrap();
+                stream.set_nodelay(true).unwrap();
+                spawn(move || match tls {
+                    None => serving.serve(stream),
+                    Some(tls) => {
+                        let connection = ServerConnection::new(tls).unwrap();
+                        serving.serve(StreamOwned::new(connection, stream))
+                    }
+                });
             }
         });
         server
@@ -158,21 +175,19 @@ impl Flagsmith {
         format!("http://{}/api/v1", self.address)
     }
 
-    fn serve(&self, stream: TcpStream) -> Option<()> {
-        stream.set_nodelay(true).unwrap();
-        let mut reader = BufReader::new(stream.try_clone().unwrap());
-        let mut stream = stream;
+    fn serve(&self, stream: impl Read + Write) -> Option<()> {
+        let mut reader = BufReader::new(stream);
         loop {
             let request = read(&mut reader)?;
             self.requests.lock().unwrap().push(request.clone());
             let answering = Arc::clone(&self.answering.lock().unwrap());
             let reply = answering(&request);
-            send(&mut stream, &reply)?;
+            send(reader.get_mut(), &reply)?;
         }
     }
 }
 
-fn read(reader: &mut BufReader<TcpStream>) -> Option<Request> {
+fn read(reader: &mut impl BufRead) -> Option<Request> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
     let mut words = line.split(' ');
@@ -193,7 +208,7 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Request> {
 }
 
 /// `None`: the connection ends.
-fn send(stream: &mut TcpStream, reply: &Reply) -> Option<()> {
+fn send(stream: &mut impl Write, reply: &Reply) -> Option<()> {
     if reply.ending == Ending::Silence {
         sleep(Duration::from_secs(120));
         return None;

@@ -58,6 +58,35 @@ fn a_date_alone_is_a_validator() {
 }
 
 #[test]
+fn a_tag_of_the_first_page_says_nothing_of_the_others() {
+    let flagsmith = Flagsmith::start(|request| {
+        let page = Reply::json(&document("paged")).with("ETag", "\"one\"");
+        match request.target.contains("page_id") {
+            true => page,
+            false => page.next("?page_id=2"),
+        }
+    });
+    let followed = Followed::start(&flagsmith);
+    followed.wait_for_document("paged");
+    eventually("five polls", || {
+        (flagsmith.requests().len() > 10).then_some(())
+    });
+    let requests = flagsmith.requests();
+    assert!(
+        requests
+            .iter()
+            .all(|request| request.header("if-none-match").is_none())
+    );
+    let (first, second) = (&requests[2], &requests[3]);
+    assert_eq!(first.header("if-modified-since"), Some(UPDATED_AT));
+    assert_eq!(
+        second.header("if-modified-since"),
+        None,
+        "only with the first page"
+    );
+}
+
+#[test]
 fn a_date_says_nothing_of_what_changed_just_now() {
     // Within the second of a date a document may change once more.
     let flagsmith = Flagsmith::start(|_| {

@@ -101,7 +101,7 @@ impl UsageReport {
     pub fn batch(&mut self) -> Result<Option<&UsageBatch>, UsageProblem> {
         if self.batches.is_empty() {
             let rows: Vec<_> = self.counts.iter().collect();
-            let batches = rows.chunks(MAX_ROWS).map(|rows| UsageBatch::of(rows));
+            let batches = rows.chunks(MAX_ROWS).map(UsageBatch::of);
             self.batches = batches.collect::<Result<_, _>>()?;
             self.counts.clear();
         }

@@ -68,10 +68,12 @@ fn a_body_may_be_gzip() {
 
 #[test]
 fn a_bomb_ends_at_the_bound() {
-    let bomb = Page {
+    let mut bomb = Page {
         body: gzip(&vec![b' '; 10 << 20]),
         is_gzip: true,
     };
+    // Who reads on finds that it is cut.
+    bomb.body.truncate(bomb.body.len() - 50);
     assert!(bomb.body.len() < 20_000);
     let read = assemble(vec![bomb]).unwrap();
     assert_eq!(

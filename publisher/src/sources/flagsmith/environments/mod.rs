@@ -32,6 +32,9 @@ const SLOW_PLACES: usize = 48;
 /// Shortest time between two tellings of all records, when no key changed.
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
+/// For how many timeouts the first polls are waited for.
+const FIRST_POLLS: u32 = 2;
+
 /// A moment, by both clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
@@ -54,7 +57,7 @@ pub enum Poll {
         /// Comes back with the answer.
         place: PollPlace,
         /// What to ask.
-        request: DocumentRequest,
+        request: Box<DocumentRequest>,
     },
 }
 
@@ -88,6 +91,7 @@ pub enum PollAnswer {
 #[derive(Debug)]
 pub struct Environments {
     frequency: Duration,
+    timeout: Duration,
     grace: Option<u32>,
     keys: Keys,
     by_client_key: BTreeMap<FlagsmithKey, Environment>,
@@ -147,6 +151,7 @@ impl Environments {
     pub fn new(config: &FlagsmithConfig, allows_empty: bool, now: Now) -> Self {
         let mut environments = Self {
             frequency: config.poll_frequency,
+            timeout: config.poll_timeout,
             grace: config.grace,
             keys: Keys::new(config, allows_empty, now.instant),
             by_client_key: BTreeMap::new(),
@@ -157,7 +162,7 @@ impl Environments {
             completed_at: 0,
             knew_keys: false,
             telling: Telling {
-                waits_until: now.instant + config.poll_timeout * 2,
+                waits_until: now.instant + config.poll_timeout * FIRST_POLLS,
                 is_due: true,
                 is_urgent: true,
                 last: None,
@@ -203,6 +208,7 @@ impl Environments {
             self.polls += 1;
             slow += usize::from(is_slow);
             self.under_way.insert(place.number, is_slow);
+            let request = Box::new(request);
             polls.push(Poll::Document { place, request });
         }
         polls
@@ -212,6 +218,9 @@ impl Environments {
     pub fn answered(&mut self, answer: PollAnswer, now: Now) {
         match answer {
             PollAnswer::List { asked, answer } => {
+                if !self.keys.were_read() {
+                    self.telling.waits_until = now.instant + self.timeout * FIRST_POLLS;
+                }
                 if self.keys.answered(asked, answer, now.instant) {
                     self.follow(now);
                 }

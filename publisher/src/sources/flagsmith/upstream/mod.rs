@@ -275,17 +275,11 @@ impl Answer {
     async fn of(mut response: Response) -> Result<Self, UpstreamProblem> {
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
-        let mut body = Vec::new();
         // The body of an error says nothing that is used, and may be long.
-        while status == 200 {
-            let chunk = response.chunk().await;
-            let chunk = chunk.map_err(|error| UpstreamProblem::of(&error))?;
-            let Some(chunk) = chunk else { break };
-            body.extend_from_slice(&chunk);
-            if body.len() > MAX_PAGE_BYTES {
-                return Err(UpstreamProblem::TooLong);
-            }
-        }
+        let body = match status {
+            200 => body(response).await?,
+            _ => Vec::new(),
+        };
         Ok(Self {
             status,
             headers,
@@ -321,6 +315,19 @@ impl Validators {
             }
         }
         self.etag.is_some() || self.modified.is_some()
+    }
+}
+
+async fn body(mut response: Response) -> Result<Vec<u8>, UpstreamProblem> {
+    let mut body = Vec::new();
+    loop {
+        let chunk = response.chunk().await;
+        let chunk = chunk.map_err(|error| UpstreamProblem::of(&error))?;
+        let Some(chunk) = chunk else { return Ok(body) };
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_PAGE_BYTES {
+            return Err(UpstreamProblem::TooLong);
+        }
     }
 }
 
