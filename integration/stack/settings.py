@@ -40,7 +40,7 @@ class Settings:
     flagsmith_upstream: str | None = None  # host:port behind the filter on Flagsmith's paths
     concurrency: int = 2
     wasm: Path = WASM
-    publisher: Path = Path(__import__("os").environ.get("DEBUG_PUBLISHER", PUBLISHER))
+    publisher: Path = PUBLISHER
     envoy: Path = ROOT / ".venv/bin/envoy"
     callout_timeout: str | None = None  # where the plugin configuration has none; None: the filter's default
     idle_timeout: str | None = None  # of a request that waits, instead of the listener's own

@@ -129,7 +129,7 @@ impl Work {
                     self.stage = Stage::Compiling(compiler, length);
                     None
                 }
-                Progress::Done(rules) => Some(Ok(self.document(length, Some(rules)))),
+                Progress::Done(rules) => Some(Ok(self.document(length, Some(*rules)))),
                 Progress::Unfit(unfit) => {
                     log::warn!("environment {}: {unfit}", self.environment);
                     Some(Ok(self.document(length, None)))
