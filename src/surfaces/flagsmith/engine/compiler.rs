@@ -10,6 +10,7 @@ use serde::Deserialize;
 use self::draft::Draft;
 use super::document::text_or_none;
 use super::environment::Environment;
+use super::place;
 use super::split::{Level, Member, Part, Splitter};
 use super::unfit::{self, Unfit};
 
@@ -212,26 +213,16 @@ impl Compiler {
 
 /// Reads an element.
 fn element<'t, T: Deserialize<'t>>(value: &'t [u8], at: &Splitter) -> Result<T, Unfit> {
-    serde_json::from_slice(value).map_err(|error| unfit_element::<T>(value, at, &error))
+    serde_json::from_slice(value).map_err(|error| unfit_element(value, at, &error))
 }
 
 #[cold]
-fn unfit_element<'t, T: Deserialize<'t>>(
-    value: &'t [u8],
-    at: &Splitter,
-    error: &serde_json::Error,
-) -> Unfit {
-    // Read once more: keeping track of the path costs too much for what is right.
-    let mut deserializer = serde_json::Deserializer::from_slice(value);
-    let inner = serde_path_to_error::deserialize::<_, T>(&mut deserializer)
-        .err()
-        .map(|error| error.path().to_string())
-        .filter(|path| path != "." && path != "?");
-    let (outer, dot) = (at.path(), ".");
-    let path = match inner {
-        None => outer,
-        Some(inner) if inner.starts_with('[') => outer + &inner,
-        Some(inner) => outer + dot + &inner,
+fn unfit_element(value: &[u8], at: &Splitter, error: &serde_json::Error) -> Unfit {
+    let offset = place::offset(value, error).unwrap_or_default();
+    let (outer, inner) = (at.path(), place::at_offset(value, offset));
+    let dot = match inner.as_bytes().first() {
+        None | Some(b'[') => "",
+        Some(_) => ".",
     };
-    Unfit::new(path, unfit::words(error))
+    Unfit::new(outer + dot + &inner, unfit::words(error))
 }

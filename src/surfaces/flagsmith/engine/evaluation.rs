@@ -117,7 +117,7 @@ impl Environment {
     ///     match compiler.step(1 << 16) {
     ///         Progress::More => {}
     ///         Progress::Done(environment) => break environment,
-    ///         Progress::Unfit(unfit) => return assert!(false, "{unfit}"),
+    ///         Progress::Unfit(unfit) => panic!("{unfit}"),
     ///     }
     /// };
     /// let request = parse_identity(br#"{"identifier":"i"}"#)?;

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::error::Category;
 
+use super::place;
 use super::scalar::{self, TraitValue};
 
 const NOT_JSON: &str = "Failed to parse the request body as JSON: ";
@@ -85,7 +86,7 @@ impl BodyProblem {
         self.status
     }
 
-    /// The body of the answer, plain text: the prefix is axum's, the path of the value is axum's, the words are not.
+    /// The body of the answer, plain text: the prefix is axum's, path and words are like its own.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -112,12 +113,8 @@ pub fn parse_identity(body: &[u8]) -> Result<IdentityRequest<'_>, BodyProblem> {
 
 #[cold]
 fn problem(body: &[u8], error: &serde_json::Error) -> BodyProblem {
-    // Read once more: keeping track of the path costs too much for bodies that are right.
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let path = serde_path_to_error::deserialize::<_, IdentityRequest<'_>>(&mut deserializer)
-        .err()
-        .map(|error| error.path().to_string())
-        .filter(|path| is_of_ours(path));
+    let offset = place::offset(body, error).unwrap_or_default();
+    let path = Some(place::at_offset(body, offset)).filter(|path| is_of_ours(path));
     let (status, prefix) = match error.classify() {
         Category::Data => (422, OTHER_SHAPE),
         Category::Syntax | Category::Eof | Category::Io => (400, NOT_JSON),

@@ -35,6 +35,7 @@ mod hash;
 mod identity;
 mod path;
 pub mod pattern;
+mod place;
 mod program;
 mod scalar;
 mod split;

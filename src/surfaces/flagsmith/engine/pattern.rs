@@ -15,7 +15,15 @@ pub const MAX_COMPILED: usize = 32 << 10;
 pub const MAX_ALL: usize = 8 << 20;
 
 /// Bounds that are tried in turn: the crate does not say how large a pattern is.
-const TIERS: [usize; 3] = [2 << 10, 8 << 10, MAX_COMPILED];
+const TIERS: [usize; 7] = [
+    512,
+    1 << 10,
+    2 << 10,
+    4 << 10,
+    8 << 10,
+    16 << 10,
+    MAX_COMPILED,
+];
 /// Bytes of a state of a compiled pattern, or fewer.
 const STATE: usize = 32;
 /// Nesting of groups, as in the crate `regex`.

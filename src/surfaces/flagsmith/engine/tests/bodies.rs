@@ -71,7 +71,7 @@ fn what_is_other_json_is_422_and_says_where() {
         ),
         (
             "{\"identifier\":\"a\",\"identifier\":\"b\"}",
-            "duplicate field `identifier` at ",
+            "identifier: duplicate field `identifier` at ",
         ),
         (
             "{\"identifier\":\"a\",\"traits\":null}",

@@ -9,12 +9,12 @@ mod theirs;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use self::shapes::Asked;
+use self::shapes::IdentityAsked;
 use super::support::{compile, recorded, request, written};
 use crate::surfaces::flagsmith::engine::{Environment, Flags, Sees, hash};
 
 /// Our flags in the shape of theirs.
-fn ours(environment: &Environment, asked: Option<&Asked>) -> Value {
+fn ours(environment: &Environment, asked: Option<&IdentityAsked>) -> Value {
     let list = |flags: &Flags<'_>| written(flags);
     match asked {
         None => list(&environment.flags(Sees::Everything, false)),
@@ -32,7 +32,7 @@ fn ours(environment: &Environment, asked: Option<&Asked>) -> Value {
 
 /// Whether a hash that could decide is so near to a whole percentage that 32 bits see it differently: all shares in
 /// [`shapes`] are whole.
-fn is_on_a_bound(document: &Value, asked: Option<&Asked>) -> bool {
+fn is_on_a_bound(document: &Value, asked: Option<&IdentityAsked>) -> bool {
     let Some(asked) = asked else { return false };
     let identity = format!("k_{}", asked.identifier);
     let mut texts = vec![identity];
@@ -81,7 +81,7 @@ fn recorded_document() {
                 ("score", json!(1.7)),
             ],
         ] {
-            let asked = Asked::new(identifier, &traits);
+            let asked = IdentityAsked::new(identifier, &traits);
             let theirs = theirs::flags(&theirs::sorted_variants(&document), Some(&asked));
             assert_eq!(
                 ours(&environment, Some(&asked)),

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::shapes::Asked;
+use super::shapes::IdentityAsked;
 use super::{ours, theirs};
 use crate::surfaces::flagsmith::engine::tests::support::{
     compile, condition, document, segment, state,
@@ -13,7 +13,7 @@ use crate::surfaces::flagsmith::engine::tests::support::{
 struct Difference {
     why: &'static str,
     document: Value,
-    asked: Asked,
+    asked: IdentityAsked,
     /// The value of the feature `f`, of the crate and of the filter.
     theirs: Value,
     ours: Value,
@@ -42,27 +42,27 @@ fn variants(variants: &[(u32, u32, &str)]) -> Value {
 }
 
 fn table() -> Vec<Difference> {
-    let nobody = Asked::new("i", &[]);
-    let with = |value: Value| Asked::new("i", &[("t", value)]);
+    let nobody = IdentityAsked::new("i", &[]);
+    let with = |value: Value| IdentityAsked::new("i", &[("t", value)]);
     vec![
         Difference {
             why: "variants go by their ids, as in the SDKs: a user gets one variant everywhere",
             document: variants(&[(2, 50, "second"), (1, 50, "first")]),
-            asked: Asked::new("8", &[]),
+            asked: IdentityAsked::new("8", &[]),
             theirs: json!("second"),
             ours: json!("first"),
         },
         Difference {
             why: "a variant ends before its last percentage, as in the SDKs: this identity is at exactly 50",
             document: variants(&[(1, 50, "first"), (2, 50, "second")]),
-            asked: Asked::new("2916", &[]),
+            asked: IdentityAsked::new("2916", &[]),
             theirs: json!("first"),
             ours: json!("second"),
         },
         Difference {
             why: "a hash of exactly 100 is made anew, as in the SDKs: at once 100, then 27.77",
             document: one_condition("PERCENTAGE_SPLIT", "", "99"),
-            asked: Asked::new("2978", &[]),
+            asked: IdentityAsked::new("2978", &[]),
             theirs: json!("out"),
             ours: json!("in"),
         },

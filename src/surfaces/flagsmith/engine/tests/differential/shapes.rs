@@ -8,12 +8,12 @@ use crate::surfaces::flagsmith::engine::tests::support;
 
 /// An identity that is asked for.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct IdentityAsked {
     pub identifier: String,
     pub traits: Vec<(String, Value)>,
 }
 
-impl Asked {
+impl IdentityAsked {
     pub fn new(identifier: &str, traits: &[(&str, Value)]) -> Self {
         Self {
             identifier: identifier.to_owned(),
@@ -239,21 +239,21 @@ pub fn document() -> impl Strategy<Value = Value> {
 }
 
 /// An identity.
-pub fn asked() -> impl Strategy<Value = Asked> {
+pub fn asked() -> impl Strategy<Value = IdentityAsked> {
     let value = prop_oneof![
         9 => scalars(),
         1 => select(vec![json!([]), json!({"a": 1}), json!(["a"])]),
     ];
     let key = select(["a", "b", "c", "$.nothing", ""].as_slice()).prop_map(str::to_owned);
     let traits = proptest::collection::vec((key, value), 0..5);
-    (identifiers(), traits).prop_map(|(identifier, traits)| Asked { identifier, traits })
+    (identifiers(), traits).prop_map(|(identifier, traits)| IdentityAsked { identifier, traits })
 }
 
 /// A change of a document: where, and to what; `None` takes it out.
-pub type Change = (Vec<u16>, Option<Value>);
+pub type DocumentChange = (Vec<u16>, Option<Value>);
 
 /// Changes that may make a document unfit.
-pub fn changes() -> impl Strategy<Value = Vec<Change>> {
+pub fn changes() -> impl Strategy<Value = Vec<DocumentChange>> {
     let value = select(vec![
         json!(null),
         json!(0),
@@ -284,7 +284,7 @@ fn is_split(path: &[String]) -> bool {
 }
 
 /// Makes a change, unless it is one that the crate panics at or that is agreed on as a difference.
-pub fn change(document: &mut Value, (way, to): &Change) {
+pub fn change(document: &mut Value, (way, to): &DocumentChange) {
     let mut path: Vec<String> = Vec::new();
     let mut at = document;
     let mut steps = way.iter().peekable();

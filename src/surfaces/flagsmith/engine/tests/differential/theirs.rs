@@ -9,7 +9,7 @@ use flagsmith_flag_engine::segments::Segment;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::shapes::Asked;
+use super::shapes::IdentityAsked;
 
 /// The members that the proxy demands of a document.
 #[derive(Deserialize)]
@@ -57,7 +57,7 @@ pub fn read(
 }
 
 /// All flags, by the id of their feature.
-pub fn flags(document: &Value, asked: Option<&Asked>) -> Value {
+pub fn flags(document: &Value, asked: Option<&IdentityAsked>) -> Value {
     let mut context = environment_to_context(read(document).unwrap());
     if let Some(asked) = asked {
         let traits: Vec<Trait> = asked
