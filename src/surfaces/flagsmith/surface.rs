@@ -11,7 +11,7 @@ use super::counts::{Evaluation, FlagsmithCount};
 use super::document::{Begun, Compiled, EnvironmentDocument, Unusable, Workshop};
 use super::engine::{IdentityRequest, parse_identity};
 use super::kept_answers::KeptAnswers;
-use super::keys::{self, KeyDirectory, EdgeReader, KeyVerdict, SERVER_PREFIX};
+use super::keys::{self, EdgeReader, KeyDirectory, KeyVerdict, SERVER_PREFIX};
 use super::question::FlagQuestion;
 use super::reads::{FlagsmithLanded, FlagsmithRead, KnownVersion, StoredDocument, command};
 use super::request::{FlagsmithRequest, Parameter, Route};
