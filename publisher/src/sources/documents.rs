@@ -1,7 +1,8 @@
 //! The contract of a source that brings documents: who may read which, and their texts.
 //!
-//! Such a source looks at its upstream by itself and tells what it saw. The writer keeps what was told last, so that whoever
-//! takes the lock later publishes all of it, and puts a document into Redis before the record of its version.
+//! Such a source looks at its upstream by itself and tells what it saw, in any order. The writer keeps what was told last, so that
+//! whoever takes the lock later publishes all of it, and puts a document into Redis before the record of its version. Until a
+//! source has told its first records, what is published of its surface stays.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use super::WriterGone;
 
 /// A source of documents.
 pub trait DocumentSource: Send {
-    /// Which surface its records are of, as the manifest names it.
+    /// Which surface its records are of, as the manifest names it: one of [`super::kinds`] whose documents are the publisher's. One
+    /// source of a surface at most.
     fn surface(&self) -> &'static str;
 
     /// Starts the threads that look at the upstream. They end soon after `stop` is set, or when nobody listens any more.
@@ -29,11 +31,13 @@ pub type TellDocuments = Arc<dyn Fn(DocumentNews) -> Result<(), WriterGone> + Se
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DocumentNews {
     /// All of its records but those of versions, encoded, as they are from now on: what is not among them goes out at once.
-    /// Whether so many may go is the source's to doubt.
+    /// Whether so many may go is the source's to doubt. Records of other kinds than the surface's own are left out. A tenant that
+    /// none of them names any more, and whose document was not told, is gone as well: nobody else removes what an earlier
+    /// publisher left of it.
     Records(BTreeMap<Sha256Hash, Box<[u8]>>),
     /// A document that was read and fits.
     Document(SourcedDocument),
-    /// A tenant that is no more: its document and version go.
+    /// A tenant that is no more: its document and version go, once no record names it.
     Gone(Tenant),
 }
 

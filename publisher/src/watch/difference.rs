@@ -169,6 +169,7 @@ impl Announced {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flag_definitions_filter::surfaces::flagsmith::records::FlagsmithRecord;
     use flag_definitions_filter::surfaces::posthog::directory::{Record, Team};
     use flag_definitions_filter::tenant::Tenant;
 
@@ -297,6 +298,27 @@ mod tests {
         let mut expected = vec![hash(101), hash(102), hash(109)];
         expected.sort_unstable();
         assert_eq!(take(&mut state, back), (expected, 0));
+    }
+
+    #[test]
+    fn records_of_another_surface_are_not_touched_and_do_not_count() {
+        let foreign: Box<[u8]> = FlagsmithRecord::ClientKey(Tenant(1)).encode().into();
+        let others = (100..2_000).map(|n| (hash(n), foreign.clone()));
+        let mut published = PublishedState::of(records(0..200).into_iter().chain(others).collect());
+        let (mut announced, now) = (Announced::default(), Instant::now());
+        // The hashes of 100 to 199 are the others', who came later.
+        assert_eq!(published.records().len(), 100);
+        let after = records(0..150);
+        let difference = announced.difference(reading(after, 1), &published, 20, now);
+        assert!(difference.changes.is_empty() && difference.doubt.is_none());
+        for record in [None, Some(secret(2))] {
+            let announcement = announcement(1_000, record, 2);
+            assert!(announced.take(announcement, &published, now).is_empty());
+        }
+        // Of a hundred, all others aside.
+        published.put((hash(5_000), Some(secret(1))));
+        let difference = announced.difference(reading(RecordMap::new(), 3), &published, 20, now);
+        assert_eq!(difference.held_back, 101);
     }
 
     #[test]

@@ -62,8 +62,8 @@ trait SurfaceRecords: Sync {
     /// Its kinds, without tombstones and versions, in the order in which they are shown.
     fn kinds(&self) -> &'static [KindNames];
 
-    /// The place of a record's kind among [`SurfaceRecords::kinds`], and what the record stands for. `None`: the surface cannot read
-    /// it.
+    /// The place of a record's kind among [`SurfaceRecords::kinds`], and what the record stands for. `None`: the surface
+    /// cannot read it.
     fn read(&self, record: &[u8]) -> Option<(usize, Meaning)>;
 
     /// What the record of a tenant's version is found by.

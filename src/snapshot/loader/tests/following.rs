@@ -167,10 +167,17 @@ fn a_dead_publisher_confirms_nothing_and_refuses_nobody() {
 fn a_newer_manifest_of_the_same_lineage_is_adopted_without_a_load() {
     let (mut envoy, mut publisher) = (Envoy::new(), publisher(&["a"]));
     envoy.run_watched(&mut publisher, 3);
+    let told = |envoy: &Envoy| envoy.status().live.unwrap().has_source("one");
+    assert_eq!(told(&envoy), None);
     publisher.change(hash("b"), Some(record(2)));
+    publisher.surfaces.push("one".to_owned());
     publisher.rewrite(1);
     assert_eq!(envoy.run_watched(&mut publisher, 3), [LoaderEvent::Adopted]);
     assert_eq!(envoy.status().live.unwrap().generation, 2);
+    assert_eq!(told(&envoy), Some(true));
+    let mut fresh = Envoy::new();
+    fresh.run(&mut publisher, 3_000);
+    assert_eq!(told(&fresh), Some(true), "by a load");
     publisher.rewrite(1);
     assert_eq!(envoy.run(&mut publisher, 1_000), [LoaderEvent::Adopted]);
     publisher.rewrite(1);
@@ -181,23 +188,6 @@ fn a_newer_manifest_of_the_same_lineage_is_adopted_without_a_load() {
     );
     assert!(envoy.record("a").is_some() && envoy.record("b").is_some());
     assert_eq!(envoy.freshness(), Freshness::Current);
-}
-
-#[test]
-fn which_surfaces_have_a_source_comes_with_a_load_and_with_an_adopted_manifest() {
-    let (mut envoy, mut publisher) = (Envoy::new(), publisher(&["a"]));
-    let has = |envoy: &Envoy, name| envoy.status().live.unwrap().has_source(name);
-    envoy.run_watched(&mut publisher, 3);
-    assert_eq!(has(&envoy, "one"), None, "nobody says");
-    for (surfaces, one) in [(&["other"][..], false), (&["one", "other"], true)] {
-        publisher.surfaces = surfaces.iter().map(|name| (*name).to_owned()).collect();
-        publisher.rewrite(1);
-        assert_eq!(envoy.run(&mut publisher, 1_000), [LoaderEvent::Adopted]);
-        assert_eq!(has(&envoy, "one"), Some(one));
-    }
-    let mut fresh = Envoy::new();
-    fresh.run_watched(&mut publisher, 3);
-    assert_eq!(has(&fresh, "one"), Some(true), "by a load");
 }
 
 #[test]
