@@ -51,6 +51,9 @@ const PRODUCT_WORDS: &[&str] = &[
     "phs",
 ];
 
+/// The products among them.
+const PRODUCTS: &[&str] = &["posthog", "flagsmith", "flagd"];
+
 /// The room of a module: its first name, below `surfaces` the first two. The crate root is no room.
 fn room(module: &[String]) -> Option<String> {
     match module {
@@ -171,13 +174,32 @@ fn the_watcher_of_the_publisher_knows_the_contract_of_sources_alone() {
         let to: Vec<&str> = to.iter().map(String::as_str).collect();
         let is_product = matches!(
             to.as_slice(),
-            ["sources", "posthog" | "file" | "options", ..]
+            [
+                "sources",
+                "posthog" | "flagsmith" | "file" | "combined" | "options",
+                ..
+            ] | ["sources", "kinds", _, ..]
         );
         if path.module.first().is_some_and(|room| room == "watch") && is_product {
             found.insert(format!("{} -> {}", path.file, to.join("::")));
         }
     }
     assert_none("imports of a source", found);
+}
+
+#[test]
+fn the_watcher_of_the_publisher_names_no_product() {
+    let mut found = BTreeSet::new();
+    for file in PUBLISHER.files() {
+        // Its unit tests need records of somebody.
+        let code = file.text.split("#[cfg(test)]").next().unwrap_or_default();
+        let named = words(code);
+        let is_named = PRODUCTS.iter().any(|product| named.contains(*product));
+        if is_named && file.module.first().is_some_and(|room| room == "watch") {
+            found.insert(file.name.clone());
+        }
+    }
+    assert_none("names of products", found);
 }
 
 /// The words of a text in lower case; `Tenant` and `team_id` are two each.

@@ -55,15 +55,16 @@ Exit codes: 0 no difference, 1 failed, 2 bad usage or bad document, 3 there are 
     /// Show what filters would decide from what is published, and why
     #[command(subcommand)]
     Inspect(Inspect),
-    /// Keep the snapshot in Redis up to date with PostHog's database and with its cache of flag definitions
+    /// Keep the snapshot in Redis up to date with PostHog's database and its cache of flag definitions, or with a file
     #[command(after_help = "\
 Examples:
   flag-definitions-publisher watch --postgres-url postgres://reader@db/posthog --redis-url redis://127.0.0.1:6379
   DATABASE_URL=… REDIS_URL=… flag-definitions-publisher watch --snapshot-interval 5m
+  flag-definitions-publisher watch --file snapshot.json --redis-url redis://127.0.0.1:6379
 
 Several instances may run: one writes, the others wait and take over within 5 seconds of its end.
 SIGTERM and SIGINT end it after the write under way.")]
-    Watch(WatchOptions),
+    Watch(Box<WatchOptions>),
     /// Print the SHA-256 of a token, as source documents hold it
     #[command(after_help = "\
 Examples:

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use crate::redis::error::{ConnectionError, SnapshotStoreError};
 use crate::sources::SourceError;
-use crate::sources::options::OptionError;
+use crate::sources::options::{OpenError, OptionError, SOURCE_OPTIONS};
 use crate::watch::monitor::ListenError;
 
 /// Exit code when Redis, or writing the result, failed.
@@ -29,6 +29,8 @@ pub enum Error {
     NoTeams(PathBuf),
     /// It is not clear what to compare.
     TwoSources,
+    /// There is nothing to watch.
+    NoSource,
     /// Redis failed, or another publisher was at work meanwhile.
     Store(SnapshotStoreError),
     /// Another publisher holds the lock.
@@ -76,6 +78,7 @@ impl Error {
             | Self::Source(SourceError::Refused(_))
             | Self::NoTeams(_)
             | Self::TwoSources
+            | Self::NoSource
             | Self::Token(_) => BAD_USAGE,
         }
     }
@@ -96,6 +99,7 @@ impl fmt::Display for Error {
             Self::TwoSources => f.write_str(
                 "both --file (FLAG_DEFINITIONS_FILE) and --postgres-url (DATABASE_URL) are given; unset one",
             ),
+            Self::NoSource => write!(f, "nothing is named that could be watched: give {SOURCE_OPTIONS}"),
             Self::Store(error) => error.fmt(f),
             Self::LockHeld => f.write_str(
                 "another publisher is at work (it holds the lock): stop the one that runs `watch`, or wait a few \
@@ -144,6 +148,16 @@ impl From<ConnectionError> for Error {
 impl From<OptionError> for Error {
     fn from(error: OptionError) -> Self {
         Self::Option(error)
+    }
+}
+
+impl From<OpenError> for Error {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Option(error) => Self::Option(error),
+            OpenError::Source(error) => Self::Source(error),
+            OpenError::Nothing => Self::NoSource,
+        }
     }
 }
 

@@ -4,8 +4,8 @@
 //! |---|---|
 //! | [`progress`], [`logging`] | what a person or a log is told on standard error |
 //! | [`redis`] | the Redis that holds the snapshot: connection, lock, commands, what is published |
-//! | [`sources`] | where the records to publish come from: a document, or PostHog |
-//! | [`watch`] | keeps the snapshot up to date with a source |
+//! | [`sources`] | where the records to publish come from, and whose each is |
+//! | [`watch`] | keeps the snapshot up to date with its sources |
 //! | [`error`] | everything that can go wrong, and the exit code |
 //! | [`commands`] | `publish`, `diff`, `inspect`, `watch`, `hash`, with their options |
 //! | [`cli`] | the command line |

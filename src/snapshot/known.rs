@@ -33,6 +33,11 @@ impl KnownStatus {
         self.status.confirmation()
     }
 
+    /// The same for versions that a publisher watches in another Redis, if it does.
+    pub fn watched_confirmation(&self) -> Option<Confirmation> {
+        self.status.watched_confirmation()
+    }
+
     /// Reads it again. If shared data fails, what was known stays.
     pub fn read(&mut self, store: &impl Store, scope: &Scope, now: Monotonic) {
         if let Ok(status) = Status::read(store, scope) {
@@ -106,6 +111,7 @@ mod tests {
                 verified_at: millis,
                 contact_at: millis,
                 longest_slice_micros: 0,
+                surfaces: Vec::new(),
             });
         })
         .unwrap();

@@ -168,6 +168,7 @@ impl Load {
             verified_at: self.asked_at.as_millis(),
             contact_at: self.asked_at.as_millis(),
             longest_slice_micros,
+            surfaces: self.manifest.surfaces.clone(),
         }
     }
 

@@ -28,7 +28,8 @@ pub struct Manifest {
     pub stream_id: StreamId,
     /// Its pages, in order.
     pub pages: Vec<PageDigest>,
-    /// Whether a publisher watches ETags and writes watermarks. Without them an ETag is confirmed by callout.
+    /// Whether a publisher watches the ETags of others and writes watermarks. Without them such an ETag is confirmed by
+    /// callout.
     pub etags_watched: bool,
     /// Which unbroken chain of changes it belongs to: whoever holds a snapshot of this lineage and applied all
     /// changes up to [`Manifest::stream_id`] has the same records. 0: no changes follow it.
@@ -36,6 +37,10 @@ pub struct Manifest {
     pub lineage: u64,
     /// What it holds, for `/health`.
     pub records: KindCounts,
+    /// The surfaces that have a source, by name. Empty, as of publishers that do not tell: each surface knows what that
+    /// means for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub surfaces: Vec<String>,
 }
 
 /// What the manifest says of one page.
@@ -144,6 +149,7 @@ mod tests {
             etags_watched: false,
             lineage: 0,
             records: KindCounts::default(),
+            surfaces: Vec::new(),
         }
     }
 
@@ -151,6 +157,17 @@ mod tests {
     fn it_survives_its_encoding() {
         let json = serde_json::to_vec(&manifest()).unwrap();
         assert_eq!(Manifest::parse(&json), Ok(manifest()));
+    }
+
+    #[test]
+    fn which_surfaces_have_a_source_is_told_or_left_out() {
+        let mut manifest = manifest();
+        let silent = serde_json::to_string(&manifest).unwrap();
+        assert!(!silent.contains("surfaces"), "as before there were several");
+        manifest.surfaces = vec!["one".to_owned(), "other".to_owned()];
+        let json = serde_json::to_string(&manifest).unwrap();
+        assert!(json.ends_with(r#","surfaces":["one","other"]}"#), "{json}");
+        assert_eq!(Manifest::parse(json.as_bytes()), Ok(manifest));
     }
 
     #[test]

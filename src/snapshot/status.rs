@@ -82,6 +82,9 @@ pub struct Live {
     pub contact_at: u64,
     /// Longest time that loading it held a VM, in microseconds.
     pub longest_slice_micros: u64,
+    /// The surfaces that have a source, see [`Manifest::surfaces`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub surfaces: Vec<String>,
 }
 
 impl Live {
@@ -99,7 +102,26 @@ impl Live {
             verified_at: millis,
             contact_at: millis,
             longest_slice_micros: 0,
+            surfaces: Vec::new(),
         }
+    }
+
+    /// Whether a surface has a source. `None`: the publisher does not tell, and the surface knows what that means for it.
+    ///
+    /// ```
+    /// use flag_definitions_filter::snapshot::status::Live;
+    /// let live = |surfaces: &str| -> Live {
+    ///     let json = r#"{"manifest":"","generation":1,"stream_id":"1-0","etags_watched":true,"records":{},
+    ///         "loaded_at":0,"verified_at":0,"contact_at":0,"longest_slice_micros":0 SURFACES}"#;
+    ///     serde_json::from_str(&json.replace("SURFACES", surfaces)).unwrap()
+    /// };
+    /// assert_eq!(live(r#","surfaces":["one"]"#).has_source("one"), Some(true));
+    /// assert_eq!(live(r#","surfaces":["one"]"#).has_source("other"), Some(false));
+    /// assert_eq!(live("").has_source("one"), None);
+    /// ```
+    pub fn has_source(&self, surface: &str) -> Option<bool> {
+        let is_told = !self.surfaces.is_empty();
+        is_told.then(|| self.surfaces.iter().any(|name| name == surface))
     }
 
     /// How long ago Redis last said that this is the current snapshot.
@@ -114,6 +136,7 @@ impl Live {
         self.stream_id = manifest.stream_id;
         self.etags_watched = manifest.etags_watched;
         self.records.clone_from(&manifest.records);
+        self.surfaces.clone_from(&manifest.surfaces);
         self.verified_at = self.verified_at.max(now);
     }
 }
@@ -197,6 +220,12 @@ impl Status {
     /// As of when published ETags are confirmed, if a publisher confirms them.
     pub fn confirmation(&self) -> Option<Confirmation> {
         self.follow.as_ref().and_then(Follow::confirmation)
+    }
+
+    /// The same for versions that a publisher watches in another Redis. Where it watches none, a watermark is not about them.
+    pub fn watched_confirmation(&self) -> Option<Confirmation> {
+        let is_watched = self.live.as_ref().is_some_and(|live| live.etags_watched);
+        self.confirmation().filter(|_| is_watched)
     }
 
     /// Whether requests can be decided. `needs_none`: also where nothing is published, since something else stands in.
@@ -293,6 +322,15 @@ mod tests {
             });
             assert_eq!(status.freshness(at(1), &settings), freshness);
         }
+    }
+
+    #[test]
+    fn where_no_manifest_tells_of_sources_shared_data_is_as_before() {
+        let mut live = Live::verified("", 1);
+        assert!(!serde_json::to_string(&live).unwrap().contains("surfaces"));
+        live.surfaces.push("one".to_owned());
+        let json = serde_json::to_string(&live).unwrap();
+        assert_eq!(serde_json::from_str::<Live>(&json).unwrap(), live);
     }
 
     #[test]

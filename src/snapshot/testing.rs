@@ -74,6 +74,8 @@ pub struct Publisher {
     pub fence: u64,
     /// Number of the last snapshot.
     pub generation: u64,
+    /// What the next manifest says of surfaces that have a source.
+    pub surfaces: Vec<String>,
 }
 
 impl Default for Publisher {
@@ -88,6 +90,7 @@ impl Default for Publisher {
             last: StreamId::default(),
             fence: 1,
             generation: 0,
+            surfaces: Vec::new(),
         }
     }
 }
@@ -142,6 +145,7 @@ impl Publisher {
             etags_watched: lineage != 0,
             lineage,
             records: KindCounts::new([("records", records)]),
+            surfaces: self.surfaces.clone(),
         };
         for (index, page) in pages.iter().enumerate() {
             self.pages

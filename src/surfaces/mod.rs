@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::http::Response;
 use crate::labels::labels;
+use crate::records::CorruptRecord;
 use crate::redis::{Command, Failure, Gateway, Purpose, Reply};
 use crate::shared::{Job, Machinery, Store};
 use crate::snapshot::status::Status;
@@ -21,6 +22,24 @@ use crate::time::Monotonic;
 #[cfg(feature = "flagsmith")]
 pub mod flagsmith;
 pub mod posthog;
+
+/// Whether these bytes are a record that some surface of this build can read. One snapshot holds those of all.
+///
+/// ```
+/// use flag_definitions_filter::surfaces;
+/// assert!(surfaces::check(&[0]).is_ok(), "what was removed");
+/// assert!(surfaces::check(b"\xffwhat no surface wrote").is_err());
+/// ```
+///
+/// # Errors
+/// When they are not.
+pub fn check(record: &[u8]) -> Result<(), CorruptRecord> {
+    #[cfg(feature = "flagsmith")]
+    if flagsmith::records::FlagsmithRecord::is_own(record) {
+        return flagsmith::records::FlagsmithRecord::decode(record).map(drop);
+    }
+    posthog::directory::Record::check(record)
+}
 
 /// Set on a request that goes to the upstream; says why. A request that carries it already came through here, so it is not
 /// forwarded again.
@@ -320,5 +339,27 @@ labels! {
         ObjectStore: "object_store",
         Overloaded: "overloaded",
         Loop: "loop",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::ETag;
+    use crate::tenant::Tenant;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn records_of_every_surface_are_readable_and_cut_ones_are_not() {
+        let version = posthog::directory::Record::ETag(ETag::new(b"v").unwrap());
+        let secret = posthog::directory::Record::TeamSecret(Tenant(1));
+        let mut records = vec![version.encode().unwrap(), secret.encode().unwrap()];
+        #[cfg(feature = "flagsmith")]
+        records.push(flagsmith::records::FlagsmithRecord::ClientKey(Tenant(1)).encode());
+        for record in records {
+            assert_eq!(check(&record), Ok(()));
+            assert!(check(&record[..1]).is_err(), "{record:?}");
+        }
     }
 }

@@ -5,7 +5,7 @@
 //! | [`publish`] | the order in which a document becomes the snapshot |
 //! | [`diff`], [`comparison`] | what a publish or a full read would change |
 //! | [`inspect`] | what a filter would decide, and why |
-//! | [`watch`] | keeps the snapshot up to date with a source |
+//! | [`watch`] | keeps the snapshot up to date with its sources |
 //! | [`hash`] | a token's SHA-256, as source documents want it |
 //! | [`describe`] | records in words |
 //! | `document` | the source document that a command is given |

@@ -162,6 +162,7 @@ impl Snapshot {
             etags_watched: false,
             lineage: 0,
             records: self.counts.into(),
+            surfaces: Vec::new(),
         }
     }
 

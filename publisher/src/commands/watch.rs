@@ -1,4 +1,4 @@
-//! `watch`: keeps the snapshot in Redis up to date with a source.
+//! `watch`: keeps the snapshot in Redis up to date with its sources.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use crate::error::Error;
 use crate::logging::LoggingOptions;
 use crate::redis::options::ConnectionOptions;
 use crate::redis::server::Server;
-use crate::sources::options::{OpenSource, WatchedSource};
+use crate::sources::options::{OpenSources, SourceOptions};
 use crate::watch::doubt::MAX_REMOVAL_PERCENT;
 use crate::watch::monitor::{Listen, Monitor};
 use crate::watch::status::WatchStatus;
-use crate::watch::{WatchSettings, watch};
+use crate::watch::{WatchSettings, watch_all};
 
 /// Between two removals of old changes.
 const TRIM_INTERVAL: Duration = Duration::from_secs(60);
@@ -28,11 +28,11 @@ const TRIM_INTERVAL: Duration = Duration::from_secs(60);
 pub struct WatchOptions {
     /// What is watched.
     #[command(flatten)]
-    pub source: WatchedSource,
+    pub source: SourceOptions,
     /// Where the snapshot is.
     #[command(flatten)]
     pub connection: ConnectionOptions,
-    /// Time between two full reads of the database: 100ms to 24h
+    /// Time between two full reads of the database or the file: 100ms to 24h. A file that changed is read at once
     #[arg(
         long,
         value_name = "DURATION",
@@ -41,8 +41,8 @@ pub struct WatchOptions {
         value_parser = duration
     )]
     pub diff_interval: Duration,
-    /// Time between two checks of all ETags: 100ms to 24h. A filter answers 304 by itself while the last check is
-    /// younger than its snapshot.etag_max_age
+    /// Time between two checks of all ETags, or between two watermarks where none are watched: 100ms to 24h. A filter answers
+    /// 304 by itself while the last check is younger than its snapshot.etag_max_age
     #[arg(
         long,
         value_name = "DURATION",
@@ -100,10 +100,10 @@ pub struct WatchOptions {
 pub fn run(options: &WatchOptions) -> Result<(), Error> {
     options.logging.start();
     let redis = Arc::new(options.connection.server()?);
-    let OpenSource {
-        address,
-        records,
-        etags,
+    let OpenSources {
+        sources,
+        postgres,
+        file,
     } = options.source.open(&options.connection, &redis)?;
     let settings = options.settings(redis);
     let stop = Arc::new(AtomicBool::new(false));
@@ -111,7 +111,8 @@ pub fn run(options: &WatchOptions) -> Result<(), Error> {
         signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(Error::Signals)?;
     }
     info!(
-        postgres = address,
+        postgres,
+        file = file.map(|file| file.display().to_string()),
         redis = %settings.redis.address(),
         prefix = settings.prefix,
         "watching"
@@ -119,7 +120,7 @@ pub fn run(options: &WatchOptions) -> Result<(), Error> {
     let status = Arc::new(WatchStatus::default());
     // It answers as long as this lives.
     let _monitor = Monitor::start(options.listen, Arc::clone(&status))?;
-    Ok(watch(&settings, records, etags, &stop, &status)?)
+    Ok(watch_all(&settings, sources, &stop, &status)?)
 }
 
 impl WatchOptions {

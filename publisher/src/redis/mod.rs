@@ -5,10 +5,12 @@
 //! | [`options`] | what commands are told of it |
 //! | [`server`] | the URL, the connection, and what Redis says when it refuses |
 //! | [`store`] | the commands that are sent |
+//! | `documents` | documents beside the snapshot |
 //! | [`lock`] | one publisher at a time |
 //! | [`published`] | what is there: manifest, pages, and the changes after them |
 //! | [`error`] | what can go wrong between this program and Redis |
 
+mod documents;
 pub mod error;
 pub mod lock;
 pub mod options;

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use flag_definitions_filter::hash::Sha256Hash;
-use flag_definitions_filter::records::StreamId;
+use flag_definitions_filter::records::{StreamId, TOMBSTONE};
 use flag_definitions_filter::snapshot::change::{Change, Content, Watermark};
 use flag_definitions_filter::snapshot::manifest::{self, Manifest, ManifestError};
 use flag_definitions_filter::snapshot::page::Cursor;
+use flag_definitions_filter::surfaces;
 use flag_definitions_filter::surfaces::posthog::directory::Record;
 use redis::Value;
 
@@ -151,7 +152,7 @@ fn read_below<'a>(
 }
 
 impl PublishedSnapshot {
-    /// What is known under a hash, and as of when. `None`: nothing.
+    /// What PostHog's surface knows under a hash, and as of when. `None`: nothing.
     pub fn find(&self, hash: &Sha256Hash) -> Option<(Record, StreamId)> {
         if let Some(id) = self.removed.get(hash) {
             return Some((Record::Tombstone, *id));
@@ -169,13 +170,13 @@ impl PublishedSnapshot {
 
     /// Takes a page's records; `None` when one cannot be read.
     fn add_page(&mut self, bytes: Vec<u8>) -> Option<()> {
-        each_record(bytes, |hash, record| match Record::decode(record).ok()? {
-            // It says no more than absence does.
-            Record::Tombstone => Some(()),
-            _ => {
+        each_record(bytes, |hash, record| {
+            surfaces::check(record).ok()?;
+            // A tombstone says no more than absence does.
+            if !is_tombstone(record) {
                 self.records.insert(hash, record.into());
-                Some(())
             }
+            Some(())
         })
     }
 
@@ -227,7 +228,8 @@ impl PublishedSnapshot {
     }
 
     fn put(&mut self, hash: Sha256Hash, record: &[u8], id: StreamId) -> Option<()> {
-        if Record::decode(record).ok()? == Record::Tombstone {
+        surfaces::check(record).ok()?;
+        if is_tombstone(record) {
             self.records.remove(&hash);
             self.changed.remove(&hash);
             self.removed.insert(hash, id);
@@ -238,6 +240,10 @@ impl PublishedSnapshot {
         }
         Some(())
     }
+}
+
+fn is_tombstone(record: &[u8]) -> bool {
+    record.first() == Some(&TOMBSTONE)
 }
 
 fn each_record(

@@ -30,7 +30,8 @@ const RENEW_LOCK: &str = concat!(include_str!("guard.lua"), include_str!("renew_
 const RELEASE_LOCK: &str = concat!(include_str!("guard.lua"), include_str!("release_lock.lua"));
 const RESERVE: &str = concat!(include_str!("guard.lua"), include_str!("reserve.lua"));
 const WRITE_PAGE: &str = concat!(include_str!("guard.lua"), include_str!("write_page.lua"));
-const REMOVE_PAGES: &str = concat!(include_str!("guard.lua"), include_str!("remove_pages.lua"));
+pub(super) const REMOVE_KEYS: &str =
+    concat!(include_str!("guard.lua"), include_str!("remove_keys.lua"));
 const EXPIRE_PAGES: &str = concat!(include_str!("guard.lua"), include_str!("expire_pages.lua"));
 const REPLACE_MANIFEST: &str = concat!(
     include_str!("guard.lua"),
@@ -324,7 +325,7 @@ impl<'a> SnapshotStore<'a> {
             .collect();
         for keys in keys.chunks(KEYS_PER_COMMAND) {
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-            self.write(REMOVE_PAGES, &keys, &[], "removing the pages again")?;
+            self.write(REMOVE_KEYS, &keys, &[], "removing the pages again")?;
         }
         Ok(())
     }
@@ -372,6 +373,20 @@ impl<'a> SnapshotStore<'a> {
         self.send(&command, doing)
     }
 
+    /// Sends several commands that only read, and waits once.
+    ///
+    /// # Errors
+    /// When Redis fails.
+    pub(super) fn send_together<T: FromRedisValue>(
+        &mut self,
+        commands: &redis::Pipeline,
+        doing: &'static str,
+    ) -> Result<T, SnapshotStoreError> {
+        commands
+            .query(&mut self.connection)
+            .map_err(|error| self.failed(&error, doing))
+    }
+
     fn send<T: FromRedisValue>(
         &mut self,
         command: &redis::Cmd,
@@ -379,10 +394,22 @@ impl<'a> SnapshotStore<'a> {
     ) -> Result<T, SnapshotStoreError> {
         command
             .query(&mut self.connection)
-            .map_err(|error| SnapshotStoreError::Command {
-                doing,
-                problem: self.server.command_problem(&error),
-            })
+            .map_err(|error| self.failed(&error, doing))
+    }
+
+    fn failed(&self, error: &RedisError, doing: &'static str) -> SnapshotStoreError {
+        let problem = self.server.command_problem(error);
+        SnapshotStoreError::Command { doing, problem }
+    }
+
+    /// The time, in Unix milliseconds.
+    ///
+    /// # Errors
+    /// When Redis fails.
+    pub fn now(&mut self) -> Result<u64, SnapshotStoreError> {
+        let time: (u64, u64) = self.read("TIME", &[""; 0], "reading the clock")?;
+        let (seconds, micros) = time;
+        Ok(seconds.saturating_mul(1_000).saturating_add(micros / 1_000))
     }
 }
 

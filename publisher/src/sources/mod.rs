@@ -3,21 +3,25 @@
 //! | room | job |
 //! |---|---|
 //! | [`documents`] | the contract of a source that brings documents |
-//! | [`mod@file`] | a source document, read once |
+//! | [`kinds`] | the contract of records: whose each is, and what it stands for |
+//! | [`mod@file`] | a source document, read once or followed as it changes |
+//! | [`combined`] | a database and beside it a source document |
 //! | [`posthog`] | PostHog's database and its cache of flag definitions, followed as they change |
 //! | [`flagsmith`] | the environments of a Flagsmith, followed as they change |
 //! | [`authorities`] | which certificate authorities are believed |
 //! | [`left_out`] | rows of a source that became no records |
 //! | [`options`] | which source is watched, with its own options |
 //!
-//! The contract has two halves, as the records and the ETags of one product may stand in different places. A
-//! [`Source`] says which records there are. An [`ETagSource`] says which ETag the definitions of each team have. The
-//! writer knows these two and no product behind them.
+//! The contract has three parts, as the records and the ETags of one product may stand in different places. A
+//! [`Source`] says which records there are. An [`ETagSource`] says which ETag the definitions of each team have. A
+//! [`documents::DocumentSource`] says both, and brings the documents. The writer knows these and no product behind them.
 
 pub mod authorities;
+pub mod combined;
 pub mod documents;
 pub mod file;
 pub mod flagsmith;
+pub mod kinds;
 pub mod left_out;
 pub mod options;
 pub mod posthog;
@@ -34,10 +38,46 @@ use flag_definitions_filter::surfaces::posthog::directory::RecordCounts;
 use flag_definitions_filter::tenant::Tenant;
 
 use crate::redis::published::RecordMap;
+use documents::DocumentSource;
 use left_out::{LeftOut, Skipped};
+
+/// All that is followed. Each of them may be missing, but not all.
+#[derive(Default)]
+pub struct WatchedSources {
+    /// Teams and credentials.
+    pub records: Option<Arc<dyn Source>>,
+    /// ETags of the teams' definitions. Without it none is published.
+    pub etags: Option<Box<dyn ETagSource>>,
+    /// Documents, each of another surface.
+    pub documents: Vec<Box<dyn DocumentSource>>,
+}
+
+/// What a [`Source`] is, for logs and figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceNature {
+    /// A database.
+    Database,
+    /// A source document. What is wrong with it stays so until somebody changes it: that is told once.
+    Document,
+}
+
+impl SourceNature {
+    /// Its name in a sentence.
+    pub const fn noun(self) -> &'static str {
+        match self {
+            Self::Database => "the database",
+            Self::Document => "the source document",
+        }
+    }
+}
 
 /// Teams and credentials: who may read what.
 pub trait Source: Send + Sync {
+    /// What it is.
+    fn nature(&self) -> SourceNature {
+        SourceNature::Database
+    }
+
     /// Reads everything as of one moment. `progress` is told the number of rows so far, now and then.
     ///
     /// # Errors

@@ -1,12 +1,15 @@
-//! Which source is watched. The options of a source are the source's own; here they are put together.
+//! Which sources are watched. The options of a source are the source's own; here they are put together.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{ArgMatches, Args, Command, FromArgMatches};
+use clap::Args;
 
+use super::combined::Combined;
+use super::file::FollowedDocument;
 use super::posthog::PostHogOptions;
-use super::{ETagSource, Source};
+use super::{Source, SourceError, WatchedSources};
 use crate::redis::options::ConnectionOptions;
 use crate::redis::server::Server;
 
@@ -27,58 +30,98 @@ impl fmt::Display for OptionError {
 
 impl std::error::Error for OptionError {}
 
-/// A source that can be watched, with its options: one variant for each product.
-#[derive(Debug)]
-pub enum WatchedSource {
-    /// PostHog's database and its cache of flag definitions.
-    PostHog(PostHogOptions),
+/// Why sources cannot be watched. Nothing was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpenError {
+    /// An option is refused.
+    Option(OptionError),
+    /// What is to be followed cannot be read from the beginning on.
+    Source(SourceError),
+    /// Nothing is to be watched.
+    Nothing,
 }
 
-impl WatchedSource {
-    /// Takes the options apart. `connection` and `redis` are of the Redis that holds the snapshot.
+/// The options that name sources, for who named none.
+pub const SOURCE_OPTIONS: &str =
+    "--postgres-url (DATABASE_URL), --file (FLAG_DEFINITIONS_FILE), or both";
+
+/// What is watched: any of these, each with options of its own.
+#[derive(Debug, Args)]
+pub struct SourceOptions {
+    /// PostHog's database and its cache of flag definitions.
+    #[command(flatten)]
+    pub posthog: PostHogOptions,
+    /// Source document (JSON) with PostHog's teams and credentials, followed as it changes. With --postgres-url its records
+    /// are added to the database's
+    #[arg(long, value_name = "FILE", env = "FLAG_DEFINITIONS_FILE")]
+    pub file: Option<PathBuf>,
+}
+
+/// Sources that are ready to be watched.
+pub struct OpenSources {
+    /// They.
+    pub sources: WatchedSources,
+    /// Where the database is, without user and password.
+    pub postgres: Option<String>,
+    /// The document that is followed.
+    pub file: Option<PathBuf>,
+}
+
+impl SourceOptions {
+    /// Takes the options apart, and reads the document. `connection` and `redis` are of the Redis that holds the snapshot.
     ///
     /// # Errors
-    /// When an option is refused.
+    /// When an option or the document is refused, or nothing is named.
     pub fn open(
         &self,
         connection: &ConnectionOptions,
         redis: &Arc<Server>,
-    ) -> Result<OpenSource, OptionError> {
-        match self {
-            Self::PostHog(options) => options.open(connection, redis),
+    ) -> Result<OpenSources, OpenError> {
+        let database = self.posthog.database()?;
+        let postgres = database.as_ref().map(|database| database.address());
+        let database = database.map(|database| Arc::new(database) as Arc<dyn Source>);
+        let document = self.file.as_deref().map(follow).transpose()?;
+        let sources = WatchedSources {
+            etags: self
+                .posthog
+                .etags(connection, redis, database.is_some())?
+                .filter(|_| database.is_some() || document.is_some()),
+            records: match (database, document) {
+                (Some(database), Some(document)) => {
+                    Some(Arc::new(Combined::new(database, document)))
+                }
+                (Some(database), None) => Some(database),
+                (None, Some(document)) => Some(Arc::new(document)),
+                (None, None) => None,
+            },
+            documents: Vec::new(),
+        };
+        if sources.records.is_none() && sources.documents.is_empty() {
+            return Err(OpenError::Nothing);
         }
+        Ok(OpenSources {
+            sources,
+            postgres,
+            file: self.file.clone(),
+        })
     }
 }
 
-/// Both halves of a source that is watched.
-pub struct OpenSource {
-    /// Where the records are read, without user and password.
-    pub address: String,
-    /// Teams and credentials.
-    pub records: Arc<dyn Source>,
-    /// ETags.
-    pub etags: Box<dyn ETagSource>,
+/// A document that can be read now.
+fn follow(file: &Path) -> Result<FollowedDocument, OpenError> {
+    if file == Path::new("-") {
+        return Err(OpenError::Option(OptionError {
+            option: "--file",
+            problem: "standard input cannot be followed, name a file".to_owned(),
+        }));
+    }
+    let document = FollowedDocument::new(file);
+    document.read_all(&mut |_| ()).map_err(OpenError::Source)?;
+    Ok(document)
 }
 
-// The derive knows structs alone. With a second source the options say which one is meant.
-impl FromArgMatches for WatchedSource {
-    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        PostHogOptions::from_arg_matches(matches).map(Self::PostHog)
-    }
-
-    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
-        match self {
-            Self::PostHog(options) => options.update_from_arg_matches(matches),
-        }
-    }
-}
-
-impl Args for WatchedSource {
-    fn augment_args(command: Command) -> Command {
-        PostHogOptions::augment_args(command)
-    }
-
-    fn augment_args_for_update(command: Command) -> Command {
-        PostHogOptions::augment_args_for_update(command)
+impl From<OptionError> for OpenError {
+    fn from(error: OptionError) -> Self {
+        Self::Option(error)
     }
 }

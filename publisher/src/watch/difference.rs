@@ -1,4 +1,4 @@
-//! What a full read of the database changes, and what of that is held back.
+//! What a full read of the source changes, and what of that is held back. Records of other surfaces are no part of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::iter::Peekable;
@@ -9,6 +9,7 @@ use flag_definitions_filter::hash::Sha256Hash;
 use super::doubt::{Doubt, is_credential};
 use super::state::{PublishedState, RecordChange};
 use crate::redis::published::RecordMap;
+use crate::sources::kinds::RecordOwner;
 use crate::sources::{Announcement, Reading, SourcePosition};
 
 /// Walks two sorted maps at once: what makes the first into the second. Equal records cost a comparison.
@@ -91,7 +92,9 @@ impl Announced {
         if self.is_outdated(position, now) {
             return Vec::new();
         }
+        let owner = RecordOwner::of_sources();
         let mut changed: BTreeMap<_, _> = announcement.changed.into_iter().collect();
+        changed.retain(|hash, _| !state.is_of_another(owner, hash));
         for hash in changed.keys() {
             self.by_hash.insert(*hash, (position, now));
         }
@@ -120,8 +123,10 @@ impl Announced {
             *announced >= reading.position && now.saturating_duration_since(*since) < MAX_LAG
         });
         let lacks_project_keys = reading.lacks_project_keys;
+        let owner = RecordOwner::of_sources();
         let mut changes: Vec<RecordChange> = between(state.records(), reading.records)
             .filter(|(hash, _)| !self.by_hash.contains_key(hash))
+            .filter(|(hash, _)| !state.is_of_another(owner, hash))
             .collect();
         let doubt = Doubt::of(state, &changes, lacks_project_keys, max_removal_percent);
         let held_back = match doubt {

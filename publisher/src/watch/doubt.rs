@@ -5,14 +5,16 @@
 //! flags. So it waits until an operator says that it is meant.
 //!
 //! A single credential is never doubted: a revocation must not wait for anybody.
+//!
+//! Only the records that a [`crate::sources::Source`] reads are looked at. A source of documents doubts for itself.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use flag_definitions_filter::surfaces::posthog::directory::{Record, RecordCounts};
 use flag_definitions_filter::tenant::Tenant;
 
 use super::state::{PublishedState, RecordChange};
+use crate::sources::kinds::{Belonging, Meaning, RecordOwner, belonging};
 
 /// Share of the teams, and of all records, that one full read may remove without being doubted, in percent, unless an
 /// option says otherwise. 100 believes everything.
@@ -118,10 +120,11 @@ impl Doubt {
         if max_percent >= 100 {
             return None;
         }
-        let counts = state.counts();
+        let owner = RecordOwner::of_sources();
         let effect = Effect::of(state, changes);
-        let teams = state.teams().count() as u64;
-        let credentials = credentials(&counts);
+        let teams = state.tenants(owner).count() as u64;
+        let credentials = state.credentials(owner);
+        let later_credentials = state.later_credentials(owner);
         let is_more = |removed: u64, published: u64| {
             u128::from(removed) * 100 > u128::from(published) * u128::from(max_percent)
         };
@@ -147,9 +150,9 @@ impl Doubt {
                 published: records,
                 max_percent,
             })
-        } else if lacks_project_keys && effect.credentials > 0 && counts.project_secret_keys > 0 {
+        } else if lacks_project_keys && effect.credentials > 0 && later_credentials > 0 {
             Some(Self::NoProjectKeyTable {
-                published: counts.project_secret_keys,
+                published: later_credentials,
             })
         } else if teams > 0 && effect.teams == teams {
             Some(Self::OtherTeams { published: teams })
@@ -167,16 +170,20 @@ impl Doubt {
 
 /// Whether a published record is a credential: a secret or a key, not a team's public token.
 pub fn is_credential(record: Option<&[u8]>) -> bool {
-    record.is_some_and(|record| {
-        matches!(
-            Record::decode(record),
-            Ok(Record::TeamSecret(_) | Record::ProjectSecret { .. } | Record::Personal(_))
-        )
-    })
+    matches!(
+        meaning(record),
+        Some(Meaning::Credential | Meaning::LaterCredential)
+    )
 }
 
-const fn credentials(counts: &RecordCounts) -> u64 {
-    counts.team_secrets + counts.project_secret_keys + counts.personal_keys
+/// What a record that a source reads stands for.
+fn meaning(record: Option<&[u8]>) -> Option<Meaning> {
+    match belonging(record?) {
+        Belonging::Surface(owner, _, meaning) if owner == RecordOwner::of_sources() => {
+            Some(meaning)
+        }
+        _ => None,
+    }
 }
 
 /// What changes amount to.
@@ -203,8 +210,8 @@ impl Effect {
             effect.records += u64::from(after.is_none());
             let (before, after) = (state.get(hash), after.as_deref());
             for (record, difference) in [(before, -1), (after, 1)] {
-                if let Some(Ok(Record::Team(team))) = record.map(Record::decode) {
-                    *tokens.entry(team.id).or_default() += difference;
+                if let Some(Meaning::Reader(team)) = meaning(record) {
+                    *tokens.entry(team).or_default() += difference;
                 }
             }
             match (is_credential(before), is_credential(after)) {
@@ -214,7 +221,7 @@ impl Effect {
             }
         }
         for (team, difference) in tokens {
-            let before = i64::from(state.tokens(team));
+            let before = i64::from(state.readers(RecordOwner::of_sources(), team));
             effect.teams += u64::from(before > 0 && before + difference <= 0);
             effect.has_new_team |= before == 0 && difference > 0;
         }
@@ -226,7 +233,7 @@ impl Effect {
 mod tests {
     use super::*;
     use flag_definitions_filter::hash::Sha256Hash;
-    use flag_definitions_filter::surfaces::posthog::directory::{PersonalKey, Team};
+    use flag_definitions_filter::surfaces::posthog::directory::{PersonalKey, Record, Team};
 
     fn change(text: &str, record: Option<Record>) -> RecordChange {
         let record = record.map(|record| record.encode().unwrap().into());

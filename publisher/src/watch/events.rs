@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use tracing::info;
 
 use super::status::WatchStatus;
+use crate::sources::documents::{DocumentNews, TellDocuments};
+use crate::sources::kinds::RecordOwner;
 use crate::sources::{ETagNews, Heard, Reading, Source, SourceError, Tell, WriterGone};
 
 /// Most events that wait for the writer. Whoever has more to say waits too.
@@ -30,6 +32,13 @@ pub enum WriterEvent {
     },
     /// What the source of ETags tells.
     ETags(ETagNews),
+    /// What a source of documents tells.
+    Documents {
+        /// The surface that it is of.
+        owner: RecordOwner,
+        /// What it tells.
+        news: DocumentNews,
+    },
 }
 
 /// What takes the news of ETags: hints are counted at once, all else waits for the writer.
@@ -42,6 +51,14 @@ pub fn etag_news(events: SyncSender<WriterEvent>, status: Arc<WatchStatus>) -> T
         news => events
             .send(WriterEvent::ETags(news))
             .map_err(|_| WriterGone),
+    })
+}
+
+/// What takes the news of a surface's documents.
+pub fn document_news(owner: RecordOwner, events: SyncSender<WriterEvent>) -> TellDocuments {
+    Arc::new(move |news| {
+        let event = WriterEvent::Documents { owner, news };
+        events.send(event).map_err(|_| WriterGone)
     })
 }
 
@@ -72,7 +89,7 @@ fn read_when_asked(source: &dyn Source, asked: &Receiver<()>, events: &SyncSende
         let result = source.read_all(&mut |rows| {
             if told.elapsed() >= TELL_EVERY {
                 told = Instant::now();
-                info!(rows, "reading the database");
+                info!(rows, "reading {}", source.nature().noun());
             }
         });
         if events.send(WriterEvent::Read { began, result }).is_err() {

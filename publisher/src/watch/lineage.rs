@@ -11,6 +11,7 @@ use super::session::{Following, Session};
 use super::stream::End;
 use crate::progress::PageProgress;
 use crate::redis::error::SnapshotStoreError;
+use crate::sources::kinds::RecordOwner;
 
 /// Where there is no terminal, this many pages are worth a line.
 const PAGES_PER_LINE: usize = 100;
@@ -23,7 +24,10 @@ impl Session<'_, '_> {
     pub(super) fn begin_lineage(&mut self) -> Result<(), SnapshotStoreError> {
         self.following = None;
         self.job = None;
-        if self.state.counts().teams == 0 {
+        // Before the manifest that names their versions.
+        self.put_documents_back()?;
+        let owner = RecordOwner::of_sources();
+        if self.writer.ask.is_some() && self.state.tenants(owner).next().is_none() {
             warn!("there are no teams: filters will refuse every token");
         }
         if let Some(current) = self.store.current()? {
@@ -51,7 +55,7 @@ impl Session<'_, '_> {
             }
         }
         drop(bar);
-        let published = job.publish(&mut self.store)?;
+        let published = job.publish(&mut self.store, &self.writer.told)?;
         self.writer.status.update(|figures| figures.lineages += 1);
         let end = End {
             previous: published.stream_id,
@@ -104,7 +108,7 @@ impl Session<'_, '_> {
         };
         let mut end = following.end.clone();
         let replaced = following.generation;
-        match job.publish(&mut self.store) {
+        match job.publish(&mut self.store, &self.writer.told) {
             Ok(published) => {
                 end.manifest.clone_from(&published.manifest);
                 self.adopt(published, end, replaced)

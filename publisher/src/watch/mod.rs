@@ -1,4 +1,4 @@
-//! `watch`: keeps the snapshot in Redis up to date with a source.
+//! `watch`: keeps the snapshot in Redis up to date with its sources.
 //!
 //! | room | job |
 //! |---|---|
@@ -6,6 +6,8 @@
 //! | [`writer`] | holds the lock, and starts over when something broke |
 //! | [`session`] | what happens while it holds the lock |
 //! | `reading` | full reads of the source, taken over |
+//! | `watermarks` | ETags as their source tells them, and as of when everything is known |
+//! | [`shelf`], `documents` | what sources of documents said, and how it is published |
 //! | [`state`], [`difference`] | what is published, and what has to be |
 //! | [`doubt`] | which removals are more likely a mistake than a wish |
 //! | [`restore`] | what an earlier publisher left |
@@ -15,9 +17,10 @@
 //! | [`status`], [`monitor`] | figures, and `/metrics` and `/healthz` that show them |
 //!
 //! One thread writes; all others tell it what they saw. So the stream has one author, and the order of events is the
-//! order in which they were seen. Which product the records come from it does not know: [`crate::sources`].
+//! order in which they were seen. Which products the records come from it does not know: [`crate::sources`].
 
 pub mod difference;
+mod documents;
 pub mod doubt;
 pub mod events;
 pub mod freshness;
@@ -27,9 +30,11 @@ pub mod pages;
 mod reading;
 pub mod restore;
 pub mod session;
+pub mod shelf;
 pub mod state;
 pub mod status;
 pub mod stream;
+mod watermarks;
 pub mod writer;
 
 use std::sync::Arc;
@@ -37,11 +42,16 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
+use tracing::error;
+
 use crate::redis::error::SnapshotStoreError;
 use crate::redis::server::Server;
-use crate::sources::{ETagSource, Source};
+use crate::sources::kinds::RecordOwner;
+use crate::sources::{ETagSource, Source, SourceNature, WatchedSources};
+use pages::SourcesTold;
+use shelf::Shelf;
 use status::WatchStatus;
-use writer::Writer;
+use writer::{Wires, Writer};
 
 /// Where the snapshot is, and how often it is brought up to date.
 pub struct WatchSettings {
@@ -63,7 +73,7 @@ pub struct WatchSettings {
     pub max_removal_percent: u32,
 }
 
-/// Watches until `stop` is set.
+/// Watches a source of records and its ETags until `stop` is set.
 ///
 /// # Errors
 /// When the system has no randomness. Everything else is tried again.
@@ -74,10 +84,69 @@ pub fn watch(
     stop: &Arc<AtomicBool>,
     status: &Arc<WatchStatus>,
 ) -> Result<(), SnapshotStoreError> {
+    let sources = WatchedSources {
+        records: Some(records),
+        etags: Some(etags),
+        documents: Vec::new(),
+    };
+    watch_all(settings, sources, stop, status)
+}
+
+/// Watches several sources until `stop` is set.
+///
+/// # Errors
+/// When the system has no randomness. Everything else is tried again.
+pub fn watch_all(
+    settings: &WatchSettings,
+    sources: WatchedSources,
+    stop: &Arc<AtomicBool>,
+    status: &Arc<WatchStatus>,
+) -> Result<(), SnapshotStoreError> {
+    let WatchedSources {
+        records,
+        etags,
+        documents,
+    } = sources;
+    // The writer waits for news as long as this lives, also when a source's threads have ended.
     let (events, inbox) = sync_channel(events::WAITING);
-    let ask = events::start_source(records, Arc::clone(stop), events.clone());
-    let tell = events::etag_news(events, Arc::clone(status));
-    let orders = etags.start(settings.sweep_interval, tell);
-    Writer::new(settings, stop, status, inbox, ask, orders)?.run();
+    let mut told = SourcesTold {
+        surfaces: Vec::new(),
+        etags_watched: etags.is_some(),
+    };
+    let nature = records.as_ref().map(|records| records.nature());
+    let ask = records.map(|records| {
+        let owner = RecordOwner::of_sources();
+        told.surfaces.push(owner.name().to_owned());
+        events::start_source(records, Arc::clone(stop), events.clone())
+    });
+    let orders = etags.map(|etags| {
+        let tell = events::etag_news(events.clone(), Arc::clone(status));
+        etags.start(settings.sweep_interval, tell)
+    });
+    let mut owners = Vec::new();
+    for source in documents {
+        let named = RecordOwner::named(source.surface());
+        let Some(owner) = named.filter(|owner| owner.has_documents()) else {
+            // A fault of this program.
+            error!(
+                surface = source.surface(),
+                "a source of documents of no known surface is left out"
+            );
+            continue;
+        };
+        told.surfaces.push(owner.name().to_owned());
+        owners.push(owner);
+        source.start(events::document_news(owner, events.clone()), stop);
+    }
+    let wires = Wires {
+        inbox,
+        ask,
+        orders,
+        shelf: Shelf::new(owners),
+        told,
+        nature: nature.unwrap_or(SourceNature::Database),
+    };
+    Writer::new(settings, stop, status, wires)?.run();
+    drop(events);
     Ok(())
 }

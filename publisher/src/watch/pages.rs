@@ -8,14 +8,33 @@ use std::ops::Bound;
 
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::records::StreamId;
+use flag_definitions_filter::snapshot::counts::KindCounts;
 use flag_definitions_filter::snapshot::manifest::{self, Manifest, PageDigest};
 use flag_definitions_filter::snapshot::page::Page;
-use flag_definitions_filter::surfaces::posthog::directory::RecordCounts;
 
 use super::state::PublishedState;
 use super::stream;
 use crate::redis::error::SnapshotStoreError;
 use crate::redis::store::{Reservation, SnapshotStore};
+
+/// What a manifest tells of the sources behind it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourcesTold {
+    /// [`Manifest::surfaces`].
+    pub surfaces: Vec<String>,
+    /// [`Manifest::etags_watched`].
+    pub etags_watched: bool,
+}
+
+impl SourcesTold {
+    /// What a manifest tells.
+    pub fn of(manifest: &Manifest) -> Self {
+        Self {
+            surfaces: manifest.surfaces.clone(),
+            etags_watched: manifest.etags_watched,
+        }
+    }
+}
 
 /// A snapshot that is being written.
 #[derive(Debug)]
@@ -23,7 +42,7 @@ pub struct SnapshotJob {
     generation: u64,
     lineage: u64,
     stream_id: StreamId,
-    counts: RecordCounts,
+    counts: KindCounts,
     pages: Vec<PageDigest>,
     /// The last record that stands in a page.
     last: Option<Sha256Hash>,
@@ -102,22 +121,24 @@ impl SnapshotJob {
         Ok(is_needed && page.records > 0)
     }
 
-    /// Makes it the current snapshot.
+    /// Makes it the current snapshot, with these words on where its records come from.
     ///
     /// # Errors
     /// When Redis fails or lost a page of it, or another publisher holds the lock.
     pub fn publish(
         self,
         store: &mut SnapshotStore<'_>,
+        sources: &SourcesTold,
     ) -> Result<WrittenSnapshot, SnapshotStoreError> {
         let manifest = Manifest {
             format: manifest::FORMAT,
             generation: self.generation,
             stream_id: self.stream_id,
             pages: self.pages,
-            etags_watched: true,
+            etags_watched: sources.etags_watched,
             lineage: self.lineage,
-            records: self.counts.into(),
+            records: self.counts,
+            surfaces: sources.surfaces.clone(),
         };
         let json = serde_json::to_vec(&manifest).map_err(SnapshotStoreError::Encode)?;
         let begins = self.lineage == self.generation;

@@ -1,4 +1,4 @@
-//! Full reads of the database, as a session takes them over.
+//! Full reads of the source, as a session takes them over.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use super::session::{READ_RETRY, Session};
 use super::state::RecordChange;
 use crate::redis::error::SnapshotStoreError;
 use crate::sources::left_out::{LeftOut, LeftOutReason};
-use crate::sources::{Reading, SourceError};
+use crate::sources::{Reading, SourceError, SourceNature};
 
 impl Session<'_, '_> {
     /// Publishes what a full read changes, as far as it is believed.
@@ -26,6 +26,7 @@ impl Session<'_, '_> {
             return Ok(());
         }
         self.read_backoff = READ_RETRY;
+        self.writer.problem = None;
         let skipped = reading.skipped;
         self.tell_left_out(&reading.left_out);
         self.writer.status.update(|figures| {
@@ -45,13 +46,17 @@ impl Session<'_, '_> {
             .announced
             .difference(reading, &self.state, percent, now);
         if let Some(doubt) = doubt {
-            tell_held_back(doubt, held_back);
+            tell_held_back(self.writer.nature, doubt, held_back);
         }
         self.writer
             .status
             .update(|figures| figures.held_back = held_back as u64);
         if !changes.is_empty() {
-            info!(changes = changes.len(), "the database changed");
+            info!(
+                changes = changes.len(),
+                "{} changed",
+                self.writer.nature.noun()
+            );
         }
         self.publish(changes)?;
         match doubt {
@@ -65,13 +70,20 @@ impl Session<'_, '_> {
         Ok(())
     }
 
-    /// The database cannot be read. It is tried again.
-    pub(super) fn cannot_read(&mut self, problem: &SourceError) {
+    /// The source cannot be read. It is tried again.
+    pub(super) fn cannot_read(&mut self, problem: SourceError) {
+        let nature = self.writer.nature;
         self.writer.freshness.read_failed();
-        self.writer
-            .status
-            .update(|figures| figures.errors.postgres += 1);
-        warn!(%problem, "the database cannot be read");
+        self.writer.status.update(|figures| match nature {
+            SourceNature::Database => figures.errors.postgres += 1,
+            SourceNature::Document => figures.errors.file += 1,
+        });
+        let is_told =
+            nature == SourceNature::Document && self.writer.problem.as_ref() == Some(&problem);
+        if !is_told {
+            warn!(%problem, "{} cannot be read", nature.noun());
+        }
+        self.writer.problem = Some(problem);
         self.next_read = Instant::now() + self.read_backoff;
         let longest = self.writer.settings.diff_interval.max(READ_RETRY);
         self.read_backoff = (self.read_backoff * 2).min(longest);
@@ -96,7 +108,7 @@ impl Session<'_, '_> {
             .iter()
             .filter(|(_, record)| record.is_none())
             .count();
-        tell_held_back(doubt, removals);
+        tell_held_back(self.writer.nature, doubt, removals);
         self.writer
             .status
             .update(|figures| figures.held_back = removals as u64);
@@ -122,11 +134,12 @@ impl Session<'_, '_> {
     }
 }
 
-fn tell_held_back(doubt: Doubt, removals: usize) {
+fn tell_held_back(nature: SourceNature, doubt: Doubt, removals: usize) {
     error!(
         removals,
         reason = %doubt,
-        "what the database lacks is more likely a mistake than a wish: its removal is held back; \
-         look with `diff`, and if it is meant, start once with --max-removal-percent 100"
+        "what {} lacks is more likely a mistake than a wish: its removal is held back; \
+         look with `diff`, and if it is meant, start once with --max-removal-percent 100",
+        nature.noun()
     );
 }

@@ -21,6 +21,8 @@ pub enum Inherited {
         above: SnapshotPlace,
         /// What could be read all the same: a first reading of the database that lacks too much of it is not believed.
         remains: PublishedState,
+        /// Whether that is all that was there.
+        is_whole: bool,
     },
 }
 
@@ -49,11 +51,13 @@ pub fn find(store: &mut SnapshotStore<'_>, fence: u64) -> Result<Inherited, Snap
             // A stream that cannot be read is replaced; then its ids do not count.
             let newest = store.newest_change().unwrap_or_default();
             above.stream_id = above.stream_id.max(newest.unwrap_or_default());
+            let is_whole = published.fault.is_none();
             let remains = PublishedState::of(published.records);
             return Ok(Inherited::Nothing {
                 reason,
                 above,
                 remains,
+                is_whole,
             });
         }
     };
@@ -78,7 +82,7 @@ fn continuable(published: &PublishedSnapshot, fence: u64) -> Result<Manifest, St
         return Err(fault.to_string());
     }
     let manifest = published.manifest.clone().ok_or("there is no snapshot")?;
-    if manifest.lineage == 0 || !manifest.etags_watched {
+    if manifest.lineage == 0 {
         return Err("the current snapshot is one of a file".to_owned());
     }
     if published.fence >= fence {

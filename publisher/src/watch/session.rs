@@ -1,33 +1,34 @@
 //! What happens while this publisher holds the lock: events come in, changes go out.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use flag_definitions_filter::http::ETag;
-use flag_definitions_filter::records::StreamId;
-use flag_definitions_filter::snapshot::change::{self, Watermark, Written};
-use flag_definitions_filter::surfaces::posthog::directory::{Record, etag_hash};
-use flag_definitions_filter::tenant::Tenant;
+use flag_definitions_filter::records::{StreamId, TOMBSTONE};
+use flag_definitions_filter::snapshot::change::{self, Written};
 use tracing::warn;
 
 use super::difference::Announced;
+use super::documents::DocumentWatch;
 use super::events::WriterEvent;
 use super::pages::SnapshotJob;
 use super::restore::Restored;
 use super::state::{PublishedState, RecordChange};
+use super::status::RecordFigures;
 use super::stream::{AT_ONCE, Appended, End};
 use super::writer::Writer;
 use crate::redis::error::SnapshotStoreError;
 use crate::redis::store::SnapshotStore;
+use crate::sources::kinds::RecordOwner;
 use crate::sources::left_out::LeftOut;
-use crate::sources::{ETagNews, Heard, Order, Swept};
+use crate::sources::{Heard, Order};
 
 /// Longest time without a look whether to stop.
 const TICK: Duration = Duration::from_millis(100);
 
-/// The first snapshot waits this long for the ETags. Without them it is published all the same.
-const ETAGS_WAIT: Duration = Duration::from_secs(30);
+/// The first snapshot waits this long for the ETags, and for sources of documents. Without them it is published all the
+/// same.
+const OTHERS_WAIT: Duration = Duration::from_secs(30);
 
 /// Before the first new attempt after the database failed; doubled each time, at most the interval of full reads.
 pub(super) const READ_RETRY: Duration = Duration::from_secs(1);
@@ -35,7 +36,8 @@ pub(super) const READ_RETRY: Duration = Duration::from_secs(1);
 /// Changes that become entries together.
 const CHANGES_AT_ONCE: usize = 4_096;
 
-const TOMBSTONE: &[u8] = &[0];
+/// The record of what was removed.
+const REMOVED: &[u8] = &[TOMBSTONE];
 
 /// A lineage that is being continued.
 #[derive(Clone, Debug)]
@@ -95,8 +97,12 @@ pub struct Session<'w, 'a> {
     /// Whether a snapshot is needed at once.
     pub(super) is_incomplete: bool,
     pub(super) announced: Announced,
-    /// Since when a full read is there, and the ETags are waited for.
+    started: Instant,
+    /// Since when a full read is there, or none is wanted, and the other sources are waited for.
     pub(super) collected: Option<Instant>,
+    /// When the next watermark is due, where nobody watches ETags.
+    pub(super) next_mark: Instant,
+    pub(super) document_watch: DocumentWatch,
     watched_revision: Option<u64>,
     trimmed: Instant,
     /// Which id was the last at which time, oldest first, for as long as changes are kept.
@@ -120,6 +126,7 @@ impl<'w, 'a> Session<'w, 'a> {
         let is_changed = following
             .as_ref()
             .is_some_and(|following| following.end.previous != following.stream_id);
+        let collected = writer.ask.is_none().then_some(now);
         let mut session = Self {
             writer,
             store,
@@ -132,7 +139,10 @@ impl<'w, 'a> Session<'w, 'a> {
             is_changed,
             is_incomplete: false,
             announced: Announced::default(),
-            collected: None,
+            started: now,
+            collected,
+            next_mark: now,
+            document_watch: DocumentWatch::new(now),
             watched_revision: None,
             trimmed: now,
             trail: VecDeque::new(),
@@ -158,8 +168,9 @@ impl<'w, 'a> Session<'w, 'a> {
             // Redis lost what the last session published.
             self.begin_lineage()?;
         }
+        self.publish_shelf()?;
         loop {
-            self.watch_teams();
+            self.watch_tenants();
             if self.writer.must_stop() {
                 return Ok(());
             }
@@ -187,23 +198,47 @@ impl<'w, 'a> Session<'w, 'a> {
     fn keep_up(&mut self) -> Result<(), SnapshotStoreError> {
         let now = Instant::now();
         self.store.keep_lock()?;
-        if now >= self.next_read && self.writer.asked.is_none() {
-            self.writer.asked = Some(now);
-            let _ = self.writer.ask.send(());
-        }
-        if self.following.is_none()
-            && self
-                .collected
-                .is_some_and(|since| since.elapsed() >= ETAGS_WAIT)
+        if now >= self.next_read
+            && self.writer.asked.is_none()
+            && let Some(ask) = &self.writer.ask
         {
-            warn!("the ETags cannot be read; publishing without them");
-            self.begin_lineage()?;
+            self.writer.asked = Some(now);
+            let _ = ask.send(());
         }
+        self.begin_without_others(now)?;
+        self.mark_by_clock(now)?;
+        self.look_after_documents(now)?;
         if now.duration_since(self.trimmed) >= self.writer.settings.trim_interval {
             self.trimmed = now;
             self.trim()?;
         }
         self.start_snapshot_if_due()
+    }
+
+    /// The first snapshot waits for all sources, but not for ever.
+    fn begin_without_others(&mut self, now: Instant) -> Result<(), SnapshotStoreError> {
+        if self.following.is_some() {
+            return Ok(());
+        }
+        let waits_since = self.collected.unwrap_or(self.started);
+        if now.saturating_duration_since(waits_since) < OTHERS_WAIT {
+            return Ok(());
+        }
+        let shelf = &self.writer.shelf;
+        if self.collected.is_none() {
+            // What is published of that source is worth more than a snapshot without it.
+            let is_published = |remains: &PublishedState| !remains.records().is_empty();
+            if shelf.is_silent() || self.remains.as_ref().is_some_and(is_published) {
+                return Ok(());
+            }
+            let noun = self.writer.nature.noun();
+            warn!("{noun} cannot be read; publishing without its records");
+        } else if shelf.is_complete() {
+            warn!("the ETags cannot be read; publishing without them");
+        } else {
+            warn!("not every source of documents can be read; publishing without");
+        }
+        self.begin_lineage()
     }
 
     fn handle(&mut self, event: WriterEvent) -> Result<(), SnapshotStoreError> {
@@ -216,7 +251,7 @@ impl<'w, 'a> Session<'w, 'a> {
             }
             WriterEvent::Heard(heard) => {
                 self.writer.note_listening(&heard);
-                if self.writer.freshness.needs_read() {
+                if heard == Heard::Overflow || self.writer.freshness.needs_read() {
                     self.next_read = Instant::now();
                 }
                 Ok(())
@@ -226,74 +261,14 @@ impl<'w, 'a> Session<'w, 'a> {
                 match result {
                     Ok(reading) => self.take_over(began, reading),
                     Err(problem) => {
-                        self.cannot_read(&problem);
+                        self.cannot_read(problem);
                         Ok(())
                     }
                 }
             }
             WriterEvent::ETags(news) => self.handle_etags(news),
+            WriterEvent::Documents { owner, news } => self.handle_documents(owner, news),
         }
-    }
-
-    fn handle_etags(&mut self, news: ETagNews) -> Result<(), SnapshotStoreError> {
-        match news {
-            ETagNews::Changed { epoch, etags } if epoch == self.writer.epoch => {
-                let changes = self.etag_changes(etags);
-                self.publish(changes)
-            }
-            ETagNews::Swept(swept) if swept.epoch == self.writer.epoch => self.swept(swept),
-            // Hints are counted where they come in.
-            ETagNews::Changed { .. } | ETagNews::Swept(_) | ETagNews::Hinted => Ok(()),
-            ETagNews::Failed(problem) => {
-                let status = &self.writer.status;
-                status.update(|figures| figures.errors.definitions_redis += 1);
-                warn!(problem, "the ETags cannot be read; no watermark");
-                Ok(())
-            }
-        }
-    }
-
-    fn etag_changes(&self, etags: Vec<(Tenant, Option<ETag>)>) -> Vec<RecordChange> {
-        let mut changes = BTreeMap::new();
-        for (team, etag) in etags {
-            if !self.state.has_team(team) {
-                continue;
-            }
-            let hash = etag_hash(team);
-            let record = etag.and_then(|etag| Record::ETag(etag).encode());
-            if self.state.get(&hash) != record.as_deref() {
-                changes.insert(hash, record.map(Vec::into_boxed_slice));
-            }
-        }
-        changes.into_iter().collect()
-    }
-
-    /// Everything changed before the sweep stands in the stream now.
-    fn swept(&mut self, swept: Swept) -> Result<(), SnapshotStoreError> {
-        self.writer.status.update(|figures| {
-            figures.sweep = Some(swept.took);
-            figures.etags_known = swept.etags;
-        });
-        if self.following.is_none() {
-            // Not one from before there were teams.
-            if self.collected.is_none_or(|since| since > swept.began) {
-                return Ok(());
-            }
-            self.begin_lineage()?;
-        }
-        let records_at = self.writer.freshness.records_at(swept.began, swept.at);
-        let watermark = Watermark {
-            etags_at: swept.at,
-            records_at,
-        };
-        if self.append(&[watermark.written()])? == Outcome::Broken {
-            return self.begin_lineage();
-        }
-        self.writer
-            .status
-            .update(|figures| figures.watermark = Some(swept.began));
-        self.show();
-        self.look_after_pages()
     }
 
     /// Publishes changes, in hash order, each hash once.
@@ -301,13 +276,11 @@ impl<'w, 'a> Session<'w, 'a> {
         if changes.is_empty() {
             return Ok(());
         }
-        let revision = self.state.teams_revision();
+        let revision = self.state.tenants_revision();
         let mut outcome = self.publish_as_they_are(changes)?;
-        if self.state.teams_revision() != revision {
-            // Teams that went take their ETags along.
-            let mut orphans = self.state.orphaned_etags();
-            orphans.sort_unstable();
-            let orphans = orphans.into_iter().map(|hash| (hash, None)).collect();
+        if self.state.tenants_revision() != revision {
+            // Tenants that went take their versions along.
+            let orphans = self.orphans();
             if outcome == Outcome::Broken {
                 self.apply(orphans);
             } else {
@@ -319,6 +292,19 @@ impl<'w, 'a> Session<'w, 'a> {
             Outcome::Written => Ok(()),
             Outcome::Broken => self.begin_lineage(),
         }
+    }
+
+    /// Removes versions that are nobody's, and those that nobody watches any more: a watermark must not confirm them.
+    pub(super) fn drop_orphans(&mut self) -> Result<(), SnapshotStoreError> {
+        let orphans = self.orphans();
+        self.publish(orphans)
+    }
+
+    fn orphans(&self) -> Vec<RecordChange> {
+        let spared = self.writer.shelf.version_hashes();
+        let are_watched = self.writer.orders.is_some();
+        let orphans = self.state.orphaned_versions(are_watched, &spared);
+        orphans.into_iter().map(|hash| (hash, None)).collect()
     }
 
     fn publish_as_they_are(
@@ -335,7 +321,7 @@ impl<'w, 'a> Session<'w, 'a> {
             if self.following.is_some() && outcome == Outcome::Written {
                 let records = some.iter();
                 let entries = change::split(
-                    records.map(|(hash, record)| (*hash, record.as_deref().unwrap_or(TOMBSTONE))),
+                    records.map(|(hash, record)| (*hash, record.as_deref().unwrap_or(REMOVED))),
                 );
                 outcome = self.append(&entries)?;
             }
@@ -349,7 +335,7 @@ impl<'w, 'a> Session<'w, 'a> {
         for (hash, record) in changes {
             self.is_changed = true;
             let is_removal = record.is_none();
-            let is_etag = self.state.is_etag(&hash, record.as_deref());
+            let is_etag = self.state.is_version(&hash, record.as_deref());
             let counter = match (is_etag, is_removal) {
                 (true, _) => &mut etag_changes,
                 (false, true) => &mut removals,
@@ -370,7 +356,7 @@ impl<'w, 'a> Session<'w, 'a> {
         }
     }
 
-    fn append(&mut self, entries: &[Written]) -> Result<Outcome, SnapshotStoreError> {
+    pub(super) fn append(&mut self, entries: &[Written]) -> Result<Outcome, SnapshotStoreError> {
         let Some(following) = &mut self.following else {
             return Ok(Outcome::Broken);
         };
@@ -416,19 +402,22 @@ impl<'w, 'a> Session<'w, 'a> {
     }
 
     /// Tells the sweeper whom to look at.
-    fn watch_teams(&mut self) {
+    fn watch_tenants(&mut self) {
+        let Some(orders) = &self.writer.orders else {
+            return;
+        };
         let is_known = self.following.is_some() || self.collected.is_some();
-        let revision = self.state.teams_revision();
+        let revision = self.state.tenants_revision();
         if is_known && self.watched_revision != Some(revision) {
             self.watched_revision = Some(revision);
             let epoch = self.writer.epoch;
-            let teams = self.state.teams().collect();
-            let _ = self.writer.orders.send(Order::Watch { epoch, teams });
+            let teams = self.state.tenants(RecordOwner::of_sources()).collect();
+            let _ = orders.send(Order::Watch { epoch, teams });
         }
     }
 
     pub(super) fn show(&mut self) {
-        let records = self.state.counts();
+        let records = RecordFigures(self.state.labelled_counts());
         let following = self.following.as_ref();
         self.writer.status.update(|figures| {
             figures.records = records;

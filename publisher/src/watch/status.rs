@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use flag_definitions_filter::records::StreamId;
-use flag_definitions_filter::surfaces::posthog::directory::RecordCounts;
 
+use super::state::PublishedState;
 use crate::sources::left_out::Skipped;
 
 /// Shared by all threads.
@@ -27,7 +27,7 @@ pub struct Figures {
     /// Id of the last entry written, or of the snapshot when none followed it.
     pub last_id: Option<StreamId>,
     /// What is published, by kind.
-    pub records: RecordCounts,
+    pub records: RecordFigures,
     /// When the last successful full read of the database began.
     pub last_read: Option<Instant>,
     /// Whether the database announces its changes to us at present.
@@ -42,12 +42,14 @@ pub struct Figures {
     pub held_back: u64,
     /// Rows that the last full read left out, by reason.
     pub skipped: Skipped,
-    /// Published changes of teams and credentials, without removals.
+    /// Published changes of records that are no versions, without removals.
     pub upserts: u64,
-    /// Published removals of teams and credentials.
+    /// Published removals of such records.
     pub removals: u64,
-    /// Published changes of ETags, removals among them.
+    /// Published changes of ETags and other versions, removals among them.
     pub etag_changes: u64,
+    /// Documents written to Redis.
+    pub documents: u64,
     /// Snapshots written.
     pub snapshots: u64,
     /// Lineages begun: each makes every filter load the snapshot anew.
@@ -63,10 +65,23 @@ pub struct Figures {
 pub struct Errors {
     /// Of the Redis that holds the snapshot.
     pub redis: u64,
-    /// Of the Redis that holds PostHog's payloads.
+    /// Of the Redis that holds the definitions.
     pub definitions_redis: u64,
     /// Of the database.
     pub postgres: u64,
+    /// Of the source document.
+    pub file: u64,
+}
+
+/// Number of published records by the label of their kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordFigures(pub Vec<(&'static str, u64)>);
+
+impl Default for RecordFigures {
+    /// None of any kind.
+    fn default() -> Self {
+        Self(PublishedState::default().labelled_counts())
+    }
 }
 
 impl WatchStatus {

@@ -13,14 +13,16 @@ use tracing::{error, info, warn};
 use super::WatchSettings;
 use super::events::WriterEvent;
 use super::freshness::SourceFreshness;
+use super::pages::SourcesTold;
 use super::restore::{self, Inherited};
 use super::session::{Following, Session};
+use super::shelf::Shelf;
 use super::state::PublishedState;
 use super::status::WatchStatus;
 use crate::redis::error::SnapshotStoreError;
 use crate::redis::lock::{LockToken, Taken};
 use crate::redis::store::{SnapshotPlace, SnapshotStore};
-use crate::sources::{Heard, Order};
+use crate::sources::{Heard, Order, SourceError, SourceNature};
 
 /// Between two attempts to take a lock that another publisher holds.
 const LOCK_RETRY: Duration = Duration::from_millis(250);
@@ -28,16 +30,40 @@ const LOCK_RETRY: Duration = Duration::from_millis(250);
 /// Before the first attempt after Redis failed, and at most.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
+/// How the writer reaches the sources that it writes for.
+pub struct Wires {
+    /// What they tell.
+    pub inbox: Receiver<WriterEvent>,
+    /// Asks for a full read. `None`: there is no source of records.
+    pub ask: Option<Sender<()>>,
+    /// Tells who watches ETags whose. `None`: nobody watches any.
+    pub orders: Option<Sender<Order>>,
+    /// Where what sources of documents say is kept.
+    pub shelf: Shelf,
+    /// What manifests tell of the sources.
+    pub told: SourcesTold,
+    /// What the source of records is.
+    pub nature: SourceNature,
+}
+
 /// What all sessions share.
 pub struct Writer<'a> {
     pub(super) settings: &'a WatchSettings,
     pub(super) stop: &'a AtomicBool,
     pub(super) status: &'a Arc<WatchStatus>,
     pub(super) inbox: Receiver<WriterEvent>,
-    /// Asks for a full read.
-    pub(super) ask: Sender<()>,
-    /// Tells the sweeper whom to look at.
-    pub(super) orders: Sender<Order>,
+    /// Asks for a full read. `None`: there is no source of records.
+    pub(super) ask: Option<Sender<()>>,
+    /// Tells the sweeper whom to look at. `None`: nobody watches ETags.
+    pub(super) orders: Option<Sender<Order>>,
+    /// What sources of documents said last.
+    pub(super) shelf: Shelf,
+    /// What manifests tell of the sources.
+    pub(super) told: SourcesTold,
+    /// What the source of records is.
+    pub(super) nature: SourceNature,
+    /// Why the source of records could not be read the last time.
+    pub(super) problem: Option<SourceError>,
     pub(super) freshness: SourceFreshness,
     /// When a full read was asked for that has not come yet.
     pub(super) asked: Option<Instant>,
@@ -61,10 +87,16 @@ impl<'a> Writer<'a> {
         settings: &'a WatchSettings,
         stop: &'a AtomicBool,
         status: &'a Arc<WatchStatus>,
-        inbox: Receiver<WriterEvent>,
-        ask: Sender<()>,
-        orders: Sender<Order>,
+        wires: Wires,
     ) -> Result<Self, SnapshotStoreError> {
+        let Wires {
+            inbox,
+            ask,
+            orders,
+            shelf,
+            told,
+            nature,
+        } = wires;
         Ok(Self {
             settings,
             stop,
@@ -72,6 +104,10 @@ impl<'a> Writer<'a> {
             inbox,
             ask,
             orders,
+            shelf,
+            told,
+            nature,
+            problem: None,
             freshness: SourceFreshness::new(settings.diff_interval),
             asked: None,
             floor: SnapshotPlace::default(),
@@ -91,7 +127,9 @@ impl<'a> Writer<'a> {
             let result = self.attempt();
             let was_active = self.status.figures().active;
             self.status.update(|figures| figures.active = false);
-            let _ = self.orders.send(Order::Rest);
+            if let Some(orders) = &self.orders {
+                let _ = orders.send(Order::Rest);
+            }
             let problem = match result {
                 Ok(()) => continue,
                 Err(problem) => problem,
@@ -184,21 +222,35 @@ impl<'a> Writer<'a> {
                 );
                 self.memory = None;
                 let following = Following::restored(&restored);
-                Session::new(self, store, fence, restored.state, Some(following))
+                let are_others = SourcesTold::of(&restored.manifest) != self.told;
+                let mut session = Session::new(self, store, fence, restored.state, Some(following));
+                // Filters are to know what the records rest on from now on.
+                session.is_incomplete = are_others;
+                session
             }
             Inherited::Nothing {
                 reason,
                 above,
                 remains,
+                is_whole,
             } => {
                 info!(reason, "a new lineage begins");
                 self.raise_floor(above);
                 let memory = self.memory.take();
                 let is_remembered = memory.is_some();
-                let mut session =
-                    Session::new(self, store, fence, memory.unwrap_or_default(), None);
+                let (state, remains) = match (memory, &self.ask) {
+                    (Some(memory), _) => (memory, None),
+                    // What no source here reads stays, if nothing of it is missing.
+                    (None, None) if is_whole => (remains, None),
+                    (None, Some(_)) if is_whole => (remains.of_others(), Some(remains)),
+                    (None, ask) => {
+                        let remains = Some(remains).filter(|_| ask.is_some());
+                        (PublishedState::default(), remains)
+                    }
+                };
+                let mut session = Session::new(self, store, fence, state, None);
                 session.is_whole = is_remembered;
-                session.remains = Some(remains).filter(|_| !is_remembered);
+                session.remains = remains;
                 session
             }
         })
@@ -209,8 +261,8 @@ impl<'a> Writer<'a> {
         self.floor.stream_id = self.floor.stream_id.max(above.stream_id);
     }
 
-    /// Waits without the lock. What is said meanwhile counts for nothing but whether the database announces changes:
-    /// with the lock all of it is read again.
+    /// Waits without the lock. What is said meanwhile counts for nothing but whether the database announces changes: with the
+    /// lock all of it is read again. What sources of documents say is kept.
     fn idle(&mut self, time: Duration) {
         let until = Instant::now() + time;
         while !self.must_stop() {
@@ -220,7 +272,8 @@ impl<'a> Writer<'a> {
                     self.note_listening(&heard);
                 }
                 Ok(WriterEvent::Read { .. }) => self.asked = None,
-                Ok(_) => (),
+                Ok(WriterEvent::Documents { owner, news }) => self.shelf.note(owner, news),
+                Ok(WriterEvent::ETags(_)) => (),
                 Err(RecvTimeoutError::Timeout) if left.is_zero() => return,
                 Err(RecvTimeoutError::Timeout) => (),
                 Err(RecvTimeoutError::Disconnected) => {
@@ -236,7 +289,10 @@ impl<'a> Writer<'a> {
         let is_listening = match heard {
             Heard::Listening => {
                 self.freshness.listening(Instant::now());
-                info!("the database announces its changes");
+                match self.nature {
+                    SourceNature::Database => info!("the database announces its changes"),
+                    SourceNature::Document => info!("the source document is followed"),
+                }
                 true
             }
             Heard::NotListening(problem) => {

@@ -17,6 +17,7 @@ mod monitor;
 mod publish;
 mod published;
 mod secrets;
+mod several;
 // Some of it is for other tests alone.
 #[allow(dead_code)]
 mod support;

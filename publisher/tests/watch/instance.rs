@@ -17,10 +17,10 @@ use flag_definitions_publisher::redis::server::Server;
 use flag_definitions_publisher::sources::file::DocumentFile;
 use flag_definitions_publisher::sources::posthog::etags::{ETags, Places};
 use flag_definitions_publisher::sources::{
-    Announcement, ETagSource, Heard, Reading, Source, SourceError, SourcePosition,
+    Announcement, ETagSource, Heard, Reading, Source, SourceError, SourcePosition, WatchedSources,
 };
 use flag_definitions_publisher::watch::status::{Figures, WatchStatus};
-use flag_definitions_publisher::watch::{WatchSettings, watch};
+use flag_definitions_publisher::watch::{WatchSettings, watch, watch_all};
 use serde_json::{Value, json};
 
 use crate::support::hash;
@@ -144,7 +144,7 @@ fn places(settings: &WatchSettings) -> Places {
 }
 
 /// ETags of the Redis that holds the snapshot.
-fn etags(settings: &WatchSettings) -> Box<dyn ETagSource> {
+pub fn etags(settings: &WatchSettings) -> Box<dyn ETagSource> {
     Box::new(ETags::new(places(settings)))
 }
 
@@ -184,6 +184,19 @@ impl Instance {
         let stop = Arc::new(AtomicBool::new(false));
         let (source, stopped, seen) = (Arc::clone(source), Arc::clone(&stop), Arc::clone(&status));
         let run = move || watch(&settings, source, etags, &stopped, &seen).unwrap();
+        Self {
+            status,
+            stop,
+            thread: Some(std::thread::spawn(run)),
+        }
+    }
+
+    /// With any sources.
+    pub fn of(settings: WatchSettings, sources: WatchedSources) -> Self {
+        let status = Arc::new(WatchStatus::default());
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, seen) = (Arc::clone(&stop), Arc::clone(&status));
+        let run = move || watch_all(&settings, sources, &stopped, &seen).unwrap();
         Self {
             status,
             stop,

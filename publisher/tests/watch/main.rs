@@ -9,9 +9,12 @@
 
 mod changes;
 mod crashes;
+mod document_source;
+mod documents;
 mod etags;
 mod failover;
 mod failures;
+mod file;
 mod held_back;
 mod instance;
 mod published;

@@ -174,7 +174,7 @@ impl PostHog {
             tables: &self.tables,
             store,
             freshness,
-            confirmation: self.status.confirmation(),
+            confirmation: self.status.watched_confirmation(),
             now,
             memory: &mut self.memory,
             confirmations: &mut self.confirmations,

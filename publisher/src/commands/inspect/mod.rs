@@ -1,5 +1,6 @@
 //! `inspect`: what a filter would decide from what is published, and why. Nothing is written, no token is shown.
 
+mod others;
 mod team;
 mod token;
 
@@ -17,6 +18,7 @@ use crate::redis::lock::LockToken;
 use crate::redis::options::ConnectionOptions;
 use crate::redis::published::{self, PublishedSnapshot};
 use crate::redis::store::SnapshotStore;
+use others::Others;
 
 /// What is looked into.
 #[derive(Debug, Subcommand)]
@@ -103,6 +105,9 @@ struct StateView {
     watermark_age_ms: Option<u64>,
     /// Why what is shown may be wrong.
     fault: Option<String>,
+    /// What is published beside PostHog's records.
+    #[serde(skip_serializing_if = "Others::is_empty")]
+    others: Others,
     /// Redis' clock.
     #[serde(skip)]
     now: u64,
@@ -114,14 +119,14 @@ impl AccessOptions {
         let mut store =
             SnapshotStore::connect(&server, &self.connection.prefix, &LockToken::random()?)?;
         let published = published::read(&mut store, |_| Ok(()))?;
-        let (seconds, micros): (u64, u64) = store.read("TIME", &[""; 0], "reading the clock")?;
-        let now = seconds.saturating_mul(1_000).saturating_add(micros / 1_000);
+        let now = store.now()?;
         let watermark = published.watermark;
         let state = StateView {
             generation: published.manifest.as_ref().map(|m| m.generation),
             stream_id: published.last.to_string(),
             watermark_age_ms: watermark.map(|mark| now.saturating_sub(mark.etags_at)),
             fault: published.fault.as_ref().map(ToString::to_string),
+            others: Others::of(&published.records),
             now,
         };
         Ok((published, state))
@@ -154,6 +159,7 @@ impl std::fmt::Display for StateView {
             Some(age) => write!(f, ", watermark {}", ago(age))?,
             None => f.write_str(", no watermark")?,
         }
+        write!(f, "{}", self.others)?;
         match &self.fault {
             Some(fault) => write!(f, "\nwarning: {fault}; what is shown may be wrong"),
             None => Ok(()),

@@ -10,14 +10,15 @@ use super::database::Database;
 use super::etags::{ETags, Places};
 use crate::redis::options::{ConnectionOptions, prefix};
 use crate::redis::server::Server;
-use crate::sources::options::{OpenSource, OptionError};
+use crate::sources::ETagSource;
+use crate::sources::options::OptionError;
 
 /// Options of PostHog as a source that is watched.
 #[derive(Debug, Args)]
 pub struct PostHogOptions {
-    /// postgres://user:password@host:port/database
+    /// PostHog's database: postgres://user:password@host:port/database
     #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
-    pub postgres_url: String,
+    pub postgres_url: Option<String>,
     /// The same database without a pooler before it, for LISTEN [default: --postgres-url]
     #[arg(
         long,
@@ -29,7 +30,7 @@ pub struct PostHogOptions {
     /// CA of Postgres' certificate (PEM) [default: those that browsers accept]
     #[arg(long, value_name = "FILE", env = "POSTGRES_CA_FILE")]
     pub postgres_ca_file: Option<PathBuf>,
-    /// The Redis that holds PostHog's flag definitions [default: --redis-url]
+    /// The Redis that holds PostHog's flag definitions [default: --redis-url, and with --file alone none is watched]
     #[arg(
         long,
         value_name = "URL",
@@ -61,18 +62,22 @@ pub struct PostHogOptions {
 }
 
 impl PostHogOptions {
-    /// Takes the options apart. `connection` and `redis` are of the Redis that holds the snapshot.
+    /// The cache of flag definitions. It is watched where the database is (`has_database`), or where its Redis is named.
+    /// `connection` and `redis` are of the Redis that holds the snapshot.
     ///
     /// # Errors
     /// When an option is refused.
-    pub fn open(
+    pub fn etags(
         &self,
         connection: &ConnectionOptions,
         redis: &Arc<Server>,
-    ) -> Result<OpenSource, OptionError> {
+        has_database: bool,
+    ) -> Result<Option<Box<dyn ETagSource>>, OptionError> {
         let definitions = self.definitions_redis(connection)?.map(Arc::new);
-        let database = self.database()?;
-        let places = Places {
+        if !has_database && definitions.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(ETags::new(Places {
             clock: definitions.as_ref().map(|_| Arc::clone(redis)),
             definitions: definitions.unwrap_or_else(|| Arc::clone(redis)),
             settings: Definitions {
@@ -81,18 +86,18 @@ impl PostHogOptions {
                 ..Definitions::default()
             },
             prefix: connection.prefix.clone(),
-        };
-        Ok(OpenSource {
-            address: database.address(),
-            records: Arc::new(database),
-            etags: Box::new(ETags::new(places)),
-        })
+        }))))
     }
 
-    fn database(&self) -> Result<Database, OptionError> {
+    /// The database, if one is named.
+    ///
+    /// # Errors
+    /// When an option is refused.
+    pub fn database(&self) -> Result<Option<Database>, OptionError> {
         let listen_url = self.listen_url.as_deref();
         let ca_file = self.postgres_ca_file.as_deref();
-        Database::parse(&self.postgres_url, listen_url, ca_file)
+        let parse = |url: &String| Database::parse(url, listen_url, ca_file);
+        self.postgres_url.as_ref().map(parse).transpose()
     }
 
     /// `None`: the one that holds the snapshot.

@@ -67,13 +67,7 @@ impl Moment {
         let figures = &self.figures;
         let active = u64::from(figures.active);
         let version = vec![(env!("CARGO_PKG_VERSION"), 1)];
-        let kinds = vec![
-            ("team", figures.records.teams),
-            ("team_secret", figures.records.team_secrets),
-            ("project_secret_key", figures.records.project_secret_keys),
-            ("personal_key", figures.records.personal_keys),
-            ("etag", figures.records.etags),
-        ];
+        let kinds = figures.records.0.clone();
         vec![
             (
                 Gauge,
@@ -163,6 +157,7 @@ impl Moment {
             ("redis", figures.errors.redis),
             ("definitions_redis", figures.errors.definitions_redis),
             ("postgres", figures.errors.postgres),
+            ("file", figures.errors.file),
         ];
         let lineages = "Lineages begun: each makes every filter load the snapshot anew.";
         let hints = "Teams that Redis itself named as changed.";
@@ -180,6 +175,12 @@ impl Moment {
                 One(figures.snapshots),
             ),
             (Counter, "lineages", lineages, One(figures.lineages)),
+            (
+                Counter,
+                "documents",
+                "Documents written to Redis.",
+                One(figures.documents),
+            ),
             (Counter, "hints", hints, One(figures.hints)),
             (Counter, "errors", "Failures.", By("dependency", errors)),
         ]

@@ -184,6 +184,23 @@ fn a_newer_manifest_of_the_same_lineage_is_adopted_without_a_load() {
 }
 
 #[test]
+fn which_surfaces_have_a_source_comes_with_a_load_and_with_an_adopted_manifest() {
+    let (mut envoy, mut publisher) = (Envoy::new(), publisher(&["a"]));
+    let has = |envoy: &Envoy, name| envoy.status().live.unwrap().has_source(name);
+    envoy.run_watched(&mut publisher, 3);
+    assert_eq!(has(&envoy, "one"), None, "nobody says");
+    for (surfaces, one) in [(&["other"][..], false), (&["one", "other"], true)] {
+        publisher.surfaces = surfaces.iter().map(|name| (*name).to_owned()).collect();
+        publisher.rewrite(1);
+        assert_eq!(envoy.run(&mut publisher, 1_000), [LoaderEvent::Adopted]);
+        assert_eq!(has(&envoy, "one"), Some(one));
+    }
+    let mut fresh = Envoy::new();
+    fresh.run_watched(&mut publisher, 3);
+    assert_eq!(has(&fresh, "one"), Some(true), "by a load");
+}
+
+#[test]
 fn after_a_missing_change_a_newer_snapshot_is_loaded() {
     let (mut envoy, mut publisher) = (Envoy::new(), publisher(&["a", "b"]));
     envoy.run_watched(&mut publisher, 3);

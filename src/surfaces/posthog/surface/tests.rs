@@ -8,6 +8,7 @@ use crate::http::ETag;
 use crate::records::StreamId;
 use crate::redis::Reply;
 use crate::shared::{Cas, CountSink, MemoryStore, Scope, StoreError, Versioned};
+use crate::snapshot::follow::Follow;
 use crate::snapshot::status::{Applying, Live};
 use crate::surfaces::posthog::definitions::Need;
 use crate::surfaces::posthog::directory::{Record, Team};
@@ -236,6 +237,42 @@ fn a_read_teaches_which_version_is_current_and_keeps_its_text() {
     let slots = confirmed_etags::slots(&world.posthog.tables.buckets);
     let known = confirmed_etags::read(&world.store, &slots, Tenant(1)).unwrap();
     assert_eq!(known.map(|known| known.etag), ETag::new(b"e1"));
+}
+
+#[test]
+fn a_watermark_confirms_an_etag_only_where_a_publisher_watches_etags() {
+    for (etags_watched, answer) in [(true, (304, "not_modified")), (false, (0, "read"))] {
+        let mut world = World::new();
+        let buckets = &world.posthog.tables.buckets;
+        let record = Record::ETag(ETag::new(b"e1").unwrap());
+        directory::testing::put(
+            &world.store,
+            buckets,
+            directory::etag_hash(Tenant(1)),
+            0,
+            &record,
+        );
+        // Of a publisher that follows a file, with documents of another surface that it confirms.
+        Status::change(&world.store, &scope(), |status| {
+            status.live = Some(Live {
+                etags_watched,
+                lineage: 1,
+                ..Live::verified("watched", NOW)
+            });
+            status.follow = Some(Follow {
+                lineage: 1,
+                since: StreamId::default(),
+                position: StreamId::default(),
+                fence: 1,
+                gap: None,
+                etags_at: Some(NOW),
+                records_at: Some(NOW),
+                clock: (NOW, NOW),
+            });
+        })
+        .unwrap();
+        assert_eq!(world.ask("phs_one", "\"e1\""), answer, "{etags_watched}");
+    }
 }
 
 #[test]

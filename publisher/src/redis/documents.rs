@@ -1,0 +1,69 @@
+//! Documents in Redis: a key for each, with a hash of its version and its text, which change together.
+
+use flag_definitions_filter::http::ETag;
+use redis::RedisError;
+
+use super::error::SnapshotStoreError;
+use super::store::{REMOVE_KEYS, SnapshotStore};
+
+const WRITE_DOCUMENT: &str = concat!(
+    include_str!("guard.lua"),
+    include_str!("write_document.lua")
+);
+
+impl SnapshotStore<'_> {
+    /// Writes a document: its version and its text, each with its field. Returns why Redis itself refused it, if it did.
+    ///
+    /// # Errors
+    /// When Redis fails, or another publisher holds the lock.
+    pub fn write_document(
+        &mut self,
+        key: &str,
+        (version_field, version): (&str, &ETag),
+        (text_field, text): (&str, &[u8]),
+    ) -> Result<Option<String>, SnapshotStoreError> {
+        let arguments = [
+            version_field.as_bytes(),
+            version.as_bytes(),
+            text_field.as_bytes(),
+            text,
+        ];
+        let reply = self.write(WRITE_DOCUMENT, &[key], &arguments, "writing a document")?;
+        let mut reply = reply.into_iter();
+        match reply.next().as_deref() {
+            Some("refused") => Ok(Some(reply.next().unwrap_or_default())),
+            _ => Ok(None),
+        }
+    }
+
+    /// Removes a document.
+    ///
+    /// # Errors
+    /// When Redis fails, or another publisher holds the lock.
+    pub fn remove_document(&mut self, key: &str) -> Result<(), SnapshotStoreError> {
+        self.write(REMOVE_KEYS, &[key], &[], "removing a document")?;
+        Ok(())
+    }
+
+    /// The values of one field in each of several hashes, with one command each, sent together. `None`: there is none, or
+    /// Redis does not tell.
+    ///
+    /// # Errors
+    /// When Redis fails.
+    pub fn fields(
+        &mut self,
+        places: &[(String, &'static str)],
+    ) -> Result<Vec<Option<Vec<u8>>>, SnapshotStoreError> {
+        let mut commands = redis::pipe();
+        commands.ignore_errors();
+        for (key, field) in places {
+            commands.cmd("HGET").arg(key).arg(*field);
+        }
+        let values: Vec<Result<Option<Vec<u8>>, RedisError>> =
+            self.send_together(&commands, "looking after the documents")?;
+        Ok(values
+            .into_iter()
+            .map(|value| value.ok().flatten())
+            .collect())
+    }
+}
