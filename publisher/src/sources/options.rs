@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::combined::Combined;
 use super::file::FollowedDocument;
+use super::flagsmith::options::FlagsmithOptions;
 use super::posthog::PostHogOptions;
 use super::{Source, SourceError, WatchedSources};
 use crate::redis::options::ConnectionOptions;
@@ -42,8 +43,7 @@ pub enum OpenError {
 }
 
 /// The options that name sources, for who named none.
-pub const SOURCE_OPTIONS: &str =
-    "--postgres-url (DATABASE_URL), --file (FLAG_DEFINITIONS_FILE), or both";
+pub const SOURCE_OPTIONS: &str = "--postgres-url (DATABASE_URL), --file (FLAG_DEFINITIONS_FILE), --flagsmith-config (FLAGSMITH_CONFIG), or several";
 
 /// What is watched: any of these, each with options of its own.
 #[derive(Debug, Args)]
@@ -55,6 +55,9 @@ pub struct SourceOptions {
     /// are added to the database's
     #[arg(long, value_name = "FILE", env = "FLAG_DEFINITIONS_FILE")]
     pub file: Option<PathBuf>,
+    /// Flagsmith's environments.
+    #[command(flatten)]
+    pub flagsmith: FlagsmithOptions,
 }
 
 /// Sources that are ready to be watched.
@@ -94,7 +97,7 @@ impl SourceOptions {
                 (None, Some(document)) => Some(Arc::new(document)),
                 (None, None) => None,
             },
-            documents: Vec::new(),
+            documents: self.flagsmith.open()?.into_iter().collect(),
         };
         if sources.records.is_none() && sources.documents.is_empty() {
             return Err(OpenError::Nothing);
