@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::BoolishValueParser;
 use tracing::{info, warn};
 
 use super::config::{self, UnusedField};
@@ -27,7 +28,12 @@ pub struct FlagsmithOptions {
     )]
     pub flagsmith_ca_file: Option<PathBuf>,
     /// Take an empty list of environments as it is, rather than keep those that were known
-    #[arg(long, env = "FLAGSMITH_ALLOW_EMPTY", requires = "flagsmith_config")]
+    #[arg(
+        long,
+        env = "FLAGSMITH_ALLOW_EMPTY",
+        value_parser = BoolishValueParser::new(),
+        requires = "flagsmith_config"
+    )]
     pub flagsmith_allow_empty: bool,
 }
 

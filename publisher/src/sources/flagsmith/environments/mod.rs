@@ -5,7 +5,7 @@
 
 mod one;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use flag_definitions_filter::hash::Sha256Hash;
@@ -118,31 +118,34 @@ struct Telling {
     is_urgent: bool,
     last: Option<Instant>,
     documents: Vec<DocumentNews>,
-    /// Numbers that are another environment's now: their documents go before anybody may read them.
+    /// Numbers that are another environment's now: their documents go first.
     reused: Vec<Tenant>,
     /// Numbers that are nobody's any more: their documents go after their keys.
     gone: Vec<Tenant>,
 }
 
 impl Telling {
-    /// Takes back what is not told yet of numbers that were left, and tells that they were.
+    /// Takes back what is not told yet of numbers that were left, and tells that they were. Who has one of them now waits with
+    /// its keys for its own document: until then another one's may be in Redis.
     fn leave<'a>(
         &mut self,
         mut left: Vec<Tenant>,
-        environments: impl Iterator<Item = &'a Environment>,
+        environments: impl Iterator<Item = &'a mut Environment>,
     ) {
         self.documents.retain(|news| match news {
             DocumentNews::Document(document) => !left.contains(&document.tenant),
             _ => true,
         });
         left.append(&mut self.gone);
-        let taken: BTreeSet<_> = environments
-            .map(|environment| environment.followed.tenant)
-            .collect();
-        let (reused, gone): (Vec<_>, _) =
-            left.into_iter().partition(|tenant| taken.contains(tenant));
-        self.reused.extend(reused);
-        self.gone = gone;
+        for environment in environments {
+            let tenant = environment.followed.tenant;
+            if left.contains(&tenant) {
+                left.retain(|other| *other != tenant);
+                self.reused.push(tenant);
+                environment.is_withheld = true;
+            }
+        }
+        self.gone = left;
     }
 }
 
@@ -246,7 +249,9 @@ impl Environments {
 
     /// What is to be told now, in this order.
     pub fn news(&mut self, now: Now) -> Vec<DocumentNews> {
-        let knows_keys = self.keys.are_known(now.instant);
+        let withheld = |environment: &Environment| environment.is_withheld;
+        let knows_keys =
+            self.keys.are_known(now.instant) && !self.by_client_key.values().any(withheld);
         self.telling.is_due |= self.knew_keys != knows_keys;
         self.knew_keys = knows_keys;
         let mut news: Vec<_> = std::mem::take(&mut self.telling.reused)
@@ -260,8 +265,26 @@ impl Environments {
             self.telling.last = Some(now.instant);
             (self.telling.is_due, self.telling.is_urgent) = (false, false);
         }
-        news.append(&mut self.telling.documents);
+        for document in std::mem::take(&mut self.telling.documents) {
+            self.release(&document);
+            news.push(document);
+        }
         news
+    }
+
+    /// Lets the keys of an environment go with the next records, as its own document is told now.
+    fn release(&mut self, news: &DocumentNews) {
+        let DocumentNews::Document(document) = news else {
+            return;
+        };
+        let mut environments = self.by_client_key.values_mut();
+        let of_document = environments.find(|environment| {
+            environment.is_withheld && environment.followed.tenant == document.tenant
+        });
+        if let Some(environment) = of_document {
+            environment.is_withheld = false;
+            (self.telling.is_due, self.telling.is_urgent) = (true, true);
+        }
     }
 
     fn may_tell_records(&self, now: Instant) -> bool {
@@ -281,7 +304,8 @@ impl Environments {
         let mut add = |hash, record: FlagsmithRecord| {
             records.insert(hash, record.encode().into_boxed_slice());
         };
-        for environment in self.by_client_key.values() {
+        let told = |environment: &&Environment| !environment.is_withheld;
+        for environment in self.by_client_key.values().filter(told) {
             let followed = &environment.followed;
             let tenant = followed.tenant;
             add(
@@ -345,7 +369,7 @@ impl Environments {
             self.telling.is_urgent = true;
         }
         self.telling.is_due |= self.telling.is_urgent;
-        self.telling.leave(left, self.by_client_key.values());
+        self.telling.leave(left, self.by_client_key.values_mut());
     }
 
     fn newcomer(&mut self, followed: FollowedEnvironment, now: Instant) -> Environment {

@@ -30,6 +30,8 @@ pub(super) struct Environment {
     pub state: Option<EnvironmentState>,
     /// Whether it was polled well since the last round.
     pub since_round: bool,
+    /// Whether its keys wait for its document, as its number was another one's.
+    pub is_withheld: bool,
     document: Option<KeptDocument>,
     /// What a log calls it.
     name: String,
@@ -62,6 +64,7 @@ impl Environment {
             clock: PollClock::new(frequency, place, now),
             state: None,
             since_round: false,
+            is_withheld: false,
             document: None,
             name: String::new(),
             problem: None,

@@ -304,30 +304,27 @@ fn environments_that_never_answer_delay_no_others() {
 }
 
 #[test]
-fn who_takes_the_number_of_another_one_never_has_its_document() {
-    let start = Now {
-        instant: Instant::now(),
-        unix: 0,
-    };
-    let mut environments = Environments::new(&configuration(1, !PROXY_KEY), false, start);
-    let place = match environments.due(start).pop() {
-        Some(Poll::Document { place, .. }) => place,
-        other => panic!("{other:?}"),
-    };
-    environments.answered(
-        PollAnswer::Document {
-            place,
-            answer: read("a", true),
-        },
-        start,
-    );
-    // Its document was not told yet when the number became another one's.
-    let taken = tenant("c0");
-    let mut newcomers: Vec<_> = environments.by_client_key.values().collect();
-    let telling = &mut environments.telling;
-    telling.leave(vec![taken], newcomers.drain(..));
-    assert!(telling.documents.is_empty());
-    assert_eq!(telling.reused, [taken]);
-    let news = environments.news(start);
-    assert_eq!(news[0], DocumentNews::Gone(taken), "before any record");
+fn who_takes_the_number_of_another_one_waits_for_its_own_document() {
+    let mut simulated = Simulated::new(&configuration(0, PROXY_KEY));
+    simulated.answer_list(&[("a", &[("ser.a", None)]), ("b", &[("ser.b", None)])]);
+    simulated.answer(|_| read("a", true));
+    assert_eq!(simulated.told().documents.len(), 2);
+    // It goes and comes back before that is told: its number is as good as another one's.
+    simulated.answer_list(&[("b", &[("ser.b", None)])]);
+    simulated.answer_list(&[("a", &[("ser.a", None)]), ("b", &[("ser.b", None)])]);
+    let told = simulated.told();
+    assert_eq!(told.gone, [tenant("a")]);
+    assert!(told.of_key("a").is_none() && told.of_key("b").is_some());
+    assert!(!told.round().knows_keys, "its keys are not wrong");
+    simulated.answer(|_| failed());
+    assert!(simulated.told().records.is_empty());
+    simulated.pass(2_000);
+    simulated.answer(|_| read("a", true));
+    // First the document, then the keys.
+    let news = simulated.told();
+    assert_eq!(news.documents, [tenant("a")]);
+    assert!(news.of_key("a").is_none());
+    let news = simulated.told();
+    assert!(news.of_key("a").is_some() && news.of_key("ser.a").is_some());
+    assert!(news.round().knows_keys);
 }
