@@ -11,6 +11,10 @@ mod certificates;
 mod diff;
 mod endpoint;
 mod failures;
+mod flagsmith;
+#[allow(dead_code)]
+#[path = "../flagsmith/stub.rs"]
+mod flagsmith_stub;
 mod hash;
 mod inspect;
 mod monitor;
