@@ -50,6 +50,9 @@ pub struct SourcedDocument {
     pub version: ETag,
     /// The text in gzip form (RFC 1952).
     pub gzip: Arc<[u8]>,
+    /// Whether filters can use it. One that does not fit is published only where none was before: its text can be handed
+    /// out as it is.
+    pub fits: bool,
 }
 
 impl std::fmt::Debug for SourcedDocument {
@@ -59,6 +62,7 @@ impl std::fmt::Debug for SourcedDocument {
             .field("tenant", &self.tenant)
             .field("version", &self.version)
             .field("bytes", &self.gzip.len())
+            .field("fits", &self.fits)
             .finish()
     }
 }

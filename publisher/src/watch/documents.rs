@@ -161,6 +161,10 @@ impl Session<'_, '_> {
             let hash = owner.version_hash(document.tenant);
             let record = version_record(&document.version);
             let is_published = self.state.get(&hash) == Some(&record);
+            // What an earlier publisher published may fit.
+            if !document.fits && !is_published && self.state.get(&hash).is_some() {
+                continue;
+            }
             if stored.as_deref() != Some(document.version.as_bytes()) {
                 let refused = self.store.write_document(
                     &place.key,

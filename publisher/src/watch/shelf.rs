@@ -49,7 +49,11 @@ impl Shelf {
                 self.records.insert(owner, Some(records));
             }
             DocumentNews::Document(document) => {
-                self.documents.insert((owner, document.tenant), document);
+                let key = (owner, document.tenant);
+                let has_better = self.documents.get(&key).is_some_and(|known| known.fits);
+                if document.fits || !has_better {
+                    self.documents.insert(key, document);
+                }
             }
             DocumentNews::Gone(tenant) => drop(self.documents.remove(&(owner, tenant))),
         }
@@ -116,6 +120,7 @@ mod tests {
             tenant: Tenant(tenant),
             version: ETag::new(b"v").unwrap(),
             gzip: [1][..].into(),
+            fits: true,
         })
     }
 

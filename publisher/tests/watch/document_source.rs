@@ -79,6 +79,7 @@ impl Upstream {
             tenant: Tenant(tenant),
             version: etag(version),
             gzip: format!("text of {version}").into_bytes().into(),
+            fits: true,
         };
         self.0.send(DocumentNews::Document(document)).unwrap();
     }

@@ -33,6 +33,9 @@ use crate::usage::UsageJob;
 /// Most teams without a payload that a worker remembers.
 const ABSENT_TEAMS: usize = 4_096;
 
+/// The surface's name among those that have a source.
+const SOURCE: &str = "posthog";
+
 /// Tick until the first snapshot is there.
 const EMPTY: Duration = Duration::from_millis(100);
 
@@ -106,6 +109,7 @@ impl PostHog {
         let (store, now) = (machinery.store, machinery.now);
         let (scope, snapshot) = (&self.scopes.data, &self.settings.snapshot);
         let freshness = self.status.freshness(store, scope, snapshot, now);
+        let freshness = as_sourced(freshness, self.status.get());
         let mut observed = Observed::default();
         let mut step = self.decide(request, found, freshness, machinery, &mut observed);
         if is_refusal(&step) {
@@ -147,6 +151,7 @@ impl PostHog {
             return undecided(&self.settings, Reason::SharedData);
         };
         let freshness = before.freshness(machinery.now, &self.settings.snapshot);
+        let freshness = as_sourced(freshness, &before);
         let step = self.decide(request, found, freshness, machinery, observed);
         if !is_refusal(&step) {
             return step;
@@ -405,6 +410,16 @@ impl Surface for PostHog {
             snapshot: status.live.as_ref().map(|live| live.age(now)),
             watermark: follow.and_then(|follow| follow.watermark_age(now)),
         }
+    }
+}
+
+/// Where the publisher has no source of this surface's records, nobody is refused for what they lack.
+fn as_sourced(freshness: Freshness, status: &Status) -> Freshness {
+    let live = status.live.as_ref();
+    let is_sourced = live.is_none_or(|live| live.has_source(SOURCE) != Some(false));
+    match freshness {
+        Freshness::Current if !is_sourced => Freshness::Aging,
+        freshness => freshness,
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::io::{Read, Write};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::http::ETag;
+use flag_definitions_filter::surfaces::flagsmith::engine::{Compiler, Progress};
 use flate2::Compression;
 use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
@@ -48,6 +50,8 @@ pub struct FlagsmithDocument {
 pub struct ReadDocument {
     /// The document, or why it is refused.
     pub fits: Result<FlagsmithDocument, DocumentProblem>,
+    /// A document that is refused, where it has a canonical form.
+    pub unfit: Option<FlagsmithDocument>,
     /// When it says that it was changed last, as written.
     pub updated_at: Option<String>,
     /// What it calls its environment, as a log may show it.
@@ -184,13 +188,23 @@ impl Page {
 
 impl ReadDocument {
     fn of(document: &Map<String, Value>) -> Self {
-        let text = serde_json::to_vec(document);
-        let text = text.map_err(|_| DocumentProblem::new("", "has no canonical form"));
-        let fits = text.and_then(|text| {
-            check(&text)?;
-            FlagsmithDocument::of(&text)
-        });
-        Self::new(Some(document), fits)
+        let Ok(text) = serde_json::to_vec(document) else {
+            return Self::refused(
+                Some(document),
+                DocumentProblem::new("", "has no canonical form"),
+            );
+        };
+        if text.len() > MAX_DOCUMENT_BYTES {
+            return Self::refused(Some(document), DocumentProblem::new("", "is too long"));
+        }
+        let canonical = FlagsmithDocument::of(&text);
+        match check(text) {
+            Ok(()) => Self::new(Some(document), canonical),
+            Err(problem) => Self {
+                unfit: canonical.ok(),
+                ..Self::refused(Some(document), problem)
+            },
+        }
     }
 
     fn refused(document: Option<&Map<String, Value>>, problem: DocumentProblem) -> Self {
@@ -205,6 +219,7 @@ impl ReadDocument {
         let name = text_of("name").unwrap_or_default().chars().take(SHOWN);
         Self {
             fits,
+            unfit: None,
             updated_at: text_of("updated_at").map(str::to_owned),
             name: name.flat_map(char::escape_debug).collect(),
             api_key: text_of("api_key").map(|key| Sha256Hash::of(key.as_bytes())),
@@ -246,37 +261,24 @@ fn is_too_deep(text: &[u8]) -> bool {
     false
 }
 
-/// Whether filters take a document, in its canonical form.
+/// Whether filters take a document, in its canonical form: compiles it as they do.
 ///
 /// # Errors
 /// When they do not, with the first place that is wrong.
-pub fn check(text: &[u8]) -> Result<(), DocumentProblem> {
-    let refused = |path: &str, problem: &str| Err(DocumentProblem::new(path, problem));
+pub fn check(text: Vec<u8>) -> Result<(), DocumentProblem> {
     if text.len() > MAX_DOCUMENT_BYTES {
-        return refused("", "is too long");
+        return Err(DocumentProblem::new("", "is too long"));
     }
-    let document: Value = match serde_json::from_slice(text) {
-        Ok(document) => document,
-        Err(_) => return refused("", "is not JSON"),
-    };
-    if !document.is_object() {
-        return refused("", "is not an object");
-    }
-    if !document.get("api_key").is_some_and(Value::is_string) {
-        return refused("api_key", "must be a text");
-    }
-    if !document.get("feature_states").is_some_and(Value::is_array) {
-        return refused("feature_states", "must be a list");
-    }
-    let Some(project) = document.get("project").filter(|value| value.is_object()) else {
-        return refused("project", "must be an object");
-    };
-    if !project.get("segments").is_some_and(Value::is_array) {
-        return refused("project.segments", "must be a list");
-    }
-    match document.get(OVERRIDES) {
-        None | Some(Value::Null | Value::Array(_)) => Ok(()),
-        Some(_) => refused(OVERRIDES, "must be a list"),
+    let length = text.len();
+    let mut compiler = Compiler::new(Rc::new(text));
+    loop {
+        match compiler.step(length.max(1)) {
+            Progress::More => {}
+            Progress::Done(_) => return Ok(()),
+            Progress::Unfit(unfit) => {
+                return Err(DocumentProblem::new(unfit.path(), unfit.problem()));
+            }
+        }
     }
 }
 

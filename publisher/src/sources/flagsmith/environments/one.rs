@@ -48,6 +48,8 @@ struct KeptDocument {
     refused: Option<String>,
     /// The last one that fits.
     version: Option<ETag>,
+    /// The last one that does not, where none fitted yet.
+    unfit: Option<ETag>,
 }
 
 impl Environment {
@@ -131,16 +133,30 @@ impl Environment {
         now: Now,
     ) -> Option<SourcedDocument> {
         self.name = read.name;
-        let before = self.document.take().and_then(|kept| kept.version);
+        let kept = self.document.take();
+        let (before, shown) = kept.map_or((None, None), |kept| (kept.version, kept.unfit));
         let has_before = before.is_some();
+        let mut unfit = None;
         let (version, refused, new) = match read.fits {
-            Err(problem) => (before, Some(problem.to_string()), None),
+            Err(problem) => {
+                let raw = read.unfit.filter(|_| !has_before);
+                unfit = raw.as_ref().map(|raw| raw.version.clone());
+                let is_new = unfit.is_some() && unfit != shown;
+                let new = raw.filter(|_| is_new).map(|raw| SourcedDocument {
+                    tenant: self.followed.tenant,
+                    version: raw.version,
+                    gzip: raw.gzip,
+                    fits: false,
+                });
+                (before, Some(problem.to_string()), new)
+            }
             Ok(document) => {
                 let is_new = before.as_ref() != Some(&document.version);
                 let new = SourcedDocument {
                     tenant: self.followed.tenant,
                     version: document.version.clone(),
                     gzip: document.gzip,
+                    fits: true,
                 };
                 (Some(document.version), None, is_new.then_some(new))
             }
@@ -150,6 +166,7 @@ impl Environment {
             read_at: now.instant,
             refused,
             version,
+            unfit,
         });
         let (environment, name) = (self.followed.tenant.0, self.name.as_str());
         match &new {
