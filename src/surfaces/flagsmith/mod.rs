@@ -2,7 +2,8 @@
 //!
 //! | room | job |
 //! |---|---|
-//! | [`surface`] | the surface as a worker drives it: the order of checks |
+//! | [`surface`] | the surface as a worker drives it |
+//! | [`pipeline`] | the order of checks; the only place that knows it |
 //! | [`request`], [`answers`] | what is asked; every answer, as one table |
 //! | [`records`] | keys, versions and states, as the publisher puts them into the snapshot; where documents are in Redis |
 //! | [`keys`] | who a key is, and when an unknown one may be refused |
@@ -19,6 +20,7 @@ pub mod engine;
 pub mod health;
 pub mod kept_answers;
 pub mod keys;
+mod pipeline;
 pub mod question;
 pub mod reads;
 pub mod records;
