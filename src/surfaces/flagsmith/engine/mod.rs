@@ -9,8 +9,8 @@
 //! - A server key sees every feature ([`Sees::Everything`]).
 //! - A whole number above `i64::MAX` is compared as a float.
 //!
-//! A float is read as serde_json reads it without `float_roundtrip`, as that proxy does: of more than 15 digits the last one
-//! may come back as its neighbour. The feature would add 43 KB to the filter.
+//! A float is read as serde_json reads it without `float_roundtrip`: of more than 15 digits the last one may come back as its
+//! neighbour. The feature would add 43 KB to the filter. Native test builds have it, since a crate for tests asks for it.
 //!
 //! # Bounds
 //! Whatever a document or a client sends, no call runs for long and nothing recurses deeper than JSON may nest.
