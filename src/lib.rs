@@ -15,6 +15,7 @@
 //! | [`documents`] | what each tenant's flags are: when a version is current, what is kept, gzip, proof |
 //! | [`surfaces`] | one product's API each, over the same machinery |
 //! | [`surfaces::posthog`] | PostHog's: request, checks, answers, payload, quota, billing, read-through, rebuild; with a map of its own |
+//! | `surfaces::flagsmith` | Flagsmith's (feature `flagsmith`): evaluation of environment documents |
 //! | [`config`] | plugin configuration (JSON) → validated settings |
 //! | [`metrics`] | every metric name, once |
 //! | [`worker`] | what one worker does, whatever the shell and the surface: serving, shared reads, jobs, log, health |
