@@ -20,8 +20,8 @@ use super::settings::EdgeUpstream;
 use super::surface::{Flagsmith, FlagsmithCarried};
 use crate::documents::current::{Current, Rule, current};
 use crate::documents::{Document, Kept};
-use crate::http::{Body, ETag, IfNoneMatch, Method, Response};
-use crate::shared::{Machinery, Store, StoreError};
+use crate::http::{Body, ETag, IfNoneMatch, Method, Response, imf_fixdate, rfc3339_rounded_up};
+use crate::shared::{Ambient, Machinery, Store, StoreError};
 use crate::snapshot::status::{Freshness, Status};
 use crate::surfaces::{Decided, Reason, Receipt, Step};
 use crate::tenant::Tenant;
@@ -249,6 +249,9 @@ impl Flagsmith {
                 return not_modified(&asker, version.clone());
             }
             return match find(&mut self.kept) {
+                Some(document) if is_unmodified(asker.request, &document, machinery.ambient) => {
+                    not_modified(&asker, version.clone())
+                }
                 Some(document) => self.with_document(&asker, &document),
                 None => self.meanwhile(asker, version, machinery),
             };
@@ -380,6 +383,24 @@ impl Flagsmith {
 enum Denial {
     Refused,
     Undecided(Reason),
+}
+
+/// Whether a client that holds a document as of a date holds this one. A date that lies ahead says nothing, and an entity
+/// tag says more (RFC 9110 §13.1.3).
+fn is_unmodified(
+    request: &FlagsmithRequest<'_>,
+    document: &EnvironmentDocument,
+    ambient: &dyn Ambient,
+) -> bool {
+    let since = request.if_modified_since.as_deref().and_then(imf_fixdate);
+    let Some(since) = since.filter(|_| !request.if_none_match.is_present()) else {
+        return false;
+    };
+    let now = ambient.unix().map(|unix| unix.as_millis() / 1_000);
+    let updated_at = document.rules().and_then(|rules| rules.updated_at());
+    let updated_at = updated_at.and_then(|at| rfc3339_rounded_up(at.as_bytes()));
+    let is_past = now.is_some_and(|now| since <= now);
+    is_past && updated_at.is_some_and(|at| at <= since)
 }
 
 fn bad_query(request: &FlagsmithRequest<'_>) -> Option<FlagsmithAnswer> {

@@ -26,7 +26,7 @@ const DOCUMENT: &[u8] = include_bytes!("../../../../tests/flagsmith/environment.
 const ENVIRONMENT: Tenant = Tenant(9);
 
 /// A clock that can fail.
-struct Still(Cell<bool>);
+struct Still(Cell<bool>, Cell<u64>);
 
 impl Ambient for Still {
     fn clock(&self) -> Option<Duration> {
@@ -34,7 +34,7 @@ impl Ambient for Still {
     }
 
     fn unix(&self) -> Option<UnixMillis> {
-        Some(UnixMillis::from_millis(UNIX * 1_000))
+        Some(UnixMillis::from_millis(self.1.get() * 1_000))
     }
 
     fn random(&self) -> u64 {
@@ -94,7 +94,7 @@ impl World {
             buckets: 4,
             ..Snapshot::default()
         };
-        let ambient = Still(Cell::new(true));
+        let ambient = Still(Cell::new(true), Cell::new(UNIX));
         let scope = Scope::new("", &[]);
         let surface = Flagsmith::new(settings, snapshot, Gateway::default(), scope, &ambient);
         let world = Self {
@@ -419,6 +419,41 @@ fn a_document_that_was_read_answers_all_and_a_failure_is_no_refusal() {
         world.ask("GET", WHOLE, "ser.one", &tag),
         Became::Answered(304, "not_modified")
     );
+    for (date, status) in [
+        // The document is of 2026, and this clock's time is before it: nothing that this clock knows.
+        ("Mon, 04 May 2026 03:02:02 GMT", 200),
+        ("Fri, 01 Jan 2038 00:00:00 GMT", 200),
+        ("Mon, 04 May 2020 03:02:01 GMT", 200),
+        ("yesterday", 200),
+    ] {
+        let found = world.ask("GET", WHOLE, "ser.one", &[("if-modified-since", date)]);
+        assert_eq!(
+            found,
+            Became::Answered(status, "environment_document"),
+            "{date}"
+        );
+    }
+    world.ambient.1.set(1_800_000_000);
+    for (date, status) in [
+        ("Mon, 04 May 2026 03:02:02 GMT", 304),
+        // The document was updated within that second: another version of it may have been held.
+        ("Mon, 04 May 2026 03:02:01 GMT", 200),
+        ("Fri, 01 Jan 2038 00:00:00 GMT", 200),
+    ] {
+        let fields = [("if-modified-since", date)];
+        let found = world.ask("GET", WHOLE, "ser.one", &fields);
+        let Became::Answered(found, _) = found else {
+            panic!("{found:?}");
+        };
+        assert_eq!(found, status, "{date}");
+        let with_tag = [fields[0], ("if-none-match", "\"other\"")];
+        let found = world.ask("GET", WHOLE, "ser.one", &with_tag);
+        assert_eq!(
+            found,
+            Became::Answered(200, "environment_document"),
+            "a tag says more"
+        );
+    }
     let evaluations: Vec<_> = world
         .counted
         .0
