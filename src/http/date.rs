@@ -119,7 +119,9 @@ fn second_of(time: &[u8]) -> Option<u64> {
 
 /// Days since 1970 of a year, a month from 0 on, and a day from 1 on.
 fn days_of((year, month, day): (u64, usize, u64)) -> Option<u64> {
-    let is_leap = |year: u64| (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+    let is_leap = |year: u64| {
+        (year.is_multiple_of(4) && !year.is_multiple_of(100)) || year.is_multiple_of(400)
+    };
     let before = *BEFORE_MONTH.get(month)?;
     let length = BEFORE_MONTH.get(month + 1).map_or(31, |next| next - before)
         + u64::from(month == 1 && is_leap(year));

@@ -8,11 +8,12 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::admission::Denial;
 use super::answers::FlagsmithAnswer;
 use super::counts::{Evaluation, FlagsmithCount};
 use super::document::EnvironmentDocument;
 use super::engine::IdentityRequest;
-use super::keys::{self, EdgeReader, KeyDirectory, KeyVerdict, SERVER_PREFIX};
+use super::keys::{self, EdgeReader};
 use super::question::FlagQuestion;
 use super::reads::FlagsmithRead;
 use super::request::{FlagsmithRequest, Parameter, Route};
@@ -22,10 +23,8 @@ use crate::documents::current::{Current, Rule, current};
 use crate::documents::{Document, Kept};
 use crate::http::{Body, ETag, IfNoneMatch, Method, Response, imf_fixdate, rfc3339_rounded_up};
 use crate::shared::{Ambient, Machinery, Store, StoreError};
-use crate::snapshot::status::{Freshness, Status};
 use crate::surfaces::{Decided, Reason, Receipt, Step};
 use crate::tenant::Tenant;
-use crate::time::Monotonic;
 
 /// Most bytes of a request's body: 2 MiB, as the Edge Proxy's framework takes.
 const MAX_BODY_BYTES: usize = 2 << 20;
@@ -107,70 +106,6 @@ impl Flagsmith {
             },
             reads_alone: false,
         }
-    }
-
-    fn authenticate<S: Store>(
-        &mut self,
-        request: &FlagsmithRequest<'_>,
-        machinery: &Machinery<'_, S, FlagsmithCount>,
-    ) -> Result<EdgeReader, Denial> {
-        // No snapshot is needed to know that this is none.
-        let key = request.key.as_deref().ok_or(Denial::Refused)?;
-        if request.route == Route::Document && !key.starts_with(SERVER_PREFIX) {
-            return Err(Denial::Refused);
-        }
-        let (store, now) = (machinery.store, machinery.now);
-        let freshness = self
-            .status
-            .freshness(store, &self.scope, &self.snapshot, now);
-        let failed = |_: StoreError| Denial::Undecided(Reason::SharedData);
-        match freshness {
-            Freshness::Missing => return Err(Denial::Undecided(Reason::SnapshotMissing)),
-            Freshness::Expired => return Err(Denial::Undecided(Reason::SnapshotExpired)),
-            Freshness::Current | Freshness::Aging => {}
-        }
-        let ambient = machinery.ambient;
-        let verdict = |directory: &mut KeyDirectory| {
-            let verdict = directory.reader(key, store, ambient, now);
-            verdict.map_err(failed)
-        };
-        match verdict(&mut self.directory)? {
-            KeyVerdict::Reads(reader) => return Ok(reader),
-            KeyVerdict::Unknown => return Err(Denial::Undecided(Reason::UnknownCredential)),
-            KeyVerdict::Refused => {}
-        }
-        // What is known of the snapshot may be a tick old, and its records may be changing: look again before a refusal.
-        if ambient.monotonic().is_none() {
-            return Err(Denial::Undecided(Reason::SharedData));
-        }
-        let before = Status::read(store, &self.scope).map_err(failed)?;
-        if before.freshness(now, &self.snapshot) != Freshness::Current {
-            return Err(Denial::Undecided(Reason::SnapshotAging));
-        }
-        match verdict(&mut self.directory)? {
-            KeyVerdict::Reads(reader) => return Ok(reader),
-            KeyVerdict::Unknown => return Err(Denial::Undecided(Reason::UnknownCredential)),
-            KeyVerdict::Refused => {}
-        }
-        let after = Status::read(store, &self.scope).map_err(failed)?;
-        Err(match after.names_the_same_records_as(&before) {
-            true => Denial::Refused,
-            false => Denial::Undecided(Reason::SnapshotAging),
-        })
-    }
-
-    fn limited<'r>(
-        &mut self,
-        request: &'r FlagsmithRequest<'_>,
-        reader: EdgeReader,
-        now: Monotonic,
-    ) -> Option<Decided<'r, Self>> {
-        let (budgets, rate) = self.budgets.as_mut().zip(self.settings.rate_limit)?;
-        let retry_after = budgets.spend(reader.environment, rate, now).err()?;
-        let answer = FlagsmithAnswer::RateLimited;
-        let mut response = answer.response(request);
-        response.retry_after = Some(retry_after.seconds().to_string());
-        Some(replied(response, answer, Some(reader)))
     }
 
     /// Goes on with a request that is admitted and whose body, if any, is read.
@@ -377,12 +312,6 @@ impl Flagsmith {
             EdgeUpstream::None => answered(request, FlagsmithAnswer::Unavailable(reason), reader),
         }
     }
-}
-
-/// Why a request is not admitted.
-enum Denial {
-    Refused,
-    Undecided(Reason),
 }
 
 /// Whether a client that holds a document as of a date holds this one. A date that lies ahead says nothing, and an entity
