@@ -44,17 +44,17 @@ def describe(stack: Stack) -> str:
 
 def flagsmith_examples(stack: Stack) -> list[str]:
     """What to ask Flagsmith's routes. Keys are secrets: only the sample's are shown."""
-    key = "<client_side_key>"
+    key, status = "<client_side_key>", "200"
     if stack.settings.flagsmith_config == SAMPLE_FLAGSMITH_CONFIG:
         (pair,) = json.loads(SAMPLE_FLAGSMITH_CONFIG.read_text())["environment_key_pairs"]
-        key = pair["client_side_key"]
+        key, status = pair["client_side_key"], "503, as Flagsmith refuses the sample's keys"
     asked = f"-H 'X-Environment-Key: {key}'"
     identity = '{"identifier":"user-1","traits":[{"trait_key":"plan","trait_value":"pro"}]}'
     return [
         "",
-        "# 200: Flagsmith's flags of an environment",
+        f"# {status}: Flagsmith's flags of an environment",
         f"curl -i '{stack.edge_url}/api/v1/flags/' {asked}",
-        "# 200: and of an identity",
+        f"# {status}: and of an identity",
         f"curl -i '{stack.edge_url}/api/v1/identities/' {asked} --json '{identity}'",
         "# whether all environments were read",
         f"curl -i '{stack.health_url}/proxy/health/readiness'",

@@ -38,12 +38,13 @@ def test_keys_of_a_user_s_file_are_not_shown(program: ModuleType, tmp_path: Path
     config.write_text(json.dumps({"environment_key_pairs": [pair], "proxy_key": "secret-three"}))
     text = described(program, config)
     assert "X-Environment-Key: <client_side_key>" in text
-    assert "secret" not in text
+    assert "secret" not in text and "# 200: and of an identity" in text
 
 
 def test_the_sample_s_client_side_key_is_shown_and_no_server_side_key(program: ModuleType) -> None:
     text = described(program, SAMPLE_FLAGSMITH_CONFIG)
     (pair,) = json.loads(SAMPLE_FLAGSMITH_CONFIG.read_text())["environment_key_pairs"]
     assert text.count(pair["client_side_key"]) == 2 and pair["server_side_key"] not in text
+    assert "# 503" in text, "the keys are made up"
     for path in ("/api/v1/flags/", "/api/v1/identities/", "/proxy/health/readiness"):
         assert path in text
