@@ -24,11 +24,13 @@ use crate::snapshot::KnownStatus;
 use crate::snapshot::settings::Snapshot;
 use crate::snapshot::status::Status;
 use crate::surfaces::{
-    self, Ages, Decided, Fetch, Reason, Receipt, Received, SentRead, ShowJob, StepOf, Surface,
-    Terms,
+    self, Decided, Fetch, Reason, Receipt, Received, SentRead, ShowJob, StepOf, Surface, Terms,
 };
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
+
+/// Half of the longest wait for a document that is being compiled: the longest takes somewhat more than a second.
+const COMPILING: Duration = Duration::from_millis(1_500);
 
 /// What a reply has around a document's text.
 const FRAMING: usize = 1 << 10;
@@ -265,9 +267,12 @@ impl Surface for Flagsmith {
         })
     }
 
-    fn terms(&self, _: &FlagsmithRead) -> Terms {
+    fn terms(&self, read: &FlagsmithRead) -> Terms {
         Terms {
-            timeout: self.gateway.timeout,
+            timeout: match read {
+                FlagsmithRead::Document { .. } => self.gateway.timeout,
+                FlagsmithRead::Compiled { .. } => COMPILING,
+            },
             purpose: Purpose::Documents,
             reason: Reason::Redis,
         }
@@ -328,6 +333,10 @@ impl Surface for Flagsmith {
         }
     }
 
+    fn tenant_word(_: &FlagsmithAnswer) -> &'static str {
+        "environment"
+    }
+
     fn carried_weight(carried: &FlagsmithCarried) -> usize {
         // What is parsed takes several times as much as its text.
         carried.bytes.saturating_mul(4)
@@ -375,15 +384,6 @@ impl Surface for Flagsmith {
 
     fn status(&self) -> &Status {
         self.status.get()
-    }
-
-    fn ages(&self, now: Monotonic) -> Ages {
-        let status = self.status.get();
-        let follow = status.follow.as_ref();
-        Ages {
-            snapshot: status.live.as_ref().map(|live| live.age(now)),
-            watermark: follow.and_then(|follow| follow.watermark_age(now)),
-        }
     }
 }
 

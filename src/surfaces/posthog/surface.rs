@@ -23,8 +23,7 @@ use crate::shared::{Ambient, BUSY, Machinery, Store};
 use crate::snapshot::KnownStatus;
 use crate::snapshot::status::{Freshness, Status};
 use crate::surfaces::{
-    Ages, Decided, Fetch, Reason, Receipt, Received, SentRead, ShowJob, Step, StepOf, Surface,
-    Terms,
+    Decided, Fetch, Reason, Receipt, Received, SentRead, ShowJob, Step, StepOf, Surface, Terms,
 };
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
@@ -324,6 +323,10 @@ impl Surface for PostHog {
         kept.or(length).unwrap_or(0)
     }
 
+    fn tenant_word(_: &Answer) -> &'static str {
+        "team"
+    }
+
     fn may_leave(&mut self, length: usize, now: Monotonic) -> bool {
         let per_second = self.settings.definitions.large_bytes_per_second;
         self.outflow.admits(length, per_second, now)
@@ -401,15 +404,6 @@ impl Surface for PostHog {
 
     fn status(&self) -> &Status {
         self.status.get()
-    }
-
-    fn ages(&self, now: Monotonic) -> Ages {
-        let status = self.status.get();
-        let follow = status.follow.as_ref();
-        Ages {
-            snapshot: status.live.as_ref().map(|live| live.age(now)),
-            watermark: follow.and_then(|follow| follow.watermark_age(now)),
-        }
     }
 }
 

@@ -9,8 +9,8 @@ use crate::redis::{Command, Dialect, Failure, Gateway, Purpose, Reply};
 use crate::shared::{Errand, Finding, Held, Job, Machinery, Store};
 use crate::snapshot::status::Status;
 use crate::surfaces::{
-    Ages, Decided, Fetch, Question, Read, Reason, Receipt, Received, SentRead, ShowJob, Step,
-    StepOf, Surface, SurfaceRequest, Terms,
+    Decided, Fetch, Question, Read, Reason, Receipt, Received, SentRead, ShowJob, Step, StepOf,
+    Surface, SurfaceRequest, Terms,
 };
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
@@ -323,6 +323,10 @@ impl Surface for Toy {
         if request.0 == 50 { 1 << 20 } else { 0 }
     }
 
+    fn tenant_word(_: &u16) -> &'static str {
+        "toy"
+    }
+
     fn may_leave(&mut self, _: usize, _: Monotonic) -> bool {
         true
     }
@@ -350,9 +354,5 @@ impl Surface for Toy {
 
     fn status(&self) -> &Status {
         &self.status
-    }
-
-    fn ages(&self, _: Monotonic) -> Ages {
-        Ages::default()
     }
 }
