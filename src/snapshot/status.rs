@@ -155,6 +155,17 @@ pub enum Freshness {
 }
 
 impl Status {
+    /// What the snapshot may be used for by a surface. Where it has no source, nobody is refused for what its records lack.
+    pub fn sourced(&self, surface: &str, freshness: Freshness) -> Freshness {
+        let live = self.live.as_ref();
+        match freshness {
+            Freshness::Current if live.and_then(|live| live.has_source(surface)) == Some(false) => {
+                Freshness::Aging
+            }
+            freshness => freshness,
+        }
+    }
+
     /// Reads it; what cannot be read is no snapshot.
     ///
     /// # Errors

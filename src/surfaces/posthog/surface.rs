@@ -109,7 +109,7 @@ impl PostHog {
         let (store, now) = (machinery.store, machinery.now);
         let (scope, snapshot) = (&self.scopes.data, &self.settings.snapshot);
         let freshness = self.status.freshness(store, scope, snapshot, now);
-        let freshness = as_sourced(freshness, self.status.get());
+        let freshness = self.status.get().sourced(SOURCE, freshness);
         let mut observed = Observed::default();
         let mut step = self.decide(request, found, freshness, machinery, &mut observed);
         if is_refusal(&step) {
@@ -151,7 +151,7 @@ impl PostHog {
             return undecided(&self.settings, Reason::SharedData);
         };
         let freshness = before.freshness(machinery.now, &self.settings.snapshot);
-        let freshness = as_sourced(freshness, &before);
+        let freshness = before.sourced(SOURCE, freshness);
         let step = self.decide(request, found, freshness, machinery, observed);
         if !is_refusal(&step) {
             return step;
@@ -410,16 +410,6 @@ impl Surface for PostHog {
             snapshot: status.live.as_ref().map(|live| live.age(now)),
             watermark: follow.and_then(|follow| follow.watermark_age(now)),
         }
-    }
-}
-
-/// Where the publisher has no source of this surface's records, nobody is refused for what they lack.
-fn as_sourced(freshness: Freshness, status: &Status) -> Freshness {
-    let live = status.live.as_ref();
-    let is_sourced = live.is_none_or(|live| live.has_source(SOURCE) != Some(false));
-    match freshness {
-        Freshness::Current if !is_sourced => Freshness::Aging,
-        freshness => freshness,
     }
 }
 
