@@ -155,6 +155,17 @@ pub enum Freshness {
 }
 
 impl Status {
+    /// What the snapshot may be used for by a surface. Where it has no source, nobody is refused for what its records lack.
+    pub fn sourced(&self, surface: &str, freshness: Freshness) -> Freshness {
+        let live = self.live.as_ref();
+        match freshness {
+            Freshness::Current if live.and_then(|live| live.has_source(surface)) == Some(false) => {
+                Freshness::Aging
+            }
+            freshness => freshness,
+        }
+    }
+
     /// Reads it; what cannot be read is no snapshot.
     ///
     /// # Errors
@@ -265,17 +276,6 @@ impl Status {
 
     fn parse(bytes: &[u8]) -> Self {
         serde_json::from_slice(bytes).unwrap_or_default()
-    }
-
-    /// What the records of one surface may be used for. Where the publisher has no source of them, nobody is refused for what
-    /// they lack.
-    pub fn as_sourced(&self, surface: &str, freshness: Freshness) -> Freshness {
-        let live = self.live.as_ref();
-        let is_sourced = live.is_none_or(|live| live.has_source(surface) != Some(false));
-        match freshness {
-            Freshness::Current if !is_sourced => Freshness::Aging,
-            freshness => freshness,
-        }
     }
 
     /// What it may be used for now.

@@ -35,13 +35,13 @@ pub enum DocumentNews {
     /// none of them names any more, and whose document was not told, is gone as well: nobody else removes what an earlier
     /// publisher left of it.
     Records(BTreeMap<Sha256Hash, Box<[u8]>>),
-    /// A document that was read and fits.
+    /// A document that was read.
     Document(SourcedDocument),
     /// A tenant that is no more: its document and version go, once no record names it.
     Gone(Tenant),
 }
 
-/// A document that was read and fits.
+/// A document that was read.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SourcedDocument {
     /// Whose it is.

@@ -15,7 +15,7 @@ use super::session::Session;
 use super::shelf::DocumentOwner;
 use super::state::RecordChange;
 use crate::redis::error::SnapshotStoreError;
-use crate::sources::documents::DocumentNews;
+use crate::sources::documents::{DocumentNews, SourcedDocument};
 use crate::sources::kinds::{RecordOwner, version_record};
 
 /// Documents that are looked after together.
@@ -161,8 +161,7 @@ impl Session<'_, '_> {
             let hash = owner.version_hash(document.tenant);
             let record = version_record(&document.version);
             let is_published = self.state.get(&hash) == Some(&record);
-            // What an earlier publisher published may fit.
-            if !document.fits && !is_published && self.state.get(&hash).is_some() {
+            if !is_published && !self.may_replace(*owner, document) {
                 continue;
             }
             if stored.as_deref() != Some(document.version.as_bytes()) {
@@ -189,7 +188,26 @@ impl Session<'_, '_> {
         if lost > 0 {
             warn!(lost, "Redis lost documents; they are written again");
         }
-        self.publish(changes.into_iter().collect())
+        self.publish(changes.into_iter().collect())?;
+        for (owner, (document, _)) in documents {
+            let published = self.state.get(&owner.version_hash(document.tenant));
+            if !document.fits && published == Some(&version_record(&document.version)) {
+                let owner = (owner, document.tenant);
+                self.writer.shelf.note_unfit(owner, document.version);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a document may take the place of the one that is published. One that does not fit takes only that of another
+    /// one that does not: what an earlier publisher published may fit.
+    fn may_replace(&self, owner: RecordOwner, document: &SourcedDocument) -> bool {
+        let tenant = document.tenant;
+        let Some(published) = self.state.get(&owner.version_hash(tenant)) else {
+            return true;
+        };
+        let unfit = self.writer.shelf.unfit(&(owner, tenant));
+        document.fits || unfit.is_some_and(|version| *published == *version_record(version))
     }
 
     /// A document that Redis does not take holds nothing else up. It is tried again.

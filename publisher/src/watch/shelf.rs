@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
 
 use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::http::ETag;
 use flag_definitions_filter::tenant::Tenant;
 use tracing::error;
 
@@ -20,6 +21,8 @@ pub struct Shelf {
     /// `None`: not yet said.
     records: BTreeMap<RecordOwner, Option<RecordMap>>,
     documents: BTreeMap<DocumentOwner, SourcedDocument>,
+    /// The versions that were published last although they do not fit.
+    unfit: BTreeMap<DocumentOwner, ETag>,
 }
 
 impl Shelf {
@@ -28,7 +31,7 @@ impl Shelf {
         let owners = owners.into_iter();
         Self {
             records: owners.map(|owner| (owner, None)).collect(),
-            documents: BTreeMap::new(),
+            ..Self::default()
         }
     }
 
@@ -55,8 +58,21 @@ impl Shelf {
                     self.documents.insert(key, document);
                 }
             }
-            DocumentNews::Gone(tenant) => drop(self.documents.remove(&(owner, tenant))),
+            DocumentNews::Gone(tenant) => {
+                self.documents.remove(&(owner, tenant));
+                self.unfit.remove(&(owner, tenant));
+            }
         }
+    }
+
+    /// Notes that this version of a document is published although it does not fit.
+    pub fn note_unfit(&mut self, owner: DocumentOwner, version: ETag) {
+        self.unfit.insert(owner, version);
+    }
+
+    /// The version of a document that was published last although it does not fit.
+    pub fn unfit(&self, owner: &DocumentOwner) -> Option<&ETag> {
+        self.unfit.get(owner)
     }
 
     /// The surfaces that have a source of documents.
@@ -107,7 +123,6 @@ fn is_of(owner: RecordOwner, record: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flag_definitions_filter::http::ETag;
     use flag_definitions_filter::surfaces::flagsmith::records::FlagsmithRecord;
     use flag_definitions_filter::surfaces::posthog::directory::Record;
 
@@ -115,12 +130,12 @@ mod tests {
         RecordOwner::named("flagsmith").unwrap()
     }
 
-    fn document(tenant: u32) -> DocumentNews {
+    fn document(tenant: u32, version: &str, fits: bool) -> DocumentNews {
         DocumentNews::Document(SourcedDocument {
             tenant: Tenant(tenant),
-            version: ETag::new(b"v").unwrap(),
+            version: ETag::new(version.as_bytes()).unwrap(),
             gzip: [1][..].into(),
-            fits: true,
+            fits,
         })
     }
 
@@ -131,7 +146,7 @@ mod tests {
         assert!(shelf.is_silent() && Shelf::default().is_silent());
         assert_eq!(shelf.records(owner()), None);
         for tenant in [3, 1, 2] {
-            shelf.note(owner(), document(tenant));
+            shelf.note(owner(), document(tenant, "v", true));
         }
         shelf.note(owner(), DocumentNews::Gone(Tenant(2)));
         let first = shelf.after(None, 1);
@@ -141,6 +156,29 @@ mod tests {
         assert!(shelf.document(&(owner(), Tenant(2))).is_none());
         let hashes = [1, 3].map(|tenant| owner().version_hash(Tenant(tenant)));
         assert_eq!(shelf.version_hashes(), hashes.into());
+    }
+
+    #[test]
+    fn what_does_not_fit_stays_until_something_else_comes_and_takes_no_place_of_what_fits() {
+        let mut shelf = Shelf::new([owner()]);
+        for (version, fits, kept) in [
+            ("v1", false, "v1"),
+            ("v2", false, "v2"),
+            ("v3", true, "v3"),
+            ("v4", false, "v3"),
+            ("v5", true, "v5"),
+        ] {
+            shelf.note(owner(), document(1, version, fits));
+            let document = shelf.document(&(owner(), Tenant(1))).unwrap();
+            assert_eq!(document.version.as_bytes(), kept.as_bytes(), "{version}");
+        }
+        shelf.note_unfit((owner(), Tenant(1)), ETag::new(b"v2").unwrap());
+        assert!(shelf.unfit(&(owner(), Tenant(1))).is_some());
+        // Whoever comes after it under its number has nothing to do with it.
+        shelf.note(owner(), DocumentNews::Gone(Tenant(1)));
+        assert_eq!(shelf.unfit(&(owner(), Tenant(1))), None);
+        shelf.note(owner(), document(1, "v6", false));
+        assert!(shelf.document(&(owner(), Tenant(1))).is_some());
     }
 
     #[test]

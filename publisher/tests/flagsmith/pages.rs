@@ -10,9 +10,15 @@ use crate::stub::{Flagsmith, Reply, document};
 
 const FIRST: &str = "/api/v1/environment-document/";
 
-fn page(name: &str, overrides: &Value) -> Value {
+fn page(name: &str, overrides: &[usize]) -> Value {
     let mut page = document(name);
-    page["identity_overrides"] = overrides.clone();
+    let of = |identity: &usize| {
+        json!({
+            "identifier": identity.to_string(), "environment_api_key": "client",
+            "created_date": "2026-05-04T03:02:01Z",
+        })
+    };
+    page["identity_overrides"] = overrides.iter().map(of).collect();
     page
 }
 
@@ -52,22 +58,18 @@ fn pages_are_followed_to_the_last_one() {
     let flagsmith = Flagsmith::start(|request| {
         assert_eq!(request.key(), "ser.0");
         match request.target.as_str() {
-            FIRST => Reply::json(&page("whole", &json!([1, 2])))
+            FIRST => Reply::json(&page("whole", &[1, 2]))
                 .next("/api/v1/environment-document/?page_id=identity_override%3A1%3A2"),
             "/api/v1/environment-document/?page_id=identity_override%3A1%3A2" => {
-                Reply::json(&page("second", &json!([3])))
-                    .gzip()
-                    .next("?page_id=3")
+                Reply::json(&page("second", &[3])).gzip().next("?page_id=3")
             }
-            "/api/v1/environment-document/?page_id=3" => {
-                Reply::json(&page("third", &json!([4, 5])))
-            }
+            "/api/v1/environment-document/?page_id=3" => Reply::json(&page("third", &[4, 5])),
             other => panic!("{other}"),
         }
     });
     let followed = Followed::start(&flagsmith);
     let whole = followed.wait_for_document("whole");
-    assert_eq!(whole, page("whole", &json!([1, 2, 3, 4, 5])));
+    assert_eq!(whole, page("whole", &[1, 2, 3, 4, 5]));
 }
 
 #[test]
@@ -77,7 +79,7 @@ fn a_document_that_changes_between_its_pages_is_read_again() {
         let is_first = request.target == FIRST;
         let reads =
             reads.fetch_add(usize::from(is_first), Ordering::SeqCst) + usize::from(is_first);
-        let mut page = page("whole", &json!([reads]));
+        let mut page = page("whole", &[reads]);
         // It changes during the first two reads.
         if reads < 3 && !is_first {
             page["updated_at"] = json!("2026-05-04T03:02:02Z");
@@ -89,7 +91,7 @@ fn a_document_that_changes_between_its_pages_is_read_again() {
     });
     let followed = Followed::start(&flagsmith);
     let whole = followed.wait_for_document("whole");
-    assert_eq!(whole["identity_overrides"], json!([3, 3]));
+    assert_eq!(whole, page("whole", &[3, 3]));
     followed.wait_for("client0", Condition::Polled);
     assert_eq!(flagsmith.requests()[..6].len(), 6);
 }

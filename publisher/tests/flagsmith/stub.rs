@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -258,10 +258,9 @@ pub fn rfc3339(moment: SystemTime) -> String {
 
 /// A document of this name.
 pub fn document(name: &str) -> Value {
-    json!({
-        "api_key": "client", "name": name, "updated_at": "2026-05-04T03:02:01.654321+00:00",
-        "feature_states": [], "project": {"segments": []}, "identity_overrides": [],
-    })
+    let mut document: Value = serde_json::from_str(include_str!("document.json")).unwrap();
+    document["name"] = name.into();
+    document
 }
 
 /// Waits until something is there, ten seconds at most.

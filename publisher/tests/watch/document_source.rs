@@ -75,11 +75,20 @@ impl Upstream {
     }
 
     pub fn document(&self, tenant: u32, version: &str) {
+        self.read(tenant, version, true);
+    }
+
+    /// A document that filters do not take.
+    pub fn unfit(&self, tenant: u32, version: &str) {
+        self.read(tenant, version, false);
+    }
+
+    fn read(&self, tenant: u32, version: &str, fits: bool) {
         let document = SourcedDocument {
             tenant: Tenant(tenant),
             version: etag(version),
             gzip: format!("text of {version}").into_bytes().into(),
-            fits: true,
+            fits,
         };
         self.0.send(DocumentNews::Document(document)).unwrap();
     }

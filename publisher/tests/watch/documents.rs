@@ -170,6 +170,46 @@ fn a_restart_keeps_what_is_published_until_the_source_speaks_and_writes_only_wha
 }
 
 #[test]
+fn a_document_that_does_not_fit_takes_the_place_of_none_that_may_fit() {
+    let mut redis = Redis::start();
+    let (upstream, sources) = alone();
+    upstream.keys(&[1]);
+    upstream.document(1, "v1");
+    let instance = Instance::of(settings(&redis.url()), sources);
+    instance.wait_until_live();
+    eventually("the version", || version(&redis, 1).is_some());
+    instance.stop();
+
+    let (upstream, sources) = alone();
+    upstream.keys(&[1, 2]);
+    upstream.unfit(1, "v2");
+    upstream.unfit(2, "w1");
+    let _instance = Instance::of(settings(&redis.url()), sources);
+    let mut are = |first: &str, second: &str| {
+        let expected = [first, second];
+        eventually(second, || version(&redis, 2).as_deref() == Some(second));
+        for (tenant, expected) in [1, 2].into_iter().zip(expected) {
+            assert_eq!(version(&redis, tenant).as_deref(), Some(expected));
+            assert_eq!(stored(&mut redis, tenant), of_version(expected));
+        }
+    };
+    are("v1", "w1");
+    upstream.unfit(1, "v3");
+    upstream.unfit(2, "w2");
+    are("v1", "w2");
+    upstream.document(1, "v4");
+    upstream.document(2, "w3");
+    are("v4", "w3");
+    // No more after those that fit.
+    upstream.unfit(1, "v5");
+    upstream.unfit(2, "w4");
+    upstream.keys(&[1, 2, 3]);
+    eventually("what came later", || record(&redis, &key(3)).is_some());
+    assert_eq!(version(&redis, 1).as_deref(), Some("v4"));
+    assert_eq!(version(&redis, 2).as_deref(), Some("w3"));
+}
+
+#[test]
 fn whoever_takes_the_lock_publishes_what_its_source_said_while_it_waited() {
     let mut redis = Redis::start();
     let (upstream, sources) = alone();

@@ -108,7 +108,7 @@ impl PostHog {
         let (store, now) = (machinery.store, machinery.now);
         let (scope, snapshot) = (&self.scopes.data, &self.settings.snapshot);
         let freshness = self.status.freshness(store, scope, snapshot, now);
-        let freshness = self.status.get().as_sourced(SOURCE, freshness);
+        let freshness = self.status.get().sourced(SOURCE, freshness);
         let mut observed = Observed::default();
         let mut step = self.decide(request, found, freshness, machinery, &mut observed);
         if is_refusal(&step) {
@@ -150,7 +150,7 @@ impl PostHog {
             return undecided(&self.settings, Reason::SharedData);
         };
         let freshness = before.freshness(machinery.now, &self.settings.snapshot);
-        let freshness = before.as_sourced(SOURCE, freshness);
+        let freshness = before.sourced(SOURCE, freshness);
         let step = self.decide(request, found, freshness, machinery, observed);
         if !is_refusal(&step) {
             return step;

@@ -36,7 +36,7 @@ pub struct Page {
     pub is_gzip: bool,
 }
 
-/// A document that fits.
+/// A document in canonical form.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FlagsmithDocument {
     /// Its version.
@@ -50,7 +50,7 @@ pub struct FlagsmithDocument {
 pub struct ReadDocument {
     /// The document, or why it is refused.
     pub fits: Result<FlagsmithDocument, DocumentProblem>,
-    /// A document that is refused, where it has a canonical form.
+    /// A document that filters do not take. `None`: it fits, or is none that could be handed out.
     pub unfit: Option<FlagsmithDocument>,
     /// When it says that it was changed last, as written.
     pub updated_at: Option<String>,
@@ -188,14 +188,12 @@ impl Page {
 
 impl ReadDocument {
     fn of(document: &Map<String, Value>) -> Self {
+        let refused = |problem| Self::refused(Some(document), DocumentProblem::new("", problem));
         let Ok(text) = serde_json::to_vec(document) else {
-            return Self::refused(
-                Some(document),
-                DocumentProblem::new("", "has no canonical form"),
-            );
+            return refused("has no canonical form");
         };
         if text.len() > MAX_DOCUMENT_BYTES {
-            return Self::refused(Some(document), DocumentProblem::new("", "is too long"));
+            return refused("is too long");
         }
         let canonical = FlagsmithDocument::of(&text);
         match check(text) {
@@ -265,10 +263,7 @@ fn is_too_deep(text: &[u8]) -> bool {
 ///
 /// # Errors
 /// When they do not, with the first place that is wrong.
-pub fn check(text: Vec<u8>) -> Result<(), DocumentProblem> {
-    if text.len() > MAX_DOCUMENT_BYTES {
-        return Err(DocumentProblem::new("", "is too long"));
-    }
+fn check(text: Vec<u8>) -> Result<(), DocumentProblem> {
     let length = text.len();
     let mut compiler = Compiler::new(Rc::new(text));
     loop {
@@ -283,4 +278,4 @@ pub fn check(text: Vec<u8>) -> Result<(), DocumentProblem> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -12,7 +12,7 @@ use crate::snapshot::follow::Follow;
 use crate::snapshot::status::{Applying, Live};
 use crate::surfaces::posthog::definitions::Need;
 use crate::surfaces::posthog::directory::{Record, Team};
-use crate::surfaces::posthog::settings::Sections;
+use crate::surfaces::posthog::settings::{Sections, Upstream};
 use crate::time::UnixMillis;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -195,6 +195,37 @@ fn a_refusal_rests_on_what_shared_data_says_now() {
     .unwrap();
     assert_eq!(world.ask("phs_wrong", ""), (503, "snapshot_aging"));
     assert_eq!(world.ask("phs_one", ""), (0, "read"), "accepting goes on");
+}
+
+#[test]
+fn where_the_records_have_no_source_nobody_is_refused() {
+    let tell = |world: &World, surfaces: &[&str]| {
+        Status::change(&world.store, &scope(), |status| {
+            let surfaces = surfaces.iter().map(|name| (*name).to_owned());
+            status.live.as_mut().unwrap().surfaces = surfaces.collect();
+        })
+        .unwrap();
+    };
+    for (surfaces, status) in [
+        (&[][..], 401),
+        (&[SOURCE], 401),
+        (&["other", SOURCE], 401),
+        (&["other"], 503),
+    ] {
+        let mut world = World::new();
+        tell(&world, surfaces);
+        assert_eq!(world.ask("phs_wrong", "").0, status, "{surfaces:?}");
+        assert_eq!(world.ask("phs_one", ""), (0, "read"), "{surfaces:?}");
+        // What needs no records is answered as ever.
+        assert_eq!(world.ask("", "").0, 401, "{surfaces:?}");
+    }
+    // What this worker knows of the manifest is older.
+    let mut world = World::new();
+    assert_eq!(world.ask("phs_wrong", ""), (401, "secret_invalid"));
+    tell(&world, &["other"]);
+    assert_eq!(world.ask("phs_wrong", ""), (503, "snapshot_aging"));
+    world.posthog.settings.upstream = Upstream::Forward;
+    assert_eq!(world.ask("phs_wrong", ""), (0, "snapshot_aging"));
 }
 
 #[test]

@@ -1,11 +1,10 @@
 use super::*;
 use serde_json::json;
 
-fn document() -> Value {
-    json!({
-        "api_key": "client", "name": "Production", "updated_at": "2026-05-04T03:02:01Z",
-        "feature_states": [], "project": {"segments": []},
-    })
+/// A document that fits.
+pub fn document() -> Value {
+    let text = include_str!("../../../../tests/flagsmith/document.json");
+    serde_json::from_str(text).unwrap()
 }
 
 fn page(value: &Value) -> Page {
@@ -34,21 +33,20 @@ fn text_of(document: &FlagsmithDocument) -> String {
 
 #[test]
 fn a_text_is_canonical() {
-    let text = r#"{ "project" : {"segments":[]}, "name":"Zürich ☂", "feature_states":[
-        {"feature_state_value":10.0}, {"feature_state_value":1e21}, {"feature_state_value":25},
-        {"feature_state_value":-0.0}, {"feature_state_value":100000000000000000000}],
-        "api_key":"client" }"#;
-    let read = assemble(vec![text_page(text)]).unwrap();
+    let project = document()["project"].to_string();
+    let text = r#"{ "project" : PROJECT, "name":"Zürich ☂", "id" :1, "feature_states":[ ],
+        "more": [10.0, 1e21, 25, -0.0, 100000000000000000000], "api_key":"client" }"#;
+    let read = assemble(vec![text_page(&text.replace("PROJECT", &project))]).unwrap();
     let document = read.fits.unwrap();
     let canonical = concat!(
-        r#"{"api_key":"client","feature_states":[{"feature_state_value":10.0},"#,
-        r#"{"feature_state_value":1e+21},{"feature_state_value":25},{"feature_state_value":-0.0},"#,
-        r#"{"feature_state_value":1e+20}],"name":"Zürich ☂","project":{"segments":[]}}"#
+        r#"{"api_key":"client","feature_states":[],"id":1,"more":[10.0,1e+21,25,-0.0,1e+20],"#,
+        r#""name":"Zürich ☂","project":PROJECT}"#
     );
+    let canonical = canonical.replace("PROJECT", &project);
     assert_eq!(text_of(&document), canonical);
     assert_eq!(document.version, ETag::of_text(canonical.as_bytes()));
     // It is its own canonical form.
-    let again = assemble(vec![text_page(canonical)]).unwrap();
+    let again = assemble(vec![text_page(&canonical)]).unwrap();
     assert!(again.fits == Ok(document));
 }
 
@@ -84,6 +82,13 @@ fn a_bomb_ends_at_the_bound() {
 
 #[test]
 fn overrides_of_later_pages_are_appended() {
+    let of = |identity: &u32| {
+        json!({
+            "identifier": identity.to_string(), "environment_api_key": "client",
+            "created_date": "2026-05-04T03:02:01Z",
+        })
+    };
+    let list = |identities: &[u32]| identities.iter().map(of).collect::<Value>();
     let with = |overrides: Value| {
         let mut document = document();
         document[OVERRIDES] = overrides;
@@ -93,21 +98,22 @@ fn overrides_of_later_pages_are_appended() {
         let pages = overrides.map(|overrides| page(&with(overrides)));
         assemble(pages.into()).unwrap().fits
     };
-    let all = assemble(vec![page(&with(json!([1, 2, 3, 4])))])
+    let all = assemble(vec![page(&with(list(&[1, 2, 3, 4])))])
         .unwrap()
         .fits;
-    let paged = pages([json!([1]), json!([2, 3]), json!([4])]);
+    assert!(all.is_ok());
+    let paged = pages([list(&[1]), list(&[2, 3]), list(&[4])]);
     assert!(paged == all);
-    assert!(pages([json!(null), json!([1, 2, 3, 4]), json!([])]) == all);
-    let refused = pages([json!([1]), json!({}), json!([])]);
+    assert!(pages([json!(null), list(&[1, 2, 3, 4]), json!([])]) == all);
+    let refused = pages([list(&[1]), json!({}), json!([])]);
     assert_eq!(
         refused.err().unwrap().to_string(),
         "identity_overrides must be a list"
     );
     // The first page says everything else.
-    let mut other = with(json!([4]));
+    let mut other = with(list(&[4]));
     other["name"] = json!("Other");
-    let first = page(&with(json!([1, 2, 3])));
+    let first = page(&with(list(&[1, 2, 3])));
     assert!(assemble(vec![first, page(&other)]).unwrap().fits == all);
 }
 
@@ -134,17 +140,27 @@ fn a_document_that_does_not_fit_is_refused_by_path() {
     for (document, problem) in [
         (json!([]), "the document is not an object"),
         (json!("hunter2"), "the document is not an object"),
-        (without("api_key"), "api_key must be a text"),
-        (with("api_key", json!(7)), "api_key must be a text"),
-        (without("feature_states"), "feature_states must be a list"),
-        (without("project"), "project must be an object"),
+        (without("api_key"), "the document has no `api_key`"),
+        (
+            with("api_key", json!(7)),
+            "api_key does not fit, expected a string",
+        ),
+        (
+            without("feature_states"),
+            "the document has no `feature_states`",
+        ),
+        (without("project"), "the document has no `project`"),
         (
             with("project", json!({"segments": "hunter2"})),
-            "project.segments must be a list",
+            "project.segments does not fit, expected a list",
         ),
         (
             with("identity_overrides", json!({})),
-            "identity_overrides must be a list",
+            "identity_overrides does not fit, expected a list",
+        ),
+        (
+            with("feature_states", json!([{"enabled": "hunter2"}])),
+            "feature_states[0].enabled does not fit, expected a boolean",
         ),
         (
             with("big", json!("x".repeat(MAX_DOCUMENT_BYTES))),
@@ -153,6 +169,10 @@ fn a_document_that_does_not_fit_is_refused_by_path() {
     ] {
         let read = assemble(vec![page(&document)]).unwrap();
         assert_eq!(read.fits.err().unwrap().to_string(), problem);
+        // It can be handed out as it is, if it is one at all.
+        let text = read.unfit.map(|unfit| text_of(&unfit));
+        let is_one = document.is_object() && document.get("big").is_none();
+        assert_eq!(text, is_one.then(|| document.to_string()), "{problem}");
     }
     let long = text_page(&" ".repeat(MAX_PAGE_BYTES + 1));
     let problem = assemble(vec![long]).unwrap().fits.err().unwrap();
@@ -182,5 +202,8 @@ fn a_name_is_short_and_of_one_line() {
     document["name"] = json!(format!("a\n{}", "b".repeat(100)));
     let read = assemble(vec![page(&document)]).unwrap();
     assert_eq!(read.name, format!("a\\n{}", "b".repeat(62)));
-    assert_eq!(read.updated_at.as_deref(), Some("2026-05-04T03:02:01Z"));
+    assert_eq!(
+        read.updated_at.as_deref(),
+        Some("2026-05-04T03:02:01.654321+00:00")
+    );
 }

@@ -188,6 +188,12 @@ impl Environment {
         new
     }
 
+    /// Whether a document of it fitted.
+    fn fitted(&self) -> bool {
+        let kept = self.document.as_ref();
+        kept.is_some_and(|kept| kept.version.is_some())
+    }
+
     /// Notes how it is. Each problem is logged once, and its end.
     fn note(&mut self, condition: Condition, problem: Option<String>, now: Now) {
         if self.state.map(|state| state.condition) != Some(condition) {
@@ -205,10 +211,18 @@ impl Environment {
                     name, problem, "an environment cannot be polled; its document stays"
                 );
             }
-            (_, Some(problem)) => {
+            (_, Some(problem)) if self.fitted() => {
                 warn!(
                     environment,
                     name, problem, "a document is refused; the one before it stays"
+                );
+            }
+            (_, Some(problem)) => {
+                warn!(
+                    environment,
+                    name,
+                    problem,
+                    "a document is refused; where none is published, it is handed out as it is"
                 );
             }
             (_, None) => info!(environment, name, "an environment is as it should be again"),

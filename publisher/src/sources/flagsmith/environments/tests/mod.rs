@@ -109,7 +109,7 @@ fn a_document_that_does_not_fit_is_refused_until_another_one_comes() {
         let told = simulated.told();
         (
             told.state("c0").map(|state| state.condition),
-            told.documents.len(),
+            told.documents.len() + told.unfit.len(),
         )
     };
     assert_eq!(poll(read("b", false)), (Some(Condition::Refused), 0));
@@ -128,12 +128,49 @@ fn a_document_that_does_not_fit_is_refused_until_another_one_comes() {
 }
 
 #[test]
+fn a_document_that_does_not_fit_is_told_where_none_fitted() {
+    let mut simulated = Simulated::new(&configuration(1, !PROXY_KEY));
+    // The condition and when a round was complete, where that is told; whether a document was told, and whether it fits.
+    let mut poll = |answer: &dyn Fn() -> Result<DocumentAnswer, UpstreamProblem>| {
+        simulated.pass(60_000);
+        simulated.answer(|_| answer());
+        let told = simulated.told();
+        let of = |tenants: &[Tenant]| tenants == [tenant("c0")];
+        let condition = told.state("c0").map(|state| state.condition);
+        let records = !told.records.is_empty();
+        let round = records.then(|| told.round().completed_at);
+        assert!(told.documents.len() + told.unfit.len() <= 1);
+        let document = (of(&told.unfit), of(&told.documents));
+        (condition.zip(round), document)
+    };
+    const NOTHING: (bool, bool) = (false, false);
+    const UNFIT: (bool, bool) = (true, false);
+    const FITS: (bool, bool) = (false, true);
+    let unchanged = || Ok(DocumentAnswer::Unchanged);
+    let refused = Some((Condition::Refused, 0));
+    assert_eq!(poll(&|| read("a", false)), (refused, UNFIT));
+    assert_eq!(poll(&|| read("a", false)), (None, NOTHING));
+    assert_eq!(poll(&unchanged), (None, NOTHING));
+    assert_eq!(poll(&|| read("b", false)), (None, UNFIT), "another one");
+    let failing = Some((Condition::Failing, 0));
+    assert_eq!(poll(&failed), (failing, NOTHING));
+    assert_eq!(poll(&|| read("b", false)), (refused, NOTHING));
+    let polled = |millis: u64| Some((Condition::Polled, 1_000_000 + millis));
+    assert_eq!(poll(&|| read("b", true)), (polled(420_000), FITS));
+    let refused = Some((Condition::Refused, 1_420_000));
+    assert_eq!(poll(&|| read("c", false)), (refused, NOTHING));
+    assert_eq!(poll(&|| read("d", false)), (None, NOTHING));
+    assert_eq!(poll(&|| read("d", true)), (polled(600_000), FITS));
+}
+
+#[test]
 fn a_refused_document_completes_no_round() {
     let mut simulated = Simulated::new(&configuration(2, !PROXY_KEY));
     simulated.answer(|key| read("a", key == "c0"));
     let told = simulated.told();
     assert_eq!(told.round().completed_at, 0);
     assert_eq!(told.documents, [tenant("c0")]);
+    assert_eq!(told.unfit, [tenant("c1")]);
     assert_eq!(told.state("c1").unwrap().condition, Condition::Refused);
 }
 

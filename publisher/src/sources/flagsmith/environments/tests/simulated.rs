@@ -1,6 +1,7 @@
 //! Environments under a clock that is moved by hand.
 
 use super::super::*;
+use crate::sources::flagsmith::document::tests::document;
 use crate::sources::flagsmith::document::{Page, assemble};
 use crate::sources::flagsmith::list::ServerKey;
 use crate::sources::flagsmith::upstream::Validators;
@@ -24,8 +25,8 @@ pub fn configuration(pairs: usize, has_proxy_key: bool) -> FlagsmithConfig {
 }
 
 pub fn read(name: &str, fits: bool) -> Result<DocumentAnswer, UpstreamProblem> {
-    let mut document =
-        json!({"api_key": "c", "name": name, "feature_states": [], "project": {"segments": []}});
+    let mut document = document();
+    document["name"] = json!(name);
     if !fits {
         document["feature_states"] = json!("hunter2");
     }
@@ -55,7 +56,10 @@ pub type Listed<'a> = (&'a str, &'a [(&'a str, Option<u64>)]);
 #[derive(Default)]
 pub struct Told {
     pub records: Vec<BTreeMap<Sha256Hash, Box<[u8]>>>,
+    /// Those that fit.
     pub documents: Vec<Tenant>,
+    /// Those that do not.
+    pub unfit: Vec<Tenant>,
     pub gone: Vec<Tenant>,
 }
 
@@ -123,7 +127,10 @@ impl Simulated {
         for news in self.environments.news(self.now()) {
             match news {
                 DocumentNews::Records(records) => told.records.push(records),
-                DocumentNews::Document(document) => told.documents.push(document.tenant),
+                DocumentNews::Document(document) if document.fits => {
+                    told.documents.push(document.tenant);
+                }
+                DocumentNews::Document(document) => told.unfit.push(document.tenant),
                 DocumentNews::Gone(tenant) => told.gone.push(tenant),
             }
         }
