@@ -1,7 +1,7 @@
-"""Where the SDKs, which evaluate documents by themselves, differ from the filter, which keeps to Flagsmith's Edge Proxy.
+"""Where SDKs that evaluate documents by themselves differ from the filter, which keeps to the Edge Proxy.
 
-`OPERATORS`: conditions, by operator, operand and kind of trait. `PLACES`: all else, each with what the filter and the SDKs say.
-A row that is not seen any more fails the tests, and so does a difference without a row.
+`OPERATORS`: conditions, by operator, operand and kind of trait. `PLACES`: all else. `RECORDED`: what of it
+the recorded environment shows. A row that is not seen any more fails the tests, and so does a difference without a row.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COMPARISONS = (
 
 # === Conditions ===
 
-# What is tried with each of the traits below. Left out is what no engine says anything about: a bad pattern, a divisor of 0.
+# What is tried with each of the traits below. Left out is what is an error: a bad pattern, a divisor of 0.
 GRID: list[tuple[str, str | None]] = [
     *(
         (operator, operand)
@@ -70,7 +70,7 @@ def kind_of(value: Any) -> str:
 
 
 def grid(key: str) -> Json:
-    """A document with one feature for each condition, `f<1000 + its place>`, which says whether it holds for the trait `t`."""
+    """A document with a feature for each condition, `f<1000 + its place>`: whether it holds for the trait `t`."""
     states, segments = [], []
     for number, (operator, operand) in enumerate(GRID, 1000):
         states.append(state(number, "out"))
@@ -206,10 +206,10 @@ OPERATORS = [
 
 @dataclass(frozen=True)
 class Place:
-    """A difference that one feature of `places` shows. `identity`: None for the flags without one."""
+    """A difference that one feature shows. `identity`: None for the flags without one."""
 
     reason: str
-    feature: int
+    feature: str
     identity: str | None
     filter: Any  # its value
     python: Any
@@ -218,33 +218,48 @@ class Place:
 
 
 PLACES = [
-    Place("segments are not evaluated without an identity", 1, None, "in", "out", "out"),
+    Place("segments are not evaluated without an identity", "f1", None, "in", "out", "out"),
     Place(
-        "of equal priorities: the smaller id as text; the first one; the smaller id", 2, "a", "10", "9", "9"
+        "equal priorities: the smaller id as text, the first one, the smaller id", "f2", "a", "10", "9", "9"
     ),
-    Place("a condition may read another flag's state", 3, "a", "out", "in", "out"),
-    Place("an operator that is not known holds for nobody", 4, "a", "in", "out", "out", (("plan", "pro"),)),
+    Place("a condition may read another flag's state", "f3", "a", "out", "in", "out"),
+    Place("an unknown operator holds for nobody", "f4", "a", "in", "out", "out", (("plan", "pro"),)),
+    Place("an identity like a number has no override with zeros before it", "f5", "007", "in", "out", "in"),
+    Place("an override of the identity 007 is not that of 7", "f5", "7", "out", "out", "out"),
+    Place("an override of the identity x,y is one of x and y", "f6", "x,y", "in", "in", "out"),
+    Place("an override of the identity x,y is one of x and y", "f6", "x", "out", "out", "in"),
+    Place("overrides that say 1 and true are one", "f7", "number", 1, 1, 1),
+    Place("overrides that say 1 and true are one", "f7", "truth", True, 1, True),
+    Place("traits of an identity in the document count", "f8", "stored", "out", "out", "in"),
+    Place("traits of an identity with an override stay", "f8", "kept", "in", "in", "in", (("plan", "pro"),)),
+    Place("traits of an identity with an override stay", "f8", "kept", "out", "out", "in"),
     Place(
-        "an identity like a number has no override unless it is written like one", 5, "007", "in", "out", "in"
+        "a false trait of an identity with an override", "f9", "kept", "in", "in", "out", (("staff", False),)
     ),
-    Place("an override of the identity 7 is not that of 007", 5, "7", "out", "out", "out"),
-    Place("an identity with a comma in it is two", 6, "x,y", "in", "in", "out"),
-    Place("an identity with a comma in it is two", 6, "x", "out", "out", "in"),
-    Place("overrides that say 1, 1.0 and true are equal", 7, "number", 1, 1, 1),
-    Place("overrides that say 1, 1.0 and true are equal", 7, "truth", True, 1, True),
-    Place("traits of an identity in the document count", 8, "stored", "out", "out", "in"),
-    Place("traits of an identity with an override stay", 8, "kept", "in", "in", "in", (("plan", "pro"),)),
-    Place("traits of an identity with an override stay", 8, "kept", "out", "out", "in"),
+    Place("an override of an identity has variants", "f10", "kept", "own", "own", "variant"),
+]
+
+# The same of the recorded environment: of all that test_flagsmith_sdks.py asks about, these alone differ.
+RECORDED = [
+    Place("segments are not evaluated without an identity", "max_items", None, 30, 25, 25),
+    Place("segments are not evaluated without an identity", "dark_mode", None, "forced", "", ""),
+    Place("segments are not evaluated without an identity", "beta_bool", None, False, True, True),
+    Place("true is every condition's value", "plan_banner", "u", "basic", "adult", "adult", (("age", True),)),
+    Place("texts are texts", "plan_banner", "u", "basic", "basic", "adult", (("age", "2"),)),
+    Place("space after a comma counts", "city_promo", "u", "city", None, None, (("city", "Oslo"),)),
+    Place("space after a comma counts", "city_promo", "u", None, "city", "city", (("city", " Oslo"),)),
     Place(
-        "an identity with an override has no trait that is false",
-        9,
-        "kept",
-        "in",
-        "in",
-        "out",
-        (("staff", False),),
+        "$ is before the last line's end, too",
+        "banner_text",
+        "u",
+        "Hello",
+        "Hello colleague",
+        "Hello",
+        (("email", "x@acme.test\n"),),
     ),
-    Place("an override of an identity has variants", 10, "kept", "own", "own", "variant"),
+    Place("a null trait is none", "dark_mode", "u", "", "forced", "forced", (("onboarded", None),)),
+    Place("a text like a number is one", "score_gate", "u", "high", None, "high", (("score", "2"),)),
+    Place("numbers are floats", "score_gate", "u", None, None, "high", (("score", 2),)),
 ]
 
 

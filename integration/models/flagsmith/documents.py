@@ -1,8 +1,7 @@
-"""Environment documents: one that tries each operator with each kind of value, and random ones."""
+"""Environment documents, and what they are made of."""
 
 from __future__ import annotations
 
-import random
 import uuid
 from collections.abc import Iterable
 from typing import Any

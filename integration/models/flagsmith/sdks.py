@@ -1,4 +1,4 @@
-"""Flagsmith's real SDKs, with one face: the flags that they give, and what they make of an answer that is no 200."""
+"""Flagsmith's real SDKs, with one face: the flags that they give, and the status that they did not take."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import flagsmith
 import requests
+from flagsmith.exceptions import FlagsmithAPIError
 
 from stack.paths import INTEGRATION
 from stack.processes import StackError
@@ -49,6 +50,16 @@ def states_of(answer: list[dict[str, Any]]) -> States:
     return {flag["feature"]["name"]: (flag["enabled"], flag["feature_state_value"]) for flag in answer}
 
 
+def alike(name: str, states: States) -> States:
+    """States as this SDK can tell them apart: Node has one kind of numbers, the filter has two."""
+
+    def value(given: Any) -> Any:
+        is_number = isinstance(given, int | float) and not isinstance(given, bool)
+        return float(given) if name == "node" and is_number else given
+
+    return {flag: (enabled, value(given)) for flag, (enabled, given) in states.items()}
+
+
 # === Python ===
 
 
@@ -80,7 +91,7 @@ class PythonSdk:
     def _states(self, ask: Any) -> States:
         try:
             flags = ask().all_flags()
-        except flagsmith.FlagsmithAPIError as error:
+        except FlagsmithAPIError as error:
             cause = error.__cause__
             if isinstance(cause, requests.HTTPError) and cause.response is not None:
                 raise Refused(cause.response.status_code) from error

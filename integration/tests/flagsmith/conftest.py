@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,9 @@ class Followed:
         return ask(self.stack.settings.edge_port, method, path, fields, body)
 
     def identify(self, body: bytes, **headers: str) -> Answer:
-        return self.ask(IDENTITIES, method="POST", body=body, **{"Content_Type": "application/json"} | headers)
+        return self.ask(
+            IDENTITIES, method="POST", body=body, **{"Content_Type": "application/json"} | headers
+        )
 
     def value(self, name: str) -> Any:
         """The value of a flag without an identity."""
@@ -55,14 +58,19 @@ class Followed:
         self.upstream.documents[SERVER_KEY] = document
 
 
-@pytest.fixture
-def followed(tmp_path: Path) -> Iterator[Followed]:
+@contextmanager
+def following(folder: Path) -> Iterator[Followed]:
+    """A stack that follows the recorded environment."""
     upstream = Upstream({SERVER_KEY: copy.deepcopy(DOCUMENT)})
     with running(upstream):
-        config = write_configuration(
-            tmp_path / "edge.json", upstream.configuration({SERVER_KEY: CLIENT_KEY})
-        )
+        config = write_configuration(folder / "edge.json", upstream.configuration({SERVER_KEY: CLIENT_KEY}))
         with Stack(Settings.on_free_ports(flagsmith_config=config)) as stack:
             followed = Followed(stack, upstream, config)
             stack.wait_until(lambda: followed.ask().status == 200)
             yield followed
+
+
+@pytest.fixture
+def followed(tmp_path: Path) -> Iterator[Followed]:
+    with following(tmp_path) as followed:
+        yield followed
