@@ -1,7 +1,7 @@
 """Where SDKs that evaluate documents by themselves differ from the filter, which keeps to the Edge Proxy.
 
 `OPERATORS`: conditions, by operator, operand and kind of trait. `PLACES`: all else. `RECORDED`: what of it
-the recorded environment shows. A row that is not seen any more fails the tests, and so does a difference without a row.
+the recorded environment shows. A row that is not seen any more fails the tests, as a difference without one.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def kind_of(value: Any) -> str:
 
 
 def grid(key: str) -> Json:
-    """A document with a feature for each condition, `f<1000 + its place>`: whether it holds for the trait `t`."""
+    """A document with a feature for each condition, `f<1000 + its place>`: whether the trait `t` meets it."""
     states, segments = [], []
     for number, (operator, operand) in enumerate(GRID, 1000):
         states.append(state(number, "out"))
@@ -225,7 +225,8 @@ PLACES = [
     Place("a condition may read another flag's state", "f3", "a", "out", "in", "out"),
     Place("an unknown operator holds for nobody", "f4", "a", "in", "out", "out", (("plan", "pro"),)),
     Place("an identity like a number has no override with zeros before it", "f5", "007", "in", "out", "in"),
-    Place("an override of the identity 007 is not that of 7", "f5", "7", "out", "out", "out"),
+    Place("an identity like a number has the override of that number", "f12", "08", "out", "in", "out"),
+    Place("an identity like a number has the override of that number", "f12", "8", "in", "in", "in"),
     Place("an override of the identity x,y is one of x and y", "f6", "x,y", "in", "in", "out"),
     Place("an override of the identity x,y is one of x and y", "f6", "x", "out", "out", "in"),
     Place("overrides that say 1 and true are one", "f7", "number", 1, 1, 1),
@@ -290,10 +291,11 @@ def places(key: str) -> Json:
     ]
     identities = [
         identity("007", [state(5, "in")]),
+        identity("8", [state(12, "in")]),
         identity("x,y", [state(6, "in")]),
         identity("number", [state(7, 1)]),
         identity("truth", [state(7, True)]),
         identity("stored", [state(11, "in")], {"plan": "pro"}),
         identity("kept", [state(10, "own", multivariate_feature_state_values=[variant])]),
     ]
-    return environment(key, [state(number, "out") for number in range(1, 12)], segments, identities)
+    return environment(key, [state(number, "out") for number in range(1, 13)], segments, identities)

@@ -1,7 +1,7 @@
 """Random documents and identities about which the filter and the SDKs agree.
 
-Conditions and values of traits are those that mean the same to all of them; differences.py has the others. What
-stands around conditions is of all kinds: nesting, priorities and their ties, variants, overrides.
+Conditions and values of traits are those that mean the same to all of them; differences.py has the others.
+What stands around conditions is of all kinds: nesting, priorities and their ties, variants, overrides.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def some_overrides(rng: random.Random, identifier: str, features: list[int]) -> 
 
 
 def some_identities(rng: random.Random, document: Json, count: int) -> list[Identity]:
-    """Identities, each of them once. Node drops what is false of those with an override: they have no such trait."""
+    """Identities, each of them once. Those with an override have no trait that is false, which Node drops."""
     special = {override["identifier"] for override in document["identity_overrides"]}
     names = rng.sample(IDENTIFIERS, min(count // 2, len(IDENTIFIERS)))
     names += [name for name in special if name not in names]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,6 +59,12 @@ def raw(
     body = json.dumps({"identifier": identifier, "traits": listed}).encode()
     answer = followed.ask("/api/v1/identities/", key, "POST", body, Content_Type="application/json")
     return states_of(answer.json["flags"])
+
+
+def answered(followed: Followed, status: int) -> float:
+    """So many answers had this status, a second ago."""
+    answers = "flag_definitions_surface_answers_total"
+    return followed.stack.metric(answers, surface="flagsmith", status=str(status))
 
 
 def is_refused(client: Sdk, status: int) -> bool:
@@ -152,7 +159,7 @@ def test_a_change_comes_with_the_next_question(shared: Followed, name: str) -> N
 @SDKS
 @pytest.mark.parametrize("local", [True, False], ids=["local", "remote"])
 def test_an_unknown_key_gives_no_flags(shared: Followed, name: str, local: bool) -> None:
-    """Evaluating locally, Python starts all the same, and asks for flags remotely as long as it has no document."""
+    """Evaluating locally, Python starts all the same, and asks for flags as long as it has no document."""
     with sdk(name, shared.stack.edge_url, UNKNOWN, local) as client:
         for ask in (client.flags, lambda: client.identity("u", {"plan": "pro"})):
             with pytest.raises(Refused) as refused:
@@ -162,9 +169,8 @@ def test_an_unknown_key_gives_no_flags(shared: Followed, name: str, local: bool)
 
 def test_nobody_was_told_304(shared: Followed) -> None:
     """No SDK asks conditionally; an answer without a body would be an error to them."""
-    answers = "flag_definitions_surface_answers_total"
-    assert shared.stack.metric(answers, surface="flagsmith", status="200") > 0
-    assert shared.stack.metric(answers, surface="flagsmith", status="304") == 0
+    assert answered(shared, 200) > 0
+    assert answered(shared, 304) == 0
 
 
 def test_flags_outlive_outages(shared: Followed) -> None:
@@ -188,9 +194,7 @@ def test_flags_outlive_outages(shared: Followed) -> None:
         shared.stack.stop_part("webdis")
         for client in remote:
             shared.stack.wait_until(lambda client=client: is_refused(client, 503), 20)
-        polled = shared.stack.metric(
-            "flag_definitions_surface_answers_total", surface="flagsmith", status="503"
-        )
+        shared.stack.wait_until(lambda: answered(shared, 503) > 0)
         time.sleep(1)
         assert [client.identity("u", SEVERAL) for client in local] == before
         with (
@@ -203,7 +207,6 @@ def test_flags_outlive_outages(shared: Followed) -> None:
             shared.change("banner_text", "Back")
             for client in (late, later, *local, *remote):
                 shared.stack.wait_until(lambda client=client: has(client, "Back"), 30)
-        assert polled > 0
         shared.change("banner_text", "Hello")
         for client in (*local, *remote):
             shared.stack.wait_until(lambda client=client: has(client, "Hello"), 30)
@@ -215,3 +218,30 @@ def has(client: Sdk, value: str) -> bool:
     except Refused as refused:
         assert refused.status == 503
         return False
+
+
+def test_flags_outlive_a_rate_limit(tmp_path: Path) -> None:
+    """Who polls keeps its flags when over the limit, and takes a change when it is let in again. Who asks
+    for flags is told 429; but Python asks again after Retry-After (findings/): its caller waits, and gets them."""
+    with following(tmp_path, rate_limit="1/second") as followed:
+        url = followed.stack.edge_url
+
+        for name, value in (("python", "Changed"), ("node", "Again")):
+            with sdk(name, url, SERVER_KEY, local=True) as client:
+                followed.stack.wait_until(lambda client=client: not is_refused(client, 429))
+                flags, before = client.flags(), answered(followed, 429)
+                followed.stack.wait_until(lambda before=before: answered(followed, 429) > before + 1)
+                assert client.flags() == flags
+                followed.change("banner_text", value)
+                followed.stack.wait_until(lambda client=client, value=value: has(client, value))
+        with sdk("node", url, CLIENT_KEY) as node:
+            followed.stack.wait_until(lambda: is_refused(node, 429))
+        with sdk("python", url, CLIENT_KEY) as python:
+            began = time.monotonic()
+            for _ in range(3):
+                assert python.flags()["banner_text"] == (True, "Again")
+            assert time.monotonic() - began > 1
+            with pytest.raises(Refused) as refused:
+                for _ in range(3):
+                    python.identity("u", {})
+            assert refused.value.status == 429
