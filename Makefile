@@ -18,6 +18,8 @@ INLINE = -Cllvm-args=-inline-threshold=120
 FILTER_BUILD = CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS="$(REMAP) $(INLINE)" \
 	CARGO_TARGET_WASM32_WASIP1_LINKER="$(CURDIR)/src/wasm/link.sh" \
 	cargo build --release --locked --target wasm32-wasip1 -p $(FILTER)
+# What is built in beside PostHog's surface: all, or nothing with SURFACES=posthog.
+FEATURES = $(if $(SURFACES),$(if $(filter posthog,$(SURFACES)),--no-default-features --features host,$(error SURFACES=$(SURFACES): expected posthog, or nothing for all)))
 WASM := flag_definitions_filter.wasm
 
 # Tools installed here come after those of the machine.
@@ -46,6 +48,7 @@ help: ## Show this list
 	@echo '  SNAPSHOT          source document to publish (samples)'
 	@echo '  CONFIG            plugin configuration: a JSON file, or JSON (filter-config/examples/local.json)'
 	@echo '  UPSTREAM          host:port behind the filter (none: other paths answer 404)'
+	@echo '  SURFACES          posthog: a filter without the other surfaces (of build; all)'
 	@echo '  FLAGSMITH_CONFIG  a Flagsmith Edge Proxy configuration file: the publisher follows its environments (off)'
 	@echo '  FLAGSMITH_UPSTREAM  host:port of an Edge Proxy behind the filter (none)'
 	@echo '  CONCURRENCY       Envoy workers (2)'
@@ -108,7 +111,7 @@ build: filter ## Build the filter (wasm) and the publisher
 # With its SHA-256, which Envoy Gateway and Istio ask for.
 .PHONY: filter
 filter: $(RUST)
-	$(FILTER_BUILD)
+	$(FILTER_BUILD) $(FEATURES)
 	cd target/wasm32-wasip1/release && sha256sum $(WASM) > $(WASM).sha256
 
 .PHONY: reproducible
@@ -119,6 +122,11 @@ reproducible: $(RUST) ## Build the filter twice, in two places, and compare
 .PHONY: build-faults
 build-faults: $(RUST)
 	$(FILTER_BUILD) --features fault-injection --target-dir target/faults
+
+# As `make build SURFACES=posthog` builds it, beside the one of all surfaces.
+.PHONY: build-posthog
+build-posthog: $(RUST)
+	$(FILTER_BUILD) --no-default-features --features host --target-dir target/posthog
 
 # What the benchmark compares with.
 .PHONY: build-bench
@@ -159,7 +167,7 @@ test-node: $(RUST) $(WASM_BINDGEN)
 
 # Real Envoy, Redis, webdis and SDKs.
 .PHONY: test-integration
-test-integration: build build-faults $(VENV) $(NODE_PACKAGES) test-packages
+test-integration: build build-faults build-posthog $(VENV) $(NODE_PACKAGES) test-packages
 	.venv/bin/pytest integration
 
 .PHONY: lint
@@ -167,6 +175,7 @@ lint: $(RUST) $(VENV) ## Check formatting and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo clippy -p $(FILTER) -p bench-filters --target wasm32-wasip1 --locked -- -D warnings
+	cargo clippy -p $(FILTER) --no-default-features --features host --target wasm32-wasip1 --locked -- -D warnings
 	.venv/bin/ruff check integration bench
 	.venv/bin/ruff format --check integration bench
 

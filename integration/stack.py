@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
 
 from stack.launcher import Stack
-from stack.paths import SAMPLE_SNAPSHOT
+from stack.paths import SAMPLE_FLAGSMITH_CONFIG, SAMPLE_SNAPSHOT
 from stack.processes import StackError, end_on_signals
 from stack.running import definitions_key
 from stack.settings import Settings
@@ -36,7 +37,28 @@ def describe(stack: Stack) -> str:
             "# 401: a wrong secret",
             f"{curl} phs_wrong'",
         ]
+    if stack.settings.flagsmith_config:
+        lines += flagsmith_examples(stack)
     return "\n".join(lines)
+
+
+def flagsmith_examples(stack: Stack) -> list[str]:
+    """What to ask Flagsmith's routes. Keys are secrets: only the sample's are shown."""
+    key, status = "<client_side_key>", "200"
+    if stack.settings.flagsmith_config == SAMPLE_FLAGSMITH_CONFIG:
+        (pair,) = json.loads(SAMPLE_FLAGSMITH_CONFIG.read_text())["environment_key_pairs"]
+        key, status = pair["client_side_key"], "503, as Flagsmith refuses the sample's keys"
+    asked = f"-H 'X-Environment-Key: {key}'"
+    identity = '{"identifier":"user-1","traits":[{"trait_key":"plan","trait_value":"pro"}]}'
+    return [
+        "",
+        f"# {status}: Flagsmith's flags of an environment",
+        f"curl -i '{stack.edge_url}/api/v1/flags/' {asked}",
+        f"# {status}: and of an identity",
+        f"curl -i '{stack.edge_url}/api/v1/identities/' {asked} --json '{identity}'",
+        "# whether all environments were read",
+        f"curl -i '{stack.health_url}/proxy/health/readiness'",
+    ]
 
 
 def run(settings: Settings) -> None:
@@ -83,7 +105,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="The local stack: Redis, webdis and Envoy with the filter, on loopback.",
         epilog="Settings come from the environment: EDGE_PORT ADMIN_PORT HEALTH_PORT REDIS_PORT "
-        "WEBDIS_PORT SNAPSHOT CONFIG UPSTREAM CONCURRENCY WATCH DATABASE_URL.",
+        "WEBDIS_PORT SNAPSHOT CONFIG UPSTREAM FLAGSMITH_CONFIG FLAGSMITH_UPSTREAM CONCURRENCY WATCH "
+        "DATABASE_URL.",
     )
     parser.add_argument("command", choices=commands)
     command = parser.parse_args().command

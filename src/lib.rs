@@ -1,4 +1,4 @@
-//! Answers PostHog's `/flags/definitions` inside Envoy.
+//! Answers PostHog's `/flags/definitions` and Flagsmith's Edge Proxy API inside Envoy.
 //!
 //! # The map
 //! | room | job |
@@ -13,11 +13,12 @@
 //! | [`usage`] | a ledger of counts, which reach Redis exactly once |
 //! | [`snapshot`] | manifest, pages and changes, and the loader as a state machine |
 //! | [`documents`] | what each tenant's flags are: when a version is current, what is kept, gzip, proof |
-//! | [`surfaces`] | one product's API each, over the same machinery |
+//! | [`surfaces`] | one product's API each, over the same machinery; two of them as one ([`surfaces::Pair`]) |
 //! | [`surfaces::posthog`] | PostHog's: request, checks, answers, payload, quota, billing, read-through, rebuild; with a map of its own |
+//! | `surfaces::flagsmith` | Flagsmith's (feature `flagsmith`): request, keys, answers, documents, rules (its engine), health; with a map of its own |
 //! | [`config`] | plugin configuration (JSON) → validated settings |
 //! | [`metrics`] | every metric name, once |
-//! | [`worker`] | what one worker does, whatever the shell and the surface: serving, shared reads, jobs, log, health |
+//! | [`worker`] | what one worker does, whatever the shell and the surface: serving, bodies, shared reads, loader and jobs, log, health |
 //! | `wasm` | the proxy-wasm shell: the only room that imports `proxy_wasm` |
 //!
 //! A room imports from those above it (`tests/floors.rs`). `docs/glossary.md` has the words.
@@ -25,8 +26,9 @@
 //! # How a request walks
 //! `wasm::stream` reads the headers once, as bytes, and hands them to the worker's [`surface`](surfaces::Surface), which says
 //! what is asked ([`parse`](surfaces::Surface::parse)) and decides ([`start`](surfaces::Surface::start)): it answers, forwards,
-//! or names what must be read first. [`worker`] reads that once for everybody who waits for the same. The surface takes the
-//! reply once ([`landed`](surfaces::Surface::landed)) and goes on with each request ([`resume`](surfaces::Surface::resume)).
+//! names what must be read first, or asks for the request's body, with which it goes on ([`body`](surfaces::Surface::body)).
+//! [`worker`] reads that once for everybody who waits for the same. The surface takes the reply once
+//! ([`landed`](surfaces::Surface::landed)) and goes on with each request ([`resume`](surfaces::Surface::resume)).
 //! An answer that was sent is counted and billed ([`sent`](surfaces::Surface::sent)); a [`job`](shared::Job) brings the counts
 //! to Redis on a later tick, so that no request waits for it. `docs/request.md` has the steps, with a picture.
 //!

@@ -36,7 +36,9 @@ class Settings:
     environment: dict[str, str] = field(default_factory=dict)  # what Envoy has besides the launcher's
     config: dict[str, Any] | str | None = None  # a string is used as it is; None: LOCAL_CONFIG
     upstream: str | None = None  # host:port
-    flagsmith_config: Path | None = None  # a Flagsmith Edge Proxy configuration file, which the publisher follows
+    flagsmith_config: Path | None = (
+        None  # a Flagsmith Edge Proxy configuration file, which the publisher follows
+    )
     flagsmith_upstream: str | None = None  # host:port behind the filter on Flagsmith's paths
     concurrency: int = 2
     wasm: Path = WASM

@@ -2,6 +2,7 @@
 
 mod accept_encoding;
 mod cors;
+mod date;
 mod etag;
 mod grpc;
 mod if_none_match;
@@ -11,6 +12,7 @@ mod response;
 
 pub use accept_encoding::AcceptEncoding;
 pub use cors::{Cors, CorsProfile};
+pub use date::{imf_fixdate, rfc3339_rounded_up};
 pub use etag::ETag;
 pub use grpc::is_grpc;
 pub use if_none_match::{Candidate, IfNoneMatch};

@@ -267,6 +267,17 @@ impl Status {
         serde_json::from_slice(bytes).unwrap_or_default()
     }
 
+    /// What the records of one surface may be used for. Where the publisher has no source of them, nobody is refused for what
+    /// they lack.
+    pub fn as_sourced(&self, surface: &str, freshness: Freshness) -> Freshness {
+        let live = self.live.as_ref();
+        let is_sourced = live.is_none_or(|live| live.has_source(surface) != Some(false));
+        match freshness {
+            Freshness::Current if !is_sourced => Freshness::Aging,
+            freshness => freshness,
+        }
+    }
+
     /// What it may be used for now.
     pub fn freshness(&self, now: Monotonic, settings: &Snapshot) -> Freshness {
         let Some(live) = &self.live else {

@@ -26,12 +26,17 @@ pub mod posthog;
 
 pub use pair::{Either, Pair};
 
-/// Whether these bytes are a record that some surface of this build can read. One snapshot holds those of all.
+/// Kinds of records from here on are of the surfaces beside PostHog's.
+const FIRST_OWN_KIND: u8 = 16;
+
+/// Whether these bytes are a record that some surface of this build can read, or one of a surface that it lacks. One snapshot
+/// holds those of all.
 ///
 /// ```
 /// use flag_definitions_filter::surfaces;
 /// assert!(surfaces::check(&[0]).is_ok(), "what was removed");
-/// assert!(surfaces::check(b"\xffwhat no surface wrote").is_err());
+/// assert!(surfaces::check(b"\x07what no surface wrote").is_err());
+/// assert!(surfaces::check(b"\xffof a surface that this build does not know").is_ok(), "it does no harm");
 /// ```
 ///
 /// # Errors
@@ -40,6 +45,10 @@ pub fn check(record: &[u8]) -> Result<(), CorruptRecord> {
     #[cfg(feature = "flagsmith")]
     if flagsmith::records::FlagsmithRecord::is_own(record) {
         return flagsmith::records::FlagsmithRecord::decode(record).map(drop);
+    }
+    // Another surface's, which is not in this build.
+    if record.first().is_some_and(|kind| *kind >= FIRST_OWN_KIND) {
+        return Ok(());
     }
     posthog::directory::Record::check(record)
 }
@@ -308,6 +317,9 @@ pub trait Surface {
     /// Length of the body that a request will get, as far as that is known before it is answered; 0 when unknown.
     fn length(&self, request: &Self::Request<'_>, landed: &Self::Landed) -> usize;
 
+    /// What a tenant of the surface is called in the log.
+    fn tenant_word(answer: &Self::Answer) -> &'static str;
+
     /// Bytes that what a waiting request takes along takes, beyond its own size.
     fn carried_weight(_carried: &Self::Carried) -> usize {
         0
@@ -340,7 +352,14 @@ pub trait Surface {
     fn status(&self) -> &Status;
 
     /// Ages of what it knows.
-    fn ages(&self, now: Monotonic) -> Ages;
+    fn ages(&self, now: Monotonic) -> Ages {
+        let status = self.status();
+        let follow = status.follow.as_ref();
+        Ages {
+            snapshot: status.live.as_ref().map(|live| live.age(now)),
+            watermark: follow.and_then(|follow| follow.watermark_age(now)),
+        }
+    }
 }
 
 /// Why a request could not be decided or served here. Becomes a 503, or the reason of a forward.

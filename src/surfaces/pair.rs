@@ -8,8 +8,8 @@ use crate::snapshot::status::Status;
 use crate::time::Monotonic;
 
 use super::{
-    Ages, Decided, Fetch, Read, Reason, Receipt, Received, SentRead, ShowJob, Step, StepOf,
-    Surface, SurfaceRequest, Terms,
+    Decided, Fetch, Read, Reason, Receipt, Received, SentRead, ShowJob, Step, StepOf, Surface,
+    SurfaceRequest, Terms,
 };
 
 /// Something of one of two surfaces.
@@ -347,6 +347,13 @@ impl<A: Surface, B: Surface> Surface for Pair<A, B> {
         }
     }
 
+    fn tenant_word(answer: &Self::Answer) -> &'static str {
+        match answer {
+            Either::First(answer) => A::tenant_word(answer),
+            Either::Second(answer) => B::tenant_word(answer),
+        }
+    }
+
     fn carried_weight(carried: &Self::Carried) -> usize {
         match &carried.0 {
             Some(Either::First(carried)) => A::carried_weight(carried),
@@ -427,9 +434,5 @@ impl<A: Surface, B: Surface> Surface for Pair<A, B> {
 
     fn status(&self) -> &Status {
         self.first.status()
-    }
-
-    fn ages(&self, now: Monotonic) -> Ages {
-        self.first.ages(now)
     }
 }

@@ -295,21 +295,6 @@ fn health_shows_no_secret_and_turns_ready_with_the_first_snapshot() {
     assert!(!text.contains("phc_") && !text.contains("phs_"));
 }
 
-#[test]
-fn while_nothing_can_be_stored_it_does_not_tick_fast_for_ever() {
-    let mut worker = loaded();
-    let (_stream, _) = worker.get(10, None);
-    host(|host| host.broken.extend([("proxy_set_shared_data", 10)]));
-    worker.answer_callouts();
-    assert_eq!(statuses(), [(10, 200)]);
-    let ticks = worker.ticks;
-    worker.run(Duration::from_secs(10));
-    assert!(worker.ticks - ticks < 30, "{}", worker.ticks - ticks);
-    host(|host| host.broken.clear());
-    worker.run(Duration::from_secs(10));
-    assert_eq!(worker.usage.values().sum::<u64>(), 1);
-}
-
 /// Setting the period begins it anew, and requests may come more often than it ends.
 #[test]
 fn a_request_does_not_put_off_the_load_of_a_snapshot() {

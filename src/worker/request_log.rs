@@ -19,12 +19,12 @@ pub struct RequestLog {
 }
 
 impl RequestLog {
-    /// Notes an answer. The tenant is given once it is proven.
+    /// Notes an answer. The tenant, and what its surface calls it, are given once it is proven.
     pub fn note(
         &mut self,
         status: u16,
         reason: &'static str,
-        tenant: Option<Tenant>,
+        tenant: Option<(&str, Tenant)>,
         now: Monotonic,
     ) {
         if !log::log_enabled!(log::Level::Info) {
@@ -39,7 +39,7 @@ impl RequestLog {
         &mut self,
         status: u16,
         reason: &'static str,
-        tenant: Option<Tenant>,
+        tenant: Option<(&str, Tenant)>,
         now: Monotonic,
     ) -> Option<String> {
         if now.since(self.began) >= WINDOW {
@@ -53,8 +53,8 @@ impl RequestLog {
         self.lines += 1;
         let event = if status < 500 { "refused" } else { "failed" };
         let mut line = format!(r#"{{"event":"{event}","status":{status},"reason":"{reason}""#);
-        if let Some(team) = tenant {
-            line.push_str(&format!(r#","team":{team}"#));
+        if let Some((word, tenant)) = tenant {
+            line.push_str(&format!(r#","{word}":{tenant}"#));
         }
         let suppressed = std::mem::take(&mut self.suppressed);
         if suppressed > 0 {
@@ -75,7 +75,7 @@ mod tests {
     fn a_line_is_json_with_status_reason_and_team() {
         let mut log = RequestLog::default();
         let now = Monotonic::from_millis(5_000);
-        let line = log.line(402, "quota_limited", Some(Tenant(7)), now);
+        let line = log.line(402, "quota_limited", Some(("team", Tenant(7))), now);
         let expected = r#"{"event":"refused","status":402,"reason":"quota_limited","team":7}"#;
         assert_eq!(line.as_deref(), Some(expected));
         let line = log.line(500, "payload_undecodable", None, now).unwrap();

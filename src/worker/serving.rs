@@ -232,8 +232,10 @@ where
         let (surface, mut machinery) = self.parts();
         surface.sent(receipt, request, &mut machinery);
         if response.status >= 400 {
+            let word = S::tenant_word(&receipt.answer);
+            let tenant = receipt.tenant.map(|tenant| (word, tenant));
             self.log
-                .note(response.status, response.reason, receipt.tenant, self.now);
+                .note(response.status, response.reason, tenant, self.now);
         }
         self.hurry(self.surface.due_in());
         Served::Answered(response.late)

@@ -150,6 +150,100 @@ fn a_read_that_cannot_be_sent_is_no_wait() {
     assert_eq!(worker.host.counted(unsent), 2);
 }
 
+impl ToyWorker {
+    /// Asks with a body ahead.
+    fn ask_with_body(&mut self, stream: u32) -> Served {
+        self.host.entered = stream;
+        self.on_request(stream, Number(60), BodyAhead::Yes)
+    }
+}
+
+#[test]
+fn a_request_waits_for_its_body_and_no_longer_than_it_comes() {
+    let mut worker = worker(Toy::default());
+    assert_eq!(worker.ask(1, 60), Served::Answered(Late::Nothing));
+    assert_eq!(worker.surface.bodies, [b""], "none is ahead");
+    assert_eq!(worker.ask_with_body(2), Served::Waits);
+    assert!(worker.is_waiting(2) && worker.awaits_body(2));
+    assert_eq!(worker.on_body_part(2, 10), Served::Waits);
+    assert_eq!(
+        worker.on_body_part(9, 10),
+        Served::Passes,
+        "of somebody else"
+    );
+    assert_eq!(
+        worker.on_body(2, Some(b"0123456789")),
+        Served::Answered(Late::Nothing)
+    );
+    assert!(!worker.is_waiting(2));
+    assert_eq!(worker.on_body(2, Some(b"again")), Served::Passes);
+    // One that goes on to a read waits for that.
+    assert_eq!(worker.ask_with_body(3), Served::Waits);
+    assert_eq!(worker.on_body(3, Some(b"read")), Served::Waits);
+    assert!(worker.is_waiting(3) && !worker.awaits_body(3));
+    assert_eq!(worker.on_body_part(3, 99), Served::Waits);
+    worker.deliver(FOUND);
+    let answers: Vec<_> = worker
+        .answered()
+        .into_iter()
+        .map(|answer| answer.2)
+        .collect();
+    assert_eq!(answers, ["body", "body", "read"]);
+}
+
+#[test]
+fn a_body_that_is_too_long_or_cannot_be_read_or_stops_is_given_up() {
+    let mut worker = worker(Toy::default());
+    for stream in [1, 2, 3, 4] {
+        worker.ask_with_body(stream);
+    }
+    worker.host.entered = 1;
+    assert_eq!(worker.on_body_part(1, 11), Served::Answered(Late::Nothing));
+    worker.host.entered = 2;
+    assert_eq!(worker.on_body(2, None), Served::Answered(Late::Nothing));
+    worker.on_stream_done(3);
+    assert_eq!(
+        worker.answered(),
+        [(1, 413, "too_long"), (2, 503, "shared_data")]
+    );
+    worker.pass(14_000);
+    worker.on_body_part(4, 5);
+    worker.pass(14_999);
+    assert_eq!(worker.answered(), []);
+    worker.pass(1);
+    assert_eq!(worker.answered(), [(4, 503, "timeout")]);
+    assert!(worker.surface.bodies.is_empty() && !worker.is_waiting(4));
+}
+
+#[test]
+fn bodies_that_are_awaited_are_bounded() {
+    let mut worker = worker(Toy::default());
+    for stream in 0..1_024 {
+        assert_eq!(worker.ask_with_body(stream), Served::Waits);
+    }
+    assert_eq!(worker.ask_with_body(2_000), Served::Answered(Late::Nothing));
+    assert_eq!(worker.answered(), [(2_000, 503, "overloaded")]);
+    worker.on_stream_done(7);
+    assert_eq!(worker.ask_with_body(2_000), Served::Waits);
+}
+
+#[test]
+fn what_a_surface_works_on_by_itself_is_not_sent_and_answers_all_who_wait() {
+    let mut worker = worker(Toy::default());
+    worker.ask(1, 61);
+    worker.ask(2, 61);
+    worker.pass(100);
+    assert!(worker.asked().iter().all(|asked| !asked.contains("61")));
+    assert_eq!(worker.answered(), []);
+    worker.surface.is_done = true;
+    worker.pass(10);
+    assert_eq!(worker.answered(), [(1, 200, "read"), (2, 200, "read")]);
+    // What nobody waits for is no harm.
+    worker.surface.is_done = true;
+    worker.pass(10);
+    assert_eq!(worker.answered(), []);
+}
+
 #[test]
 fn an_object_store_is_asked_by_its_path() {
     let mut worker = worker(Toy::default());

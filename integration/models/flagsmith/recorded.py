@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gzip
 import http.client
@@ -37,7 +38,9 @@ def ask(port: int, method: str, path: str, headers: dict[str, str], body: bytes 
             connection.putheader(name, value.encode())
         if body is not None:
             connection.putheader("content-length", str(len(body)))
-        connection.endheaders(body)
+        # Who is refused before all of a body was sent gets the answer all the same.
+        with contextlib.suppress(ConnectionError):
+            connection.endheaders(body)
         reply = connection.getresponse()
         content = reply.read()
     finally:

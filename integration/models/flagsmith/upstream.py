@@ -1,4 +1,4 @@
-"""A Flagsmith that has environments' documents, and nothing else. A stand-in: the real one cannot be had here."""
+"""A stand-in for Flagsmith, which cannot be had here: it has documents of environments, and nothing else."""
 
 from __future__ import annotations
 

@@ -9,16 +9,18 @@ from typing import Any
 
 import pytest
 
+from models.flagsmith.recorded import CASES, DOCUMENT, Answer, ask, differences, document_of
 from models.flagsmith.upstream import Upstream, running, write_configuration
 from stack.launcher import Stack
 from stack.settings import Settings
-from models.flagsmith.recorded import CASES, DOCUMENT, Answer, ask, differences, document_of
 
 Setup = tuple[Stack, Upstream]
 
 
 @pytest.fixture(scope="module", params=["main", "degraded"])
-def setup(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Stack]]:
+def setup(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Stack]]:
     upstream, pairs = Upstream(), {}
     for environment in CASES["setups"][request.param]["environments"]:
         server_key = environment["server_side_key"]

@@ -1,17 +1,19 @@
-"""The real Flagsmith SDKs get their flags from the filter and never notice."""
+"""The real Flagsmith SDKs get their flags from the filter and never notice.
+
+They share a stack: a test that changes something puts it back.
+"""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from conftest import CLIENT_KEY, SERVER_KEY, Followed, following
 from models.flagsmith.differences import RECORDED
+from models.flagsmith.followed import CLIENT_KEY, SERVER_KEY, Followed, following
 from models.flagsmith.recorded import same
 from models.flagsmith.sdks import CLASSES, Refused, Sdk, States, alike, sdk, states_of
 
@@ -40,13 +42,6 @@ ASKED: list[tuple[str, dict[str, Any]]] = [
     *((f"id-{number}", SEVERAL if number % 2 else {"plan": "pro"}) for number in range(60)),
     *((name, {}) for name in ("zażółć", "a b+c%20&=", "{}", "x" * 2_000)),
 ]
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Followed]:
-    """Whoever changes something of it puts it back."""
-    with following(tmp_path_factory.mktemp("flagsmith")) as followed:
-        yield followed
 
 
 def raw(
@@ -222,7 +217,7 @@ def has(client: Sdk, value: str) -> bool:
 
 def test_flags_outlive_a_rate_limit(tmp_path: Path) -> None:
     """Who polls keeps its flags when over the limit, and takes a change when it is let in again. Who asks
-    for flags is told 429; but Python asks again after Retry-After (findings/): its caller waits, and gets them."""
+    for flags is told 429; but Python's caller waits for Retry-After, and gets them (findings/)."""
     with following(tmp_path, rate_limit="1/second") as followed:
         url = followed.stack.edge_url
 

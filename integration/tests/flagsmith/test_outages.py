@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from conftest import FLAGS, SERVER_KEY, WHOLE, Followed
+from models.flagsmith.followed import FLAGS, SERVER_KEY, WHOLE, Followed
 from models.flagsmith.upstream import write_configuration
 
 

@@ -23,6 +23,19 @@ PATHS = {
     "/api/feature_flag/local_evaluation",
     "/api/feature_flag/local_evaluation/",
 }
+FLAGSMITH_PATHS = {
+    f"/api/v1/{name}{slash}"
+    for name in ("flags", "identities", "environment-document")
+    for slash in ("", "/")
+}
+OTHERS = {
+    "/api/v1/flags/1",
+    "/api/v1/flagss",
+    "/api/v1/identities/x/",
+    "/api/v1/analytics/flags/",
+    "/api/v1/",
+    "/v1/flags",
+}
 
 
 def manifest(kind: str, name: str = "flag-definitions") -> dict[str, Any]:
@@ -98,11 +111,17 @@ def test_envoy_accepts_the_local_configuration(tmp_path: Path) -> None:
     validate(tmp_path / "envoy.yaml")
 
 
-def test_the_filter_is_off_except_on_the_four_paths(envoy: tuple[Any, list[Any]]) -> None:
+def test_the_filter_is_off_except_on_the_paths_of_both_products(envoy: tuple[Any, list[Any]]) -> None:
     manager = connection_manager(envoy[1], "edge")
     assert wasm_filter(manager)["disabled"] is True
     enabled = [route for route in routes(manager) if "typed_per_filter_config" in route]
-    assert {route["match"]["path"] for route in enabled} == PATHS
+    *posthog, flagsmith = enabled
+    assert {route["match"]["path"] for route in posthog} == PATHS
+    # The filter takes any number of slashes at both ends.
+    pattern = re.compile(flagsmith["match"]["safe_regex"]["regex"])
+    slashed = {f"/{path}//" for path in FLAGSMITH_PATHS}
+    assert all(pattern.fullmatch(path) for path in FLAGSMITH_PATHS | slashed)
+    assert not any(pattern.fullmatch(path) for path in PATHS | OTHERS)
     for route in enabled:
         assert route["typed_per_filter_config"]["flag_definitions"] == {
             "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig",
@@ -111,6 +130,25 @@ def test_the_filter_is_off_except_on_the_four_paths(envoy: tuple[Any, list[Any]]
         assert route["route"]["idle_timeout"] == "4s"
         assert route["route"]["timeout"] == "60s", "of the whole answer, to a slow reader"
         assert "retry_policy" not in route["route"]
+
+
+def test_a_request_with_a_body_reaches_the_filter(envoy: tuple[Any, list[Any]]) -> None:
+    manager = connection_manager(envoy[1], "edge")
+    assert wasm_filter(manager)["typed_config"]["config"]["allow_on_headers_stop_iteration"] is True
+    (flagsmith,) = [route for route in routes(manager) if "safe_regex" in route["match"]]
+    # Above the 2 MiB that the filter takes, so that it refuses what is longer itself.
+    assert flagsmith["request_body_buffer_limit"] > 2 << 20
+    assert flagsmith["route"]["cluster"] == "flag_definitions_flagsmith"
+    assert cluster(envoy[0], flagsmith["route"]["cluster"])["connect_timeout"] == "1s"
+
+
+def test_a_body_that_envoy_refuses_is_refused_in_the_edge_proxy_s_words(envoy: tuple[Any, list[Any]]) -> None:
+    too_long, _ = connection_manager(envoy[1], "edge")["local_reply_config"]["mappers"]
+    status, path = too_long["filter"]["and_filter"]["filters"]
+    assert status["status_code_filter"]["comparison"]["value"]["default_value"] == 413
+    pattern = re.compile(path["header_filter"]["header"]["string_match"]["safe_regex"]["regex"])
+    assert pattern.fullmatch("/api/v1/identities/?x=y") and not pattern.fullmatch("/flags/definitions")
+    assert too_long["body"]["inline_string"] == "Failed to buffer the request body: length limit exceeded"
 
 
 def milliseconds(duration: str) -> int:
@@ -166,7 +204,9 @@ def test_what_envoy_may_use_fits_the_limit_of_the_pod() -> None:
     # What all workers hand over before they hear that the heap is full.
     assert workers * per_second < 0.5 * heap
     mebibyte = 1 << 20
-    kept_bodies = 1.5 * 64 * mebibyte * workers
+    flagsmith = plugin["flagsmith"]
+    kept = 64 * mebibyte + flagsmith["documents_bytes"] + flagsmith["answers_bytes"]
+    kept_bodies = 1.5 * kept * workers
     limit = container["resources"]["limits"]["memory"]
     assert limit == "1Gi"
     assert 130 * mebibyte + kept_bodies + heap + workers * per_second < 1024 * mebibyte
@@ -204,7 +244,8 @@ def test_both_listeners_accept_http_10(envoy: tuple[Any, list[Any]], listener: s
 
 def test_an_answer_of_the_upstream_moves_in_small_pieces(envoy: tuple[Any, list[Any]]) -> None:
     (edge,) = [listener for listener in envoy[1] if listener["name"] == "edge"]
-    for place in (edge, cluster(envoy[0], "flag_definitions_upstream")):
+    upstreams = ("flag_definitions_upstream", "flag_definitions_flagsmith")
+    for place in (edge, *(cluster(envoy[0], name) for name in upstreams)):
         assert place["per_connection_buffer_limit_bytes"] == 32_768
 
 
@@ -230,7 +271,7 @@ def test_both_listeners_read_the_same_shared_data(envoy: tuple[Any, list[Any]]) 
 
 
 def test_an_idle_stream_is_answered_like_posthog_s_timeout(envoy: tuple[Any, list[Any]]) -> None:
-    (mapper,) = connection_manager(envoy[1], "edge")["local_reply_config"]["mappers"]
+    *_, mapper = connection_manager(envoy[1], "edge")["local_reply_config"]["mappers"]
     assert mapper["status_code"] == 503
     assert mapper["body"]["inline_string"].startswith("The request timed out.")
 
@@ -254,7 +295,7 @@ def test_both_deployments_turn_the_same_labels_into_tags() -> None:
     contour = yaml.safe_load(contour_files()["envoy.yaml"])["stats_config"]
     assert local == contour
     # Without its tag a label stays a part of the metric's name.
-    labels = set(re.findall(r";(\w+)=\{", (ROOT / "src/metrics.rs").read_text()))
+    labels = set(re.findall(r";(\w+)=(?:\{|\w+;)", (ROOT / "src/metrics.rs").read_text()))
     assert labels == {tag["tag_name"] for tag in local["stats_tags"]}
     assert all(
         tag["regex"].startswith(r"^wasmcustom\.flag_definitions_") and f";{tag['tag_name']}=" in tag["regex"]
@@ -262,14 +303,15 @@ def test_both_deployments_turn_the_same_labels_into_tags() -> None:
     )
 
 
-def http_proxy() -> dict[str, Any]:
-    return yaml.safe_load((CONTOUR / "httpproxy.yaml").read_text())
+def http_proxy(name: str = "httpproxy.yaml") -> dict[str, Any]:
+    return yaml.safe_load((CONTOUR / name).read_text())
 
 
 def test_contour_routes_the_four_paths_and_retries_only_what_was_not_answered() -> None:
     proxied = http_proxy()["spec"]["routes"]
     assert {route["conditions"][0]["exact"] for route in proxied} == PATHS
-    for route in proxied:
+    (flagsmith,) = http_proxy("flagsmith.yaml")["spec"]["routes"]
+    for route in (*proxied, flagsmith):
         # The whole answer, and a pause in it.
         assert route["timeoutPolicy"] == {"response": "60s", "idle": "5s"}
         assert route["retryPolicy"] == {"count": 3, "retryOn": ["reset-before-request", "connect-failure"]}
@@ -279,29 +321,51 @@ def test_contour_routes_the_four_paths_and_retries_only_what_was_not_answered() 
     assert manifest("Service")["metadata"]["annotations"] == {"projectcontour.io/max-retries": "100"}
 
 
+def test_contour_routes_flagsmith_s_paths_with_and_without_a_slash() -> None:
+    (route,) = http_proxy("flagsmith.yaml")["spec"]["routes"]
+    ((condition,),) = [route["conditions"]]
+    pattern = re.compile(condition["regex"])
+    assert all(pattern.fullmatch(path) for path in FLAGSMITH_PATHS)
+    assert not any(pattern.fullmatch(path) for path in PATHS | OTHERS)
+    names = {http_proxy(name)["metadata"]["name"] for name in ("httpproxy.yaml", "flagsmith.yaml")}
+    assert len(names) == 2
+    # What the filter cannot decide goes to the same service.
+    (edge_proxy,) = [s for s in route["services"] if s["name"] != manifest("Service")["metadata"]["name"]]
+    upstream = cluster(yaml.safe_load(contour_files()["envoy.yaml"]), "flag_definitions_flagsmith")
+    (endpoint,) = upstream["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    address = endpoint["endpoint"]["address"]["socket_address"]
+    assert address["address"].startswith(edge_proxy["name"] + ".")
+    assert address["port_value"] == edge_proxy["port"]
+
+
 def test_applying_the_kustomization_leaves_the_weights_alone() -> None:
     names = yaml.safe_load((CONTOUR / "kustomization.yaml").read_text())["resources"]
     kinds = [yaml.safe_load((CONTOUR / name).read_text())["kind"] for name in names]
     assert "HTTPProxy" not in kinds
 
 
-def test_the_rollback_gives_posthog_s_service_everything() -> None:
-    proxy = http_proxy()
-    for change in yaml.safe_load((CONTOUR / "rollback.yaml").read_text()):
+@pytest.mark.parametrize(
+    ("proxy", "patch", "service"),
+    [
+        ("httpproxy.yaml", "rollback.yaml", "posthog-feature-flags"),
+        ("flagsmith.yaml", "rollback-flagsmith.yaml", "flagsmith-edge-proxy"),
+    ],
+)
+def test_the_rollback_gives_the_other_service_everything(proxy: str, patch: str, service: str) -> None:
+    patched = http_proxy(proxy)
+    for change in yaml.safe_load((CONTOUR / patch).read_text()):
         assert change["op"] == "replace"
         *way, last = [int(step) if step.isdigit() else step for step in change["path"].split("/")[1:]]
-        place: Any = proxy
+        place: Any = patched
         for step in way:
             place = place[step]
         assert last in place, "a replacement replaces something"
         place[last] = change["value"]
-    for route in proxy["spec"]["routes"]:
-        weights = {service["name"]: service["weight"] for service in route["services"]}
-        assert weights == {"flag-definitions": 0, "posthog-feature-flags": 100}
-    before = [route["services"] for route in http_proxy()["spec"]["routes"]]
-    assert all(service["weight"] for services in before for service in services), (
-        "else the test shows nothing"
-    )
+    for route in patched["spec"]["routes"]:
+        weights = {entry["name"]: entry["weight"] for entry in route["services"]}
+        assert weights == {"flag-definitions": 0, service: 100}
+    before = [route["services"] for route in http_proxy(proxy)["spec"]["routes"]]
+    assert all(entry["weight"] for services in before for entry in services), "else the test shows nothing"
 
 
 def test_the_pod_drains_before_it_ends_and_is_probed_on_the_health_listener() -> None:
@@ -331,7 +395,8 @@ def test_the_publisher_is_told_what_it_understands_and_its_urls_come_from_a_secr
     ).stdout
     for variable in publisher["env"]:
         assert f"[env: {variable['name']}" in help_text, variable["name"]
-        assert variable["name"].endswith("_URL") == ("valueFrom" in variable)
+        origin = variable.get("valueFrom", {})
+        assert variable["name"].endswith("_URL") == ("secretKeyRef" in origin)
     for probe in ("readinessProbe", "livenessProbe"):
         assert publisher[probe]["httpGet"] == {"path": "/healthz", "port": "monitor"}
     (port,) = publisher["ports"]
@@ -351,3 +416,35 @@ def test_webdis_listens_on_loopback_and_logs_in_as_the_filter_s_user() -> None:
     assert webdis["restartPolicy"] == "Always"
     probe = webdis["livenessProbe"]["exec"]["command"][-1]
     assert f"http://{contour['http_host']}:{contour['http_port']}/EVAL/" in probe
+
+
+def test_the_publisher_follows_a_flagsmith_where_the_config_map_names_its_file() -> None:
+    pod = manifest("Deployment", "flag-definitions-publisher")["spec"]["template"]["spec"]
+    (publisher,) = pod["containers"]
+    (variable,) = [entry for entry in publisher["env"] if entry["name"] == "FLAGSMITH_CONFIG"]
+    named = variable["valueFrom"]["configMapKeyRef"]
+    assert named == {
+        "name": manifest("ConfigMap")["metadata"]["name"],
+        "key": "flagsmith-config",
+        "optional": True,
+    }
+    assert named["key"] not in contour_files(), "nobody follows one unasked"
+    # As it stands there, one has to take the # away.
+    text = (CONTOUR / "configmap.yaml").read_text()
+    (path,) = re.findall(rf"^  # {named['key']}: (\S+)$", text, re.MULTILINE)
+    enabled = yaml.safe_load(text.replace(f"  # {named['key']}:", f"  {named['key']}:"))
+    assert enabled["data"] == contour_files() | {named["key"]: path}
+    (mount,) = publisher["volumeMounts"]
+    (volume,) = [entry for entry in pod["volumes"] if entry["name"] == mount["name"]]
+    assert path == f"{mount['mountPath']}/config.json" and mount["readOnly"] is True
+    # Without the Secret the pod starts all the same.
+    assert volume["secret"] == {"secretName": "flag-definitions-flagsmith", "optional": True}
+    databases = [entry["valueFrom"] for entry in publisher["env"] if entry["name"] == "DATABASE_URL"]
+    assert [origin["secretKeyRef"]["optional"] for origin in databases] == [True], "Flagsmith alone is enough"
+
+
+def test_the_contour_configuration_is_prepared_for_flagsmith_and_leaves_it_off() -> None:
+    listeners = yaml.safe_load(contour_files()["envoy.yaml"])["static_resources"]["listeners"]
+    flagsmith = plugin_configuration(listeners, "edge")["flagsmith"]
+    assert flagsmith["enabled"] is False
+    assert flagsmith["upstream"] == "forward", "what cannot be decided goes to the Edge Proxy"

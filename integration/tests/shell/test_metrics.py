@@ -71,6 +71,8 @@ METRICS = {
     "flag_definitions_rate_limited_total": {"budget", "mode"},
     "flag_definitions_usage_total": {"state"},
     "flag_definitions_loader_total": {"event"},
+    "flag_definitions_surface_answers_total": {"surface", "status", "reason"},
+    "flag_definitions_evaluations_total": {"surface", "result"},
     "flag_definitions_snapshot_age_seconds": set(),
     "flag_definitions_watermark_age_seconds": set(),
 }
@@ -81,6 +83,7 @@ OF_TEAMS = {
 VALUES = {
     ("flag_definitions_callouts_total", "store"): {
         "definitions",
+        "documents",
         "identity",
         "object_store",
         "quota",
@@ -107,6 +110,9 @@ VALUES = {
         "project_secret_api_key",
     },
     ("flag_definitions_rate_limited_total", "budget"): {"full", "conditional"},
+    ("flag_definitions_surface_answers_total", "surface"): {"flagsmith"},
+    ("flag_definitions_evaluations_total", "surface"): {"flagsmith"},
+    ("flag_definitions_evaluations_total", "result"): {"evaluated", "kept", "not_modified"},
 }
 
 

@@ -2,9 +2,11 @@
 //!
 //! | room | job |
 //! |---|---|
-//! | [`surface`] | the surface as a worker drives it: the order of checks |
+//! | [`surface`] | the surface as a worker drives it |
+//! | [`pipeline`] | the order of checks; the only place that knows it |
 //! | [`request`], [`answers`] | what is asked; every answer, as one table |
 //! | [`records`] | keys, versions and states, as the publisher puts them into the snapshot; where documents are in Redis |
+//! | [`admission`] | who is admitted |
 //! | [`keys`] | who a key is, and when an unknown one may be refused |
 //! | [`reads`], [`document`] | a document out of Redis: text and rules together, compiled in slices |
 //! | [`question`], [`kept_answers`] | what is asked of rules; answers to equal questions |
@@ -12,6 +14,7 @@
 //! | [`health`] | how its environments are |
 //! | [`settings`], [`counts`] | the section of the plugin configuration; what is counted |
 
+mod admission;
 pub mod answers;
 pub mod counts;
 pub mod document;
@@ -19,6 +22,7 @@ pub mod engine;
 pub mod health;
 pub mod kept_answers;
 pub mod keys;
+mod pipeline;
 pub mod question;
 pub mod reads;
 pub mod records;

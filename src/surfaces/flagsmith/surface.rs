@@ -1,42 +1,36 @@
-//! The surface as a worker drives it.
-//!
-//! Order of checks: gRPC → method → query → key → rate limit → type and length of a body → body → current version → what the
-//! client holds → kept answer, or rules → 200. A key is checked before any of a body is taken.
+//! The surface as a worker drives it: what one worker knows, and what a read teaches. The order of checks is
+//! [`super::pipeline`]'s.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use super::answers::FlagsmithAnswer;
-use super::counts::{Evaluation, FlagsmithCount};
+use super::counts::FlagsmithCount;
 use super::document::{Begun, Compiled, EnvironmentDocument, Unusable, Workshop};
 use super::engine::{IdentityRequest, parse_identity};
 use super::kept_answers::KeptAnswers;
-use super::keys::{self, EdgeReader, KeyDirectory, KeyVerdict, SERVER_PREFIX};
-use super::question::FlagQuestion;
+use super::keys::{EdgeReader, KeyDirectory};
+use super::pipeline::{Asker, answered, replied};
 use super::reads::{FlagsmithLanded, FlagsmithRead, KnownVersion, StoredDocument, command};
-use super::request::{FlagsmithRequest, Parameter, Route};
-use super::settings::{EdgeUpstream, FlagsmithSettings};
-use crate::documents::current::{Current, Rule, current};
+use super::request::{FlagsmithRequest, Route};
+use super::settings::FlagsmithSettings;
 use crate::documents::{Confirmations, Confirmed, Document, Kept};
-use crate::http::{Body, ETag, IfNoneMatch, Method};
+use crate::http::ETag;
 use crate::limits::LocalBudgets;
 use crate::recent::OncePerSecond;
 use crate::records::Buckets;
 use crate::redis::{Failure, Gateway, Purpose, wire_size};
-use crate::shared::{Ambient, BUSY, IDLE, Machinery, Scope, Store, StoreError, Table};
+use crate::shared::{Ambient, BUSY, IDLE, Machinery, Scope, Store, Table};
 use crate::snapshot::KnownStatus;
 use crate::snapshot::settings::Snapshot;
-use crate::snapshot::status::{Freshness, Status};
+use crate::snapshot::status::Status;
 use crate::surfaces::{
-    self, Ages, Decided, Fetch, Reason, Receipt, Received, SentRead, ShowJob, Step, StepOf,
-    Surface, Terms,
+    self, Decided, Fetch, Reason, Receipt, Received, SentRead, ShowJob, StepOf, Surface, Terms,
 };
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
-use std::rc::Rc;
 
-/// Most bytes of a request's body: 2 MiB, as the Edge Proxy's framework takes.
-const MAX_BODY_BYTES: usize = 2 << 20;
+/// Half of the longest wait for a document that is being compiled: the longest takes somewhat more than a second.
+const COMPILING: Duration = Duration::from_millis(1_500);
 
 /// What a reply has around a document's text.
 const FRAMING: usize = 1 << 10;
@@ -44,41 +38,30 @@ const FRAMING: usize = 1 << 10;
 /// Most environments whose rates are kept apart exactly.
 const BUDGETS: usize = 4_096;
 
-/// What reading the changes takes at most: see [`Rule::poll_takes`].
-const POLL_TAKES: Duration = Duration::from_millis(500);
-
 /// Flagsmith's surface, of one worker.
 pub struct Flagsmith {
-    settings: FlagsmithSettings,
-    snapshot: Snapshot,
-    gateway: Gateway,
-    scope: Scope,
-    status: KnownStatus,
-    directory: KeyDirectory,
-    confirmations: Confirmations,
-    budgets: Option<LocalBudgets<Tenant>>,
-    kept: Kept<EnvironmentDocument>,
-    workshop: Workshop,
-    finished: Vec<(FlagsmithRead, FlagsmithLanded)>,
-    answers: KeptAnswers,
-    problems: OncePerSecond,
+    pub(super) settings: FlagsmithSettings,
+    pub(super) snapshot: Snapshot,
+    pub(super) gateway: Gateway,
+    pub(super) scope: Scope,
+    pub(super) status: KnownStatus,
+    pub(super) directory: KeyDirectory,
+    pub(super) confirmations: Confirmations,
+    pub(super) budgets: Option<LocalBudgets<Tenant>>,
+    pub(super) kept: Kept<EnvironmentDocument>,
+    pub(super) workshop: Workshop,
+    pub(super) finished: Vec<(FlagsmithRead, FlagsmithLanded)>,
+    pub(super) answers: KeptAnswers,
+    pub(super) problems: OncePerSecond,
 }
 
 /// What a request that waits takes along.
 #[derive(Default)]
 pub struct FlagsmithCarried {
-    reader: Option<EdgeReader>,
-    identity: Option<IdentityRequest<'static>>,
+    pub(super) reader: Option<EdgeReader>,
+    pub(super) identity: Option<IdentityRequest<'static>>,
     /// Length of the body that the identity came from, in bytes.
-    bytes: usize,
-}
-
-/// Whoever answers: with what is known of the current version.
-struct Asker<'r, 'q> {
-    request: &'r FlagsmithRequest<'q>,
-    reader: EdgeReader,
-    identity: Option<IdentityRequest<'static>>,
-    bytes: usize,
+    pub(super) bytes: usize,
 }
 
 impl Flagsmith {
@@ -114,339 +97,6 @@ impl Flagsmith {
         self.kept.len()
     }
 
-    /// Decides a request up to its body.
-    fn decide<'r, S: Store>(
-        &mut self,
-        request: &'r FlagsmithRequest<'_>,
-        machinery: &mut Machinery<'_, S, FlagsmithCount>,
-    ) -> Decided<'r, Self> {
-        if request.claims_grpc {
-            return answered(request, FlagsmithAnswer::UnsupportedMediaType, None);
-        }
-        let allowed = match (request.method, request.route) {
-            (Method::Options, _) => return answered(request, FlagsmithAnswer::Preflight, None),
-            (Method::Get | Method::Head, _) => true,
-            (Method::Post, route) => route == Route::Identities,
-            (Method::Other, _) => false,
-        };
-        if !request.is_read {
-            return self.undecided_for(request, Reason::SharedData, None);
-        }
-        if !allowed {
-            return answered(request, FlagsmithAnswer::MethodNotAllowed, None);
-        }
-        if let Some(answer) = bad_query(request) {
-            return answered(request, answer, None);
-        }
-        let reader = match self.authenticate(request, machinery) {
-            Ok(reader) => reader,
-            Err(Denial::Refused) => return answered(request, FlagsmithAnswer::UnknownKey, None),
-            Err(Denial::Undecided(reason)) => return self.undecided_for(request, reason, None),
-        };
-        if let Some(decided) = self.limited(request, reader, machinery.now) {
-            return decided;
-        }
-        let asker = Asker {
-            request,
-            reader,
-            identity: None,
-            bytes: 0,
-        };
-        if request.method != Method::Post {
-            let identity = match (&request.parameter, request.route) {
-                (Parameter::Value(identifier), Route::Identities) => Some(IdentityRequest {
-                    identifier: Cow::Owned(identifier.clone().into_owned()),
-                    traits: Vec::new(),
-                }),
-                _ => None,
-            };
-            return self.ask(Asker { identity, ..asker }, machinery);
-        }
-        if !request.is_json {
-            return answered(request, FlagsmithAnswer::BodyType, Some(reader));
-        }
-        let is_long = |length: u64| length > MAX_BODY_BYTES as u64;
-        if request.content_length.is_some_and(is_long) {
-            return answered(request, FlagsmithAnswer::BodyTooLong, Some(reader));
-        }
-        Decided {
-            step: Step::Body {
-                max_bytes: MAX_BODY_BYTES,
-            },
-            carried: FlagsmithCarried {
-                reader: Some(reader),
-                ..FlagsmithCarried::default()
-            },
-            reads_alone: false,
-        }
-    }
-
-    fn authenticate<S: Store>(
-        &mut self,
-        request: &FlagsmithRequest<'_>,
-        machinery: &Machinery<'_, S, FlagsmithCount>,
-    ) -> Result<EdgeReader, Denial> {
-        // No snapshot is needed to know that this is none.
-        let key = request.key.as_deref().ok_or(Denial::Refused)?;
-        if request.route == Route::Document && !key.starts_with(SERVER_PREFIX) {
-            return Err(Denial::Refused);
-        }
-        let (store, now) = (machinery.store, machinery.now);
-        let freshness = self
-            .status
-            .freshness(store, &self.scope, &self.snapshot, now);
-        let failed = |_: StoreError| Denial::Undecided(Reason::SharedData);
-        match freshness {
-            Freshness::Missing => return Err(Denial::Undecided(Reason::SnapshotMissing)),
-            Freshness::Expired => return Err(Denial::Undecided(Reason::SnapshotExpired)),
-            Freshness::Current | Freshness::Aging => {}
-        }
-        let ambient = machinery.ambient;
-        let verdict = |directory: &mut KeyDirectory| {
-            let verdict = directory.reader(key, store, ambient, now);
-            verdict.map_err(failed)
-        };
-        match verdict(&mut self.directory)? {
-            KeyVerdict::Reads(reader) => return Ok(reader),
-            KeyVerdict::Unknown => return Err(Denial::Undecided(Reason::UnknownCredential)),
-            KeyVerdict::Refused => {}
-        }
-        // What is known of the snapshot may be a tick old, and its records may be changing: look again before a refusal.
-        if ambient.monotonic().is_none() {
-            return Err(Denial::Undecided(Reason::SharedData));
-        }
-        let before = Status::read(store, &self.scope).map_err(failed)?;
-        if before.freshness(now, &self.snapshot) != Freshness::Current {
-            return Err(Denial::Undecided(Reason::SnapshotAging));
-        }
-        match verdict(&mut self.directory)? {
-            KeyVerdict::Reads(reader) => return Ok(reader),
-            KeyVerdict::Unknown => return Err(Denial::Undecided(Reason::UnknownCredential)),
-            KeyVerdict::Refused => {}
-        }
-        let after = Status::read(store, &self.scope).map_err(failed)?;
-        Err(match after.names_the_same_records_as(&before) {
-            true => Denial::Refused,
-            false => Denial::Undecided(Reason::SnapshotAging),
-        })
-    }
-
-    fn limited<'r>(
-        &mut self,
-        request: &'r FlagsmithRequest<'_>,
-        reader: EdgeReader,
-        now: Monotonic,
-    ) -> Option<Decided<'r, Self>> {
-        let (budgets, rate) = self.budgets.as_mut().zip(self.settings.rate_limit)?;
-        let retry_after = budgets.spend(reader.environment, rate, now).err()?;
-        let answer = FlagsmithAnswer::RateLimited;
-        let mut response = answer.response(request);
-        response.retry_after = Some(retry_after.seconds().to_string());
-        Some(replied(response, answer, Some(reader)))
-    }
-
-    /// Goes on with a request that is admitted and whose body, if any, is read.
-    fn ask<'r, S: Store>(
-        &mut self,
-        asker: Asker<'r, '_>,
-        machinery: &mut Machinery<'_, S, FlagsmithCount>,
-    ) -> Decided<'r, Self> {
-        let environment = asker.reader.environment;
-        let version = match self.current_version(environment, machinery) {
-            Ok(Some(version)) => version,
-            Ok(None) => return self.read(asker),
-            Err(_) => {
-                let reader = Some(asker.reader);
-                return self.undecided_for(asker.request, Reason::SharedData, reader);
-            }
-        };
-        self.answer(asker, &version, None, machinery)
-    }
-
-    /// The version that is known to be current; `None`: Redis has to be asked.
-    fn current_version<S: Store>(
-        &mut self,
-        environment: Tenant,
-        machinery: &Machinery<'_, S, FlagsmithCount>,
-    ) -> Result<Option<ETag>, StoreError> {
-        let (store, now) = (machinery.store, machinery.now);
-        let rule = Rule {
-            max_age: self.snapshot.etag_max_age,
-            poll_takes: POLL_TAKES.max(self.gateway.timeout),
-            since: None,
-            now,
-        };
-        let published = match self.status.confirmation() {
-            Some(confirmation) => self
-                .directory
-                .version(environment, store, now)?
-                .and_then(|version| keys::published(version, confirmation)),
-            None => None,
-        };
-        // Who holds the published version need not be asked about: it is as good as held by the client.
-        let mut held = IfNoneMatch::default();
-        if let Some(published) = &published {
-            held.add(published.etag.as_bytes());
-        }
-        let confirmations = &mut self.confirmations;
-        let callout = || confirmations.find(store, environment, &held, &rule);
-        Ok(match current(&held, published.as_ref(), callout, &rule)? {
-            Current::Known(version) => Some(version),
-            Current::Ask => None,
-        })
-    }
-
-    /// Reads the document.
-    fn read<'r>(&self, asker: Asker<'r, '_>) -> Decided<'r, Self> {
-        let environment = asker.reader.environment;
-        let held = self.kept.etag(environment).cloned();
-        waits(asker, FlagsmithRead::Document { environment, held })
-    }
-
-    /// Answers when this version is current. `at_hand`: that version, where it was just read.
-    fn answer<'r, S: Store>(
-        &mut self,
-        asker: Asker<'r, '_>,
-        version: &ETag,
-        at_hand: Option<&Rc<EnvironmentDocument>>,
-        machinery: &mut Machinery<'_, S, FlagsmithCount>,
-    ) -> Decided<'r, Self> {
-        let environment = asker.reader.environment;
-        let find = |kept: &mut Kept<EnvironmentDocument>| match at_hand {
-            Some(document) => Some(Rc::clone(document)),
-            None => kept.get(environment, version),
-        };
-        if asker.request.route == Route::Document {
-            if asker.request.if_none_match.matches(version) {
-                return not_modified(&asker, version.clone());
-            }
-            return match find(&mut self.kept) {
-                Some(document) => self.with_document(&asker, &document),
-                None => self.meanwhile(asker, version, machinery),
-            };
-        }
-        let identity = asker.identity.clone();
-        let hides = self.settings.hide_disabled_flags;
-        let is_server = asker.reader.is_server;
-        let Some(question) = FlagQuestion::of(asker.request, identity.as_ref(), is_server, hides)
-        else {
-            return self.undecided_for(asker.request, Reason::SharedData, Some(asker.reader));
-        };
-        let digest = question.digest(version);
-        let etag = ETag::of_hash(digest);
-        if asker.request.if_none_match.matches(&etag) {
-            machinery.count(FlagsmithCount::Evaluation(Evaluation::NotModified));
-            return not_modified(&asker, etag);
-        }
-        let Some(document) = find(&mut self.kept) else {
-            return self.meanwhile(asker, version, machinery);
-        };
-        let Some(rules) = document.rules() else {
-            return answered(
-                asker.request,
-                FlagsmithAnswer::NotLoaded,
-                Some(asker.reader),
-            );
-        };
-        let accepts_gzip = asker.request.accepts_gzip;
-        let body = match self.answers.get(&digest, accepts_gzip) {
-            Some(body) => {
-                machinery.count(FlagsmithCount::Evaluation(Evaluation::Kept));
-                body
-            }
-            None => {
-                let Some(text) = question.answer(rules) else {
-                    let name = match &asker.request.parameter {
-                        Parameter::Value(name) => name.as_ref(),
-                        _ => "",
-                    };
-                    let response = FlagsmithAnswer::feature_not_found(asker.request, name);
-                    let answer = FlagsmithAnswer::FeatureNotFound;
-                    return replied(response, answer, Some(asker.reader));
-                };
-                machinery.count(FlagsmithCount::Evaluation(Evaluation::Evaluated));
-                self.answers.put(digest, text, accepts_gzip)
-            }
-        };
-        let answer = match asker.request.route {
-            Route::Identities => FlagsmithAnswer::Identity,
-            _ => FlagsmithAnswer::Flags,
-        };
-        let extra = rules.updated_at().map(|at| {
-            let at = at.as_bytes().to_vec();
-            ("x-flagsmith-document-updated-at", Cow::Owned(at))
-        });
-        let extra = extra.into_iter().collect();
-        let response = answer.with_body(asker.request, body, etag, extra);
-        replied(response, answer, Some(asker.reader))
-    }
-
-    /// Answers out of the version that is kept while the current one is being compiled, or reads that one.
-    fn meanwhile<'r, S: Store>(
-        &mut self,
-        asker: Asker<'r, '_>,
-        version: &ETag,
-        machinery: &mut Machinery<'_, S, FlagsmithCount>,
-    ) -> Decided<'r, Self> {
-        let environment = asker.reader.environment;
-        if !self.workshop.has(environment, version) {
-            return self.read(asker);
-        }
-        match self.kept.etag(environment).cloned() {
-            Some(kept) => self.answer(asker, &kept, None, machinery),
-            None => {
-                let version = version.clone();
-                waits(
-                    asker,
-                    FlagsmithRead::Compiled {
-                        environment,
-                        version,
-                    },
-                )
-            }
-        }
-    }
-
-    fn with_document<'r>(
-        &self,
-        asker: &Asker<'r, '_>,
-        document: &EnvironmentDocument,
-    ) -> Decided<'r, Self> {
-        let request = asker.request;
-        let body = match request.accepts_gzip {
-            true => Body::Gzip(Rc::clone(document.gzip())),
-            false => match document.text() {
-                Some(text) => Body::Text(Rc::new(text)),
-                None => {
-                    return answered(request, FlagsmithAnswer::NotLoaded, Some(asker.reader));
-                }
-            },
-        };
-        let answer = FlagsmithAnswer::Document;
-        let etag = document.etag().clone();
-        let response = answer.with_body(request, body, etag, Vec::new());
-        replied(response, answer, Some(asker.reader))
-    }
-
-    fn undecided_for<'r>(
-        &self,
-        request: &'r FlagsmithRequest<'_>,
-        reason: Reason,
-        reader: Option<EdgeReader>,
-    ) -> Decided<'r, Self> {
-        match self.settings.upstream {
-            EdgeUpstream::Forward if !request.forwarded_before => Decided {
-                step: Step::Forward(reason),
-                carried: FlagsmithCarried::default(),
-                reads_alone: false,
-            },
-            EdgeUpstream::Forward => {
-                answered(request, FlagsmithAnswer::Unavailable(Reason::Loop), reader)
-            }
-            EdgeUpstream::None => answered(request, FlagsmithAnswer::Unavailable(reason), reader),
-        }
-    }
-
     /// Takes a document that was read.
     fn take_in<S: Store>(
         &mut self,
@@ -480,66 +130,6 @@ impl Flagsmith {
                 FlagsmithLanded::Missing
             }
         }
-    }
-}
-
-/// Why a request is not admitted.
-enum Denial {
-    Refused,
-    Undecided(Reason),
-}
-
-fn bad_query(request: &FlagsmithRequest<'_>) -> Option<FlagsmithAnswer> {
-    if request.method == Method::Post {
-        return None;
-    }
-    match (request.route, &request.parameter) {
-        (Route::Flags, Parameter::Repeated) => Some(FlagsmithAnswer::FeatureRepeated),
-        (Route::Identities, Parameter::Repeated) => Some(FlagsmithAnswer::IdentifierRepeated),
-        (Route::Identities, Parameter::Absent) => Some(FlagsmithAnswer::IdentifierMissing),
-        _ => None,
-    }
-}
-
-fn answered<'r>(
-    request: &'r FlagsmithRequest<'_>,
-    answer: FlagsmithAnswer,
-    reader: Option<EdgeReader>,
-) -> Decided<'r, Flagsmith> {
-    replied(answer.response(request), answer, reader)
-}
-
-fn not_modified<'r>(asker: &Asker<'r, '_>, etag: ETag) -> Decided<'r, Flagsmith> {
-    let response = FlagsmithAnswer::not_modified(asker.request, etag);
-    replied(response, FlagsmithAnswer::NotModified, Some(asker.reader))
-}
-
-fn replied(
-    response: crate::http::Response<'_>,
-    answer: FlagsmithAnswer,
-    reader: Option<EdgeReader>,
-) -> Decided<'_, Flagsmith> {
-    let receipt = Receipt {
-        answer,
-        tenant: reader.map(|reader| reader.environment),
-        billed: false,
-    };
-    Decided {
-        step: Step::Reply(response, receipt),
-        carried: FlagsmithCarried::default(),
-        reads_alone: false,
-    }
-}
-
-fn waits<'r>(asker: Asker<'r, '_>, read: FlagsmithRead) -> Decided<'r, Flagsmith> {
-    Decided {
-        step: Step::Read(read),
-        carried: FlagsmithCarried {
-            reader: Some(asker.reader),
-            identity: asker.identity,
-            bytes: asker.bytes,
-        },
-        reads_alone: false,
     }
 }
 
@@ -677,9 +267,12 @@ impl Surface for Flagsmith {
         })
     }
 
-    fn terms(&self, _: &FlagsmithRead) -> Terms {
+    fn terms(&self, read: &FlagsmithRead) -> Terms {
         Terms {
-            timeout: self.gateway.timeout,
+            timeout: match read {
+                FlagsmithRead::Document { .. } => self.gateway.timeout,
+                FlagsmithRead::Compiled { .. } => COMPILING,
+            },
             purpose: Purpose::Documents,
             reason: Reason::Redis,
         }
@@ -740,6 +333,10 @@ impl Surface for Flagsmith {
         }
     }
 
+    fn tenant_word(_: &FlagsmithAnswer) -> &'static str {
+        "environment"
+    }
+
     fn carried_weight(carried: &FlagsmithCarried) -> usize {
         // What is parsed takes several times as much as its text.
         carried.bytes.saturating_mul(4)
@@ -788,13 +385,7 @@ impl Surface for Flagsmith {
     fn status(&self) -> &Status {
         self.status.get()
     }
-
-    fn ages(&self, now: Monotonic) -> Ages {
-        let status = self.status.get();
-        let follow = status.follow.as_ref();
-        Ages {
-            snapshot: status.live.as_ref().map(|live| live.age(now)),
-            watermark: follow.and_then(|follow| follow.watermark_age(now)),
-        }
-    }
 }
+
+#[cfg(test)]
+mod tests;

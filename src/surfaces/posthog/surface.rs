@@ -23,8 +23,7 @@ use crate::shared::{Ambient, BUSY, Machinery, Store};
 use crate::snapshot::KnownStatus;
 use crate::snapshot::status::{Freshness, Status};
 use crate::surfaces::{
-    Ages, Decided, Fetch, Reason, Receipt, Received, SentRead, ShowJob, Step, StepOf, Surface,
-    Terms,
+    Decided, Fetch, Reason, Receipt, Received, SentRead, ShowJob, Step, StepOf, Surface, Terms,
 };
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
@@ -109,7 +108,7 @@ impl PostHog {
         let (store, now) = (machinery.store, machinery.now);
         let (scope, snapshot) = (&self.scopes.data, &self.settings.snapshot);
         let freshness = self.status.freshness(store, scope, snapshot, now);
-        let freshness = as_sourced(freshness, self.status.get());
+        let freshness = self.status.get().as_sourced(SOURCE, freshness);
         let mut observed = Observed::default();
         let mut step = self.decide(request, found, freshness, machinery, &mut observed);
         if is_refusal(&step) {
@@ -151,7 +150,7 @@ impl PostHog {
             return undecided(&self.settings, Reason::SharedData);
         };
         let freshness = before.freshness(machinery.now, &self.settings.snapshot);
-        let freshness = as_sourced(freshness, &before);
+        let freshness = before.as_sourced(SOURCE, freshness);
         let step = self.decide(request, found, freshness, machinery, observed);
         if !is_refusal(&step) {
             return step;
@@ -324,6 +323,10 @@ impl Surface for PostHog {
         kept.or(length).unwrap_or(0)
     }
 
+    fn tenant_word(_: &Answer) -> &'static str {
+        "team"
+    }
+
     fn may_leave(&mut self, length: usize, now: Monotonic) -> bool {
         let per_second = self.settings.definitions.large_bytes_per_second;
         self.outflow.admits(length, per_second, now)
@@ -401,25 +404,6 @@ impl Surface for PostHog {
 
     fn status(&self) -> &Status {
         self.status.get()
-    }
-
-    fn ages(&self, now: Monotonic) -> Ages {
-        let status = self.status.get();
-        let follow = status.follow.as_ref();
-        Ages {
-            snapshot: status.live.as_ref().map(|live| live.age(now)),
-            watermark: follow.and_then(|follow| follow.watermark_age(now)),
-        }
-    }
-}
-
-/// Where the publisher has no source of this surface's records, nobody is refused for what they lack.
-fn as_sourced(freshness: Freshness, status: &Status) -> Freshness {
-    let live = status.live.as_ref();
-    let is_sourced = live.is_none_or(|live| live.has_source(SOURCE) != Some(false));
-    match freshness {
-        Freshness::Current if !is_sourced => Freshness::Aging,
-        freshness => freshness,
     }
 }
 

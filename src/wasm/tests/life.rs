@@ -312,3 +312,18 @@ fn ticks_are_no_further_apart_than_the_flush_interval_also_where_nothing_is_coun
         assert_eq!(host(|host| host.tick), expected, "{interval}");
     }
 }
+
+#[test]
+fn while_nothing_can_be_stored_it_does_not_tick_fast_for_ever() {
+    let mut worker = super::loaded();
+    let (_stream, _) = worker.get(10, None);
+    host(|host| host.broken.extend([("proxy_set_shared_data", 10)]));
+    worker.answer_callouts();
+    assert_eq!(super::statuses(), [(10, 200)]);
+    let ticks = worker.ticks;
+    worker.run(Duration::from_secs(10));
+    assert!(worker.ticks - ticks < 30, "{}", worker.ticks - ticks);
+    host(|host| host.broken.clear());
+    worker.run(Duration::from_secs(10));
+    assert_eq!(worker.usage.values().sum::<u64>(), 1);
+}

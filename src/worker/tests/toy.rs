@@ -9,8 +9,8 @@ use crate::redis::{Command, Dialect, Failure, Gateway, Purpose, Reply};
 use crate::shared::{Errand, Finding, Held, Job, Machinery, Store};
 use crate::snapshot::status::Status;
 use crate::surfaces::{
-    Ages, Decided, Fetch, Question, Read, Reason, Receipt, Received, SentRead, ShowJob, Step,
-    StepOf, Surface, SurfaceRequest, Terms,
+    Decided, Fetch, Question, Read, Reason, Receipt, Received, SentRead, ShowJob, Step, StepOf,
+    Surface, SurfaceRequest, Terms,
 };
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
@@ -28,7 +28,8 @@ const NO_CORS: &Cors<'_> = &Cors {
     request_method: None,
 };
 
-/// What is asked: 0 is answered at once, 1 is forwarded, all else has to be read.
+/// What is asked: 0 is answered at once, 1 is forwarded, 60 has a body, 61 is worked on by the surface, all else has to be
+/// read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Number(pub u32);
 
@@ -135,6 +136,10 @@ pub struct Toy {
     /// Reads that landed: what was asked, and what came.
     pub landed: Vec<(u32, Result<(), Failure>)>,
     pub sent: Vec<u16>,
+    /// Bodies that came.
+    pub bodies: Vec<Vec<u8>>,
+    /// Whether the work on 61 is done.
+    pub is_done: bool,
     status: Status,
 }
 
@@ -145,6 +150,8 @@ impl Default for Toy {
             asker: Asker::default(),
             landed: Vec::new(),
             sent: Vec::new(),
+            bodies: Vec::new(),
+            is_done: false,
             status: Status::default(),
         }
     }
@@ -217,8 +224,31 @@ impl Surface for Toy {
         decided(match request.0 {
             0 => reply(200, "at_once"),
             1 => Step::Forward(Reason::UnknownCredential),
+            60 => Step::Body { max_bytes: 10 },
             _ => Step::Read(*request),
         })
+    }
+
+    fn body<'r, S: Store>(
+        &mut self,
+        _: &'r Number,
+        (): &(),
+        body: &[u8],
+        _: &mut Machinery<'_, S, Metric>,
+    ) -> Decided<'r, Self> {
+        self.bodies.push(body.to_vec());
+        decided(match body {
+            b"read" => Step::Read(Number(7)),
+            _ => reply(200, "body"),
+        })
+    }
+
+    fn too_long<'r>(&self, _: &'r Number) -> StepOf<'r, Self> {
+        reply(413, "too_long")
+    }
+
+    fn finished(&mut self) -> Option<(Number, Self::Landed)> {
+        std::mem::take(&mut self.is_done).then_some((Number(61), Ok(())))
     }
 
     fn resume<'r, S: Store>(
@@ -254,6 +284,7 @@ impl Surface for Toy {
         }
         let question = match read.0 {
             97 => Question::Object("store", Cow::Borrowed("/97")),
+            61 => Question::Own,
             number => Question::Redis(&self.gateway, Command::get(&number.to_string())),
         };
         Some(Fetch {
@@ -292,6 +323,10 @@ impl Surface for Toy {
         if request.0 == 50 { 1 << 20 } else { 0 }
     }
 
+    fn tenant_word(_: &u16) -> &'static str {
+        "toy"
+    }
+
     fn may_leave(&mut self, _: usize, _: Monotonic) -> bool {
         true
     }
@@ -319,9 +354,5 @@ impl Surface for Toy {
 
     fn status(&self) -> &Status {
         &self.status
-    }
-
-    fn ages(&self, _: Monotonic) -> Ages {
-        Ages::default()
     }
 }

@@ -56,7 +56,8 @@ impl Compiler {
     /// Goes on for about this many bytes of the document, and at least by one element of it. A pattern that is compiled counts
     /// as the bytes that it takes.
     ///
-    /// A step of 64 KiB takes about a millisecond, unless it meets a larger element: see [`super::MAX_ELEMENT`].
+    /// Natively 64 KiB take 0.15 ms, and the last step of 4.7 MB of document 0.9 ms; an element as large as
+    /// [`MAX_ELEMENT`](super::MAX_ELEMENT) takes 1.5 ms.
     pub fn step(&mut self, budget: usize) -> Progress {
         let step = match self.stage {
             Stage::Reading => self.read(budget),

@@ -10,9 +10,9 @@ use super::scalar::Scalar;
 use super::state::State;
 
 /// Units of work of one evaluation that depend on the length of what a client sends: a byte that is searched or hashed, a state
-/// of a pattern for a byte that it looks at. An evaluation that needs all of them takes about 20 ms. A thousand patterns
-/// of usual size, each over 60 bytes, need all of them.
-pub const MAX_WORK: u64 = 4 << 20;
+/// of a pattern for a byte that it looks at. An evaluation that needs all of them takes about 10 ms natively. A thousand
+/// patterns of usual size, each over 100 bytes, need most of them.
+pub const MAX_WORK: u64 = 2 << 20;
 
 /// Which features a request sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,10 @@
 //! - Variants are taken in the order of their ids, whatever order the document has, and hashed in 64 bits, as the SDKs do.
 //! - Flags come in the order of their feature's id.
 //! - A server key sees every feature ([`Sees::Everything`]).
-//! - A number that fits neither `i64` nor a float without loss is compared as a float.
+//! - A whole number above `i64::MAX` is compared as a float.
+//!
+//! A float is read as serde_json reads it without `float_roundtrip`: of more than 15 digits the last one may come back as its
+//! neighbour. The feature would add 43 KB to the filter. Native test builds have it, since a crate for tests asks for it.
 //!
 //! # Bounds
 //! Whatever a document or a client sends, no call runs for long and nothing recurses deeper than JSON may nest.

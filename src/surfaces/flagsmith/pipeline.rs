@@ -1,0 +1,387 @@
+//! The order of checks: gRPC → method → query → key → rate limit → type and length of a body → body → current version → what
+//! the client holds → kept answer, or rules → 200.
+//!
+//! A key is checked before any of a body is taken, and is refused by fresh knowledge alone. The answer to who holds the
+//! current version costs no document.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::admission::Denial;
+use super::answers::FlagsmithAnswer;
+use super::counts::{Evaluation, FlagsmithCount};
+use super::document::EnvironmentDocument;
+use super::engine::IdentityRequest;
+use super::keys::{self, EdgeReader};
+use super::question::FlagQuestion;
+use super::reads::FlagsmithRead;
+use super::request::{FlagsmithRequest, Parameter, Route};
+use super::settings::EdgeUpstream;
+use super::surface::{Flagsmith, FlagsmithCarried};
+use crate::documents::current::{Current, Rule, current};
+use crate::documents::{Document, Kept};
+use crate::http::{Body, ETag, IfNoneMatch, Method, Response, imf_fixdate, rfc3339_rounded_up};
+use crate::shared::{Ambient, Machinery, Store, StoreError};
+use crate::surfaces::{Decided, Reason, Receipt, Step};
+use crate::tenant::Tenant;
+
+/// Most bytes of a request's body: 2 MiB, as the Edge Proxy's framework takes.
+const MAX_BODY_BYTES: usize = 2 << 20;
+
+/// What reading the changes takes at most: see [`Rule::poll_takes`].
+const POLL_TAKES: Duration = Duration::from_millis(500);
+
+/// Whoever answers: with what is known of the current version.
+pub(super) struct Asker<'r, 'q> {
+    pub request: &'r FlagsmithRequest<'q>,
+    pub reader: EdgeReader,
+    pub identity: Option<IdentityRequest<'static>>,
+    pub bytes: usize,
+}
+
+impl Flagsmith {
+    /// Decides a request up to its body.
+    pub(super) fn decide<'r, S: Store>(
+        &mut self,
+        request: &'r FlagsmithRequest<'_>,
+        machinery: &mut Machinery<'_, S, FlagsmithCount>,
+    ) -> Decided<'r, Self> {
+        if request.claims_grpc {
+            return answered(request, FlagsmithAnswer::UnsupportedMediaType, None);
+        }
+        let allowed = match (request.method, request.route) {
+            (Method::Options, _) => return answered(request, FlagsmithAnswer::Preflight, None),
+            (Method::Get | Method::Head, _) => true,
+            (Method::Post, route) => route == Route::Identities,
+            (Method::Other, _) => false,
+        };
+        if !request.is_read {
+            return self.undecided_for(request, Reason::SharedData, None);
+        }
+        if !allowed {
+            return answered(request, FlagsmithAnswer::MethodNotAllowed, None);
+        }
+        if let Some(answer) = bad_query(request) {
+            return answered(request, answer, None);
+        }
+        let reader = match self.authenticate(request, machinery) {
+            Ok(reader) => reader,
+            Err(Denial::Refused) => return answered(request, FlagsmithAnswer::UnknownKey, None),
+            Err(Denial::Undecided(reason)) => return self.undecided_for(request, reason, None),
+        };
+        if let Some(decided) = self.limited(request, reader, machinery.now) {
+            return decided;
+        }
+        let asker = Asker {
+            request,
+            reader,
+            identity: None,
+            bytes: 0,
+        };
+        if request.method != Method::Post {
+            let identity = match (&request.parameter, request.route) {
+                (Parameter::Value(identifier), Route::Identities) => Some(IdentityRequest {
+                    identifier: Cow::Owned(identifier.clone().into_owned()),
+                    traits: Vec::new(),
+                }),
+                _ => None,
+            };
+            return self.ask(Asker { identity, ..asker }, machinery);
+        }
+        if !request.is_json {
+            return answered(request, FlagsmithAnswer::BodyType, Some(reader));
+        }
+        let is_long = |length: u64| length > MAX_BODY_BYTES as u64;
+        if request.content_length.is_some_and(is_long) {
+            return answered(request, FlagsmithAnswer::BodyTooLong, Some(reader));
+        }
+        Decided {
+            step: Step::Body {
+                max_bytes: MAX_BODY_BYTES,
+            },
+            carried: FlagsmithCarried {
+                reader: Some(reader),
+                ..FlagsmithCarried::default()
+            },
+            reads_alone: false,
+        }
+    }
+
+    /// Goes on with a request that is admitted and whose body, if any, is read.
+    pub(super) fn ask<'r, S: Store>(
+        &mut self,
+        asker: Asker<'r, '_>,
+        machinery: &mut Machinery<'_, S, FlagsmithCount>,
+    ) -> Decided<'r, Self> {
+        let environment = asker.reader.environment;
+        let version = match self.current_version(environment, machinery) {
+            Ok(Some(version)) => version,
+            Ok(None) => return self.read(asker),
+            Err(_) => {
+                let reader = Some(asker.reader);
+                return self.undecided_for(asker.request, Reason::SharedData, reader);
+            }
+        };
+        self.answer(asker, &version, None, machinery)
+    }
+
+    /// The version that is known to be current; `None`: Redis has to be asked.
+    fn current_version<S: Store>(
+        &mut self,
+        environment: Tenant,
+        machinery: &Machinery<'_, S, FlagsmithCount>,
+    ) -> Result<Option<ETag>, StoreError> {
+        let (store, now) = (machinery.store, machinery.now);
+        let rule = Rule {
+            max_age: self.snapshot.etag_max_age,
+            poll_takes: POLL_TAKES.max(self.gateway.timeout),
+            since: None,
+            now,
+        };
+        let published = match self.status.confirmation() {
+            Some(confirmation) => self
+                .directory
+                .version(environment, store, now)?
+                .and_then(|version| keys::published(version, confirmation)),
+            None => None,
+        };
+        // Who holds the published version need not be asked about: it is as good as held by the client.
+        let mut held = IfNoneMatch::default();
+        if let Some(published) = &published {
+            held.add(published.etag.as_bytes());
+        }
+        let confirmations = &mut self.confirmations;
+        let callout = || confirmations.find(store, environment, &held, &rule);
+        Ok(match current(&held, published.as_ref(), callout, &rule)? {
+            Current::Known(version) => Some(version),
+            Current::Ask => None,
+        })
+    }
+
+    /// Reads the document.
+    fn read<'r>(&self, asker: Asker<'r, '_>) -> Decided<'r, Self> {
+        let environment = asker.reader.environment;
+        let held = self.kept.etag(environment).cloned();
+        waits(asker, FlagsmithRead::Document { environment, held })
+    }
+
+    /// Answers when this version is current. `at_hand`: that version, where it was just read.
+    pub(super) fn answer<'r, S: Store>(
+        &mut self,
+        asker: Asker<'r, '_>,
+        version: &ETag,
+        at_hand: Option<&Rc<EnvironmentDocument>>,
+        machinery: &mut Machinery<'_, S, FlagsmithCount>,
+    ) -> Decided<'r, Self> {
+        let environment = asker.reader.environment;
+        let find = |kept: &mut Kept<EnvironmentDocument>| match at_hand {
+            Some(document) => Some(Rc::clone(document)),
+            None => kept.get(environment, version),
+        };
+        if asker.request.route == Route::Document {
+            if asker.request.if_none_match.matches(version) {
+                return not_modified(&asker, version.clone());
+            }
+            return match find(&mut self.kept) {
+                Some(document) if is_unmodified(asker.request, &document, machinery.ambient) => {
+                    not_modified(&asker, version.clone())
+                }
+                Some(document) => self.with_document(&asker, &document),
+                None => self.meanwhile(asker, version, machinery),
+            };
+        }
+        let identity = asker.identity.clone();
+        let hides = self.settings.hide_disabled_flags;
+        let is_server = asker.reader.is_server;
+        let Some(question) = FlagQuestion::of(asker.request, identity.as_ref(), is_server, hides)
+        else {
+            return self.undecided_for(asker.request, Reason::SharedData, Some(asker.reader));
+        };
+        let digest = question.digest(version);
+        let etag = ETag::of_hash(digest);
+        if asker.request.if_none_match.matches(&etag) {
+            machinery.count(FlagsmithCount::Evaluation(Evaluation::NotModified));
+            return not_modified(&asker, etag);
+        }
+        let Some(document) = find(&mut self.kept) else {
+            return self.meanwhile(asker, version, machinery);
+        };
+        let Some(rules) = document.rules() else {
+            return answered(
+                asker.request,
+                FlagsmithAnswer::NotLoaded,
+                Some(asker.reader),
+            );
+        };
+        let accepts_gzip = asker.request.accepts_gzip;
+        let body = match self.answers.get(&digest, accepts_gzip) {
+            Some(body) => {
+                machinery.count(FlagsmithCount::Evaluation(Evaluation::Kept));
+                body
+            }
+            None => {
+                let Some(text) = question.answer(rules) else {
+                    let name = match &asker.request.parameter {
+                        Parameter::Value(name) => name.as_ref(),
+                        _ => "",
+                    };
+                    let response = FlagsmithAnswer::feature_not_found(asker.request, name);
+                    let answer = FlagsmithAnswer::FeatureNotFound;
+                    return replied(response, answer, Some(asker.reader));
+                };
+                machinery.count(FlagsmithCount::Evaluation(Evaluation::Evaluated));
+                self.answers.put(digest, text, accepts_gzip)
+            }
+        };
+        let answer = match asker.request.route {
+            Route::Identities => FlagsmithAnswer::Identity,
+            _ => FlagsmithAnswer::Flags,
+        };
+        let extra = rules.updated_at().map(|at| {
+            let at = at.as_bytes().to_vec();
+            ("x-flagsmith-document-updated-at", Cow::Owned(at))
+        });
+        let extra = extra.into_iter().collect();
+        let response = answer.with_body(asker.request, body, etag, extra);
+        replied(response, answer, Some(asker.reader))
+    }
+
+    /// Answers out of the version that is kept while the current one is being compiled, or reads that one.
+    pub(super) fn meanwhile<'r, S: Store>(
+        &mut self,
+        asker: Asker<'r, '_>,
+        version: &ETag,
+        machinery: &mut Machinery<'_, S, FlagsmithCount>,
+    ) -> Decided<'r, Self> {
+        let environment = asker.reader.environment;
+        if !self.workshop.has(environment, version) {
+            return self.read(asker);
+        }
+        match self.kept.etag(environment).cloned() {
+            Some(kept) => self.answer(asker, &kept, None, machinery),
+            None => {
+                let version = version.clone();
+                waits(
+                    asker,
+                    FlagsmithRead::Compiled {
+                        environment,
+                        version,
+                    },
+                )
+            }
+        }
+    }
+
+    fn with_document<'r>(
+        &self,
+        asker: &Asker<'r, '_>,
+        document: &EnvironmentDocument,
+    ) -> Decided<'r, Self> {
+        let request = asker.request;
+        let body = match request.accepts_gzip {
+            true => Body::Gzip(Rc::clone(document.gzip())),
+            false => match document.text() {
+                Some(text) => Body::Text(Rc::new(text)),
+                None => {
+                    return answered(request, FlagsmithAnswer::NotLoaded, Some(asker.reader));
+                }
+            },
+        };
+        let answer = FlagsmithAnswer::Document;
+        let etag = document.etag().clone();
+        let response = answer.with_body(request, body, etag, Vec::new());
+        replied(response, answer, Some(asker.reader))
+    }
+
+    pub(super) fn undecided_for<'r>(
+        &self,
+        request: &'r FlagsmithRequest<'_>,
+        reason: Reason,
+        reader: Option<EdgeReader>,
+    ) -> Decided<'r, Self> {
+        match self.settings.upstream {
+            EdgeUpstream::Forward if !request.forwarded_before => Decided {
+                step: Step::Forward(reason),
+                carried: FlagsmithCarried::default(),
+                reads_alone: false,
+            },
+            EdgeUpstream::Forward => {
+                answered(request, FlagsmithAnswer::Unavailable(Reason::Loop), reader)
+            }
+            EdgeUpstream::None => answered(request, FlagsmithAnswer::Unavailable(reason), reader),
+        }
+    }
+}
+
+/// Whether a client that holds a document as of a date holds this one. A date that lies ahead says nothing, and an entity
+/// tag says more (RFC 9110 §13.1.3).
+fn is_unmodified(
+    request: &FlagsmithRequest<'_>,
+    document: &EnvironmentDocument,
+    ambient: &dyn Ambient,
+) -> bool {
+    let since = request.if_modified_since.as_deref().and_then(imf_fixdate);
+    let Some(since) = since.filter(|_| !request.if_none_match.is_present()) else {
+        return false;
+    };
+    let now = ambient.unix().map(|unix| unix.as_millis() / 1_000);
+    let updated_at = document.rules().and_then(|rules| rules.updated_at());
+    let updated_at = updated_at.and_then(|at| rfc3339_rounded_up(at.as_bytes()));
+    let is_past = now.is_some_and(|now| since <= now);
+    is_past && updated_at.is_some_and(|at| at <= since)
+}
+
+fn bad_query(request: &FlagsmithRequest<'_>) -> Option<FlagsmithAnswer> {
+    if request.method == Method::Post {
+        return None;
+    }
+    match (request.route, &request.parameter) {
+        (Route::Flags, Parameter::Repeated) => Some(FlagsmithAnswer::FeatureRepeated),
+        (Route::Identities, Parameter::Repeated) => Some(FlagsmithAnswer::IdentifierRepeated),
+        (Route::Identities, Parameter::Absent) => Some(FlagsmithAnswer::IdentifierMissing),
+        _ => None,
+    }
+}
+
+pub(super) fn answered<'r>(
+    request: &'r FlagsmithRequest<'_>,
+    answer: FlagsmithAnswer,
+    reader: Option<EdgeReader>,
+) -> Decided<'r, Flagsmith> {
+    replied(answer.response(request), answer, reader)
+}
+
+fn not_modified<'r>(asker: &Asker<'r, '_>, etag: ETag) -> Decided<'r, Flagsmith> {
+    let response = FlagsmithAnswer::not_modified(asker.request, etag);
+    replied(response, FlagsmithAnswer::NotModified, Some(asker.reader))
+}
+
+pub(super) fn replied(
+    response: Response<'_>,
+    answer: FlagsmithAnswer,
+    reader: Option<EdgeReader>,
+) -> Decided<'_, Flagsmith> {
+    let receipt = Receipt {
+        answer,
+        tenant: reader.map(|reader| reader.environment),
+        billed: false,
+    };
+    Decided {
+        step: Step::Reply(response, receipt),
+        carried: FlagsmithCarried::default(),
+        reads_alone: false,
+    }
+}
+
+fn waits<'r>(asker: Asker<'r, '_>, read: FlagsmithRead) -> Decided<'r, Flagsmith> {
+    Decided {
+        step: Step::Read(read),
+        carried: FlagsmithCarried {
+            reader: Some(asker.reader),
+            identity: asker.identity,
+            bytes: asker.bytes,
+        },
+        reads_alone: false,
+    }
+}
