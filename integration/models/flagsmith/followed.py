@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from models.flagsmith.recorded import DOCUMENT, Answer, ask
 from models.flagsmith.upstream import Upstream, running, write_configuration
 from stack.launcher import Stack
+from stack.render import built_in_config
 from stack.settings import Settings
 
 CLIENT_KEY, SERVER_KEY = "pub.client.7Qm2", "ser.pub.k9Rt"
@@ -57,11 +58,15 @@ class Followed:
 
 
 @contextmanager
-def following(folder: Path) -> Iterator[Followed]:
+def following(folder: Path, **section: Any) -> Iterator[Followed]:
+    """A stack that follows the recorded environment. `section`: of the plugin configuration's `flagsmith`."""
     upstream = Upstream({SERVER_KEY: copy.deepcopy(DOCUMENT)})
     with running(upstream):
         config = write_configuration(folder / "edge.json", upstream.configuration({SERVER_KEY: CLIENT_KEY}))
-        with Stack(Settings.on_free_ports(flagsmith_config=config)) as stack:
+        settings = Settings.on_free_ports(flagsmith_config=config)
+        plugin = built_in_config(settings)
+        plugin["flagsmith"] |= section
+        with Stack(replace(settings, config=plugin)) as stack:
             followed = Followed(stack, upstream, config)
             stack.wait_until(lambda: followed.ask().status == 200)
             yield followed

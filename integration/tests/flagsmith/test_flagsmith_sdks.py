@@ -1,0 +1,242 @@
+"""The real Flagsmith SDKs get their flags from the filter and never notice.
+
+They share a stack: a test that changes something puts it back.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.flagsmith.differences import RECORDED
+from models.flagsmith.followed import CLIENT_KEY, SERVER_KEY, Followed, following
+from models.flagsmith.recorded import same
+from models.flagsmith.sdks import CLASSES, Refused, Sdk, States, alike, sdk, states_of
+
+SDKS = pytest.mark.parametrize("name", CLASSES)
+UNKNOWN = "ser.unknown"
+
+# What is asked of the recorded environment, which has conditions on each of these traits.
+VALUES: dict[str, list[Any]] = {
+    "plan": ["pro", "free", "Pro", None],
+    "age": [17, 18, 18.5, "18", "2", True, 0],
+    "country": ["US", "DE", None],
+    "city": ["Paris", "Oslo", " Oslo", "Lima", 5],
+    "email": ["a@acme.test", "x@acme.test\n", "b@other.test", "spam@acme.test"],
+    "app": ["2.10.1", "2.9.0", "2.10.0", "2", "2.11.0-rc.1"],
+    "seq": [3, 4, -3, 1.5, "9", 3.0, True],
+    "onboarded": [True, None, ""],
+    "verified": [True, False, "true", "True", 1, "1"],
+    "score": [2, 1, 1.5, 1.75, "1.75", "abc", "2"],
+    "role": ["staff", "Staff"],
+}
+SEVERAL = {"plan": "pro", "age": 30, "email": "a@acme.test", "verified": True, "role": "staff", "seq": 6}
+ASKED: list[tuple[str, dict[str, Any]]] = [
+    ("u", {}),
+    *(("u", {key: value}) for key, values in VALUES.items() for value in values),
+    *((name, SEVERAL) for name in ("vip-1", "vip-2", "blocked")),
+    *((f"id-{number}", SEVERAL if number % 2 else {"plan": "pro"}) for number in range(60)),
+    *((name, {}) for name in ("zażółć", "a b+c%20&=", "{}", "x" * 2_000)),
+]
+
+
+def raw(
+    followed: Followed, key: str, identifier: str | None = None, traits: dict[str, Any] | None = None
+) -> States:
+    """What the filter answers."""
+    if identifier is None:
+        return states_of(followed.ask(key=key).json)
+    listed = [{"trait_key": name, "trait_value": value} for name, value in (traits or {}).items()]
+    body = json.dumps({"identifier": identifier, "traits": listed}).encode()
+    answer = followed.ask("/api/v1/identities/", key, "POST", body, Content_Type="application/json")
+    return states_of(answer.json["flags"])
+
+
+def answered(followed: Followed, status: int) -> float:
+    """So many answers had this status, a second ago."""
+    answers = "flag_definitions_surface_answers_total"
+    return followed.stack.metric(answers, surface="flagsmith", status=str(status))
+
+
+def is_refused(client: Sdk, status: int) -> bool:
+    try:
+        client.flags()
+    except Refused as refused:
+        return refused.status == status
+    return False
+
+
+# === Evaluated by the SDK ===
+
+
+@SDKS
+def test_a_document_is_evaluated_as_the_filter_evaluates_it_but_for_what_is_listed(
+    shared: Followed, name: str
+) -> None:
+    with sdk(name, shared.stack.edge_url, SERVER_KEY, local=True) as client:
+        theirs = [client.flags(), *client.identities(ASKED)]
+    found = []
+    for (identifier, traits), their in zip([(None, {}), *ASKED], theirs, strict=True):
+        our, their = alike(name, raw(shared, SERVER_KEY, identifier, traits)), alike(name, their)
+        assert our.keys() == their.keys()
+        for flag in our:
+            if not same(our[flag], their[flag]):
+                found.append((flag, identifier, tuple(traits.items()), our[flag][1], their[flag][1]))
+    listed = []
+    for row in RECORDED:
+        their = getattr(row, name)
+        if not same(row.filter, their):
+            states = alike(name, {"filter": (True, row.filter), "sdk": (True, their)})
+            values = states["filter"][1], states["sdk"][1]
+            listed.append((row.feature, row.identity, row.traits, *values))
+    assert sorted(found, key=repr) == sorted(listed, key=repr)
+
+
+@SDKS
+def test_a_change_comes_with_the_next_poll(shared: Followed, name: str) -> None:
+    with sdk(name, shared.stack.edge_url, SERVER_KEY, local=True) as client:
+        assert client.flags()["banner_text"] == (True, "Hello")
+        shared.change("banner_text", "Changed")
+        try:
+            shared.stack.wait_until(lambda: client.flags()["banner_text"] == (True, "Changed"), 20)
+            assert client.identity("u", {})["banner_text"] == (True, "Changed")
+        finally:
+            shared.change("banner_text", "Hello")
+        shared.stack.wait_until(lambda: client.flags()["banner_text"] == (True, "Hello"), 20)
+
+
+# === Evaluated by the filter ===
+
+
+@SDKS
+@pytest.mark.parametrize("key", [CLIENT_KEY, SERVER_KEY], ids=["client", "server"])
+def test_remote_flags_are_those_of_the_answer(shared: Followed, name: str, key: str) -> None:
+    with sdk(name, shared.stack.edge_url, key) as client:
+        flags = client.flags()
+        assert same(alike(name, flags), alike(name, raw(shared, key)))
+        assert ("secret_limits" in flags) == (key == SERVER_KEY)
+        for (identifier, traits), states in zip(ASKED, client.identities(ASKED), strict=True):
+            expected = raw(shared, key, identifier, traits)
+            assert same(alike(name, states), alike(name, expected)), (identifier, traits)
+
+
+@SDKS
+def test_transient_identities_and_traits_are_evaluated_like_others(shared: Followed, name: str) -> None:
+    with sdk(name, shared.stack.edge_url, CLIENT_KEY) as client:
+        expected = alike(name, raw(shared, CLIENT_KEY, "user-1", {"plan": "pro", "age": 30}))
+        traits = {"plan": {"value": "pro", "transient": True}, "age": 30}
+        assert same(alike(name, client.identity("user-1", traits)), expected)
+        assert same(alike(name, client.identity("user-1", traits, transient=True)), expected)
+        # Nothing is kept of what was sent before.
+        plain = alike(name, raw(shared, CLIENT_KEY, "user-1"))
+        assert same(alike(name, client.identity("user-1", {})), plain) and not same(plain, expected)
+
+
+@SDKS
+def test_a_change_comes_with_the_next_question(shared: Followed, name: str) -> None:
+    with sdk(name, shared.stack.edge_url, CLIENT_KEY) as client:
+        shared.change("banner_text", "Changed")
+        try:
+            shared.stack.wait_until(lambda: client.flags()["banner_text"] == (True, "Changed"), 20)
+            shared.stack.wait_until(lambda: client.identity("u", {})["banner_text"] == (True, "Changed"))
+        finally:
+            shared.change("banner_text", "Hello")
+        shared.stack.wait_until(lambda: client.flags()["banner_text"] == (True, "Hello"), 20)
+
+
+# === Refusals and outages ===
+
+
+@SDKS
+@pytest.mark.parametrize("local", [True, False], ids=["local", "remote"])
+def test_an_unknown_key_gives_no_flags(shared: Followed, name: str, local: bool) -> None:
+    """Evaluating locally, Python starts all the same, and asks for flags as long as it has no document."""
+    with sdk(name, shared.stack.edge_url, UNKNOWN, local) as client:
+        for ask in (client.flags, lambda: client.identity("u", {"plan": "pro"})):
+            with pytest.raises(Refused) as refused:
+                ask()
+            assert refused.value.status == 401
+
+
+def test_nobody_was_told_304(shared: Followed) -> None:
+    """No SDK asks conditionally; an answer without a body would be an error to them."""
+    assert answered(shared, 200) > 0
+    assert answered(shared, 304) == 0
+
+
+def test_flags_outlive_outages(shared: Followed) -> None:
+    """Without Redis and without the publisher, whoever has flags keeps them, and nobody is told 401."""
+    url = shared.stack.edge_url
+    with (
+        sdk("python", url, SERVER_KEY, local=True) as python,
+        sdk("node", url, SERVER_KEY, local=True) as node,
+        sdk("python", url, CLIENT_KEY) as remote_python,
+        sdk("node", url, CLIENT_KEY) as remote_node,
+    ):
+        local, remote = (python, node), (remote_python, remote_node)
+        before = [client.identity("u", SEVERAL) for client in local]
+
+        shared.stack.stop_part("publisher")
+        for _ in range(5):
+            assert [client.identity("u", SEVERAL) for client in local] == before
+            assert all(client.flags()["banner_text"] == (True, "Hello") for client in remote)
+            time.sleep(0.2)
+
+        shared.stack.stop_part("webdis")
+        for client in remote:
+            shared.stack.wait_until(lambda client=client: is_refused(client, 503), 20)
+        shared.stack.wait_until(lambda: answered(shared, 503) > 0)
+        time.sleep(1)
+        assert [client.identity("u", SEVERAL) for client in local] == before
+        with (
+            sdk("python", url, SERVER_KEY, local=True) as late,
+            sdk("node", url, SERVER_KEY, local=True) as later,
+        ):
+            assert is_refused(late, 503) and is_refused(later, 503)
+            shared.stack.restart("webdis")
+            shared.stack.restart("publisher")
+            shared.change("banner_text", "Back")
+            for client in (late, later, *local, *remote):
+                shared.stack.wait_until(lambda client=client: has(client, "Back"), 30)
+        shared.change("banner_text", "Hello")
+        for client in (*local, *remote):
+            shared.stack.wait_until(lambda client=client: has(client, "Hello"), 30)
+
+
+def has(client: Sdk, value: str) -> bool:
+    try:
+        return client.flags()["banner_text"] == (True, value)
+    except Refused as refused:
+        assert refused.status == 503
+        return False
+
+
+def test_flags_outlive_a_rate_limit(tmp_path: Path) -> None:
+    """Who polls keeps its flags when over the limit, and takes a change when it is let in again. Who asks
+    for flags is told 429; but Python's caller waits for Retry-After, and gets them (findings/)."""
+    with following(tmp_path, rate_limit="1/second") as followed:
+        url = followed.stack.edge_url
+
+        for name, value in (("python", "Changed"), ("node", "Again")):
+            with sdk(name, url, SERVER_KEY, local=True) as client:
+                followed.stack.wait_until(lambda client=client: not is_refused(client, 429))
+                flags, before = client.flags(), answered(followed, 429)
+                followed.stack.wait_until(lambda before=before: answered(followed, 429) > before + 1)
+                assert client.flags() == flags
+                followed.change("banner_text", value)
+                followed.stack.wait_until(lambda client=client, value=value: has(client, value))
+        with sdk("node", url, CLIENT_KEY) as node:
+            followed.stack.wait_until(lambda: is_refused(node, 429))
+        with sdk("python", url, CLIENT_KEY) as python:
+            began = time.monotonic()
+            for _ in range(3):
+                assert python.flags()["banner_text"] == (True, "Again")
+            assert time.monotonic() - began > 1
+            with pytest.raises(Refused) as refused:
+                for _ in range(3):
+                    python.identity("u", {})
+            assert refused.value.status == 429
