@@ -79,10 +79,9 @@ impl Flagsmith {
         now: Monotonic,
     ) -> Option<Decided<'r, Self>> {
         let (budgets, rate) = self.budgets.as_mut().zip(self.settings.rate_limit)?;
-        let retry_after = budgets.spend(reader.environment, rate, now).err()?;
+        // Nobody is told when to come again: Flagsmith's Python SDK would wait for that long in its caller's thread.
+        budgets.spend(reader.environment, rate, now).err()?;
         let answer = FlagsmithAnswer::RateLimited;
-        let mut response = answer.response(request);
-        response.retry_after = Some(retry_after.seconds().to_string());
-        Some(replied(response, answer, Some(reader)))
+        Some(replied(answer.response(request), answer, Some(reader)))
     }
 }
