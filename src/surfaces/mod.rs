@@ -326,7 +326,7 @@ pub trait Surface {
     }
 
     /// Whether a body of this length may be handed to the host now.
-    fn may_leave(&mut self, length: usize, now: Monotonic) -> bool;
+    fn may_leave(&mut self, request: &Self::Request<'_>, length: usize, now: Monotonic) -> bool;
 
     /// An answer is on its way: bills it, and counts it.
     fn sent<S: Store>(

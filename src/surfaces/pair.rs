@@ -362,9 +362,11 @@ impl<A: Surface, B: Surface> Surface for Pair<A, B> {
         }
     }
 
-    fn may_leave(&mut self, length: usize, now: Monotonic) -> bool {
-        // The bound on large bodies is of the worker, and stands in the first surface's settings.
-        self.first.may_leave(length, now)
+    fn may_leave(&mut self, request: &Self::Request<'_>, length: usize, now: Monotonic) -> bool {
+        match request {
+            Either::First(request) => self.first.may_leave(request, length, now),
+            Either::Second(request) => self.second.may_leave(request, length, now),
+        }
     }
 
     fn sent<S: Store>(

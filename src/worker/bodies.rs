@@ -11,7 +11,10 @@ use crate::time::Monotonic;
 /// Most requests whose bodies are awaited at a time.
 const MAX_AWAITED: usize = 1_024;
 
-/// Longest time in which nothing of a body comes.
+/// Most bytes of them all, header fields and what is there of the bodies. The host keeps these beside what it keeps for others.
+const MAX_BYTES: usize = 16 << 20;
+
+/// Longest time from a request's header fields to the end of its body.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A request whose body is on its way.
@@ -23,17 +26,32 @@ pub struct Awaited<S: Surface> {
     /// Most bytes of its body.
     pub max_bytes: usize,
     deadline: Monotonic,
+    /// Bytes of it so far.
+    bytes: usize,
+}
+
+/// What becomes of a request when a part of its body is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartVerdict {
+    /// It waits for more.
+    Waits,
+    /// Its body is longer than it may be.
+    TooLong,
+    /// There is no room for more of it.
+    NoRoom,
 }
 
 /// All such requests of one worker, by their streams.
 pub struct Bodies<S: Surface> {
     awaited: FxHashMap<u32, Awaited<S>>,
+    bytes: usize,
 }
 
 impl<S: Surface> Default for Bodies<S> {
     fn default() -> Self {
         Self {
             awaited: FxHashMap::default(),
+            bytes: 0,
         }
     }
 }
@@ -45,8 +63,8 @@ impl<S: Surface> Bodies<S> {
     }
 
     /// Whether there is no room for another one.
-    pub fn is_full(&self) -> bool {
-        self.awaited.len() >= MAX_AWAITED
+    pub fn is_full(&self, request: &S::Request<'_>) -> bool {
+        self.awaited.len() >= MAX_AWAITED || self.bytes.saturating_add(request.weight()) > MAX_BYTES
     }
 
     /// Awaits a body.
@@ -58,22 +76,34 @@ impl<S: Surface> Bodies<S> {
         max_bytes: usize,
         now: Monotonic,
     ) {
+        let bytes = request.weight();
         let awaited = Awaited {
             request: request.into_owned(),
             carried,
             max_bytes,
             deadline: now.plus(PATIENCE),
+            bytes,
         };
+        self.take(stream);
+        self.bytes = self.bytes.saturating_add(bytes);
         self.awaited.insert(stream, awaited);
     }
 
-    /// Notes that so many bytes of a body are there: whether it is longer than it may be.
-    pub fn is_too_long(&mut self, stream: u32, bytes: usize, now: Monotonic) -> bool {
+    /// Notes that so many bytes of a body are there.
+    pub fn note_part(&mut self, stream: u32, bytes: usize) -> PartVerdict {
         let Some(awaited) = self.awaited.get_mut(&stream) else {
-            return false;
+            return PartVerdict::Waits;
         };
-        awaited.deadline = now.plus(PATIENCE);
-        bytes > awaited.max_bytes
+        if bytes > awaited.max_bytes {
+            return PartVerdict::TooLong;
+        }
+        let held = awaited.request.weight().saturating_add(bytes);
+        let before = std::mem::replace(&mut awaited.bytes, held);
+        self.bytes = self.bytes.saturating_sub(before).saturating_add(held);
+        match self.bytes > MAX_BYTES {
+            true => PartVerdict::NoRoom,
+            false => PartVerdict::Waits,
+        }
     }
 
     /// Whether a body is awaited.
@@ -83,10 +113,12 @@ impl<S: Surface> Bodies<S> {
 
     /// Takes a request: its body is there, or it is not waited for any more.
     pub fn take(&mut self, stream: u32) -> Option<Awaited<S>> {
-        self.awaited.remove(&stream)
+        let awaited = self.awaited.remove(&stream)?;
+        self.bytes = self.bytes.saturating_sub(awaited.bytes);
+        Some(awaited)
     }
 
-    /// The streams of which nothing came for too long.
+    /// The streams whose bodies took too long.
     pub fn overdue(&self, now: Monotonic) -> Vec<u32> {
         let is_late = |(_, awaited): &(&u32, &Awaited<S>)| now >= awaited.deadline;
         let late = self.awaited.iter().filter(is_late);

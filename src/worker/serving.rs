@@ -3,6 +3,7 @@
 
 use super::Worker;
 use super::backlog::ANSWERS_PER_CALLBACK;
+use super::bodies::PartVerdict;
 use super::host::Host;
 use crate::http::Late;
 use crate::metrics::Metric;
@@ -63,7 +64,7 @@ where
         match step {
             Step::Read(read) => self.read(serving, carried, read, reads_alone),
             Step::Body { .. } if body == BodyAhead::No => self.with_body(serving, &carried, &[]),
-            Step::Body { max_bytes } if !self.bodies.is_full() => {
+            Step::Body { max_bytes } if !self.bodies.is_full(&serving.request) => {
                 self.bodies
                     .await_body(stream, serving.request, carried, max_bytes, self.now);
                 self.hurry(IDLE);
@@ -87,15 +88,19 @@ where
                 false => Served::Passes,
             };
         }
-        let now = self.now();
-        if !self.bodies.is_too_long(stream, bytes, now) {
+        let verdict = self.bodies.note_part(stream, bytes);
+        if verdict == PartVerdict::Waits {
             return Served::Waits;
         }
+        self.now();
         let Some(awaited) = self.bodies.take(stream) else {
             return Served::Passes;
         };
-        let step = self.surface.too_long(&awaited.request);
-        self.act(step, &awaited.request, true)
+        let step = match verdict {
+            PartVerdict::TooLong => self.surface.too_long(&awaited.request),
+            _ => self.surface.undecided(&awaited.request, Reason::Overloaded),
+        };
+        self.act(step, &awaited.request, false)
     }
 
     /// Whether the body of a request is awaited.
@@ -112,14 +117,15 @@ where
         let serving = Serving {
             stream,
             request: awaited.request,
-            was_paused: true,
+            // The body's own callback lets it go on.
+            was_paused: false,
         };
         match body {
             Some(body) => self.with_body(serving, &awaited.carried, body),
             None => {
                 let reason = Reason::SharedData;
                 let step = self.surface.undecided(&serving.request, reason);
-                self.act(step, &serving.request, true)
+                self.act(step, &serving.request, false)
             }
         }
     }
@@ -191,7 +197,7 @@ where
             Step::Reply(response, receipt) => {
                 let length = response.body.bytes().len();
                 // Of an answer to HEAD the host takes the body off.
-                if request.gets_no_body() || self.surface.may_leave(length, self.now) {
+                if request.gets_no_body() || self.surface.may_leave(request, length, self.now) {
                     return self.reply(&response, &receipt, request);
                 }
                 let step = match self.surface.undecided(request, Reason::Overloaded) {

@@ -208,8 +208,8 @@ fn a_body_that_is_too_long_or_cannot_be_read_or_stops_is_given_up() {
     );
     worker.pass(14_000);
     worker.on_body_part(4, 5);
-    worker.pass(14_999);
-    assert_eq!(worker.answered(), []);
+    worker.pass(999);
+    assert_eq!(worker.answered(), [], "each part gives no more time");
     worker.pass(1);
     assert_eq!(worker.answered(), [(4, 503, "timeout")]);
     assert!(worker.surface.bodies.is_empty() && !worker.is_waiting(4));
@@ -225,6 +225,29 @@ fn bodies_that_are_awaited_are_bounded() {
     assert_eq!(worker.answered(), [(2_000, 503, "overloaded")]);
     worker.on_stream_done(7);
     assert_eq!(worker.ask_with_body(2_000), Served::Waits);
+}
+
+#[test]
+fn bodies_that_are_on_their_way_have_a_bound_in_bytes_all_together() {
+    let mut worker = worker(Toy::default());
+    worker.surface.body_bytes = 4 << 20;
+    for stream in 1..=5 {
+        worker.ask_with_body(stream);
+    }
+    for stream in 1..=4 {
+        worker.host.entered = stream;
+        let served = worker.on_body_part(stream, (4 << 20) - 100);
+        assert_eq!(served, Served::Waits, "{stream}");
+    }
+    worker.host.entered = 5;
+    assert_eq!(
+        worker.on_body_part(5, 1_000),
+        Served::Answered(Late::Nothing)
+    );
+    assert_eq!(worker.answered(), [(5, 503, "overloaded")]);
+    worker.on_stream_done(1);
+    worker.ask_with_body(6);
+    assert_eq!(worker.on_body_part(6, 4 << 20), Served::Waits);
 }
 
 #[test]

@@ -171,7 +171,9 @@ impl FlagsmithAnswer {
         content_type: Option<&'static str>,
         text: Cow<'static, str>,
     ) -> Response<'r> {
-        let zipped = (request.accepts_gzip && text.len() >= GZIP_FROM)
+        // Envoy says the same where a body is too long for it, and then the words are its own.
+        let is_plain = matches!(self, Self::BodyTooLong);
+        let zipped = (request.accepts_gzip && text.len() >= GZIP_FROM && !is_plain)
             .then(|| gzip(text.as_bytes()))
             .flatten();
         let varies = !text.is_empty();

@@ -179,6 +179,7 @@ impl Work {
 #[derive(Default)]
 pub struct Workshop {
     queue: VecDeque<Work>,
+    dropped: Vec<ETag>,
 }
 
 /// How far a document has come that was just read.
@@ -203,6 +204,11 @@ impl Workshop {
         if self.has(environment, version) {
             return Begun::Queued;
         }
+        // Of two versions the older is of no use any more.
+        let is_older = |work: &&Work| work.environment == environment;
+        let older = self.queue.iter().filter(is_older);
+        self.dropped.extend(older.map(|work| work.version.clone()));
+        self.queue.retain(|work| work.environment != environment);
         if self.queue.len() >= MAX_COMPILING {
             return Begun::Full;
         }
@@ -219,10 +225,13 @@ impl Workshop {
                 return Begun::Done(compiled);
             }
         }
-        // Of two versions the older is of no use any more.
-        self.queue.retain(|other| other.environment != environment);
         self.queue.push_back(work);
         Begun::Queued
+    }
+
+    /// The versions that the last document took the place of.
+    pub fn take_dropped(&mut self) -> Vec<ETag> {
+        std::mem::take(&mut self.dropped)
     }
 
     /// Does a slice of what came first; that document, once it is done.

@@ -15,6 +15,9 @@ use crate::http::Body;
 /// What keeping an answer costs beyond its bytes.
 const OVERHEAD: usize = 200;
 
+/// Largest answer that is kept, in bytes: one of an identity with long traits is not asked for again.
+const LARGEST: usize = 256 << 10;
+
 /// Answers of one worker.
 pub struct KeptAnswers {
     limit: usize,
@@ -89,7 +92,7 @@ impl KeptAnswers {
             gzip: zipped,
             used: self.uses,
         };
-        if entry.bytes() > self.limit {
+        if entry.bytes() > self.limit.min(LARGEST) {
             return body;
         }
         self.remove(&question);

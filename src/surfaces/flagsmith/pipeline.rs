@@ -116,7 +116,13 @@ impl Flagsmith {
     ) -> Decided<'r, Self> {
         let environment = asker.reader.environment;
         let version = match self.current_version(environment, machinery) {
-            Ok(Some(version)) => version,
+            Ok(Some(version)) => {
+                if self.kept.etag(environment) == Some(&version) {
+                    self.current
+                        .note(environment, version.clone(), machinery.now);
+                }
+                version
+            }
             Ok(None) => return self.read(asker),
             Err(_) => {
                 let reader = Some(asker.reader);
@@ -238,7 +244,10 @@ impl Flagsmith {
             Route::Identities => FlagsmithAnswer::Identity,
             _ => FlagsmithAnswer::Flags,
         };
-        let extra = rules.updated_at().map(|at| {
+        // A document may say anything there.
+        let is_plain =
+            |at: &&str| at.len() <= 64 && at.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        let extra = rules.updated_at().filter(is_plain).map(|at| {
             let at = at.as_bytes().to_vec();
             ("x-flagsmith-document-updated-at", Cow::Owned(at))
         });
@@ -258,7 +267,11 @@ impl Flagsmith {
         if !self.workshop.has(environment, version) {
             return self.read(asker);
         }
-        match self.kept.etag(environment).cloned() {
+        // One that was current a moment ago; of an older one nobody may be told again. The whole document is waited for.
+        let recent = self.current.get(&environment, machinery.now).cloned();
+        let is_flags = asker.request.route != Route::Document;
+        let kept = self.kept.etag(environment).cloned();
+        match kept.filter(|kept| is_flags && recent.as_ref() == Some(kept)) {
             Some(kept) => self.answer(asker, &kept, None, machinery),
             None => {
                 let version = version.clone();

@@ -13,10 +13,10 @@ use super::pipeline::{Asker, answered, replied};
 use super::reads::{FlagsmithLanded, FlagsmithRead, KnownVersion, StoredDocument, command};
 use super::request::{FlagsmithRequest, Route};
 use super::settings::FlagsmithSettings;
-use crate::documents::{Confirmations, Confirmed, Document, Kept};
+use crate::documents::{Confirmations, Confirmed, Document, Kept, Outflow};
 use crate::http::ETag;
 use crate::limits::LocalBudgets;
-use crate::recent::OncePerSecond;
+use crate::recent::{OncePerSecond, Recent};
 use crate::records::Buckets;
 use crate::redis::{Failure, Gateway, Purpose, wire_size};
 use crate::shared::{Ambient, BUSY, IDLE, Machinery, Scope, Store, Table};
@@ -32,8 +32,21 @@ use crate::time::Monotonic;
 /// Half of the longest wait for a document that is being compiled: the longest takes somewhat more than a second.
 const COMPILING: Duration = Duration::from_millis(1_500);
 
+/// For how long a version answers while the next one is being compiled.
+const MEANWHILE: Duration = Duration::from_secs(3);
+
 /// What a reply has around a document's text.
 const FRAMING: usize = 1 << 10;
+
+/// Most values of a body, counted by what stands before each: a comma or an opening bracket. With more it is too long.
+const MAX_BODY_VALUES: usize = 50_000;
+
+/// What a value of a body takes at most.
+const VALUE_BYTES: usize = 400;
+
+/// Bytes of large answers to client-side keys that one worker hands over in a second: they are as large as the traits that a
+/// client sends, and who does not read them lets Envoy keep them.
+const ECHO_PER_SECOND: u32 = 4 << 20;
 
 /// Most environments whose rates are kept apart exactly.
 const BUDGETS: usize = 4_096;
@@ -50,8 +63,11 @@ pub struct Flagsmith {
     pub(super) budgets: Option<LocalBudgets<Tenant>>,
     pub(super) kept: Kept<EnvironmentDocument>,
     pub(super) workshop: Workshop,
+    /// Versions that are kept and were current a moment ago.
+    pub(super) current: Recent<Tenant, ETag>,
     pub(super) finished: Vec<(FlagsmithRead, FlagsmithLanded)>,
     pub(super) answers: KeptAnswers,
+    outflow: Outflow,
     pub(super) problems: OncePerSecond,
 }
 
@@ -60,7 +76,7 @@ pub struct Flagsmith {
 pub struct FlagsmithCarried {
     pub(super) reader: Option<EdgeReader>,
     pub(super) identity: Option<IdentityRequest<'static>>,
-    /// Length of the body that the identity came from, in bytes.
+    /// What the identity takes at most, in bytes.
     pub(super) bytes: usize,
 }
 
@@ -82,8 +98,10 @@ impl Flagsmith {
             budgets: settings.rate_limit.map(|_| LocalBudgets::new(BUDGETS)),
             kept: Kept::new(settings.documents_bytes as usize),
             workshop: Workshop::default(),
+            current: Recent::new(BUDGETS, MEANWHILE),
             finished: Vec::new(),
             answers: KeptAnswers::new(settings.answers_bytes as usize),
+            outflow: Outflow::default(),
             problems: OncePerSecond::default(),
             settings,
             snapshot,
@@ -106,11 +124,21 @@ impl Flagsmith {
         machinery: &Machinery<'_, S, FlagsmithCount>,
     ) -> FlagsmithLanded {
         let max_bytes = self.settings.max_document_bytes as usize;
-        match self.workshop.begin(environment, &version, gzip, max_bytes) {
+        let begun = self.workshop.begin(environment, &version, gzip, max_bytes);
+        let landed = match begun {
             Begun::Done(compiled) => self.keep(environment, compiled, machinery.now),
             Begun::Queued => FlagsmithLanded::Compiling(version),
             Begun::Full => FlagsmithLanded::Failed(Failure::TooBig),
+        };
+        // Who waited for an older version goes on with this one.
+        for version in self.workshop.take_dropped() {
+            let read = FlagsmithRead::Compiled {
+                environment,
+                version,
+            };
+            self.finished.push((read, landed.clone()));
         }
+        landed
     }
 
     fn keep(&mut self, environment: Tenant, compiled: Compiled, now: Monotonic) -> FlagsmithLanded {
@@ -177,13 +205,21 @@ impl Surface for Flagsmith {
         let Some(reader) = carried.reader else {
             return self.undecided_for(request, Reason::SharedData, None);
         };
+        // Each of these becomes some hundred bytes, whatever it stands for.
+        let is_structural = |byte: &&u8| matches!(byte, b',' | b'{' | b'[');
+        let values = body.iter().filter(is_structural).count();
+        if values > MAX_BODY_VALUES {
+            return answered(request, FlagsmithAnswer::BodyTooLong, Some(reader));
+        }
         match parse_identity(body) {
             Ok(identity) => {
                 let asker = Asker {
                     request,
                     reader,
                     identity: Some(identity.into_owned()),
-                    bytes: body.len(),
+                    bytes: body
+                        .len()
+                        .saturating_add(values.saturating_mul(VALUE_BYTES)),
                 };
                 self.ask(asker, machinery)
             }
@@ -338,12 +374,12 @@ impl Surface for Flagsmith {
     }
 
     fn carried_weight(carried: &FlagsmithCarried) -> usize {
-        // What is parsed takes several times as much as its text.
-        carried.bytes.saturating_mul(4)
+        carried.bytes
     }
 
-    fn may_leave(&mut self, _: usize, _: Monotonic) -> bool {
-        true
+    fn may_leave(&mut self, request: &FlagsmithRequest<'_>, length: usize, now: Monotonic) -> bool {
+        // A document goes to who has a server-side key.
+        request.route == Route::Document || self.outflow.admits(length, ECHO_PER_SECOND, now)
     }
 
     fn sent<S: Store>(
@@ -358,6 +394,7 @@ impl Surface for Flagsmith {
     fn tick<S: Store>(&mut self, _: bool, machinery: &mut Machinery<'_, S, FlagsmithCount>) {
         let (store, now) = (machinery.store, machinery.now);
         self.status.refresh(store, &self.scope, now);
+        self.outflow.tick(ECHO_PER_SECOND, now);
         if let Some((environment, version, compiled)) = self.workshop.work() {
             let landed = self.keep(environment, compiled, now);
             let read = FlagsmithRead::Compiled {
@@ -376,7 +413,7 @@ impl Surface for Flagsmith {
     fn each_job<S: Store>(&mut self, _: &mut ShowJob<'_, S, FlagsmithCount>) {}
 
     fn due_in(&self) -> Duration {
-        match self.workshop.is_empty() {
+        match self.workshop.is_empty() && !self.outflow.is_busy() {
             true => IDLE,
             false => BUSY,
         }

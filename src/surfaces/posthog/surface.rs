@@ -327,7 +327,7 @@ impl Surface for PostHog {
         "team"
     }
 
-    fn may_leave(&mut self, length: usize, now: Monotonic) -> bool {
+    fn may_leave(&mut self, _: &Request<'_>, length: usize, now: Monotonic) -> bool {
         let per_second = self.settings.definitions.large_bytes_per_second;
         self.outflow.admits(length, per_second, now)
     }

@@ -136,6 +136,8 @@ pub struct Toy {
     /// Reads that landed: what was asked, and what came.
     pub landed: Vec<(u32, Result<(), Failure>)>,
     pub sent: Vec<u16>,
+    /// Longest body of 60.
+    pub body_bytes: usize,
     /// Bodies that came.
     pub bodies: Vec<Vec<u8>>,
     /// Whether the work on 61 is done.
@@ -150,6 +152,7 @@ impl Default for Toy {
             asker: Asker::default(),
             landed: Vec::new(),
             sent: Vec::new(),
+            body_bytes: 10,
             bodies: Vec::new(),
             is_done: false,
             status: Status::default(),
@@ -224,7 +227,9 @@ impl Surface for Toy {
         decided(match request.0 {
             0 => reply(200, "at_once"),
             1 => Step::Forward(Reason::UnknownCredential),
-            60 => Step::Body { max_bytes: 10 },
+            60 => Step::Body {
+                max_bytes: self.body_bytes,
+            },
             _ => Step::Read(*request),
         })
     }
@@ -327,7 +332,7 @@ impl Surface for Toy {
         "toy"
     }
 
-    fn may_leave(&mut self, _: usize, _: Monotonic) -> bool {
+    fn may_leave(&mut self, _: &Number, _: usize, _: Monotonic) -> bool {
         true
     }
 

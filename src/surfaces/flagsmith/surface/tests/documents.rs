@@ -102,6 +102,7 @@ fn a_long_document_is_compiled_in_slices_while_the_old_one_answers() {
     let mut world = World::new("{}");
     let old = zipped(DOCUMENT);
     world.land(Ok([b"full", b"v1", &old]));
+    assert_eq!(world.get(FLAGS, "client"), Became::Answered(200, "flags"));
     let mut long: serde_json::Value = serde_json::from_slice(DOCUMENT).unwrap();
     let overrides = long["identity_overrides"].as_array().unwrap().clone();
     let more = (0..2_000).map(|_| overrides[0].clone());
@@ -113,6 +114,28 @@ fn a_long_document_is_compiled_in_slices_while_the_old_one_answers() {
         world.resume(&landed, "client"),
         Became::Answered(200, "flags")
     );
+    // Nobody is told again of one that was current at some time or other, and of the whole one that is not current.
+    world.surface.current = Recent::new(1, Duration::ZERO);
+    let compiled = FlagsmithRead::Compiled {
+        environment: ENVIRONMENT,
+        version: etag("v2"),
+    };
+    let waits = Became::Waits(compiled);
+    assert_eq!(world.resume(&landed, "client"), waits);
+    // A newer one takes its place, and whoever waited goes on with that.
+    let newest = world.land(Ok([b"full", b"v3", &old]));
+    assert!(matches!(newest, FlagsmithLanded::Read(_)));
+    let (read, landed) = world.surface.finished().unwrap();
+    let dropped = FlagsmithRead::Compiled {
+        environment: ENVIRONMENT,
+        version: etag("v2"),
+    };
+    assert_eq!(read, dropped);
+    assert_eq!(
+        world.resume(&landed, "client"),
+        Became::Answered(200, "flags")
+    );
+    assert!(world.surface.workshop.is_empty());
     // Who has no old one waits for it.
     let mut world = World::new("{}");
     let landed = world.land(Ok([b"full", b"v2", &long]));
@@ -148,4 +171,71 @@ fn a_long_document_is_compiled_in_slices_while_the_old_one_answers() {
         Became::Answered(200, "flags")
     );
     assert_eq!(world.surface.due_in(), IDLE);
+}
+
+#[test]
+fn a_document_says_no_more_in_a_header_field_than_a_date() {
+    for (updated_at, is_sent) in [
+        ("2026-05-04T03:02:01.654321+00:00", true),
+        ("2026\r\nx-injected: 1", false),
+        ("2026\u{0}", false),
+        (&*"2".repeat(65), false),
+    ] {
+        let mut document: serde_json::Value = serde_json::from_slice(DOCUMENT).unwrap();
+        document["updated_at"] = updated_at.into();
+        let mut world = World::new("{}");
+        let text = zipped(document.to_string().as_bytes());
+        world.land(Ok([b"full", b"v1", &text]));
+        let fields: [(&[u8], &[u8]); 2] = [(b":method", b"GET"), (b"x-environment-key", b"client")];
+        let request = world.surface.parse(FLAGS.as_bytes(), fields.into_iter());
+        let mut machinery = Machinery {
+            store: &world.store,
+            now: Monotonic::from_millis(NOW),
+            ambient: &world.ambient,
+            counts: &mut world.counted,
+        };
+        let Step::Reply(response, _) = world.surface.start(&request, &mut machinery).step else {
+            panic!("no reply");
+        };
+        assert_eq!(
+            (response.status, response.extra.len()),
+            (200, usize::from(is_sent))
+        );
+    }
+}
+
+#[test]
+fn a_body_of_too_many_values_is_too_long() {
+    let mut world = World::new("{}");
+    let text = zipped(DOCUMENT);
+    world.land(Ok([b"full", b"v1", &text]));
+    for (values, expected) in [(40_000, "identity"), (50_000, "body_too_long")] {
+        let values = "0,".repeat(values);
+        let body = format!(
+            r#"{{"identifier":"a","traits":[{{"trait_key":"k","trait_value":[{values}0]}}]}}"#
+        );
+        let fields: [(&[u8], &[u8]); 3] = [
+            (b":method", b"POST"),
+            (b"x-environment-key", b"client"),
+            (b"content-type", b"application/json"),
+        ];
+        let request = world
+            .surface
+            .parse(b"/api/v1/identities", fields.into_iter());
+        let mut machinery = Machinery {
+            store: &world.store,
+            now: Monotonic::from_millis(NOW),
+            ambient: &world.ambient,
+            counts: &mut world.counted,
+        };
+        let carried = world.surface.start(&request, &mut machinery).carried;
+        let step = world
+            .surface
+            .body(&request, &carried, body.as_bytes(), &mut machinery)
+            .step;
+        let Became::Answered(_, reason) = became(step) else {
+            panic!("no answer");
+        };
+        assert_eq!(reason, expected);
+    }
 }
