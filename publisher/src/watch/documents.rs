@@ -19,7 +19,7 @@ use crate::sources::documents::{DocumentNews, SourcedDocument};
 use crate::sources::kinds::{RecordOwner, version_record};
 
 /// Documents that are looked after together.
-const AT_ONCE: usize = 64;
+pub(super) const AT_ONCE: usize = 64;
 
 /// Between two looks at the next few documents, whether Redis still has them.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -112,18 +112,20 @@ impl Session<'_, '_> {
         }
     }
 
-    /// Writes all documents that Redis lacks.
+    /// Writes all documents that Redis lacks. The versions of those that no source here told become those that Redis has.
     pub(super) fn put_documents_back(&mut self) -> Result<(), SnapshotStoreError> {
         let mut last = None;
         loop {
             let some = self.writer.shelf.after(last, AT_ONCE);
             if some.is_empty() {
-                self.document_watch.due = Instant::now() + LOOK_INTERVAL;
-                return Ok(());
+                break;
             }
             last = some.last().copied();
             self.put_documents(&some)?;
         }
+        self.publish_stored_versions()?;
+        self.document_watch.due = Instant::now() + LOOK_INTERVAL;
+        Ok(())
     }
 
     /// Looks at the next few documents, when it is time.

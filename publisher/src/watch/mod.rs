@@ -11,6 +11,7 @@
 //! | [`state`], [`difference`] | what is published, and what has to be |
 //! | [`doubt`] | which removals are more likely a mistake than a wish |
 //! | [`restore`] | what an earlier publisher left |
+//! | `inherited` | what of that goes or changes before a watermark confirms it |
 //! | [`stream`], [`pages`] | the changes, and the snapshots |
 //! | `lineage` | which snapshot continues which |
 //! | [`freshness`] | up to when everything is known |
@@ -24,6 +25,7 @@ mod documents;
 pub mod doubt;
 pub mod events;
 pub mod freshness;
+mod inherited;
 mod lineage;
 pub mod monitor;
 pub mod pages;

@@ -164,6 +164,7 @@ impl<'w, 'a> Session<'w, 'a> {
     /// # Errors
     /// When Redis fails, or another publisher holds the lock.
     pub fn run(&mut self) -> Result<(), SnapshotStoreError> {
+        self.doubt_silent_sources()?;
         if self.is_whole && self.following.is_none() {
             // Redis lost what the last session published.
             self.begin_lineage()?;

@@ -65,12 +65,7 @@ impl Upstream {
                 (key(*tenant), record.into())
             })
             .collect();
-        let round = Round {
-            completed_at: 1,
-            grace: None,
-            knows_keys: true,
-        };
-        records.insert(round_hash(), FlagsmithRecord::Round(round).encode().into());
+        records.insert(round_hash(), round(true).encode().into());
         self.0.send(DocumentNews::Records(records)).unwrap();
     }
 
@@ -96,6 +91,21 @@ impl Upstream {
     pub fn gone(&self, tenant: u32) {
         self.0.send(DocumentNews::Gone(Tenant(tenant))).unwrap();
     }
+}
+
+/// The round that comes with the keys.
+pub fn round(knows_keys: bool) -> FlagsmithRecord {
+    FlagsmithRecord::Round(Round {
+        completed_at: 1,
+        grace: None,
+        knows_keys,
+    })
+}
+
+/// All records, as they are without a word of the source.
+pub fn unsure(mut records: RecordMap) -> RecordMap {
+    records.insert(round_hash(), round(false).encode().into());
+    records
 }
 
 pub fn etag(version: &str) -> ETag {

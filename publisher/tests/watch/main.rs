@@ -16,6 +16,7 @@ mod failover;
 mod failures;
 mod file;
 mod held_back;
+mod inherited;
 mod instance;
 mod published;
 #[allow(dead_code)]

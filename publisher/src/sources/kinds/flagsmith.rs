@@ -2,7 +2,7 @@
 
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::surfaces::flagsmith::records::{
-    FlagsmithRecord, TEXT_FIELD, VERSION_FIELD, document_key, version_hash,
+    FlagsmithRecord, Round, TEXT_FIELD, VERSION_FIELD, document_key, version_hash,
 };
 use flag_definitions_filter::tenant::Tenant;
 
@@ -50,6 +50,21 @@ impl SurfaceRecords for FlagsmithKinds {
             FlagsmithRecord::Round(_) => Some((2, Meaning::Other)),
             FlagsmithRecord::State(_) => Some((3, Meaning::Other)),
             FlagsmithRecord::Version(_) | FlagsmithRecord::Tombstone => None,
+        }
+    }
+
+    fn unsure(&self, record: &[u8]) -> Option<Box<[u8]>> {
+        // Keys that came since would be refused.
+        match FlagsmithRecord::decode(record).ok()? {
+            FlagsmithRecord::Round(round) if round.knows_keys => {
+                let knows_keys = false;
+                let record = FlagsmithRecord::Round(Round {
+                    knows_keys,
+                    ..round
+                });
+                Some(record.encode().into())
+            }
+            _ => None,
         }
     }
 

@@ -66,6 +66,10 @@ trait SurfaceRecords: Sync {
     /// cannot read it.
     fn read(&self, record: &[u8]) -> Option<(usize, Meaning)>;
 
+    /// What takes the place of a record until its source has spoken: the record without what is true only while the source
+    /// is read. `None`: it stays as it is.
+    fn unsure(&self, record: &[u8]) -> Option<Box<[u8]>>;
+
     /// What the record of a tenant's version is found by.
     fn version_hash(&self, tenant: Tenant) -> Sha256Hash;
 
@@ -114,6 +118,12 @@ impl RecordOwner {
     /// Its kinds, in the order in which they are shown.
     pub fn kinds(self) -> &'static [KindNames] {
         self.surface.kinds()
+    }
+
+    /// What takes the place of one of its records until its source has spoken: the record without what is true only while the
+    /// source is read. `None`: it stays as it is.
+    pub fn unsure(self, record: &[u8]) -> Option<Box<[u8]>> {
+        self.surface.unsure(record)
     }
 
     /// What the record of a tenant's version is found by.
@@ -197,7 +207,7 @@ pub fn version_record(version: &ETag) -> Box<[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flag_definitions_filter::surfaces::flagsmith::records::FlagsmithRecord;
+    use flag_definitions_filter::surfaces::flagsmith::records::{FlagsmithRecord, Round};
     use flag_definitions_filter::surfaces::posthog::directory::{PersonalKey, Record, Team};
 
     #[test]
@@ -259,6 +269,27 @@ mod tests {
         }
         assert_eq!(RecordOwner::all().next(), Some(RecordOwner::of_sources()));
         assert_eq!(RecordOwner::named("nobody"), None);
+    }
+
+    #[test]
+    fn only_what_a_source_knew_of_its_keys_is_unsure_without_it() {
+        let flagsmith = RecordOwner::named("flagsmith").unwrap();
+        let round = |knows_keys| {
+            let round = Round {
+                completed_at: 7,
+                grace: Some(120),
+                knows_keys,
+            };
+            FlagsmithRecord::Round(round).encode()
+        };
+        let unsure = flagsmith.unsure(&round(true));
+        assert_eq!(unsure.as_deref(), Some(&*round(false)));
+        let key = FlagsmithRecord::ClientKey(Tenant(7)).encode();
+        for stays in [&*round(false), &key, &[TOMBSTONE], &[]] {
+            assert_eq!(flagsmith.unsure(stays), None, "{stays:?}");
+        }
+        let secret = Record::TeamSecret(Tenant(7)).encode().unwrap();
+        assert_eq!(RecordOwner::of_sources().unsure(&secret), None);
     }
 
     #[test]

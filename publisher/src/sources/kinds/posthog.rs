@@ -49,6 +49,11 @@ impl SurfaceRecords for PostHogKinds {
         }
     }
 
+    fn unsure(&self, _: &[u8]) -> Option<Box<[u8]>> {
+        // As of when its records are known, watermarks say.
+        None
+    }
+
     fn version_hash(&self, tenant: Tenant) -> Sha256Hash {
         etag_hash(tenant)
     }
