@@ -81,11 +81,18 @@ impl Session<'_, '_> {
             return Ok(());
         };
         let wanted = records.iter().map(|(hash, record)| (*hash, record.clone()));
-        let changes: Vec<RecordChange> = between(self.state.records_of(owner), wanted)
-            .filter(|(hash, _)| !self.state.is_of_another(owner, hash))
-            .collect();
+        let is_sure = |record: &[u8]| owner.unsure(record).is_some();
+        let (claims, others): (Vec<RecordChange>, Vec<RecordChange>) =
+            between(self.state.records_of(owner), wanted)
+                .filter(|(hash, _)| !self.state.is_of_another(owner, hash))
+                .partition(|(hash, record)| {
+                    record.as_deref().is_some_and(is_sure)
+                        && !self.state.get(hash).is_some_and(is_sure)
+                });
         let before: Vec<Tenant> = self.state.tenants(owner).collect();
-        self.publish(changes)?;
+        self.publish(others)?;
+        // A source becomes sure of its records when they are there.
+        self.publish(claims)?;
         for tenant in before {
             let is_there = self.state.has_tenant(owner, tenant)
                 || self.writer.shelf.document(&(owner, tenant)).is_some();

@@ -12,7 +12,7 @@ use flag_definitions_publisher::redis::server::Server;
 use flag_definitions_publisher::redis::store::SnapshotStore;
 
 use crate::document_source::{
-    PREFIX, alone, entries, key, of_version, place, record, round, stored, version,
+    PREFIX, alone, changes_of, entries, key, of_version, place, record, round, stored, version,
 };
 use crate::instance::{Instance, Memory, eventually, settings};
 use crate::support::Redis;
@@ -57,11 +57,15 @@ fn that_all_keys_are_known_counts_no_longer_than_the_source_that_said_so() {
     assert_eq!(record(&redis, &round_hash()), Some(round(false)));
     let first = FlagsmithRecord::ClientKey(Tenant(1));
     assert_eq!(record(&redis, &key(1)), Some(first));
-    upstream.keys(&[1, 2]);
+    let tenants: Vec<u32> = (1..=20).collect();
+    upstream.keys(&tenants);
     eventually("its word", || {
         record(&redis, &round_hash()) == Some(round(true))
     });
     instance.stop();
+    let mut told = |hash| changes_of(&mut redis, &hash).last().map(|(at, _)| *at);
+    let claimed = told(round_hash());
+    assert!((4..=20).all(|tenant| told(key(tenant)).is_some_and(|at| Some(at) < claimed)));
 
     // Where there is none of that surface.
     let begin = entries(&mut redis).len();
