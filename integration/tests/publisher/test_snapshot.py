@@ -223,6 +223,7 @@ def test_health_tells_and_hides(stack: Stack) -> None:
     text = requests.get(f"{stack.health_url}/health", timeout=15).text
     shown = requests.get(f"{stack.health_url}/health", timeout=15).json()
     fields = {"generation", "stream_id", "snapshot_age_ms", "watermark_age_ms", "records", "loader", "stale"}
+    fields |= {"surfaces"}
     assert set(shown) == fields
     assert shown["snapshot_age_ms"] < 30_000 and shown["loader"]["state"] == "idle"
     for secret in ["phc_", "phs_", sha256("phs_one"), sha256("phc_one")]:

@@ -57,7 +57,8 @@ class OrdinaryStack(Stack):
         super().write_listeners(config)
         document = yaml.safe_load((self.settings.run_dir / "listeners.yaml").read_text())
         (edge,) = [listener for listener in document["resources"] if listener["name"] == "edge"]
-        del edge["socket_options"]
+        # A kernel that remembers fast connections to a place would take a whole answer off Envoy.
+        edge["socket_options"] = [{"level": 1, "name": 7, "int_value": 65536, "state": "STATE_LISTENING"}]
         manager = edge["filter_chains"][0]["filters"][0]["typed_config"]
         for name in ("common_http_protocol_options", "drain_timeout", "delayed_close_timeout"):
             del manager[name]
