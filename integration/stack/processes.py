@@ -96,7 +96,9 @@ def start(
     pass_fds: Sequence[int] = (),
     environment: Mapping[str, str] | None = None,
 ) -> Process:
-    """Starts a program in `directory`. `environment` comes on top of this process's own."""
+    """Starts a program in `directory`. `environment` comes on top of this process's own. Make exports variables that
+    nobody set as empty ones: these count as not set."""
+    variables = os.environ | (environment or {})
     log = directory / f"{name}.log"
     with log.open("ab") as out:
         child = subprocess.Popen(
@@ -108,7 +110,7 @@ def start(
             # Ctrl-C in the terminal must reach the launcher alone, which then stops the rest in order.
             start_new_session=True,
             pass_fds=pass_fds,
-            env=os.environ | (environment or {}),
+            env={variable: value for variable, value in variables.items() if value},
         )
     # Popen would warn about a child it did not reap; `start_time` reaps it.
     child.returncode = 0
