@@ -96,8 +96,8 @@ def start(
     pass_fds: Sequence[int] = (),
     environment: Mapping[str, str] | None = None,
 ) -> Process:
-    """Starts a program in `directory`. `environment` comes on top of this process's own. Make exports variables that
-    nobody set as empty ones: these count as not set."""
+    """Starts a program in `directory`. `environment` comes on top of this process's own. What is empty there
+    counts as not set: Make exports variables that nobody set."""
     variables = os.environ | (environment or {})
     log = directory / f"{name}.log"
     with log.open("ab") as out:
