@@ -71,6 +71,10 @@ impl Rule {
     }
 }
 
+/// What reading the changes takes at least: Redis may have looked at them that long after it was asked, from when on the
+/// moments of the stream count. A longer timeout of theirs counts instead.
+pub const POLL_TAKES: Duration = Duration::from_millis(500);
+
 /// What is known of a tenant's current version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Current {

@@ -90,16 +90,6 @@ impl<D: Document + PartialEq> Kept<D> {
         }
     }
 
-    /// Of how many tenants a document is kept.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether none is kept.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// Which version of a tenant's document is kept.
     pub fn etag(&self, tenant: Tenant) -> Option<&ETag> {
         self.entries.get(&tenant).map(|entry| entry.document.etag())

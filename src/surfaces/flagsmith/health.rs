@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::records::{FlagsmithRecord, Round, round_hash};
+use super::request::trim_slashes;
 use crate::records::{self, Buckets};
 use crate::shared::Store;
 use crate::snapshot::status::Live;
@@ -39,14 +40,7 @@ pub fn answer(
     buckets: &Buckets,
     unix: Option<UnixMillis>,
 ) -> Option<EdgeHealth> {
-    let mut path = path;
-    while let [b'/', rest @ ..] = path {
-        path = rest;
-    }
-    while let [rest @ .., b'/'] = path {
-        path = rest;
-    }
-    match path {
+    match trim_slashes(path) {
         b"proxy/health/liveness" => Some(EdgeHealth {
             status: 200,
             body: None,

@@ -6,7 +6,6 @@
 
 use std::borrow::Cow;
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::admission::Denial;
 use super::answers::FlagsmithAnswer;
@@ -19,7 +18,7 @@ use super::reads::FlagsmithRead;
 use super::request::{FlagsmithRequest, Parameter, Route};
 use super::settings::EdgeUpstream;
 use super::surface::{Flagsmith, FlagsmithCarried};
-use crate::documents::current::{Current, Rule, current};
+use crate::documents::current::{Current, POLL_TAKES, Rule, current};
 use crate::documents::{Document, Kept};
 use crate::http::{Body, ETag, IfNoneMatch, Method, Response, imf_fixdate, rfc3339_rounded_up};
 use crate::shared::{Ambient, Machinery, Store, StoreError};
@@ -28,9 +27,6 @@ use crate::tenant::Tenant;
 
 /// Most bytes of a request's body: 2 MiB, as the Edge Proxy's framework takes.
 const MAX_BODY_BYTES: usize = 2 << 20;
-
-/// What reading the changes takes at most: see [`Rule::poll_takes`].
-const POLL_TAKES: Duration = Duration::from_millis(500);
 
 /// Whoever answers: with what is known of the current version.
 pub(super) struct Asker<'r, 'q> {
@@ -197,10 +193,10 @@ impl Flagsmith {
                 None => self.meanwhile(asker, version, machinery),
             };
         }
-        let identity = asker.identity.clone();
         let hides = self.settings.hide_disabled_flags;
         let is_server = asker.reader.is_server;
-        let Some(question) = FlagQuestion::of(asker.request, identity.as_ref(), is_server, hides)
+        let Some(question) =
+            FlagQuestion::of(asker.request, asker.identity.as_ref(), is_server, hides)
         else {
             return self.undecided_for(asker.request, Reason::SharedData, Some(asker.reader));
         };

@@ -27,20 +27,24 @@ impl Route {
     /// assert_eq!(Route::of(b"/api/v1/fl%61gs"), None);
     /// ```
     pub fn of(path: &[u8]) -> Option<Self> {
-        let mut path = split_query(path).0;
-        while let [b'/', rest @ ..] = path {
-            path = rest;
-        }
-        while let [rest @ .., b'/'] = path {
-            path = rest;
-        }
-        match path {
+        match trim_slashes(split_query(path).0) {
             b"api/v1/flags" => Some(Self::Flags),
             b"api/v1/identities" => Some(Self::Identities),
             b"api/v1/environment-document" => Some(Self::Document),
             _ => None,
         }
     }
+}
+
+/// A path without the slashes at both of its ends: these do not matter to the Edge Proxy.
+pub(super) const fn trim_slashes(mut path: &[u8]) -> &[u8] {
+    while let [b'/', rest @ ..] = path {
+        path = rest;
+    }
+    while let [rest @ .., b'/'] = path {
+        path = rest;
+    }
+    path
 }
 
 /// A member of the query that may stand there once.

@@ -110,11 +110,6 @@ impl Flagsmith {
         }
     }
 
-    /// Number and bytes of the documents that are kept.
-    pub fn documents(&self) -> usize {
-        self.kept.len()
-    }
-
     /// Takes a document that was read.
     fn take_in<S: Store>(
         &mut self,

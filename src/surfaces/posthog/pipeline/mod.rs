@@ -14,9 +14,8 @@ mod quota_end;
 mod tables;
 
 use std::rc::Rc;
-use std::time::Duration;
 
-use crate::documents::current::{Current, Published, Rule, current};
+use crate::documents::current::{Current, POLL_TAKES, Published, Rule, current};
 use crate::documents::{Confirmations, Kept};
 use crate::hash::Sha256Hash;
 use crate::http::{Candidate, ETag, Method};
@@ -380,10 +379,6 @@ fn revalidate<S: Store>(
     };
     Decision::Read(PostHogRead::Definitions(Need { team, held }))
 }
-
-/// What reading the changes takes at least: Redis may have looked at them that long after it was asked, from when on the
-/// moments of the stream count. A longer timeout of theirs counts instead.
-const POLL_TAKES: Duration = Duration::from_millis(500);
 
 /// What is known of a team's current ETag ([`crate::documents::current`]).
 ///
