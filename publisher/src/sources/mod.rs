@@ -5,6 +5,7 @@
 //! | [`documents`] | the contract of a source that brings documents |
 //! | [`kinds`] | the contract of records: whose each is, and what it stands for |
 //! | [`mod@file`] | a source document, read once or followed as it changes |
+//! | `followed_file` | a file, and when it has to be read again |
 //! | [`combined`] | a database and beside it a source document |
 //! | [`posthog`] | PostHog's database and its cache of flag definitions, followed as they change |
 //! | [`flagsmith`] | the environments of a Flagsmith, followed as they change |
@@ -21,6 +22,7 @@ pub mod combined;
 pub mod documents;
 pub mod file;
 pub mod flagsmith;
+mod followed_file;
 pub mod kinds;
 pub mod left_out;
 pub mod options;
