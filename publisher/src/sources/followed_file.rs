@@ -72,11 +72,6 @@ impl FollowedFile {
         }
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Reads it. What comes of that decides whether the same file is looked at as good or as refused.
     ///
     /// # Errors

@@ -10,6 +10,7 @@
 //! | [`posthog`] | PostHog's database and its cache of flag definitions, followed as they change |
 //! | [`flagsmith`] | the environments of a Flagsmith, followed as they change |
 //! | [`authorities`] | which certificate authorities are believed |
+//! | `client` | HTTP requests to sources |
 //! | [`left_out`] | rows of a source that became no records |
 //! | [`options`] | which source is watched, with its own options |
 //!
@@ -18,9 +19,11 @@
 //! [`documents::DocumentSource`] says both, and brings the documents. The writer knows these and no product behind them.
 
 pub mod authorities;
+mod client;
 pub mod combined;
 pub mod documents;
 pub mod file;
+pub mod flagd;
 pub mod flagsmith;
 mod followed_file;
 pub mod kinds;

@@ -6,7 +6,6 @@
 mod link;
 mod problem;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{
@@ -23,6 +22,7 @@ use super::document::{self, MAX_PAGE_BYTES, NoDocument, Page, ReadDocument};
 use super::list::{self, ListedEnvironment};
 use super::moments::{http_date, of_http_date, unix_millis};
 use super::secret::FlagsmithKey;
+use crate::sources::client::{BodyProblem, body, client};
 pub use problem::UpstreamProblem;
 
 /// Most pages of a document.
@@ -43,11 +43,6 @@ const AT_WORK: usize = 2;
 /// A date says nothing of what changed within its own second, and two clocks differ: a document that was changed later than
 /// this before it was read is read again.
 const SETTLED: Duration = Duration::from_secs(2);
-
-/// Connections that are kept for the next requests.
-const MAX_IDLE: usize = 64;
-
-const USER_AGENT: &str = concat!("flag-definitions-publisher/", env!("CARGO_PKG_VERSION"));
 
 const ENVIRONMENT_KEY: HeaderName = HeaderName::from_static("x-environment-key");
 const PROXY_KEY: HeaderName = HeaderName::from_static("x-proxy-key");
@@ -104,21 +99,9 @@ impl Upstream {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(config: &FlagsmithConfig, roots: RootCertStore) -> Result<Self, UpstreamProblem> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|_| UpstreamProblem::Fault)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls)
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .user_agent(USER_AGENT)
-            .pool_max_idle_per_host(MAX_IDLE)
-            .build();
+        let client = client(roots, redirect::Policy::none()).ok_or(UpstreamProblem::Fault)?;
         Ok(Self {
-            client: client.map_err(|_| UpstreamProblem::Fault)?,
+            client,
             base: config.api_url.0.clone(),
             proxy_key: config.proxy_key.clone(),
             timeout: config.poll_timeout,
@@ -277,7 +260,12 @@ impl Answer {
         let headers = std::mem::take(response.headers_mut());
         // The body of an error says nothing that is used, and may be long.
         let body = match status {
-            200 => body(response).await?,
+            200 => body(response, MAX_PAGE_BYTES)
+                .await
+                .map_err(|problem| match problem {
+                    BodyProblem::TooLong => UpstreamProblem::TooLong,
+                    BodyProblem::Broken(error) => UpstreamProblem::of(&error),
+                })?,
             _ => Vec::new(),
         };
         Ok(Self {
@@ -315,19 +303,6 @@ impl Validators {
             }
         }
         self.etag.is_some() || self.modified.is_some()
-    }
-}
-
-async fn body(mut response: Response) -> Result<Vec<u8>, UpstreamProblem> {
-    let mut body = Vec::new();
-    loop {
-        let chunk = response.chunk().await;
-        let chunk = chunk.map_err(|error| UpstreamProblem::of(&error))?;
-        let Some(chunk) = chunk else { return Ok(body) };
-        body.extend_from_slice(&chunk);
-        if body.len() > MAX_PAGE_BYTES {
-            return Err(UpstreamProblem::TooLong);
-        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Why Flagsmith did not answer as it should. The words are for a log: no key, no address with a query, no text of a body.
 
-use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
+use crate::sources::client::reason;
 use crate::sources::flagsmith::document::NoDocument;
 use crate::sources::flagsmith::fields::FieldProblem;
 
@@ -55,15 +55,7 @@ impl UpstreamProblem {
 
     /// Of an error of the library.
     pub(super) fn of(error: &reqwest::Error) -> Self {
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(deeper) = cause.source() {
-            cause = deeper;
-        }
-        // The library's own text has the address with its query.
-        let reason = match error.source() {
-            None => "the request failed".to_owned(),
-            Some(_) => cause.to_string(),
-        };
+        let reason = reason(error);
         match error.is_connect() {
             true => Self::Connect(reason),
             false => Self::Broken(reason),
