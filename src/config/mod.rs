@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::json::{self, ConfigError, object};
 use crate::snapshot::settings::Snapshot;
+use crate::surfaces::Upstream;
 #[cfg(feature = "flagsmith")]
 use crate::surfaces::flagsmith::settings::FlagsmithSettings;
 use crate::surfaces::posthog::definitions::settings::Definitions;
@@ -19,7 +20,7 @@ use crate::surfaces::posthog::quota::settings::Quota;
 use crate::surfaces::posthog::read_through::settings::ReadThrough;
 use crate::surfaces::posthog::rebuild::settings::RebuildDocument;
 use crate::surfaces::posthog::settings::{
-    self as posthog, HeadRequests, RateLimitDocument, UnknownCredential, Upstream,
+    self as posthog, HeadRequests, RateLimitDocument, UnknownCredential,
 };
 use crate::usage::settings::Usage;
 

@@ -31,6 +31,8 @@ impl Cors<'_> {
 pub struct CorsProfile {
     /// `access-control-allow-methods`. `None`: the method that is asked for is mirrored.
     pub methods: Option<&'static str>,
+    /// Whether `access-control-allow-credentials` says so.
+    pub allows_credentials: bool,
     /// `cache-control` of what has an entity tag.
     pub cache_control: Option<&'static str>,
     /// `vary`: what every answer depends on.

@@ -109,7 +109,10 @@ impl Response<'_> {
             etag.map(|etag| ("etag", [b"W/\"".as_slice(), etag, b"\""])),
             text("cache-control", caching),
             field("access-control-allow-origin", self.cors.origin.as_deref()),
-            text("access-control-allow-credentials", Some("true")),
+            text(
+                "access-control-allow-credentials",
+                self.profile.allows_credentials.then_some("true"),
+            ),
             match self.profile.methods {
                 Some(methods) => text("access-control-allow-methods", Some(methods)),
                 None => field(

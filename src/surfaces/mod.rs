@@ -21,10 +21,15 @@ use crate::time::Monotonic;
 
 #[cfg(feature = "flagsmith")]
 pub mod flagsmith;
+#[cfg(feature = "ofrep")]
+pub mod ofrep;
 mod pair;
 pub mod posthog;
+mod table;
+mod upstream;
 
 pub use pair::{Either, Pair};
+pub use upstream::Upstream;
 
 /// Kinds of records from here on are of the surfaces beside PostHog's.
 const FIRST_OWN_KIND: u8 = 16;
@@ -45,6 +50,10 @@ pub fn check(record: &[u8]) -> Result<(), CorruptRecord> {
     #[cfg(feature = "flagsmith")]
     if flagsmith::records::FlagsmithRecord::is_own(record) {
         return flagsmith::records::FlagsmithRecord::decode(record).map(drop);
+    }
+    #[cfg(feature = "ofrep")]
+    if ofrep::records::OfrepRecord::is_own(record) {
+        return ofrep::records::OfrepRecord::decode(record).map(drop);
     }
     // Another surface's, which is not in this build.
     if record.first().is_some_and(|kind| *kind >= FIRST_OWN_KIND) {

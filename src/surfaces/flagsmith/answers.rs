@@ -10,6 +10,7 @@ use std::io::Write;
 use super::request::{FlagsmithRequest, Route};
 use crate::http::{Body, CorsProfile, ETag, Late, Response};
 use crate::surfaces::Reason;
+use crate::surfaces::table::answers;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -21,66 +22,20 @@ const GZIP_FROM: usize = 32;
 /// What the Edge Proxy says of other origins. An answer without content does not vary by encoding.
 static CORS: CorsProfile = CorsProfile {
     methods: None,
+    allows_credentials: true,
     cache_control: None,
     vary: "origin, access-control-request-method, access-control-request-headers",
     vary_by_encoding: "accept-encoding, origin, access-control-request-method, access-control-request-headers",
 };
 
-/// Makes the enum and its table of these rows: name, status, label, content. Places in the metrics follow their order.
-macro_rules! answers {
-    ($($(#[$doc:meta])* $name:ident: $status:literal $label:literal $content:expr,)*) => {
-        /// What is answered. The labels of `flag_definitions_surface_answers_total`.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum FlagsmithAnswer {
-            $($(#[$doc])* $name,)*
-            /// 503: something that is needed is away.
-            Unavailable(Reason),
-        }
-
-        enum Place {
-            $($name,)*
-            Unavailable,
-        }
-
-        impl FlagsmithAnswer {
-            const DECIDED: [Self; Place::Unavailable as usize] = [$(Self::$name,)*];
-
-            /// A number below [`FlagsmithAnswer::COUNT`].
-            pub const fn number(self) -> usize {
-                match self {
-                    $(Self::$name => Place::$name as usize,)*
-                    Self::Unavailable(reason) => Place::Unavailable as usize + reason as usize,
-                }
-            }
-
-            /// HTTP status code.
-            pub const fn status(self) -> u16 {
-                match self {
-                    $(Self::$name => $status,)*
-                    Self::Unavailable(_) => 503,
-                }
-            }
-
-            /// Name in metrics and logs.
-            pub const fn label(self) -> &'static str {
-                match self {
-                    $(Self::$name => $label,)*
-                    Self::Unavailable(reason) => reason.label(),
-                }
-            }
-
-            /// Content type and text, where they are fixed.
-            const fn content(self) -> Option<(&'static str, &'static str)> {
-                match self {
-                    $(Self::$name => $content,)*
-                    Self::Unavailable(_) => Some((JSON, NOT_LOADED)),
-                }
-            }
-        }
-    };
+const fn unavailable(_: Reason) -> Option<(&'static str, &'static str)> {
+    Some((JSON, NOT_LOADED))
 }
 
 answers! {
+    /// What is answered. The labels of `flag_definitions_surface_answers_total`.
+    FlagsmithAnswer, unavailable: unavailable;
+
     /// 200 with all flags, or one.
     Flags: 200 "flags" None,
     /// 200 with the flags of an identity.
@@ -141,15 +96,6 @@ answers! {
 }
 
 impl FlagsmithAnswer {
-    /// How many there are.
-    pub const COUNT: usize = Self::DECIDED.len() + Reason::ALL.len();
-
-    /// All answers, in the order of their numbers.
-    pub fn all() -> impl Iterator<Item = Self> {
-        let unavailable = Reason::ALL.into_iter().map(Self::Unavailable);
-        Self::DECIDED.into_iter().chain(unavailable)
-    }
-
     /// Whether this refusal follows from what the snapshot says.
     pub const fn rests_on_snapshot(self) -> bool {
         matches!(self, Self::UnknownKey)

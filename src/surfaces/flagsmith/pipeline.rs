@@ -16,13 +16,12 @@ use super::keys::{self, EdgeReader};
 use super::question::FlagQuestion;
 use super::reads::FlagsmithRead;
 use super::request::{FlagsmithRequest, Parameter, Route};
-use super::settings::EdgeUpstream;
 use super::surface::{Flagsmith, FlagsmithCarried};
 use crate::documents::current::{Current, POLL_TAKES, Rule, current};
 use crate::documents::{Document, Kept};
 use crate::http::{Body, ETag, IfNoneMatch, Method, Response, imf_fixdate, rfc3339_rounded_up};
 use crate::shared::{Ambient, Machinery, Store, StoreError};
-use crate::surfaces::{Decided, Reason, Receipt, Step};
+use crate::surfaces::{Decided, Reason, Receipt, Step, Upstream};
 use crate::tenant::Tenant;
 
 /// Most bytes of a request's body: 2 MiB, as the Edge Proxy's framework takes.
@@ -310,15 +309,15 @@ impl Flagsmith {
         reader: Option<EdgeReader>,
     ) -> Decided<'r, Self> {
         match self.settings.upstream {
-            EdgeUpstream::Forward if !request.forwarded_before => Decided {
+            Upstream::Forward if !request.forwarded_before => Decided {
                 step: Step::Forward(reason),
                 carried: FlagsmithCarried::default(),
                 reads_alone: false,
             },
-            EdgeUpstream::Forward => {
+            Upstream::Forward => {
                 answered(request, FlagsmithAnswer::Unavailable(Reason::Loop), reader)
             }
-            EdgeUpstream::None => answered(request, FlagsmithAnswer::Unavailable(reason), reader),
+            Upstream::None => answered(request, FlagsmithAnswer::Unavailable(reason), reader),
         }
     }
 }

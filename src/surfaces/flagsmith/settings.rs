@@ -4,17 +4,7 @@ use serde::Deserialize;
 
 use crate::json::check::{ConfigError, number};
 use crate::limits::Rate;
-
-/// Where requests go that cannot be decided here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EdgeUpstream {
-    /// To an Edge Proxy behind the filter.
-    Forward,
-    /// Nowhere: they are answered 503.
-    #[default]
-    None,
-}
+use crate::surfaces::Upstream;
 
 /// Flagsmith's surface.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -23,7 +13,7 @@ pub struct FlagsmithSettings {
     /// Whether its routes are answered.
     pub enabled: bool,
     /// Where undecided requests go.
-    pub upstream: EdgeUpstream,
+    pub upstream: Upstream,
     /// Most bytes of documents that one worker keeps, compiled rules and texts in gzip form.
     pub documents_bytes: u32,
     /// How often an environment may be asked, on one worker. `None`: as often as it likes.
@@ -40,7 +30,7 @@ impl Default for FlagsmithSettings {
     fn default() -> Self {
         Self {
             enabled: false,
-            upstream: EdgeUpstream::default(),
+            upstream: Upstream::default(),
             documents_bytes: 64 << 20,
             rate_limit: None,
             max_document_bytes: 4 << 20,

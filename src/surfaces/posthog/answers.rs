@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::definitions::Payload;
 use crate::http::{Body, Cors, CorsProfile, ETag, Late, Response};
 use crate::surfaces::Reason;
+use crate::surfaces::table::answers;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
@@ -15,66 +16,26 @@ const INTERNAL: &str = "An internal server error occurred. Please try again late
 /// What PostHog's service says of other origins.
 const CORS: CorsProfile = CorsProfile {
     methods: Some("GET,POST,OPTIONS,HEAD"),
+    allows_credentials: true,
     cache_control: Some("private, must-revalidate"),
     vary: "origin, access-control-request-method, access-control-request-headers",
     vary_by_encoding: "origin, access-control-request-method, access-control-request-headers, accept-encoding",
 };
 
-/// What an answer consists of, but for the payload of a 200.
-struct Row {
-    status: u16,
-    label: &'static str,
-    /// `content-type` and text.
-    content: Option<(&'static str, &'static str)>,
-}
-
-/// Makes the enum and its table of these rows: name, status, label, content. Places in the metrics follow their order, so a
-/// new row goes last.
-macro_rules! answers {
-    ($($(#[$doc:meta])* $name:ident: $status:literal $label:literal $content:expr,)*) => {
-        /// What is answered. The labels of `flag_definitions_answers_total`.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Answer {
-            $($(#[$doc])* $name,)*
-            /// 503: something that is needed is away.
-            Unavailable(Reason),
-        }
-
-        enum Place {
-            $($name,)*
-            Unavailable,
-        }
-
-        impl Answer {
-            /// All answers but [`Answer::Unavailable`], in the order of their numbers.
-            const DECIDED: [Self; Place::Unavailable as usize] = [$(Self::$name,)*];
-
-            /// A number below [`Answer::COUNT`].
-            pub const fn number(self) -> usize {
-                match self {
-                    $(Self::$name => Place::$name as usize,)*
-                    Self::Unavailable(reason) => Place::Unavailable as usize + reason as usize,
-                }
-            }
-
-            const fn row(self) -> Row {
-                match self {
-                    $(Self::$name => Row { status: $status, label: $label, content: $content },)*
-                    Self::Unavailable(reason) => Row {
-                        status: 503,
-                        label: reason.label(),
-                        content: Some((TEXT, match reason {
-                            Reason::Timeout => TIMED_OUT,
-                            _ => UNAVAILABLE,
-                        })),
-                    },
-                }
-            }
-        }
-    };
+const fn unavailable(reason: Reason) -> Option<(&'static str, &'static str)> {
+    Some((
+        TEXT,
+        match reason {
+            Reason::Timeout => TIMED_OUT,
+            _ => UNAVAILABLE,
+        },
+    ))
 }
 
 answers! {
+    /// What is answered. The labels of `flag_definitions_answers_total`.
+    Answer, unavailable: unavailable;
+
     /// 200 with the payload.
     Definitions: 200 "definitions" None,
     /// 304.
@@ -148,28 +109,9 @@ answers! {
 }
 
 impl Answer {
-    /// How many there are.
-    pub const COUNT: usize = Self::DECIDED.len() + Reason::ALL.len();
-
-    /// All answers, in the order of their numbers.
-    pub fn all() -> impl Iterator<Item = Self> {
-        let unavailable = Reason::ALL.into_iter().map(Self::Unavailable);
-        Self::DECIDED.into_iter().chain(unavailable)
-    }
-
-    /// HTTP status code.
-    pub const fn status(self) -> u16 {
-        self.row().status
-    }
-
-    /// Name in metrics and logs.
-    pub const fn label(self) -> &'static str {
-        self.row().label
-    }
-
     /// Content, maybe empty, but for the payload of a 200.
     pub const fn body(self) -> &'static str {
-        match self.row().content {
+        match self.content() {
             Some((_, text)) => text,
             None => "",
         }
@@ -185,20 +127,12 @@ impl Answer {
 
     /// The answer, whose content is fixed, to a request with these CORS fields.
     pub fn response<'a>(self, cors: &'a Cors<'a>) -> Response<'a> {
-        let Row {
-            status,
-            label,
-            content,
-        } = self.row();
-        let (content_type, text) = match content {
-            Some((content_type, text)) => (Some(content_type), text),
-            None => (None, ""),
-        };
+        let status = self.status();
         Response {
             status,
-            reason: label,
-            body: Body::Fixed(text),
-            content_type,
+            reason: self.label(),
+            body: Body::Fixed(self.body()),
+            content_type: self.content().map(|(content_type, _)| content_type),
             allow: match self {
                 Self::MethodNotAllowed => Some("GET, OPTIONS, HEAD"),
                 _ => None,

@@ -17,6 +17,7 @@ use crate::time::Monotonic;
 
 static PROFILE: CorsProfile = CorsProfile {
     methods: Some("GET"),
+    allows_credentials: true,
     cache_control: None,
     vary: "origin",
     vary_by_encoding: "origin, accept-encoding",

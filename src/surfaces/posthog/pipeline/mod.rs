@@ -33,8 +33,8 @@ use crate::surfaces::posthog::quota::QuotaCopy;
 use crate::surfaces::posthog::read_through::{Found, Misses};
 use crate::surfaces::posthog::reads::PostHogRead;
 use crate::surfaces::posthog::request::Request;
-use crate::surfaces::posthog::settings::{HeadRequests, PostHogSettings, Upstream};
-use crate::surfaces::{Reason, Step};
+use crate::surfaces::posthog::settings::{HeadRequests, PostHogSettings};
+use crate::surfaces::{Reason, Step, Upstream};
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 

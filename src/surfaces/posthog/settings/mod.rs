@@ -11,6 +11,7 @@ use crate::limits::Limits;
 use crate::redis::Dialect;
 use crate::shared::Scope;
 use crate::snapshot::settings::Snapshot;
+use crate::surfaces::Upstream;
 use crate::surfaces::posthog::definitions::settings::{Definitions, LARGEST_BASE64_PAYLOAD};
 use crate::surfaces::posthog::quota::settings::Quota;
 use crate::surfaces::posthog::read_through::settings::ReadThrough;
@@ -18,7 +19,7 @@ use crate::surfaces::posthog::rebuild::settings::{Rebuild, RebuildDocument};
 use crate::usage::settings::Usage;
 
 pub(crate) use requests::RateLimitDocument;
-pub use requests::{HeadRequests, UnknownCredential, Upstream};
+pub use requests::{HeadRequests, UnknownCredential};
 pub use stores::Stores;
 pub(crate) use stores::StoresDocument;
 

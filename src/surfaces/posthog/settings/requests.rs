@@ -7,17 +7,6 @@ use serde::Deserialize;
 use crate::limits::{Limits, Rate};
 use crate::tenant::Tenant;
 
-/// Whether a request that the filter may not decide goes to the service behind it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Upstream {
-    /// There is a service that can answer; forward to it.
-    Forward,
-    /// There is none: answer here.
-    #[default]
-    None,
-}
-
 /// What happens to a token or credential that is known nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -10,9 +10,10 @@ use crate::redis::Reply;
 use crate::shared::{Cas, CountSink, MemoryStore, Scope, StoreError, Versioned};
 use crate::snapshot::follow::Follow;
 use crate::snapshot::status::{Applying, Live};
+use crate::surfaces::Upstream;
 use crate::surfaces::posthog::definitions::Need;
 use crate::surfaces::posthog::directory::{Record, Team};
-use crate::surfaces::posthog::settings::{Sections, Upstream};
+use crate::surfaces::posthog::settings::Sections;
 use crate::time::UnixMillis;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
