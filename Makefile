@@ -170,6 +170,22 @@ test-node: $(RUST) $(WASM_BINDGEN)
 test-integration: build build-faults build-posthog $(VENV) $(NODE_PACKAGES) test-packages
 	.venv/bin/pytest integration
 
+PEERS := integration/peers/flagsmith-java
+PEERS_BUILD := target/peers/flagsmith-java/built
+
+# The tests of programs that not every machine can build: outside of `make test`.
+.PHONY: compare-peers
+compare-peers: jvm $(PEERS_BUILD) build $(VENV) stack-packages ## Compare with peers that need JDK 17 and Maven; fails without
+	.venv/bin/pytest integration/peers
+
+.PHONY: jvm
+jvm:
+	@$(SETUP) jvm
+
+$(PEERS_BUILD): $(PEERS)/pom.xml $(wildcard $(PEERS)/src/*.java)
+	cd $(PEERS) && mvn --quiet --batch-mode compiler:compile dependency:copy-dependencies
+	@touch $@
+
 .PHONY: lint
 lint: $(RUST) $(VENV) ## Check formatting and lints
 	cargo fmt --all --check

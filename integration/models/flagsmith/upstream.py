@@ -21,6 +21,7 @@ class Upstream:
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)
     failing: set[str] = field(default_factory=set)  # answered 500
     slow: dict[str, float] = field(default_factory=dict)  # seconds before an answer
+    page: int = 0  # identity overrides on a page; 0: all of them
     asked: list[str] = field(default_factory=list)  # keys, in the order of the requests
     port: int = 0
 
@@ -48,17 +49,21 @@ def running(upstream: Upstream) -> Iterator[Upstream]:
             key = self.headers.get("x-environment-key", "")
             upstream.asked.append(key)
             time.sleep(upstream.slow.get(key, 0))
-            if self.path != "/api/v1/environment-document/":
+            path, _, query = self.path.partition("?")
+            if path != "/api/v1/environment-document/":
                 self.answer(404, b"")
             elif key in upstream.failing:
                 self.answer(500, b"")
             elif (document := upstream.documents.get(key)) is None:
                 self.answer(403, b"")
             else:
-                self.answer(200, json.dumps(document).encode())
+                begin = int(query.removeprefix("page_id=") or 0)
+                self.answer(200, *page_of(document, begin, upstream.page))
 
-        def answer(self, status: int, body: bytes) -> None:
+        def answer(self, status: int, body: bytes, following: str = "") -> None:
             self.send_response(status)
+            if following:
+                self.send_header("link", f'<{self.path.partition("?")[0]}?{following}>; rel="next"')
             self.send_header("content-type", "application/json")
             self.send_header("date", formatdate(usegmt=True))
             self.send_header("content-length", str(len(body)))
@@ -79,6 +84,15 @@ def running(upstream: Upstream) -> Iterator[Upstream]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def page_of(document: dict[str, Any], begin: int, size: int) -> tuple[bytes, str]:
+    """The page that begins with this identity override, and the query of the next one, or nothing."""
+    if not size:
+        return json.dumps(document).encode(), ""
+    overrides, end = document["identity_overrides"], begin + size
+    page = document | {"identity_overrides": overrides[begin:end]}
+    return json.dumps(page).encode(), f"page_id={end}" if end < len(overrides) else ""
 
 
 def write_configuration(path: Path, configuration: dict[str, Any]) -> Path:
