@@ -128,6 +128,12 @@ build-faults: $(RUST)
 build-posthog: $(RUST)
 	$(FILTER_BUILD) --no-default-features --features host --target-dir target/posthog
 
+# All that the tests need. Each of the four ends in a step of one core, so the publisher's runs beside those of the filters.
+.PHONY: build-tested
+build-tested: filter
+	cargo build --release --locked -p flag-definitions-publisher & publisher=$$!; \
+	$(MAKE) --no-print-directory build-faults build-posthog && wait $$publisher || { wait; exit 1; }
+
 # What the benchmark compares with.
 .PHONY: build-bench
 build-bench: build
@@ -165,10 +171,13 @@ test-node: $(RUST) $(WASM_BINDGEN)
 	CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/.tools/bin/wasm-bindgen-test-runner \
 	cargo test --locked --target wasm32-unknown-unknown -p $(FILTER) --no-default-features --features flagsmith --lib
 
+# The tests wait more than they compute: two files run side by side, each with stacks of its own.
+TEST_PROCESSES ?= 2
+
 # Real Envoy, Redis, webdis and SDKs.
 .PHONY: test-integration
-test-integration: build build-faults build-posthog $(VENV) $(NODE_PACKAGES) test-packages
-	.venv/bin/pytest integration
+test-integration: build-tested $(VENV) $(NODE_PACKAGES) test-packages
+	.venv/bin/pytest integration --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 PEERS := integration/peers/flagsmith-java
 PEERS_BUILD := target/peers/flagsmith-java/built
