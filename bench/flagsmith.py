@@ -10,7 +10,7 @@ import copy
 import json
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 
 import bench_stack
 from bench_stack import BenchStack
-from load import Request, wrk
+from load import UNIQUE, Request, wrk
 from models.flagsmith.followed import CLIENT_KEY, FLAGS, IDENTITIES, SERVER_KEY, WHOLE
 from models.flagsmith.recorded import DOCUMENT, same
 from models.flagsmith.upstream import Upstream, running, write_configuration
@@ -29,13 +29,13 @@ from stack.processes import StackError
 from stack.programs import require
 from stack.render import built_in_config
 from stack.settings import Settings
-from subjects import ACCEPT_GZIP, Answer, Benched, Subject, ask, wait_until_it_answers
+from subjects import ACCEPT_GZIP, Answer, Subject, ask, wait_until_it_answers
 
 SERVICE = "edge_proxy"
 AGENT = "User-Agent: flagsmith-python-sdk/6.3.0"
-# Each request is for an identity that nobody asked for before; see requests.lua.
+# Each request is for an identity that nobody asked for before.
 IDENTITY = {
-    "identifier": "user-{sixteen_digits}",
+    "identifier": f"user-{UNIQUE}",
     "traits": [{"trait_key": "plan", "trait_value": "pro"}, {"trait_key": "age", "trait_value": 42}],
 }
 NAMES = {
@@ -80,8 +80,12 @@ class FlagsmithStack(BenchStack):
 
 
 @contextmanager
-def stack_for(directory: Path, kind: type[Benched] = FlagsmithStack) -> Iterator[Benched]:  # type: ignore[assignment]
-    """A stack that is up. Its files are put into `directory`."""
+def stack_for(
+    directory: Path,
+    kind: type[FlagsmithStack] = FlagsmithStack,
+    listeners: dict[str, Callable[[bench_stack.Document], None]] | None = None,
+) -> Iterator[FlagsmithStack]:
+    """A stack that is up, with these further listeners. Its files are put into `directory`."""
     environments = directory / "environments.json"
     one = {"client_side_key": CLIENT_KEY, "server_side_key": SERVER_KEY, "document": document()}
     environments.write_text(json.dumps([one]))
@@ -97,7 +101,7 @@ def stack_for(directory: Path, kind: type[Benched] = FlagsmithStack) -> Iterator
         plugin = built_in_config(settings) | {"posthog": {"enabled": False}}
         stack = kind(
             replace(settings, config=plugin),
-            listeners={SERVICE: bench_stack.cluster(SERVICE)},
+            listeners={SERVICE: bench_stack.cluster(SERVICE)} | (listeners or {}),
             behind={SERVICE: free_port()},
             environments=environments,
         )
@@ -115,21 +119,28 @@ def identity(identifier: str | None = None) -> Request:
     return replace(asked, method="POST", body=json.dumps(body))
 
 
+def of_this_filter(stack: BenchStack) -> list[Subject]:
+    """What the filter answers, once it does."""
+    text = b'"feature_state_value"'
+    gzip, whole = request(FLAGS, ACCEPT_GZIP), request(WHOLE, ACCEPT_GZIP, key=SERVER_KEY)
+    found = [
+        Subject("flagsmith_flags", "edge", 200, (request(FLAGS),), text),
+        Subject("flagsmith_flags_gzip", "edge", 200, (gzip,), text, gzipped=True),
+        Subject("flagsmith_identity", "edge", 200, (identity(),), text),
+        Subject("flagsmith_document_gzip", "edge", 200, (whole,), text, gzipped=True),
+    ]
+    for subject in found:
+        wait_until_it_answers(stack, subject)
+    etag = dict(ask(stack, "edge", request(FLAGS)).headers)["etag"]
+    unchanged = request(FLAGS, f"If-None-Match: {etag}")
+    return [*found, Subject("flagsmith_flags_304", "edge", 304, (unchanged,))]
+
+
 def subjects(stack: BenchStack) -> list[Subject]:
     """Has the filters that only reply say what this filter says, and fails where the service says otherwise."""
-    text = b'"feature_state_value"'
-    flags = Subject("flagsmith_flags", "edge", 200, (request(FLAGS),), text)
-    gzip = Subject("flagsmith_flags_gzip", "edge", 200, (request(FLAGS, ACCEPT_GZIP),), text, gzipped=True)
-    one = Subject("flagsmith_identity", "edge", 200, (identity(),), text)
-    asked = request(WHOLE, ACCEPT_GZIP, key=SERVER_KEY)
-    whole = Subject("flagsmith_document_gzip", "edge", 200, (asked,), text, gzipped=True)
-    for subject in (flags, gzip, one, whole):
-        wait_until_it_answers(stack, subject)
-    compare(stack, [flags.requests[0], gzip.requests[0], asked])
+    flags, gzip, one, whole, unchanged = of_this_filter(stack)
+    compare(stack, [flags.requests[0], gzip.requests[0], whole.requests[0]])
     compare(stack, [identity(f"user-{number}") for number in range(COMPARED)])
-
-    etag = dict(ask(stack, "edge", flags.requests[0]).headers)["etag"]
-    unchanged = request(FLAGS, f"If-None-Match: {etag}")
     # A kept answer needs the request's headers and the clock, and nothing else (src/wasm/tests/calls.rs).
     stand_ins = [
         replace(model, name=model.name.replace("flagsmith", kind), listener=f"{kind}_{model.name}")
@@ -162,7 +173,7 @@ def subjects(stack: BenchStack) -> list[Subject]:
         *(one for one in stand_ins if one.gzipped),
         gzip,
         of_service(gzip),
-        Subject("flagsmith_flags_304", "edge", 304, (unchanged,)),
+        unchanged,
         one,
         of_service(one),
         whole,
