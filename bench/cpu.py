@@ -25,7 +25,8 @@ def give_a_core(pid: int) -> None:
 
 
 def go_first(pid: int) -> None:
-    """Before all others that want a core, with all of a process' threads. Raises PermissionError where that is for others."""
+    """Before all others that want a core, with all of a process' threads. Raises PermissionError where the
+    kernel does not let this user."""
     for thread in Path(f"/proc/{pid}/task").iterdir():
         os.sched_setscheduler(int(thread.name), os.SCHED_FIFO, os.sched_param(1))
 

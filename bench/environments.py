@@ -1,9 +1,9 @@
-"""Very many Flagsmith environments through two workers: whether all stay kept where they should, what happens
-where there is no room for all, and how soon a changed document is served by every worker.
+"""Very many Flagsmith environments through two workers: whether all stay kept where they should, what
+happens where there is no room for all, and how soon a changed document is served by every worker.
 
 A callback cannot be longer than the turn of its worker's event loop, which Envoy itself times
-(enable_dispatcher_stats): so turns above 5 ms are what is counted, with one request at a time for each worker.
-Writes "environments" and "flagsmith_change_seconds" into bench/results.json.
+(enable_dispatcher_stats): so turns above 5 ms are what is counted, with one request at a time for each
+worker. Writes "environments" and "flagsmith_change_seconds" into bench/results.json.
 """
 
 from __future__ import annotations
@@ -151,8 +151,8 @@ def server_key(number: int) -> str:
 
 
 class TimedStack(PlainStack):
-    """Envoy times the turns of its event loops. It shares all cores, and goes first where the kernel lets it: what is timed
-    are its callbacks, not how long they wait for a core."""
+    """Envoy times the turns of its event loops. It shares all cores, and goes first where the kernel lets it:
+    what is timed are its callbacks, not how long they wait for a core."""
 
     def start_envoy(self, wait_ready: bool = True) -> None:
         Stack.start_envoy(self, wait_ready)
@@ -250,7 +250,7 @@ def active(stack: Stack) -> dict[str, int]:
 
 def mark_of(connection: http.client.HTTPConnection, number: int) -> tuple[int, str]:
     """Status, and how the environment is marked."""
-    fields = {"X-Environment-Key": client_key(number), "Accept-Encoding": "identity"}
+    fields = {flagsmith.KEY_HEADER: client_key(number), "Accept-Encoding": "identity"}
     connection.request("GET", f"{FLAGS}?feature={MARK}", headers=fields)
     answer = connection.getresponse()
     body = answer.read()
@@ -261,8 +261,8 @@ def mark_of(connection: http.client.HTTPConnection, number: int) -> tuple[int, s
 
 
 def capacity(environments: int, room: int, directory: Path) -> dict[str, float]:
-    """What happens when each worker is asked for all environments in turn: for those that do not fit, the worst
-    order there is. Fails when an answer is another environment's, or no answer at all."""
+    """What happens when each worker is asked for all environments in turn: for those that do not fit, the
+    worst order there is. Fails when an answer is another environment's, or no answer at all."""
     models = [document_of_size(SIZE, seed) for seed in range(min(VARIETY, environments))]
     documents = {
         server_key(number): marked(models[number % len(models)], client_key(number), f"environment {number}")

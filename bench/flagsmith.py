@@ -1,7 +1,7 @@
 """Flagsmith's surface, and what it is compared with: filters, and its Edge Proxy as a service behind Envoy.
 
-The publisher follows a stand-in for Flagsmith with the environment of which the real Edge Proxy's answers were
-recorded: 17 features and 15 segments. No figure counts where filter and service do not say the same.
+The publisher follows a stand-in for Flagsmith with the environment of which the real Edge Proxy's answers
+were recorded: 17 features and 15 segments. No figure counts where filter and service do not say the same.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from stack.settings import Settings
 from subjects import ACCEPT_GZIP, Answer, Subject, ask, wait_until_it_answers
 
 SERVICE = "edge_proxy"
+KEY_HEADER = "X-Environment-Key"
 AGENT = "User-Agent: flagsmith-python-sdk/6.3.0"
 # Each request is for an identity that nobody asked for before.
 IDENTITY = {
@@ -59,8 +60,8 @@ TOLD = 2.0  # seconds after which a worker told of all that it counted
 
 
 def document() -> dict[str, Any]:
-    """The recorded environment, with variants in the order of their ids, as Flagsmith has them: in another one
-    the Edge Proxy chooses others than the SDKs and the filter."""
+    """The recorded environment, with variants in the order of their ids, as Flagsmith has them: in another
+    order the Edge Proxy chooses others than the SDKs and the filter."""
     sorted_document = copy.deepcopy(DOCUMENT)
     for state in sorted_document["feature_states"]:
         state["multivariate_feature_state_values"].sort(key=lambda variant: variant["id"])
@@ -69,7 +70,8 @@ def document() -> dict[str, Any]:
 
 @dataclass
 class FlagsmithStack(BenchStack):
-    """A stack that follows a Flagsmith, with an Edge Proxy behind its Envoy that knows the same `environments`."""
+    """A stack that follows a Flagsmith, with an Edge Proxy behind its Envoy that knows the same
+    `environments`."""
 
     environments: Path = Path()
 
@@ -110,7 +112,7 @@ def stack_for(
 
 
 def request(path: str, *headers: str, key: str = CLIENT_KEY) -> Request:
-    return Request(path, (f"X-Environment-Key: {key}", AGENT, *headers))
+    return Request(path, (f"{KEY_HEADER}: {key}", AGENT, *headers))
 
 
 def identity(identifier: str | None = None) -> Request:
@@ -137,7 +139,8 @@ def of_this_filter(stack: BenchStack) -> list[Subject]:
 
 
 def subjects(stack: BenchStack) -> list[Subject]:
-    """Has the filters that only reply say what this filter says, and fails where the service says otherwise."""
+    """Has the filters that only reply say what this filter says, and fails where the service says
+    otherwise."""
     flags, gzip, one, whole, unchanged = of_this_filter(stack)
     compare(stack, [flags.requests[0], gzip.requests[0], whole.requests[0]])
     compare(stack, [identity(f"user-{number}") for number in range(COMPARED)])
@@ -182,7 +185,8 @@ def subjects(stack: BenchStack) -> list[Subject]:
 
 
 def compare(stack: BenchStack, requests: list[Request]) -> None:
-    """Fails where filter and service do not say the same, but for the order of flags, which is random there."""
+    """Fails where filter and service do not say the same, but for the order of flags, which is random
+    there."""
     for asked in requests:
         ours, theirs = (ask(stack, listener, asked) for listener in ("edge", SERVICE))
         texts = [plain(answer) for answer in (ours, theirs)]
@@ -208,7 +212,8 @@ def evaluations(stack: Stack, result: str) -> float:
 
 
 def prove_evaluated(stack: BenchStack, directory: Path) -> float:
-    """Asks for identities for a second: the evaluations of each request. Fails when an answer was a kept one."""
+    """Asks for identities for a second: the evaluations of each request. Fails when an answer was a kept
+    one."""
     time.sleep(TOLD)
     before = {result: evaluations(stack, result) for result in ("evaluated", "kept")}
     asked, _ = wrk(stack.edge_url, [identity()], 1, directory)

@@ -31,6 +31,7 @@ from subjects import (
     send,
     stack_for,
     subjects,
+    wait_until_it_answers,
 )
 
 SUBJECTS = [
@@ -149,9 +150,13 @@ def compared(directory: Path, options: argparse.Namespace) -> Iterator[tuple[str
         others = [*of_a_module("other", etag), callout_of_a_module("other_callout")]
         for pair in zip(ours, others, strict=True):
             yield pair[0].name, *count(stack, pair, options.requests)
-    with flagsmith.stack_for(directory, CountedFlagsmith, {"other": other}) as stack:
-        for one in (one for one in flagsmith.of_this_filter(stack) if one.name in OF_FLAGSMITH):
-            yield one.name, *count(stack, [one, replace(one, listener="other")], options.requests)
+    # A build of before Flagsmith's surface takes no configuration with it.
+    if flagsmith.KEY_HEADER.lower().encode() in options.against.read_bytes():
+        with flagsmith.stack_for(directory, CountedFlagsmith, {"other": other}) as stack:
+            for one in (one for one in flagsmith.of_this_filter(stack) if one.name in OF_FLAGSMITH):
+                pair = [one, replace(one, listener="other")]
+                wait_until_it_answers(stack, pair[1])
+                yield one.name, *count(stack, pair, options.requests)
     both = [ticks.counted(directory, wasm, options.quick) for wasm in (WASM, options.against)]
     for (name, mine), (_, its) in zip(*map(list, both), strict=True):
         yield name, mine, its
