@@ -243,6 +243,10 @@ bench-instructions: build-bench $(VENV) stack-packages ## Count an Envoy's instr
 bench-watch: build $(VENV) test-packages ## Measure the watching publisher with a million credentials; adds to bench/results.json
 	$(PYTHON) bench/watch.py
 
+.PHONY: bench-environments
+bench-environments: build $(VENV) stack-packages ## Measure workers with 3 000 Flagsmith environments, and how soon changes are served
+	$(PYTHON) bench/environments.py $(BENCH_OPTIONS)
+
 .PHONY: bench-timeouts
 bench-timeouts: build $(VENV) stack-packages ## Measure callouts that read large payloads; adds to bench/results.json
 	$(PYTHON) bench/timeouts.py $(BENCH_OPTIONS)

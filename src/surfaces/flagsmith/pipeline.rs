@@ -13,17 +13,19 @@ use super::counts::{Evaluation, FlagsmithCount};
 use super::document::EnvironmentDocument;
 use super::engine::IdentityRequest;
 use super::keys::{self, EdgeReader};
-use super::question::FlagQuestion;
+use super::question::{FlagQuestion, Subject};
 use super::reads::FlagsmithRead;
 use super::request::{FlagsmithRequest, Parameter, Route};
 use super::settings::EdgeUpstream;
 use super::surface::{Flagsmith, FlagsmithCarried};
 use crate::documents::current::{Current, POLL_TAKES, Rule, current};
 use crate::documents::{Document, Kept};
+use crate::hash::Sha256Hash;
 use crate::http::{Body, ETag, IfNoneMatch, Method, Response, imf_fixdate, rfc3339_rounded_up};
 use crate::shared::{Ambient, Machinery, Store, StoreError};
 use crate::surfaces::{Decided, Reason, Receipt, Step};
 use crate::tenant::Tenant;
+use crate::time::Monotonic;
 
 /// Most bytes of a request's body: 2 MiB, as the Edge Proxy's framework takes.
 const MAX_BODY_BYTES: usize = 2 << 20;
@@ -200,8 +202,7 @@ impl Flagsmith {
         else {
             return self.undecided_for(asker.request, Reason::SharedData, Some(asker.reader));
         };
-        let digest = question.digest(version);
-        let etag = ETag::of_hash(digest);
+        let (digest, etag) = self.digest(&question, &asker.reader, version, machinery.now);
         if asker.request.if_none_match.matches(&etag) {
             machinery.count(FlagsmithCount::Evaluation(Evaluation::NotModified));
             return not_modified(&asker, etag);
@@ -250,6 +251,31 @@ impl Flagsmith {
         let extra = extra.into_iter().collect();
         let response = answer.with_body(asker.request, body, etag, extra);
         replied(response, answer, Some(asker.reader))
+    }
+
+    /// The digest of a question, and the entity tag of its answer. That for all flags, which nearly all ask, is remembered.
+    fn digest(
+        &mut self,
+        question: &FlagQuestion<'_>,
+        reader: &EdgeReader,
+        version: &ETag,
+        now: Monotonic,
+    ) -> (Sha256Hash, ETag) {
+        let is_usual = matches!(question.subject, Subject::All);
+        let of = (reader.environment, reader.is_server);
+        if is_usual
+            && let Some((of_version, digest, etag)) = self.digests.get(&of, now)
+            && of_version == version
+        {
+            return (*digest, etag.clone());
+        }
+        let digest = question.digest(version);
+        let etag = ETag::of_hash(digest);
+        if is_usual {
+            let known = (version.clone(), digest, etag.clone());
+            self.digests.note(of, known, now);
+        }
+        (digest, etag)
     }
 
     /// Answers out of the version that is kept while the current one is being compiled, or reads that one.

@@ -14,6 +14,7 @@ use super::reads::{FlagsmithLanded, FlagsmithRead, KnownVersion, StoredDocument,
 use super::request::{FlagsmithRequest, Route};
 use super::settings::FlagsmithSettings;
 use crate::documents::{Confirmations, Confirmed, Document, Kept, Outflow};
+use crate::hash::Sha256Hash;
 use crate::http::ETag;
 use crate::limits::LocalBudgets;
 use crate::recent::{OncePerSecond, Recent};
@@ -67,6 +68,8 @@ pub struct Flagsmith {
     pub(super) current: Recent<Tenant, ETag>,
     pub(super) finished: Vec<(FlagsmithRead, FlagsmithLanded)>,
     pub(super) answers: KeptAnswers,
+    /// Digests of the question for all flags, by environment and kind of key, and the version that they are of.
+    pub(super) digests: Recent<(Tenant, bool), (ETag, Sha256Hash, ETag)>,
     outflow: Outflow,
     pub(super) problems: OncePerSecond,
 }
@@ -101,6 +104,7 @@ impl Flagsmith {
             current: Recent::new(BUDGETS, MEANWHILE),
             finished: Vec::new(),
             answers: KeptAnswers::new(settings.answers_bytes as usize),
+            digests: Recent::new(BUDGETS, Duration::MAX),
             outflow: Outflow::default(),
             problems: OncePerSecond::default(),
             settings,
