@@ -1,4 +1,4 @@
-"""A stand-in for Flagsmith, which cannot be had here: it has documents of environments and the list of a proxy
+"""A stand-in for Flagsmith, which cannot be had here: it has documents of environments, and the list of a proxy
 key, and takes reports of usage."""
 
 from __future__ import annotations
