@@ -119,6 +119,7 @@ impl Metric {
         let evaluations = Evaluation::ALL.into_iter();
         answers
             .chain(evaluations.map(FlagsmithCount::Evaluation))
+            .chain(usage::State::ALL.into_iter().map(FlagsmithCount::Usage))
             .map(Self::Flagsmith)
     }
 
@@ -161,6 +162,10 @@ impl Metric {
             #[cfg(feature = "flagsmith")]
             Self::Flagsmith(FlagsmithCount::Evaluation(result)) => {
                 FLAGSMITH + FlagsmithAnswer::COUNT + result as usize
+            }
+            #[cfg(feature = "flagsmith")]
+            Self::Flagsmith(FlagsmithCount::Usage(state)) => {
+                FLAGSMITH + FlagsmithAnswer::COUNT + Evaluation::ALL.len() + state as usize
             }
             Self::PostHog(P::TeamAnswer(_, status)) => {
                 let known = TEAM_STATUSES.iter().position(|known| *known == status);
@@ -257,6 +262,11 @@ impl Metric {
             Self::Flagsmith(FlagsmithCount::Evaluation(result)) => format!(
                 "flag_definitions_evaluations_total;surface=flagsmith;result={};",
                 result.label()
+            ),
+            #[cfg(feature = "flagsmith")]
+            Self::Flagsmith(FlagsmithCount::Usage(state)) => format!(
+                "flag_definitions_surface_usage_total;surface=flagsmith;state={};",
+                state.label()
             ),
             Self::PostHog(P::TeamAnswer(team, status)) => {
                 format!("flag_definitions_team_answers_total;team={team};status={status};")

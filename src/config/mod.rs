@@ -23,7 +23,7 @@ use crate::surfaces::posthog::settings::{
 };
 use crate::usage::settings::Usage;
 
-pub use scopes::scopes;
+pub use scopes::{reported_scope, scopes};
 pub use team_labels::Metrics;
 
 /// What the plugin does on its listener.

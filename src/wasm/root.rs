@@ -14,7 +14,7 @@ use crate::snapshot::LoaderJob;
 #[cfg(feature = "flagsmith")]
 use crate::surfaces::Pair;
 #[cfg(feature = "flagsmith")]
-use crate::surfaces::flagsmith::Flagsmith;
+use crate::surfaces::flagsmith::{self, Flagsmith};
 use crate::surfaces::posthog::PostHog;
 use crate::surfaces::{self, Surface};
 use crate::time::Monotonic;
@@ -164,11 +164,23 @@ impl Root {
                     &host,
                 );
                 #[cfg(feature = "flagsmith")]
+                let usage = settings.posthog.usage.enabled.then(|| {
+                    let posthog = &settings.posthog;
+                    flagsmith::usage::job(
+                        &config::reported_scope(posthog),
+                        posthog.redis.snapshot.clone(),
+                        &posthog.snapshot.prefix,
+                        posthog.usage.flush_interval,
+                        &host,
+                    )
+                });
+                #[cfg(feature = "flagsmith")]
                 let flagsmith = Flagsmith::new(
                     settings.flagsmith,
                     settings.posthog.snapshot.clone(),
                     settings.posthog.redis.snapshot.clone(),
                     scopes.data.clone(),
+                    usage,
                     &host,
                 );
                 let surface = PostHog::new(settings.posthog, scopes, &host);

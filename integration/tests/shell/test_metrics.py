@@ -73,6 +73,7 @@ METRICS = {
     "flag_definitions_loader_total": {"event"},
     "flag_definitions_surface_answers_total": {"surface", "status", "reason"},
     "flag_definitions_evaluations_total": {"surface", "result"},
+    "flag_definitions_surface_usage_total": {"surface", "state"},
     "flag_definitions_snapshot_age_seconds": set(),
     "flag_definitions_watermark_age_seconds": set(),
 }

@@ -3,6 +3,7 @@
 //! | room | job |
 //! |---|---|
 //! | [`documents`] | the contract of a source that brings documents |
+//! | [`usage`] | the contract of a source that reports what was served |
 //! | [`kinds`] | the contract of records: whose each is, and what it stands for |
 //! | [`mod@file`] | a source document, read once or followed as it changes |
 //! | [`combined`] | a database and beside it a source document |
@@ -25,6 +26,7 @@ pub mod kinds;
 pub mod left_out;
 pub mod options;
 pub mod posthog;
+pub mod usage;
 
 use std::fmt;
 use std::sync::Arc;

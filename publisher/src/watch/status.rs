@@ -48,6 +48,8 @@ pub struct Figures {
     pub removals: u64,
     /// Published changes of ETags and other versions, removals among them.
     pub etag_changes: u64,
+    /// Requests that were served and counted for a report.
+    pub usage: UsageFigures,
     /// Documents written to Redis.
     pub documents: u64,
     /// Snapshots written.
@@ -58,6 +60,19 @@ pub struct Figures {
     pub hints: u64,
     /// Failures, by dependency.
     pub errors: Errors,
+}
+
+/// Requests that were served and counted for a report, by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UsageFigures {
+    /// Taken by the upstream.
+    pub sent: u64,
+    /// Dropped: the upstream refused them.
+    pub refused: u64,
+    /// Dropped: they could not be sent for a day.
+    pub expired: u64,
+    /// Dropped: they are of no tenant that is reported.
+    pub unknown: u64,
 }
 
 /// Failures, by dependency.

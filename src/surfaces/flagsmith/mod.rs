@@ -12,6 +12,7 @@
 //! | [`question`], [`kept_answers`] | what is asked of rules; answers to equal questions |
 //! | [`engine`] | the rules |
 //! | [`health`] | how its environments are |
+//! | [`usage`] | which requests are reported to Flagsmith |
 //! | [`settings`], [`counts`] | the section of the plugin configuration; what is counted |
 
 mod admission;
@@ -29,6 +30,7 @@ pub mod records;
 pub mod request;
 pub mod settings;
 pub mod surface;
+pub mod usage;
 
 pub use counts::FlagsmithCount;
 pub use surface::Flagsmith;

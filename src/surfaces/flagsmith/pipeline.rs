@@ -400,7 +400,7 @@ pub(super) fn replied(
     let receipt = Receipt {
         answer,
         tenant: reader.map(|reader| reader.environment),
-        billed: false,
+        billed: reader.is_some_and(|reader| reader.is_counted) && answer.is_served(),
     };
     Decided {
         step: Step::Reply(response, receipt),

@@ -21,6 +21,15 @@ pub enum FlagsmithRecord {
         /// Unix seconds from which on it does not count; 0: it never expires.
         expires_at: u64,
     },
+    /// A client-side key of an environment whose requests are reported to its source, so they are counted.
+    CountedClientKey(Tenant),
+    /// A server-side key of such an environment.
+    CountedServerKey {
+        /// The environment that it reads.
+        environment: Tenant,
+        /// As of [`FlagsmithRecord::ServerKey`].
+        expires_at: u64,
+    },
     /// How the publisher's source is, found by [`round_hash`].
     Round(Round),
     /// How one environment is, found by [`state_hash`].
@@ -64,6 +73,8 @@ const CLIENT_KEY: u8 = 16;
 const SERVER_KEY: u8 = 17;
 const ROUND: u8 = 18;
 const STATE: u8 = 19;
+const COUNTED_CLIENT_KEY: u8 = 20;
+const COUNTED_SERVER_KEY: u8 = 21;
 
 /// What the record of a document's version is found by. No key has this hash: the text begins with NUL.
 pub fn version_hash(environment: Tenant) -> Sha256Hash {
@@ -101,15 +112,25 @@ impl FlagsmithRecord {
         let mut out = Vec::with_capacity(16);
         match self {
             Self::Tombstone => out.push(TOMBSTONE),
-            Self::ClientKey(environment) => {
-                out.push(CLIENT_KEY);
+            Self::ClientKey(environment) | Self::CountedClientKey(environment) => {
+                out.push(match self {
+                    Self::ClientKey(_) => CLIENT_KEY,
+                    _ => COUNTED_CLIENT_KEY,
+                });
                 out.extend_from_slice(&environment.0.to_le_bytes());
             }
             Self::ServerKey {
                 environment,
                 expires_at,
+            }
+            | Self::CountedServerKey {
+                environment,
+                expires_at,
             } => {
-                out.push(SERVER_KEY);
+                out.push(match self {
+                    Self::ServerKey { .. } => SERVER_KEY,
+                    _ => COUNTED_SERVER_KEY,
+                });
                 out.extend_from_slice(&environment.0.to_le_bytes());
                 out.extend_from_slice(&expires_at.to_le_bytes());
             }
@@ -138,7 +159,7 @@ impl FlagsmithRecord {
 
     /// Whether these bytes are a record of this surface's own kinds: no tombstone, and no version, which are all surfaces'.
     pub fn is_own(bytes: &[u8]) -> bool {
-        matches!(bytes.first(), Some(&(CLIENT_KEY..=STATE)))
+        matches!(bytes.first(), Some(&(CLIENT_KEY..=COUNTED_SERVER_KEY)))
     }
 
     /// Reads what [`FlagsmithRecord::encode`] wrote.
@@ -151,6 +172,11 @@ impl FlagsmithRecord {
             TOMBSTONE => Self::Tombstone,
             CLIENT_KEY => Self::ClientKey(Tenant(input.u32()?)),
             SERVER_KEY => Self::ServerKey {
+                environment: Tenant(input.u32()?),
+                expires_at: input.u64()?,
+            },
+            COUNTED_CLIENT_KEY => Self::CountedClientKey(Tenant(input.u32()?)),
+            COUNTED_SERVER_KEY => Self::CountedServerKey {
                 environment: Tenant(input.u32()?),
                 expires_at: input.u64()?,
             },
@@ -209,6 +235,11 @@ mod tests {
             FlagsmithRecord::State(state(Condition::Failing)),
             FlagsmithRecord::State(state(Condition::Refused)),
             FlagsmithRecord::Version(ETag::new(b"0123456789abcdef").unwrap()),
+            FlagsmithRecord::CountedClientKey(environment),
+            FlagsmithRecord::CountedServerKey {
+                environment,
+                expires_at: 7,
+            },
         ]
     }
 
@@ -239,6 +270,12 @@ mod tests {
             "a round"
         );
         assert_eq!(bytes[6], [19, 1, 2, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes[9], [20, 1, 2, 3, 4]);
+        assert_eq!(bytes[10], [21, 1, 2, 3, 4, 7, 0, 0, 0, 0, 0, 0, 0]);
+        assert!(some().iter().all(|record| {
+            let bytes = record.encode();
+            FlagsmithRecord::is_own(&bytes) == (16..=21).contains(&bytes[0])
+        }));
         assert_eq!(document_key("p:", Tenant(5)), "p:flagsmith:5");
     }
 

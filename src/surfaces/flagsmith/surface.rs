@@ -13,6 +13,7 @@ use super::pipeline::{Asker, answered, replied};
 use super::reads::{FlagsmithLanded, FlagsmithRead, KnownVersion, StoredDocument, command};
 use super::request::{FlagsmithRequest, Route};
 use super::settings::FlagsmithSettings;
+use super::usage;
 use crate::documents::{Confirmations, Confirmed, Document, Kept, Outflow};
 use crate::hash::Sha256Hash;
 use crate::http::ETag;
@@ -29,6 +30,7 @@ use crate::surfaces::{
 };
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
+use crate::usage::UsageJob;
 
 /// Half of the longest wait for a document that is being compiled: the longest takes somewhat more than a second.
 const COMPILING: Duration = Duration::from_millis(1_500);
@@ -71,6 +73,7 @@ pub struct Flagsmith {
     /// Digests of the question for all flags, by environment and kind of key, and the version that they are of.
     pub(super) digests: Recent<(Tenant, bool), (ETag, Sha256Hash, ETag)>,
     outflow: Outflow,
+    usage: Option<UsageJob>,
     pub(super) problems: OncePerSecond,
 }
 
@@ -84,12 +87,14 @@ pub struct FlagsmithCarried {
 }
 
 impl Flagsmith {
-    /// A surface that has done nothing yet. `gateway` leads to the Redis of the snapshot, and `scope` is its.
+    /// A surface that has done nothing yet. `gateway` leads to the Redis of the snapshot, and `scope` is its. `usage` as
+    /// [`usage::job`] makes it; `None`: nothing is counted for a report.
     pub fn new(
         settings: FlagsmithSettings,
         snapshot: Snapshot,
         gateway: Gateway,
         scope: Scope,
+        usage: Option<UsageJob>,
         ambient: &dyn Ambient,
     ) -> Self {
         let buckets = Buckets::new(&scope, snapshot.buckets);
@@ -106,6 +111,7 @@ impl Flagsmith {
             answers: KeptAnswers::new(settings.answers_bytes as usize),
             digests: Recent::new(BUDGETS, Duration::MAX),
             outflow: Outflow::default(),
+            usage: usage.filter(|_| settings.enabled),
             problems: OncePerSecond::default(),
             settings,
             snapshot,
@@ -384,10 +390,15 @@ impl Surface for Flagsmith {
     fn sent<S: Store>(
         &mut self,
         receipt: &Receipt<FlagsmithAnswer>,
-        _: &FlagsmithRequest<'_>,
+        request: &FlagsmithRequest<'_>,
         machinery: &mut Machinery<'_, S, FlagsmithCount>,
     ) {
         machinery.count(FlagsmithCount::Answer(receipt.answer));
+        let environment = receipt.tenant.filter(|_| receipt.billed);
+        if let Some((job, environment)) = self.usage.as_mut().zip(environment) {
+            let counter = usage::request(environment, request.route, job.unix(machinery));
+            job.count(counter, machinery);
+        }
     }
 
     fn tick<S: Store>(&mut self, _: bool, machinery: &mut Machinery<'_, S, FlagsmithCount>) {
@@ -409,7 +420,11 @@ impl Surface for Flagsmith {
         self.status.read(store, &self.scope, now);
     }
 
-    fn each_job<S: Store>(&mut self, _: &mut ShowJob<'_, S, FlagsmithCount>) {}
+    fn each_job<S: Store>(&mut self, show: &mut ShowJob<'_, S, FlagsmithCount>) {
+        if let Some(usage) = &mut self.usage {
+            show(usage);
+        }
+    }
 
     fn due_in(&self) -> Duration {
         match self.workshop.is_empty() && !self.outflow.is_busy() {

@@ -27,7 +27,7 @@ use crate::surfaces::{
 };
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
-use crate::usage::UsageJob;
+use crate::usage::{Slots, UsageJob};
 
 /// Most teams without a payload that a worker remembers.
 const ABSENT_TEAMS: usize = 4_096;
@@ -83,6 +83,7 @@ impl PostHog {
             quota: QuotaJob::new(&settings, &scopes.data, &tables),
             usage: UsageJob::new(
                 &scopes.usage,
+                Slots::new(scopes.usage.as_str()),
                 &billing::KEYS,
                 settings.redis.usage.clone(),
                 &settings.snapshot.prefix,

@@ -43,8 +43,12 @@ impl SurfaceRecords for FlagsmithKinds {
 
     fn read(&self, record: &[u8]) -> Option<(usize, Meaning)> {
         match FlagsmithRecord::decode(record).ok()? {
-            FlagsmithRecord::ClientKey(environment) => Some((0, Meaning::Reader(environment))),
-            FlagsmithRecord::ServerKey { environment, .. } => {
+            FlagsmithRecord::ClientKey(environment)
+            | FlagsmithRecord::CountedClientKey(environment) => {
+                Some((0, Meaning::Reader(environment)))
+            }
+            FlagsmithRecord::ServerKey { environment, .. }
+            | FlagsmithRecord::CountedServerKey { environment, .. } => {
                 Some((1, Meaning::Reader(environment)))
             }
             FlagsmithRecord::Round(_) => Some((2, Meaning::Other)),

@@ -159,6 +159,12 @@ impl Moment {
             ("postgres", figures.errors.postgres),
             ("file", figures.errors.file),
         ];
+        let usage = vec![
+            ("sent", figures.usage.sent),
+            ("refused", figures.usage.refused),
+            ("expired", figures.usage.expired),
+            ("unknown", figures.usage.unknown),
+        ];
         let lineages = "Lineages begun: each makes every filter load the snapshot anew.";
         let hints = "Teams that Redis itself named as changed.";
         vec![
@@ -180,6 +186,12 @@ impl Moment {
                 "documents",
                 "Documents written to Redis.",
                 One(figures.documents),
+            ),
+            (
+                Counter,
+                "usage",
+                "Requests that filters counted for a report, by what became of them.",
+                By("state", usage),
             ),
             (Counter, "hints", hints, One(figures.hints)),
             (Counter, "errors", "Failures.", By("dependency", errors)),
@@ -212,6 +224,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::watch::status::UsageFigures;
 
     #[test]
     fn every_family_is_described_and_named_once() {
@@ -221,6 +234,10 @@ mod tests {
             sweep: Some(Duration::from_millis(250)),
             watermark: Some(now - Duration::from_millis(1_500)),
             upserts: 12_345_678,
+            usage: UsageFigures {
+                refused: 3,
+                ..UsageFigures::default()
+            },
             ..Figures::default()
         };
         let text = text(&figures, now);
@@ -249,6 +266,7 @@ mod tests {
             "flag_definitions_publisher_sweep_seconds 0.25\n",
             "flag_definitions_publisher_watermark_age_seconds 1.5\n",
             "flag_definitions_publisher_changes_total{kind=\"upsert\"} 12345678\n",
+            "flag_definitions_publisher_usage_total{state=\"refused\"} 3\n",
             "flag_definitions_publisher_errors_total{dependency=\"definitions_redis\"} 0\n",
         ] {
             assert!(text.contains(sample), "{sample}");

@@ -96,7 +96,15 @@ impl World {
         };
         let ambient = Still(Cell::new(true), Cell::new(UNIX));
         let scope = Scope::new("", &[]);
-        let surface = Flagsmith::new(settings, snapshot, Gateway::default(), scope, &ambient);
+        let gateway = Gateway::default();
+        let usage = usage::job(
+            &Scope::new("r", &[]),
+            gateway.clone(),
+            "fd:",
+            Duration::from_secs(5),
+            &ambient,
+        );
+        let surface = Flagsmith::new(settings, snapshot, gateway, scope, Some(usage), &ambient);
         let world = Self {
             surface,
             store: MemoryStore::default(),
@@ -110,6 +118,8 @@ impl World {
             ("ser.one", server_key(0)),
             ("ser.soon", server_key(UNIX + 1)),
             ("ser.over", server_key(UNIX)),
+            ("counted", FlagsmithRecord::CountedClientKey(ENVIRONMENT)),
+            ("ser.counted", counted_server_key()),
         ] {
             world.put(Sha256Hash::of(key.as_bytes()), &record);
         }
@@ -246,6 +256,13 @@ impl World {
     }
 }
 
+fn counted_server_key() -> FlagsmithRecord {
+    FlagsmithRecord::CountedServerKey {
+        environment: ENVIRONMENT,
+        expires_at: 0,
+    }
+}
+
 fn server_key(expires_at: u64) -> FlagsmithRecord {
     FlagsmithRecord::ServerKey {
         environment: ENVIRONMENT,
@@ -263,6 +280,7 @@ fn became(step: StepOf<'_, Flagsmith>) -> Became {
 }
 
 mod documents;
+mod reported;
 
 const FLAGS: &str = "/api/v1/flags";
 const WHOLE: &str = "/api/v1/environment-document";

@@ -104,6 +104,8 @@ pub struct Environments {
     /// When the last round was complete, in Unix milliseconds; 0: never.
     completed_at: u64,
     knew_keys: bool,
+    /// Whether it was not said yet who is reported now.
+    is_naming_due: bool,
     telling: Telling,
 }
 
@@ -164,6 +166,7 @@ impl Environments {
             expires_next: None,
             completed_at: 0,
             knew_keys: false,
+            is_naming_due: true,
             telling: Telling {
                 waits_until: now.instant + config.poll_timeout * FIRST_POLLS,
                 is_due: true,
@@ -272,6 +275,27 @@ impl Environments {
         news
     }
 
+    /// Whose requests are reported from now on, when that is to be said: environments of the list, each by the hash of its
+    /// client-side key.
+    pub fn reported_tenants(&mut self) -> Option<BTreeMap<Tenant, Sha256Hash>> {
+        if !self.keys.were_read() || !std::mem::take(&mut self.is_naming_due) {
+            return None;
+        }
+        let reported = self.reported();
+        Some(
+            reported
+                .map(|environment| (environment.tenant, environment.client_key.hash()))
+                .collect(),
+        )
+    }
+
+    /// The environments that are reported.
+    pub fn reported(&self) -> impl Iterator<Item = &FollowedEnvironment> {
+        let environments = self.by_client_key.values();
+        let followed = environments.map(|environment| &environment.followed);
+        followed.filter(|followed| followed.is_listed)
+    }
+
     /// Lets the keys of an environment go with the next records, as its own document is told now.
     fn release(&mut self, news: &DocumentNews) {
         let DocumentNews::Document(document) = news else {
@@ -308,16 +332,24 @@ impl Environments {
         for environment in self.by_client_key.values().filter(told) {
             let followed = &environment.followed;
             let tenant = followed.tenant;
-            add(
-                followed.client_key.hash(),
-                FlagsmithRecord::ClientKey(tenant),
-            );
+            let client_key = match followed.is_listed {
+                true => FlagsmithRecord::CountedClientKey(tenant),
+                false => FlagsmithRecord::ClientKey(tenant),
+            };
+            add(followed.client_key.hash(), client_key);
             for server_key in &followed.server_keys {
                 // In whole seconds, and never later than it says; 0 is for ever.
                 let expires_at = server_key.expires_at.map(|millis| (millis / 1_000).max(1));
-                let record = FlagsmithRecord::ServerKey {
-                    environment: tenant,
-                    expires_at: expires_at.unwrap_or(0),
+                let (environment, expires_at) = (tenant, expires_at.unwrap_or(0));
+                let record = match followed.is_listed {
+                    true => FlagsmithRecord::CountedServerKey {
+                        environment,
+                        expires_at,
+                    },
+                    false => FlagsmithRecord::ServerKey {
+                        environment,
+                        expires_at,
+                    },
                 };
                 add(server_key.key.hash(), record);
             }
@@ -336,6 +368,7 @@ impl Environments {
 
     /// Takes over who is followed at this moment.
     fn follow(&mut self, now: Now) {
+        self.is_naming_due = true;
         let (followed, expires_next) = self.keys.at(now.unix);
         self.expires_next = expires_next;
         let mut before = std::mem::take(&mut self.by_client_key);

@@ -231,7 +231,7 @@ fn a_key_goes_when_it_expires_and_with_the_last_one_the_environment() {
     simulated.answer_list(list);
     simulated.answer(|_| read("a", true));
     let told = simulated.told();
-    let expiring = FlagsmithRecord::ServerKey {
+    let expiring = FlagsmithRecord::CountedServerKey {
         environment: tenant("a"),
         expires_at: 1_002,
     };
@@ -364,4 +364,30 @@ fn who_takes_the_number_of_another_one_waits_for_its_own_document() {
     let news = simulated.told();
     assert!(news.of_key("a").is_some() && news.of_key("ser.a").is_some());
     assert!(news.round().knows_keys);
+}
+
+#[test]
+fn environments_of_the_list_are_counted_and_reported_and_no_others() {
+    let mut simulated = Simulated::new(&configuration(1, !PROXY_KEY));
+    assert_eq!(simulated.reported(), Some(BTreeMap::new()));
+
+    let mut simulated = Simulated::new(&configuration(1, PROXY_KEY));
+    assert_eq!(simulated.reported(), None, "the list was not read yet");
+    let [a, b] = ["a", "b"].map(|name| (tenant(name), Sha256Hash::of(name.as_bytes())));
+    simulated.answer_list(&[("a", &[("ser.a", None)]), ("b", &[("ser.b", None)])]);
+    assert_eq!(simulated.reported(), Some([a, b].into()));
+    assert_eq!(simulated.reported(), None, "nothing changed");
+    simulated.answer(|_| read("a", true));
+    let told = simulated.told();
+    let counted = FlagsmithRecord::CountedClientKey(tenant("a"));
+    assert_eq!(told.of_key("a"), Some(counted));
+    let counted = FlagsmithRecord::CountedServerKey {
+        environment: tenant("b"),
+        expires_at: 0,
+    };
+    assert_eq!(told.of_key("ser.b"), Some(counted));
+    let of_the_file = FlagsmithRecord::ClientKey(tenant("c0"));
+    assert_eq!(told.of_key("c0"), Some(of_the_file));
+    simulated.answer_list(&[("b", &[("ser.b", None)])]);
+    assert_eq!(simulated.reported(), Some([b].into()));
 }

@@ -122,6 +122,10 @@ impl Simulated {
         self.environments.answered(answer, self.now());
     }
 
+    pub fn reported(&mut self) -> Option<BTreeMap<Tenant, Sha256Hash>> {
+        self.environments.reported_tenants()
+    }
+
     pub fn told(&mut self) -> Told {
         let mut told = Told::default();
         for news in self.environments.news(self.now()) {
