@@ -138,6 +138,9 @@ pub fn watch_all(
         };
         told.surfaces.push(owner.name().to_owned());
         owners.push(owner);
+        if let Some(polls) = source.polls() {
+            status.update(|figures| figures.polls = Some(polls));
+        }
         source.start(events::document_news(owner, events.clone()), stop);
     }
     let wires = Wires {

@@ -13,6 +13,7 @@ use super::config::FlagsmithConfig;
 use super::environments::{Environments, Now, Poll, PollAnswer};
 use super::upstream::Upstream;
 use crate::sources::documents::{DocumentSource, TellDocuments};
+use crate::sources::polls::Polls;
 
 /// Longest wait before it is looked at what is due, and whether to stop.
 const WAIT: Duration = Duration::from_millis(50);
@@ -25,15 +26,17 @@ pub struct FlagsmithSource {
     config: FlagsmithConfig,
     upstream: Upstream,
     allows_empty: bool,
+    polls: Arc<Polls>,
 }
 
 impl FlagsmithSource {
     /// Connects to nothing yet. `allows_empty`: an empty list of environments is taken as it is.
-    pub const fn new(config: FlagsmithConfig, upstream: Upstream, allows_empty: bool) -> Self {
+    pub fn new(config: FlagsmithConfig, upstream: Upstream, allows_empty: bool) -> Self {
         Self {
             config,
             upstream,
             allows_empty,
+            polls: Arc::default(),
         }
     }
 }
@@ -41,6 +44,10 @@ impl FlagsmithSource {
 impl DocumentSource for FlagsmithSource {
     fn surface(&self) -> &'static str {
         "flagsmith"
+    }
+
+    fn polls(&self) -> Option<Arc<Polls>> {
+        Some(Arc::clone(&self.polls))
     }
 
     fn start(self: Box<Self>, tell: TellDocuments, stop: &Arc<AtomicBool>) {
@@ -69,7 +76,8 @@ impl FlagsmithSource {
         };
         let api_url = self.config.api_url.to_string();
         info!(api_url, "following Flagsmith");
-        let mut environments = Environments::new(&self.config, self.allows_empty, now());
+        let mut environments =
+            Environments::new(&self.config, self.allows_empty, self.polls, now());
         let upstream = Arc::new(self.upstream);
         let (answers, answered) = channel();
         while !stop.load(Ordering::Relaxed) {
