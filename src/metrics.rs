@@ -76,6 +76,24 @@ pub const SNAPSHOT_AGE_SECONDS: &str = "flag_definitions_snapshot_age_seconds";
 /// Age of the newest watermark, in seconds; before the first, since the start. No publisher writes any yet.
 pub const WATERMARK_AGE_SECONDS: &str = "flag_definitions_watermark_age_seconds";
 
+/// The surfaces whose documents have gauges.
+#[cfg(feature = "flagsmith")]
+pub const DOCUMENT_SURFACES: &[&str] = &[crate::surfaces::flagsmith::health::NAME];
+/// The surfaces whose documents have gauges.
+#[cfg(not(feature = "flagsmith"))]
+pub const DOCUMENT_SURFACES: &[&str] = &[];
+
+/// Documents of a surface that all workers of the process keep together.
+pub fn documents(surface: &str) -> String {
+    format!("flag_definitions_documents;surface={surface};")
+}
+
+/// Age of a surface's documents, in seconds: how long ago the source of the one that was read longest ago was last read,
+/// as the publisher said. Before it said so, since the start.
+pub fn document_age_seconds(surface: &str) -> String {
+    format!("flag_definitions_document_age_seconds;surface={surface};")
+}
+
 impl Metric {
     /// The counters that are always there, in the order of their places.
     fn common() -> impl Iterator<Item = Self> {

@@ -70,6 +70,8 @@ pub enum Step<'a, R, A> {
     Body {
         /// Most bytes of it.
         max_bytes: usize,
+        /// Who asks. Of one tenant the worker awaits a part of all bodies.
+        tenant: Tenant,
     },
 }
 
@@ -174,6 +176,17 @@ pub struct Ages {
     pub watermark: Option<Duration>,
 }
 
+/// What a worker keeps of a surface's documents, for the gauges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Documents {
+    /// The surface, as labels name it.
+    pub surface: &'static str,
+    /// How many are kept.
+    pub kept: usize,
+    /// How long ago the source of each of them had been read. `None`: that is not known yet.
+    pub age: Option<Duration>,
+}
+
 impl<'a> Received<'a> {
     /// The reply of a Redis.
     ///
@@ -266,6 +279,11 @@ pub trait Surface {
         }
     }
 
+    /// Whether some of its requests may go on to an upstream.
+    fn forwards(&self) -> bool {
+        true
+    }
+
     /// What happens to a request whose body is longer than it may be.
     fn too_long<'r>(&self, request: &'r Self::Request<'_>) -> StepOf<'r, Self> {
         self.undecided(request, Reason::Overloaded)
@@ -347,6 +365,14 @@ pub trait Surface {
 
     /// How long until it wants the next tick, its jobs aside.
     fn due_in(&self) -> Duration;
+
+    /// Shows what it keeps of documents, where it has any.
+    fn each_documents<S: Store>(
+        &self,
+        _machinery: &mut Machinery<'_, S, Self::Count>,
+        _show: &mut dyn FnMut(Documents),
+    ) {
+    }
 
     /// The status of its snapshot, as it was read last.
     fn status(&self) -> &Status;

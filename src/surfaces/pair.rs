@@ -8,8 +8,8 @@ use crate::snapshot::status::Status;
 use crate::time::Monotonic;
 
 use super::{
-    Decided, Fetch, Read, Reason, Receipt, Received, SentRead, ShowJob, Step, StepOf, Surface,
-    SurfaceRequest, Terms,
+    Decided, Documents, Fetch, Read, Reason, Receipt, Received, SentRead, ShowJob, Step, StepOf,
+    Surface, SurfaceRequest, Terms,
 };
 
 /// Something of one of two surfaces.
@@ -116,7 +116,7 @@ fn mapped<'r, R, A, S, B>(
         }
         Step::Forward(reason) => Step::Forward(reason),
         Step::Read(needed) => Step::Read(read(needed)),
-        Step::Body { max_bytes } => Step::Body { max_bytes },
+        Step::Body { max_bytes, tenant } => Step::Body { max_bytes, tenant },
     }
 }
 
@@ -231,6 +231,10 @@ impl<A: Surface, B: Surface> Surface for Pair<A, B> {
             Either::First(request) => first::<A, B>(self.first.undecided(request, reason)),
             Either::Second(request) => second::<A, B>(self.second.undecided(request, reason)),
         }
+    }
+
+    fn forwards(&self) -> bool {
+        self.first.forwards() || self.second.forwards()
     }
 
     fn too_long<'r>(&self, request: &'r Self::Request<'_>) -> StepOf<'r, Self> {
@@ -427,6 +431,19 @@ impl<A: Surface, B: Surface> Surface for Pair<A, B> {
                 job,
                 made: Either::Second,
             })
+        });
+    }
+
+    fn each_documents<S: Store>(
+        &self,
+        machinery: &mut Machinery<'_, S, Self::Count>,
+        show: &mut dyn FnMut(Documents),
+    ) {
+        machinery.narrowed(Either::First, |machinery| {
+            self.first.each_documents(machinery, show);
+        });
+        machinery.narrowed(Either::Second, |machinery| {
+            self.second.each_documents(machinery, show);
         });
     }
 

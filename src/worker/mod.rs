@@ -208,6 +208,7 @@ where
         let (work, jobs, mut driver) = self.driver();
         jobs.stop(work, &mut driver);
         self.flush();
+        self.recorder.leave(&mut self.host);
     }
 
     /// The time; when the clock fails, the last time that it did not.
@@ -254,6 +255,13 @@ where
             ages.snapshot.unwrap_or(since_start).as_secs(),
             ages.watermark.unwrap_or(since_start).as_secs(),
         );
+        let mut documents = Vec::new();
+        let (surface, mut machinery) = self.parts();
+        surface.each_documents(&mut machinery, &mut |of| documents.push(of));
+        for of in documents {
+            self.recorder
+                .tell_documents(&mut self.host, of, since_start);
+        }
     }
 
     /// Ticks at least as often as that, until the next tick says how to go on.

@@ -143,12 +143,25 @@ def test_a_request_with_a_body_reaches_the_filter(envoy: tuple[Any, list[Any]]) 
 
 
 def test_a_body_that_envoy_refuses_is_refused_in_the_edge_proxy_s_words(envoy: tuple[Any, list[Any]]) -> None:
-    too_long, _ = connection_manager(envoy[1], "edge")["local_reply_config"]["mappers"]
+    too_long, *_ = connection_manager(envoy[1], "edge")["local_reply_config"]["mappers"]
     status, path = too_long["filter"]["and_filter"]["filters"]
     assert status["status_code_filter"]["comparison"]["value"]["default_value"] == 413
     pattern = re.compile(path["header_filter"]["header"]["string_match"]["safe_regex"]["regex"])
     assert pattern.fullmatch("/api/v1/identities/?x=y") and not pattern.fullmatch("/flags/definitions")
     assert too_long["body"]["inline_string"] == "Failed to buffer the request body: length limit exceeded"
+
+
+def test_an_idle_stream_is_answered_as_the_edge_proxy_says_that_something_is_away(
+    envoy: tuple[Any, list[Any]],
+) -> None:
+    _, idle, _ = connection_manager(envoy[1], "edge")["local_reply_config"]["mappers"]
+    flags, path = idle["filter"]["and_filter"]["filters"]
+    assert flags["response_flag_filter"] == {"flags": ["SI"]}
+    pattern = re.compile(path["header_filter"]["header"]["string_match"]["safe_regex"]["regex"])
+    assert all(pattern.fullmatch(f"/{path}/?x") for path in FLAGSMITH_PATHS)
+    assert not any(pattern.fullmatch(path) for path in PATHS | OTHERS)
+    assert idle["status_code"] == 503
+    assert json.loads(idle["body"]["inline_string"])["status"] == "service_unavailable"
 
 
 def milliseconds(duration: str) -> int:

@@ -13,6 +13,7 @@ use flag_definitions_filter::http::ETag;
 use flag_definitions_filter::tenant::Tenant;
 
 use super::WriterGone;
+use super::polls::Polls;
 use super::usage::{TellUsage, UsageReports};
 
 /// A source of documents.
@@ -25,6 +26,11 @@ pub trait DocumentSource: Send {
     /// takes what it has to say of its reports.
     fn reports(&mut self, tell: TellUsage) -> Option<UsageReports> {
         drop(tell);
+        None
+    }
+
+    /// What comes of its polls.
+    fn polls(&self) -> Option<Arc<Polls>> {
         None
     }
 

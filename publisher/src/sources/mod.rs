@@ -11,6 +11,7 @@
 //! | [`flagsmith`] | the environments of a Flagsmith, followed as they change |
 //! | [`authorities`] | which certificate authorities are believed |
 //! | [`left_out`] | rows of a source that became no records |
+//! | [`polls`] | what came of polls, in figures |
 //! | [`options`] | which source is watched, with its own options |
 //!
 //! The contract has three parts, as the records and the ETags of one product may stand in different places. A
@@ -25,6 +26,7 @@ pub mod flagsmith;
 pub mod kinds;
 pub mod left_out;
 pub mod options;
+pub mod polls;
 pub mod posthog;
 pub mod usage;
 

@@ -143,6 +143,9 @@ pub fn watch_all(
         owners.push(owner);
         let reports = source.reports(events::usage_news(owner, events.clone()));
         reporters.extend(reports.map(|reports| Reporter::new(owner, reports)));
+        if let Some(polls) = source.polls() {
+            status.update(|figures| figures.polls = Some(polls));
+        }
         source.start(events::document_news(owner, events.clone()), stop);
     }
     let wires = Wires {

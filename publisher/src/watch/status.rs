@@ -1,13 +1,14 @@
 //! What the watcher knows of itself, for `/metrics` and `/healthz`. Written by the watcher's threads, read by
 //! whoever serves it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use flag_definitions_filter::records::StreamId;
 
 use super::state::PublishedState;
 use crate::sources::left_out::Skipped;
+use crate::sources::polls::Polls;
 
 /// Shared by all threads.
 #[derive(Debug, Default)]
@@ -60,6 +61,8 @@ pub struct Figures {
     pub hints: u64,
     /// Failures, by dependency.
     pub errors: Errors,
+    /// What comes of the polls of a source of documents.
+    pub polls: Option<Arc<Polls>>,
 }
 
 /// Requests that were served and counted for a report, by what became of them.

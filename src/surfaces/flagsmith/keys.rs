@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::records::{FlagsmithRecord, round_hash, version_hash};
+use super::records::{FlagsmithRecord, Polled, polled_hash, round_hash, version_hash};
 use crate::documents::current::Published;
 use crate::hash::{Hashes, Sha256Hash};
 use crate::http::ETag;
@@ -111,7 +111,8 @@ impl KeyDirectory {
         };
         let is_over = |unix: UnixMillis| unix.as_millis() / 1_000 >= reader.expires_at;
         if reader.expires_at > 0 && ambient.unix().is_some_and(is_over) {
-            return Ok(KeyVerdict::Refused);
+            // It may have been given more time since the list was read.
+            return self.unknown(store);
         }
         if known.is_none() {
             self.readers.note(hash, reader, now);
@@ -151,6 +152,14 @@ impl KeyDirectory {
         };
         self.versions.note(environment, version.clone(), now);
         Ok(version)
+    }
+
+    /// What the publisher said last of its polls; `None`: nothing yet, or shared data fails.
+    pub fn polled(&self, store: &impl Store) -> Option<Polled> {
+        match self.read(store, &polled_hash()) {
+            Ok(Some(FlagsmithRecord::Polled(polled))) => Some(polled),
+            _ => None,
+        }
     }
 
     fn read(

@@ -9,6 +9,7 @@
 //! | [`admission`] | who is admitted |
 //! | [`keys`] | who a key is, and when an unknown one may be refused |
 //! | [`reads`], [`document`] | a document out of Redis: text and rules together, compiled in slices |
+//! | [`intake`] | what becomes of a document that was read |
 //! | [`question`], [`kept_answers`] | what is asked of rules; answers to equal questions |
 //! | [`engine`] | the rules |
 //! | [`health`] | how its environments are |
@@ -21,6 +22,7 @@ pub mod counts;
 pub mod document;
 pub mod engine;
 pub mod health;
+mod intake;
 pub mod kept_answers;
 pub mod keys;
 mod pipeline;

@@ -14,7 +14,7 @@ use super::document::EnvironmentDocument;
 use super::engine::IdentityRequest;
 use super::keys::{self, EdgeReader};
 use super::question::{FlagQuestion, Subject};
-use super::reads::FlagsmithRead;
+use super::reads::{FlagsmithLanded, FlagsmithRead};
 use super::request::{FlagsmithRequest, Parameter, Route};
 use super::settings::EdgeUpstream;
 use super::surface::{Flagsmith, FlagsmithCarried};
@@ -26,6 +26,9 @@ use crate::shared::{Ambient, Machinery, Store, StoreError};
 use crate::surfaces::{Decided, Reason, Receipt, Step};
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
+
+/// As of when flags are: browser SDKs read it.
+const UPDATED_AT: &str = "x-flagsmith-document-updated-at";
 
 /// Most bytes of a request's body: 2 MiB, as the Edge Proxy's framework takes.
 const MAX_BODY_BYTES: usize = 2 << 20;
@@ -97,6 +100,7 @@ impl Flagsmith {
         Decided {
             step: Step::Body {
                 max_bytes: MAX_BODY_BYTES,
+                tenant: reader.environment,
             },
             carried: FlagsmithCarried {
                 reader: Some(reader),
@@ -121,7 +125,7 @@ impl Flagsmith {
                 }
                 version
             }
-            Ok(None) => return self.read(asker),
+            Ok(None) => return self.read(asker, machinery.now),
             Err(_) => {
                 let reader = Some(asker.reader);
                 return self.undecided_for(asker.request, Reason::SharedData, reader);
@@ -164,9 +168,11 @@ impl Flagsmith {
     }
 
     /// Reads the document.
-    fn read<'r>(&self, asker: Asker<'r, '_>) -> Decided<'r, Self> {
+    fn read<'r>(&self, asker: Asker<'r, '_>, now: Monotonic) -> Decided<'r, Self> {
         let environment = asker.reader.environment;
-        let held = self.kept.etag(environment).cloned();
+        let kept = || self.kept.etag(environment).cloned();
+        // What was of no use is not brought again.
+        let held = self.unusable(environment, now).cloned().or_else(kept);
         waits(asker, FlagsmithRead::Document { environment, held })
     }
 
@@ -191,7 +197,7 @@ impl Flagsmith {
                 Some(document) if is_unmodified(asker.request, &document, machinery.ambient) => {
                     not_modified(&asker, version.clone())
                 }
-                Some(document) => self.with_document(&asker, &document),
+                Some(document) => self.with_document(asker, &document, machinery),
                 None => self.meanwhile(asker, version, machinery),
             };
         }
@@ -224,7 +230,7 @@ impl Flagsmith {
                 body
             }
             None => {
-                let Some(text) = question.answer(rules) else {
+                let Some((text, is_cut_short)) = question.answer(rules) else {
                     let name = match &asker.request.parameter {
                         Parameter::Value(name) => name.as_ref(),
                         _ => "",
@@ -234,6 +240,9 @@ impl Flagsmith {
                     return replied(response, answer, Some(asker.reader));
                 };
                 machinery.count(FlagsmithCount::Evaluation(Evaluation::Evaluated));
+                if is_cut_short {
+                    self.tell_cut_short(environment, version, machinery.now);
+                }
                 self.answers.put(digest, text, accepts_gzip)
             }
         };
@@ -244,11 +253,16 @@ impl Flagsmith {
         // A document may say anything there.
         let is_plain =
             |at: &&str| at.len() <= 64 && at.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-        let extra = rules.updated_at().filter(is_plain).map(|at| {
+        let mut extra = Vec::new();
+        if let Some(at) = rules.updated_at().filter(is_plain) {
             let at = at.as_bytes().to_vec();
-            ("x-flagsmith-document-updated-at", Cow::Owned(at))
-        });
-        let extra = extra.into_iter().collect();
+            extra.push((UPDATED_AT, Cow::Owned(at)));
+            // Pages of another origin see no other field of ours.
+            if asker.request.cors.origin.is_some() {
+                let exposed = Cow::Borrowed(UPDATED_AT.as_bytes());
+                extra.push(("access-control-expose-headers", exposed));
+            }
+        }
         let response = answer.with_body(asker.request, body, etag, extra);
         replied(response, answer, Some(asker.reader))
     }
@@ -286,8 +300,15 @@ impl Flagsmith {
         machinery: &mut Machinery<'_, S, FlagsmithCount>,
     ) -> Decided<'r, Self> {
         let environment = asker.reader.environment;
+        if self.unusable(environment, machinery.now) == Some(version) {
+            return answered(
+                asker.request,
+                FlagsmithAnswer::NotLoaded,
+                Some(asker.reader),
+            );
+        }
         if !self.workshop.has(environment, version) {
-            return self.read(asker);
+            return self.read(asker, machinery.now);
         }
         // One that was current a moment ago; of an older one nobody may be told again. The whole document is waited for.
         let recent = self.current.get(&environment, machinery.now).cloned();
@@ -309,24 +330,40 @@ impl Flagsmith {
     }
 
     fn with_document<'r>(
-        &self,
-        asker: &Asker<'r, '_>,
-        document: &EnvironmentDocument,
+        &mut self,
+        asker: Asker<'r, '_>,
+        document: &Rc<EnvironmentDocument>,
+        machinery: &Machinery<'_, impl Store, FlagsmithCount>,
     ) -> Decided<'r, Self> {
-        let request = asker.request;
-        let body = match request.accepts_gzip {
-            true => Body::Gzip(Rc::clone(document.gzip())),
-            false => match document.text() {
-                Some(text) => Body::Text(Rc::new(text)),
-                None => {
-                    return answered(request, FlagsmithAnswer::NotLoaded, Some(asker.reader));
+        let (request, reader) = (asker.request, Some(asker.reader));
+        let body = match (request.accepts_gzip, document.text_at_hand()) {
+            (true, _) => Body::Gzip(Rc::clone(document.gzip())),
+            (false, Some(text)) => Body::Text(text),
+            (false, None) => {
+                let environment = asker.reader.environment;
+                let begun = self.workshop.inflate(environment, document);
+                match self.taken_in(environment, document.etag(), begun, machinery.now) {
+                    FlagsmithLanded::Compiling(version) => {
+                        return waits(
+                            asker,
+                            FlagsmithRead::Compiled {
+                                environment,
+                                version,
+                            },
+                        );
+                    }
+                    FlagsmithLanded::Read(document) => match document.text_at_hand() {
+                        Some(text) => Body::Text(text),
+                        None => return answered(request, FlagsmithAnswer::NotLoaded, reader),
+                    },
+                    _ => return self.undecided_for(request, Reason::Overloaded, reader),
                 }
-            },
+            }
         };
         let answer = FlagsmithAnswer::Document;
         let etag = document.etag().clone();
         let response = answer.with_body(request, body, etag, Vec::new());
-        replied(response, answer, Some(asker.reader))
+        replied(response, answer, reader)
     }
 
     pub(super) fn undecided_for<'r>(

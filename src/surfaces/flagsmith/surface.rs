@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use super::answers::FlagsmithAnswer;
 use super::counts::FlagsmithCount;
-use super::document::{Begun, Compiled, EnvironmentDocument, Unusable, Workshop};
+use super::document::{EnvironmentDocument, Workshop};
 use super::engine::{IdentityRequest, parse_identity};
+use super::health::NAME;
+use super::intake::{TOLD, UNUSABLE, WORKING};
 use super::kept_answers::KeptAnswers;
 use super::keys::{EdgeReader, KeyDirectory};
 use super::pipeline::{Asker, answered, replied};
 use super::reads::{FlagsmithLanded, FlagsmithRead, KnownVersion, StoredDocument, command};
 use super::request::{FlagsmithRequest, Route};
-use super::settings::FlagsmithSettings;
+use super::settings::{EdgeUpstream, FlagsmithSettings};
 use super::usage;
 use crate::documents::{Confirmations, Confirmed, Document, Kept, Outflow};
 use crate::hash::Sha256Hash;
@@ -26,7 +28,8 @@ use crate::snapshot::KnownStatus;
 use crate::snapshot::settings::Snapshot;
 use crate::snapshot::status::Status;
 use crate::surfaces::{
-    self, Decided, Fetch, Reason, Receipt, Received, SentRead, ShowJob, StepOf, Surface, Terms,
+    self, Decided, Documents, Fetch, Reason, Receipt, Received, SentRead, ShowJob, StepOf, Surface,
+    Terms,
 };
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
@@ -68,6 +71,10 @@ pub struct Flagsmith {
     pub(super) workshop: Workshop,
     /// Versions that are kept and were current a moment ago.
     pub(super) current: Recent<Tenant, ETag>,
+    /// Versions that were read and are of no use.
+    pub(super) unusable: Recent<Tenant, ETag>,
+    /// Versions of which it was told that an evaluation was cut short.
+    pub(super) cut_short: Recent<Tenant, ETag>,
     pub(super) finished: Vec<(FlagsmithRead, FlagsmithLanded)>,
     pub(super) answers: KeptAnswers,
     /// Digests of the question for all flags, by environment and kind of key, and the version that they are of.
@@ -107,6 +114,8 @@ impl Flagsmith {
             kept: Kept::new(settings.documents_bytes as usize),
             workshop: Workshop::default(),
             current: Recent::new(BUDGETS, MEANWHILE),
+            unusable: Recent::new(BUDGETS, UNUSABLE),
+            cut_short: Recent::new(BUDGETS, TOLD),
             finished: Vec::new(),
             answers: KeptAnswers::new(settings.answers_bytes as usize),
             digests: Recent::new(BUDGETS, Duration::MAX),
@@ -117,51 +126,6 @@ impl Flagsmith {
             snapshot,
             gateway,
             scope,
-        }
-    }
-
-    /// Takes a document that was read.
-    fn take_in<S: Store>(
-        &mut self,
-        environment: Tenant,
-        version: ETag,
-        gzip: &[u8],
-        machinery: &Machinery<'_, S, FlagsmithCount>,
-    ) -> FlagsmithLanded {
-        let max_bytes = self.settings.max_document_bytes as usize;
-        let begun = self.workshop.begin(environment, &version, gzip, max_bytes);
-        let landed = match begun {
-            Begun::Done(compiled) => self.keep(environment, compiled, machinery.now),
-            Begun::Queued => FlagsmithLanded::Compiling(version),
-            Begun::Full => FlagsmithLanded::Failed(Failure::TooBig),
-        };
-        // Who waited for an older version goes on with this one.
-        for version in self.workshop.take_dropped() {
-            let read = FlagsmithRead::Compiled {
-                environment,
-                version,
-            };
-            self.finished.push((read, landed.clone()));
-        }
-        landed
-    }
-
-    fn keep(&mut self, environment: Tenant, compiled: Compiled, now: Monotonic) -> FlagsmithLanded {
-        match compiled {
-            Ok(document) => {
-                self.kept.put(environment, &document);
-                FlagsmithLanded::Read(document)
-            }
-            Err(problem) => {
-                if self.problems.admits(now) {
-                    let problem = match problem {
-                        Unusable::TooLong => "is longer than flagsmith.max_document_bytes",
-                        Unusable::Unreadable => "cannot be read",
-                    };
-                    log::warn!("environment {environment}: the document {problem}");
-                }
-                FlagsmithLanded::Missing
-            }
         }
     }
 }
@@ -237,6 +201,10 @@ impl Surface for Flagsmith {
                 replied(response, answer, Some(reader))
             }
         }
+    }
+
+    fn forwards(&self) -> bool {
+        self.settings.enabled && self.settings.upstream == EdgeUpstream::Forward
     }
 
     fn too_long<'r>(&self, request: &'r FlagsmithRequest<'_>) -> StepOf<'r, Self> {
@@ -405,14 +373,7 @@ impl Surface for Flagsmith {
         let (store, now) = (machinery.store, machinery.now);
         self.status.refresh(store, &self.scope, now);
         self.outflow.tick(ECHO_PER_SECOND, now);
-        if let Some((environment, version, compiled)) = self.workshop.work() {
-            let landed = self.keep(environment, compiled, now);
-            let read = FlagsmithRead::Compiled {
-                environment,
-                version,
-            };
-            self.finished.push((read, landed));
-        }
+        self.work(machinery);
     }
 
     fn loaded<S: Store>(&mut self, machinery: &mut Machinery<'_, S, FlagsmithCount>) {
@@ -427,10 +388,31 @@ impl Surface for Flagsmith {
     }
 
     fn due_in(&self) -> Duration {
-        match self.workshop.is_empty() && !self.outflow.is_busy() {
-            true => IDLE,
-            false => BUSY,
+        match (self.workshop.is_empty(), self.outflow.is_busy()) {
+            (false, _) => WORKING,
+            (true, true) => BUSY,
+            (true, false) => IDLE,
         }
+    }
+
+    fn each_documents<S: Store>(
+        &self,
+        machinery: &mut Machinery<'_, S, FlagsmithCount>,
+        show: &mut dyn FnMut(Documents),
+    ) {
+        if !self.settings.enabled {
+            return;
+        }
+        let polled = self.directory.polled(machinery.store);
+        let oldest = polled.map(|polled| polled.oldest).filter(|at| *at > 0);
+        let age = oldest
+            .zip(machinery.ambient.unix())
+            .map(|(oldest, unix)| Duration::from_millis(unix.as_millis().saturating_sub(oldest)));
+        show(Documents {
+            surface: NAME,
+            kept: self.kept.len(),
+            age,
+        });
     }
 
     fn status(&self) -> &Status {

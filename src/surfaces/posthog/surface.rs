@@ -12,7 +12,7 @@ use super::read_through::{Found, Lookups, Misses};
 use super::reads::{Landed, PostHogRead};
 use super::rebuild::RebuildJob;
 use super::request::{self, Request};
-use super::settings::{PostHogSettings, Scopes};
+use super::settings::{PostHogSettings, Scopes, Upstream};
 use super::{billing, directory};
 use crate::documents::{Confirmations, Confirmed, Kept, Outflow, confirmed};
 use crate::hash::{Hashes, Sha256Hash};
@@ -244,6 +244,10 @@ impl Surface for PostHog {
         self.begin(request, None, machinery)
     }
 
+    fn forwards(&self) -> bool {
+        self.settings.upstream == Upstream::Forward
+    }
+
     fn resume<'r, S: Store>(
         &mut self,
         request: &'r Request<'_>,
@@ -430,7 +434,7 @@ fn decided<'r>(
         }
         Step::Forward(reason) => Step::Forward(reason),
         Step::Read(read) => Step::Read(read),
-        Step::Body { max_bytes } => Step::Body { max_bytes },
+        Step::Body { max_bytes, tenant } => Step::Body { max_bytes, tenant },
     };
     Decided {
         step,

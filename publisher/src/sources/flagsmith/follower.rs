@@ -14,6 +14,7 @@ use super::environments::{Environments, Now, Poll, PollAnswer};
 use super::upstream::Upstream;
 use super::usage::{self, Report, Reports};
 use crate::sources::documents::{DocumentSource, TellDocuments};
+use crate::sources::polls::Polls;
 use crate::sources::usage::{TellUsage, UsageAnswer, UsageBatch, UsageNews, UsageReports};
 
 /// Longest wait before it is looked at what is due, and whether to stop.
@@ -28,6 +29,7 @@ pub struct FlagsmithSource {
     upstream: Upstream,
     allows_empty: bool,
     reporting: Option<Reporting>,
+    polls: Arc<Polls>,
 }
 
 /// What is to be reported, and who is told what came of it.
@@ -38,12 +40,13 @@ struct Reporting {
 
 impl FlagsmithSource {
     /// Connects to nothing yet. `allows_empty`: an empty list of environments is taken as it is.
-    pub const fn new(config: FlagsmithConfig, upstream: Upstream, allows_empty: bool) -> Self {
+    pub fn new(config: FlagsmithConfig, upstream: Upstream, allows_empty: bool) -> Self {
         Self {
             config,
             upstream,
             allows_empty,
             reporting: None,
+            polls: Arc::default(),
         }
     }
 }
@@ -62,6 +65,10 @@ impl DocumentSource for FlagsmithSource {
             interval: self.config.usage_flush_interval,
             send,
         })
+    }
+
+    fn polls(&self) -> Option<Arc<Polls>> {
+        Some(Arc::clone(&self.polls))
     }
 
     fn start(self: Box<Self>, tell: TellDocuments, stop: &Arc<AtomicBool>) {
@@ -90,7 +97,8 @@ impl FlagsmithSource {
         };
         let api_url = self.config.api_url.to_string();
         info!(api_url, "following Flagsmith");
-        let mut environments = Environments::new(&self.config, self.allows_empty, now());
+        let mut environments =
+            Environments::new(&self.config, self.allows_empty, self.polls, now());
         let upstream = Arc::new(self.upstream);
         let (answers, answered) = channel();
         let (mut reports, came) = (Reports::default(), channel());

@@ -38,6 +38,11 @@ impl SurfaceRecords for FlagsmithKinds {
                 label: "environment_state",
                 words: "states of environments",
             },
+            KindNames {
+                manifest: "environment_polls",
+                label: "environment_polls",
+                words: "lists of polls",
+            },
         ]
     }
 
@@ -53,6 +58,7 @@ impl SurfaceRecords for FlagsmithKinds {
             }
             FlagsmithRecord::Round(_) => Some((2, Meaning::Other)),
             FlagsmithRecord::State(_) => Some((3, Meaning::Other)),
+            FlagsmithRecord::Polled(_) => Some((4, Meaning::Other)),
             FlagsmithRecord::Version(_) | FlagsmithRecord::Tombstone => None,
         }
     }

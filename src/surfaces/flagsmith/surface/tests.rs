@@ -25,12 +25,16 @@ const UNIX: u64 = 1_700_000_000;
 const DOCUMENT: &[u8] = include_bytes!("../../../../tests/flagsmith/environment.json");
 const ENVIRONMENT: Tenant = Tenant(9);
 
-/// A clock that can fail.
-struct Still(Cell<bool>, Cell<u64>);
+/// Clocks that can fail, and of which the first may go on by so many microseconds with each look.
+struct Still(Cell<bool>, Cell<u64>, Cell<(u64, u64)>);
 
 impl Ambient for Still {
     fn clock(&self) -> Option<Duration> {
-        self.0.get().then(|| Duration::from_millis(NOW))
+        let (passed, each) = self.2.get();
+        self.2.set((passed + each, each));
+        self.0
+            .get()
+            .then(|| Duration::from_millis(NOW) + Duration::from_micros(passed))
     }
 
     fn unix(&self) -> Option<UnixMillis> {
@@ -94,7 +98,7 @@ impl World {
             buckets: 4,
             ..Snapshot::default()
         };
-        let ambient = Still(Cell::new(true), Cell::new(UNIX));
+        let ambient = Still(Cell::new(true), Cell::new(UNIX), Cell::default());
         let scope = Scope::new("", &[]);
         let gateway = Gateway::default();
         let usage = usage::job(
@@ -221,6 +225,16 @@ impl World {
         self.surface.landed(&read, sent, received, &mut machinery).0
     }
 
+    fn tick(&mut self) {
+        let mut machinery = Machinery {
+            store: &self.store,
+            now: Monotonic::from_millis(NOW),
+            ambient: &self.ambient,
+            counts: &mut self.counted,
+        };
+        self.surface.tick(true, &mut machinery);
+    }
+
     /// Somebody who asked for all flags waited for this.
     fn resume(&mut self, landed: &FlagsmithLanded, key: &str) -> Became {
         let path = b"/api/v1/flags";
@@ -299,8 +313,11 @@ fn a_key_is_refused_by_fresh_and_complete_knowledge_alone() {
     world.round(false);
     let unknown = Became::Answered(503, "unknown_credential");
     assert_eq!(world.get(FLAGS, "nobody"), unknown);
+    // One that expired may have been given more time.
+    assert_eq!(world.get(WHOLE, "ser.over"), unknown);
     world.round(true);
     assert_eq!(world.get(FLAGS, "nobody"), UNKNOWN);
+    assert_eq!(world.get(WHOLE, "ser.over"), UNKNOWN);
     world.ambient.0.set(false);
     let without_a_clock = Became::Answered(503, "shared_data");
     assert_eq!(world.get(FLAGS, "nobody"), without_a_clock);
@@ -310,6 +327,7 @@ fn a_key_is_refused_by_fresh_and_complete_knowledge_alone() {
     world.surface.status = KnownStatus::default();
     let aging = Became::Answered(503, "snapshot_aging");
     assert_eq!(world.get(FLAGS, "nobody"), aging);
+    assert_eq!(world.get(FLAGS, "ser.over"), aging);
     assert_eq!(world.get(FLAGS, "client"), Became::Waits(read(None)));
 }
 

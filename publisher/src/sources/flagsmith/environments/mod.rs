@@ -6,11 +6,12 @@
 mod one;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::surfaces::flagsmith::records::{
-    FlagsmithRecord, Round, round_hash, state_hash,
+    Condition, FlagsmithRecord, MAX_LISTED, Polled, Round, polled_hash, round_hash, state_hash,
 };
 use flag_definitions_filter::tenant::Tenant;
 use tracing::info;
@@ -21,6 +22,7 @@ use super::list::ListedEnvironment;
 use super::secret::FlagsmithKey;
 use super::upstream::{DocumentAnswer, DocumentRequest, UpstreamProblem};
 use crate::sources::documents::DocumentNews;
+use crate::sources::polls::{PollFailure, Polls};
 use one::Environment;
 
 /// Most polls at the same time.
@@ -107,6 +109,7 @@ pub struct Environments {
     /// Whether it was not said yet who is reported now.
     is_naming_due: bool,
     telling: Telling,
+    figures: Arc<Polls>,
 }
 
 /// What is to be told.
@@ -152,8 +155,8 @@ impl Telling {
 }
 
 impl Environments {
-    /// Of a configuration. Nothing was polled yet.
-    pub fn new(config: &FlagsmithConfig, allows_empty: bool, now: Now) -> Self {
+    /// Of a configuration. Nothing was polled yet; `polls` is told what comes of it.
+    pub fn new(config: &FlagsmithConfig, allows_empty: bool, polls: Arc<Polls>, now: Now) -> Self {
         let mut environments = Self {
             frequency: config.poll_frequency,
             timeout: config.poll_timeout,
@@ -176,6 +179,7 @@ impl Environments {
                 reused: Vec::new(),
                 gone: Vec::new(),
             },
+            figures: polls,
         };
         environments.follow(now);
         environments
@@ -227,6 +231,9 @@ impl Environments {
                 if !self.keys.were_read() {
                     self.telling.waits_until = now.instant + self.timeout * FIRST_POLLS;
                 }
+                if let Err(problem) = &answer {
+                    self.figures.note_failure(problem.failure());
+                }
                 if self.keys.answered(asked, answer, now.instant) {
                     self.follow(now);
                 }
@@ -241,8 +248,17 @@ impl Environments {
                     return;
                 };
                 let before = environment.state;
+                let problem = answer.as_ref().err().map(UpstreamProblem::failure);
                 let document = environment.answered(answer, now);
-                self.telling.is_due |= before != environment.state;
+                let is_refused = environment.condition() == Some(Condition::Refused);
+                let failure = problem.or(is_refused.then_some(PollFailure::Refused));
+                if let Some(failure) = failure {
+                    self.figures.note_failure(failure);
+                }
+                // When environments were polled is told with the rounds; where one fails, there are none.
+                let is_old = |last: Instant| now.instant >= last + self.frequency;
+                self.telling.is_due |=
+                    before != environment.state || self.telling.last.is_some_and(is_old);
                 let documents = &mut self.telling.documents;
                 documents.extend(document.map(DocumentNews::Document));
             }
@@ -363,6 +379,20 @@ impl Environments {
             knows_keys,
         };
         add(round_hash(), FlagsmithRecord::Round(round));
+        let told = self.by_client_key.values().filter(told);
+        let mut listed: Vec<_> = told
+            .map(|environment| (environment.followed.tenant, environment.polled_at))
+            .collect();
+        listed.sort_unstable();
+        let oldest = listed.iter().map(|(_, polled_at)| *polled_at).min();
+        let count = u32::try_from(listed.len()).unwrap_or(u32::MAX);
+        listed.truncate(MAX_LISTED);
+        let polled = Polled {
+            oldest: oldest.unwrap_or(0),
+            count,
+            listed,
+        };
+        add(polled_hash(), FlagsmithRecord::Polled(polled));
         records
     }
 
@@ -417,6 +447,7 @@ impl Environments {
             return;
         }
         self.completed_at = now.unix;
+        self.figures.note_round(now.instant);
         self.telling.is_due = true;
         self.keys.end_round();
         for environment in self.by_client_key.values_mut() {
