@@ -245,8 +245,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::watch::status::UsageFigures;
     use crate::sources::polls::Polls;
+    use crate::watch::status::UsageFigures;
 
     #[test]
     fn every_family_is_described_and_named_once() {
