@@ -8,18 +8,9 @@ use crate::snapshot::status::Status;
 use crate::time::Monotonic;
 
 use super::{
-    Decided, Documents, Fetch, Read, Reason, Receipt, Received, SentRead, ShowJob, Step, StepOf,
-    Surface, SurfaceRequest, Terms,
+    Decided, Documents, Either, Fetch, Reason, Receipt, Received, SentRead, ShowJob, Step, StepOf,
+    Surface, Terms,
 };
-
-/// Something of one of two surfaces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Either<A, B> {
-    /// Of the first.
-    First(A),
-    /// Of the second.
-    Second(B),
-}
 
 /// Two surfaces.
 pub struct Pair<A, B> {
@@ -27,40 +18,6 @@ pub struct Pair<A, B> {
     pub first: A,
     /// The other.
     pub second: B,
-}
-
-impl<A: SurfaceRequest, B: SurfaceRequest> SurfaceRequest for Either<A, B> {
-    type Owned = Either<A::Owned, B::Owned>;
-
-    fn weight(&self) -> usize {
-        match self {
-            Self::First(request) => request.weight(),
-            Self::Second(request) => request.weight(),
-        }
-    }
-
-    fn into_owned(self) -> Self::Owned {
-        match self {
-            Self::First(request) => Either::First(request.into_owned()),
-            Self::Second(request) => Either::Second(request.into_owned()),
-        }
-    }
-
-    fn gets_no_body(&self) -> bool {
-        match self {
-            Self::First(request) => request.gets_no_body(),
-            Self::Second(request) => request.gets_no_body(),
-        }
-    }
-}
-
-impl<A: Read, B: Read> Read for Either<A, B> {
-    fn unconditional(&self) -> Option<Self> {
-        match self {
-            Self::First(read) => read.unconditional().map(Self::First),
-            Self::Second(read) => read.unconditional().map(Self::Second),
-        }
-    }
 }
 
 /// What a waiting request takes along: nothing, until its surface gave it something.

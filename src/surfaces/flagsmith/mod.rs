@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`surface`] | the surface as a worker drives it |
 //! | [`pipeline`] | the order of checks; the only place that knows it |
+//! | `steps` | what is decided of a request, as the worker takes it |
 //! | [`request`], [`answers`] | what is asked; every answer, as one table |
 //! | [`records`] | keys, versions and states, as the publisher puts them into the snapshot; where documents are in Redis |
 //! | [`admission`] | who is admitted |
@@ -31,6 +32,7 @@ pub mod reads;
 pub mod records;
 pub mod request;
 pub mod settings;
+mod steps;
 pub mod surface;
 pub mod usage;
 

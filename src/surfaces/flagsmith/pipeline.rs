@@ -17,13 +17,14 @@ use super::question::{FlagQuestion, Subject};
 use super::reads::{FlagsmithLanded, FlagsmithRead};
 use super::request::{FlagsmithRequest, Parameter, Route};
 use super::settings::EdgeUpstream;
+use super::steps::{Asker, answered, not_modified, replied, waits};
 use super::surface::{Flagsmith, FlagsmithCarried};
 use crate::documents::current::{Current, POLL_TAKES, Rule, current};
 use crate::documents::{Document, Kept};
 use crate::hash::Sha256Hash;
-use crate::http::{Body, ETag, IfNoneMatch, Method, Response, imf_fixdate, rfc3339_rounded_up};
+use crate::http::{Body, ETag, IfNoneMatch, Method, imf_fixdate, rfc3339_rounded_up};
 use crate::shared::{Ambient, Machinery, Store, StoreError};
-use crate::surfaces::{Decided, Reason, Receipt, Step};
+use crate::surfaces::{Decided, Reason, Step};
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
@@ -32,14 +33,6 @@ const UPDATED_AT: &str = "x-flagsmith-document-updated-at";
 
 /// Most bytes of a request's body: 2 MiB, as the Edge Proxy's framework takes.
 const MAX_BODY_BYTES: usize = 2 << 20;
-
-/// Whoever answers: with what is known of the current version.
-pub(super) struct Asker<'r, 'q> {
-    pub request: &'r FlagsmithRequest<'q>,
-    pub reader: EdgeReader,
-    pub identity: Option<IdentityRequest<'static>>,
-    pub bytes: usize,
-}
 
 impl Flagsmith {
     /// Decides a request up to its body.
@@ -413,47 +406,5 @@ fn bad_query(request: &FlagsmithRequest<'_>) -> Option<FlagsmithAnswer> {
         (Route::Identities, Parameter::Repeated) => Some(FlagsmithAnswer::IdentifierRepeated),
         (Route::Identities, Parameter::Absent) => Some(FlagsmithAnswer::IdentifierMissing),
         _ => None,
-    }
-}
-
-pub(super) fn answered<'r>(
-    request: &'r FlagsmithRequest<'_>,
-    answer: FlagsmithAnswer,
-    reader: Option<EdgeReader>,
-) -> Decided<'r, Flagsmith> {
-    replied(answer.response(request), answer, reader)
-}
-
-fn not_modified<'r>(asker: &Asker<'r, '_>, etag: ETag) -> Decided<'r, Flagsmith> {
-    let response = FlagsmithAnswer::not_modified(asker.request, etag);
-    replied(response, FlagsmithAnswer::NotModified, Some(asker.reader))
-}
-
-pub(super) fn replied(
-    response: Response<'_>,
-    answer: FlagsmithAnswer,
-    reader: Option<EdgeReader>,
-) -> Decided<'_, Flagsmith> {
-    let receipt = Receipt {
-        answer,
-        tenant: reader.map(|reader| reader.environment),
-        billed: reader.is_some_and(|reader| reader.is_counted) && answer.is_served(),
-    };
-    Decided {
-        step: Step::Reply(response, receipt),
-        carried: FlagsmithCarried::default(),
-        reads_alone: false,
-    }
-}
-
-fn waits<'r>(asker: Asker<'r, '_>, read: FlagsmithRead) -> Decided<'r, Flagsmith> {
-    Decided {
-        step: Step::Read(read),
-        carried: FlagsmithCarried {
-            reader: Some(asker.reader),
-            identity: asker.identity,
-            bytes: asker.bytes,
-        },
-        reads_alone: false,
     }
 }

@@ -4,6 +4,7 @@
 //! never answer delay nobody.
 
 mod one;
+mod telling;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use super::upstream::{DocumentAnswer, DocumentRequest, UpstreamProblem};
 use crate::sources::documents::DocumentNews;
 use crate::sources::polls::{PollFailure, Polls};
 use one::Environment;
+use telling::Telling;
 
 /// Most polls at the same time.
 const PLACES: usize = 64;
@@ -110,48 +112,6 @@ pub struct Environments {
     is_naming_due: bool,
     telling: Telling,
     figures: Arc<Polls>,
-}
-
-/// What is to be told.
-#[derive(Debug)]
-struct Telling {
-    /// Before this moment nothing is told of records while some environment was never polled: what a publisher before this
-    /// one told stays meanwhile.
-    waits_until: Instant,
-    is_due: bool,
-    /// Whether a key changed: that never waits.
-    is_urgent: bool,
-    last: Option<Instant>,
-    documents: Vec<DocumentNews>,
-    /// Numbers that are another environment's now: their documents go first.
-    reused: Vec<Tenant>,
-    /// Numbers that are nobody's any more: their documents go after their keys.
-    gone: Vec<Tenant>,
-}
-
-impl Telling {
-    /// Takes back what is not told yet of numbers that were left, and tells that they were. Who has one of them now waits with
-    /// its keys for its own document: until then another one's may be in Redis.
-    fn leave<'a>(
-        &mut self,
-        mut left: Vec<Tenant>,
-        environments: impl Iterator<Item = &'a mut Environment>,
-    ) {
-        self.documents.retain(|news| match news {
-            DocumentNews::Document(document) => !left.contains(&document.tenant),
-            _ => true,
-        });
-        left.append(&mut self.gone);
-        for environment in environments {
-            let tenant = environment.followed.tenant;
-            if left.contains(&tenant) {
-                left.retain(|other| *other != tenant);
-                self.reused.push(tenant);
-                environment.is_withheld = true;
-            }
-        }
-        self.gone = left;
-    }
 }
 
 impl Environments {
