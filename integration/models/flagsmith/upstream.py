@@ -1,5 +1,5 @@
-"""A stand-in for Flagsmith, which cannot be had here: it has documents of environments, and the list of a proxy
-key, and takes reports of usage."""
+"""A stand-in for Flagsmith, which cannot be had here: it has documents of environments, and the list of a
+proxy key, and takes reports of usage."""
 
 from __future__ import annotations
 
