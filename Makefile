@@ -55,6 +55,8 @@ help: ## Show this list
 	@echo '  WATCH=1           the publisher watches the PostgreSQL of DATABASE_URL instead of publishing SNAPSHOT'
 	@echo '  DATABASE_URL      postgresql://user:password@host:port/database, for WATCH=1'
 	@echo '  PUBLISHER_PORT    its /metrics and /healthz (9105)'
+	@echo 'Variable of test:'
+	@echo '  TEST_PROCESSES    files of integration tests side by side (2)'
 	@echo 'Variable of bench, bench-soak and bench-instructions:'
 	@echo '  BENCH_OPTIONS     of the Python file that each of them runs, e.g. --quick or --help'
 
@@ -177,7 +179,8 @@ TEST_PROCESSES ?= 2
 # Real Envoy, Redis, webdis and SDKs.
 .PHONY: test-integration
 test-integration: build-tested $(VENV) $(NODE_PACKAGES) test-packages
-	.venv/bin/pytest integration --numprocesses $(TEST_PROCESSES) --dist loadfile
+	.venv/bin/pytest integration -m "not alone" --numprocesses $(TEST_PROCESSES) --dist loadfile
+	.venv/bin/pytest integration -m alone
 
 PEERS := integration/peers/flagsmith-java
 PEERS_BUILD := target/peers/flagsmith-java/built
