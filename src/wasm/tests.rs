@@ -92,23 +92,6 @@ fn requests_that_need_the_same_share_a_callout_and_survive_their_leader() {
 }
 
 #[test]
-fn the_body_of_a_request_that_waits_is_not_kept_where_nothing_is_forwarded() {
-    for (config, dropped) in [
-        (r#"{"snapshot":{"buckets":16}}"#, 300_000),
-        (r#"{"upstream":"forward","snapshot":{"buckets":16}}"#, 0),
-    ] {
-        let mut worker = loaded_with(config);
-        let (mut stream, _) = worker.get(10, None);
-        for ends in [false, false, true] {
-            assert_eq!(stream.on_body(100_000, ends), Next::Pause);
-        }
-        assert_eq!(host(|host| host.dropped), dropped, "{config}");
-        worker.answer_callouts();
-        assert_eq!(statuses(), [(10, 200)]);
-    }
-}
-
-#[test]
 fn a_second_read_survives_the_stream_whose_reply_made_it_necessary() {
     let mut worker = loaded_with(READ_THROUGH);
     let (leader, _) = worker.get_as("b", 10, Some("\"old\""));

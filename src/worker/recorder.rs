@@ -127,3 +127,36 @@ where
         self.counts.add_many(what.into(), times);
     }
 }
+
+#[cfg(all(test, feature = "flagsmith"))]
+mod tests {
+    use super::*;
+    use crate::worker::fake::HostInMemory;
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn documents_of_all_workers_are_added_up_and_go_with_their_worker() {
+        let mut host = HostInMemory::new(0, 0);
+        let mut workers = [Recorder::new(&[]), Recorder::new(&[])];
+        for worker in &mut workers {
+            worker.define(&mut host).unwrap();
+        }
+        let of = |kept| Documents {
+            surface: "flagsmith",
+            kept,
+            age: (kept > 1).then_some(Duration::from_millis(7_900)),
+        };
+        let start = Duration::from_secs(3);
+        let (kept, age) = (
+            "flag_definitions_documents;surface=flagsmith;",
+            "flag_definitions_document_age_seconds;surface=flagsmith;",
+        );
+        for (worker, documents, sum, seconds) in [(0, 5, 5, 7), (1, 4, 9, 7), (0, 1, 5, 3)] {
+            workers[worker].tell_documents(&mut host, of(documents), start);
+            assert_eq!((host.counted(kept), host.counted(age)), (sum, seconds));
+        }
+        workers[0].leave(&mut host);
+        assert_eq!(host.counted(kept), 4);
+    }
+}

@@ -1,5 +1,5 @@
-"""A stand-in for Flagsmith, which cannot be had here: it has documents of environments and a proxy key's list, and
-takes reports of usage."""
+"""A stand-in for Flagsmith, which cannot be had here: it has documents of environments and a proxy key's
+list, and takes reports of usage."""
 
 from __future__ import annotations
 

@@ -3,8 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use super::READ_THROUGH;
-use super::worker::{loaded, loaded_with, statuses};
+use super::worker::{READ_THROUGH, loaded, loaded_with, sent, statuses};
 use crate::wasm::fake::host;
 use crate::wasm::root::Root;
 use crate::wasm::stream::{Next, Stream};
@@ -127,4 +126,48 @@ fn problems_are_logged_once_a_second_at_most() {
     let logs = host(|host| host.logs.clone());
     let unsent = |line: &&String| line.contains("could not be sent");
     assert_eq!(logs.iter().filter(unsent).count(), 1);
+}
+
+#[test]
+fn the_filter_answers_the_health_paths_that_it_is_told_to_before_any_surface() {
+    let config = r#"{"snapshot":{"buckets":16},"health":{"paths":["/ready","/proxy/health"]}}"#;
+    let worker = loaded_with(config);
+    let ask = |id, method: &str, path: &str| {
+        let headers: [(&str, &[u8]); 2] =
+            [(":method", method.as_bytes()), (":path", path.as_bytes())];
+        let (_stream, next) = worker.request(id, &headers);
+        (next, statuses())
+    };
+    let passed = (Next::Continue, vec![]);
+    for round in 0..30 {
+        assert_eq!(ask(10, "GET", "/ready"), (Next::Pause, vec![(10, 200)]));
+        assert_eq!(ask(11, "HEAD", "/ready?x"), (Next::Pause, vec![(11, 200)]));
+        assert_eq!(ask(12, "POST", "/ready"), passed, "{round}");
+        assert_eq!(ask(13, "GET", "/health"), passed);
+        assert_eq!(
+            ask(14, "GET", "/proxy/health"),
+            passed,
+            "the surface is off"
+        );
+        // From then on all header fields are read at once.
+        worker.get(15, Some("\"e1\""));
+        sent();
+    }
+}
+
+#[test]
+fn the_body_of_a_request_that_waits_is_not_kept_where_nothing_is_forwarded() {
+    for (config, dropped) in [
+        (r#"{"snapshot":{"buckets":16}}"#, 300_000),
+        (r#"{"upstream":"forward","snapshot":{"buckets":16}}"#, 0),
+    ] {
+        let mut worker = loaded_with(config);
+        let (mut stream, _) = worker.get(10, None);
+        for ends in [false, false, true] {
+            assert_eq!(stream.on_body(100_000, ends), Next::Pause);
+        }
+        assert_eq!(host(|host| host.dropped), dropped, "{config}");
+        worker.answer_callouts();
+        assert_eq!(statuses(), [(10, 200)]);
+    }
 }

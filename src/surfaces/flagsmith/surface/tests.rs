@@ -15,7 +15,11 @@ use crate::shared::{CountSink, MemoryStore};
 use crate::snapshot::follow::Follow;
 use crate::snapshot::status::Live;
 use crate::surfaces::Step;
-use crate::surfaces::flagsmith::records::{FlagsmithRecord, Round, round_hash, version_hash};
+use crate::surfaces::flagsmith::health;
+use crate::surfaces::flagsmith::records::{
+    Condition, EnvironmentState, FlagsmithRecord, Polled, Round, polled_hash, round_hash,
+    state_hash, version_hash,
+};
 use crate::time::UnixMillis;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -223,6 +227,30 @@ impl World {
         let received = Received::Redis(reply.map(Reply::array));
         let sent = SentRead { at, known };
         self.surface.landed(&read, sent, received, &mut machinery).0
+    }
+
+    /// Why a body with an identity is answered as it is.
+    fn identify(&mut self, body: &str) -> &'static str {
+        let fields: [(&[u8], &[u8]); 3] = [
+            (b":method", b"POST"),
+            (b"x-environment-key", b"client"),
+            (b"content-type", b"application/json"),
+        ];
+        let surface = &mut self.surface;
+        let request = surface.parse(b"/api/v1/identities", fields.into_iter());
+        let mut machinery = Machinery {
+            store: &self.store,
+            now: Monotonic::from_millis(NOW),
+            ambient: &self.ambient,
+            counts: &mut self.counted,
+        };
+        let carried = surface.start(&request, &mut machinery).carried;
+        let body = body.as_bytes();
+        let step = surface.body(&request, &carried, body, &mut machinery).step;
+        match became(step) {
+            Became::Answered(_, reason) => reason,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn tick(&mut self) {

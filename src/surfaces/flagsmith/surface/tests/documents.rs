@@ -341,28 +341,91 @@ fn a_body_of_too_many_values_is_too_long() {
         let body = format!(
             r#"{{"identifier":"a","traits":[{{"trait_key":"k","trait_value":[{values}0]}}]}}"#
         );
-        let fields: [(&[u8], &[u8]); 3] = [
-            (b":method", b"POST"),
-            (b"x-environment-key", b"client"),
-            (b"content-type", b"application/json"),
-        ];
-        let request = world
-            .surface
-            .parse(b"/api/v1/identities", fields.into_iter());
+        let reason = world.identify(&body);
+        assert_eq!(reason, expected);
+    }
+}
+
+#[test]
+fn what_is_kept_and_when_it_was_polled_is_told() {
+    let mut world = World::new("{}");
+    let told = |world: &mut World| {
+        let mut told = Vec::new();
         let mut machinery = Machinery {
             store: &world.store,
             now: Monotonic::from_millis(NOW),
             ambient: &world.ambient,
             counts: &mut world.counted,
         };
-        let carried = world.surface.start(&request, &mut machinery).carried;
-        let step = world
-            .surface
-            .body(&request, &carried, body.as_bytes(), &mut machinery)
-            .step;
-        let Became::Answered(_, reason) = became(step) else {
-            panic!("no answer");
-        };
-        assert_eq!(reason, expected);
+        let surface = &world.surface;
+        surface.each_documents(&mut machinery, &mut |of| told.push((of.kept, of.age)));
+        told
+    };
+    assert_eq!(told(&mut world), [(0, None)]);
+    world.land(Ok([b"full", b"v1", &zipped(DOCUMENT)]));
+    let polled = |oldest| {
+        let listed = vec![(ENVIRONMENT, oldest), (Tenant(10), 0)];
+        FlagsmithRecord::Polled(Polled {
+            oldest,
+            count: 300,
+            listed,
+        })
+    };
+    world.put(polled_hash(), &polled(0));
+    assert_eq!(told(&mut world), [(1, None)], "one was never polled");
+    world.put(polled_hash(), &polled(UNIX * 1_000 - 4_000));
+    assert_eq!(told(&mut world), [(1, Some(Duration::from_secs(4)))]);
+    // The same in health.
+    world.version("v1");
+    let state = EnvironmentState {
+        condition: Condition::Failing,
+        since: 1_000,
+    };
+    world.put(state_hash(ENVIRONMENT), &FlagsmithRecord::State(state));
+    let buckets = Buckets::new(&world.surface.scope, 4);
+    let health = health::describe(None, &world.store, &buckets, world.ambient.unix());
+    let health = serde_json::to_value(health).unwrap();
+    assert_eq!(health["environment_count"], 300);
+    let expected = serde_json::json!([
+        {
+            "environment": 9, "version": "v1", "state": "failing",
+            "since": "1970-01-01T00:00:01.000000000Z", "poll_age_ms": 4_000
+        },
+        {"environment": 10, "version": null, "state": null, "since": null, "poll_age_ms": null},
+    ]);
+    assert_eq!(health["environments"], expected);
+    world.surface.settings.enabled = false;
+    assert_eq!(told(&mut world), []);
+}
+
+#[test]
+fn a_version_whose_evaluation_was_cut_short_is_remembered() {
+    let mut document: serde_json::Value = serde_json::from_slice(DOCUMENT).unwrap();
+    let segments = (0..1_000).map(|id| {
+        serde_json::json!({"id": id, "name": "s", "feature_states": [document["feature_states"][0]], "rules": [{
+            "type": "ALL", "rules": [],
+            "conditions": [{"operator": "CONTAINS", "property_": "t", "value": format!("aab{id}")}]
+        }]})
+    });
+    document["project"]["segments"] = segments.collect();
+    let mut world = World::new("{}");
+    world.land(Ok([
+        b"full",
+        b"v1",
+        &zipped(document.to_string().as_bytes()),
+    ]));
+    let now = Monotonic::from_millis(NOW);
+    for _ in 0..200 {
+        world.tick();
+    }
+    world.version("v1");
+    for (length, expected) in [(40, None), (1 << 20, Some(etag("v1")))] {
+        let text = "a".repeat(length);
+        let body = format!(
+            r#"{{"identifier":"a","traits":[{{"trait_key":"t","trait_value":"{text}"}}]}}"#
+        );
+        assert_eq!(world.identify(&body), "identity");
+        let told = world.surface.cut_short.get(&ENVIRONMENT, now).cloned();
+        assert_eq!(told, expected, "{length}");
     }
 }
