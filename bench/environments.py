@@ -27,7 +27,7 @@ from random import Random
 from typing import Any
 
 import cpu
-import flagsmith
+import flagsmith_subjects
 import results
 from bench_stack import PlainStack
 from command import measuring, positive
@@ -93,7 +93,7 @@ def text(document: dict[str, Any]) -> str:
 def document_of_size(size: int, seed: int) -> dict[str, Any]:
     """The recorded environment's features, segments and overrides again and again, under other names, up to
     about so many bytes."""
-    model, random = flagsmith.document(), Random(seed)
+    model, random = flagsmith_subjects.document(), Random(seed)
     made = copy.deepcopy(model)
     length = len(text(made))
     for turn in count(1):
@@ -250,7 +250,7 @@ def active(stack: Stack) -> dict[str, int]:
 
 def mark_of(connection: http.client.HTTPConnection, number: int) -> tuple[int, str]:
     """Status, and how the environment is marked."""
-    fields = {flagsmith.KEY_HEADER: client_key(number), "Accept-Encoding": "identity"}
+    fields = {flagsmith_subjects.KEY_HEADER: client_key(number), "Accept-Encoding": "identity"}
     connection.request("GET", f"{FLAGS}?feature={MARK}", headers=fields)
     answer = connection.getresponse()
     body = answer.read()

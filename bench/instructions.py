@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import bench_stack
-import flagsmith
+import flagsmith_subjects
 import results
 import ticks
 from command import measuring, need, positive
@@ -74,7 +74,7 @@ SAMPLES = 20
 
 
 @dataclass
-class CountedFlagsmith(CountedStack, flagsmith.FlagsmithStack):
+class CountedFlagsmith(CountedStack, flagsmith_subjects.FlagsmithStack):
     """The stack of Flagsmith's subjects, with an Envoy whose instructions are counted."""
 
 
@@ -125,8 +125,8 @@ def counted(directory: Path, options: argparse.Namespace) -> Iterator[tuple[str,
         for name in SUBJECTS:
             (taken,) = count(stack, [every[name]], options.requests)
             yield NAMES.get(name, name), taken
-    with flagsmith.stack_for(directory, CountedFlagsmith) as stack:
-        every = {subject.name: subject for subject in flagsmith.subjects(stack)}
+    with flagsmith_subjects.stack_for(directory, CountedFlagsmith) as stack:
+        every = {subject.name: subject for subject in flagsmith_subjects.subjects(stack)}
         for name in OF_FLAGSMITH:
             (taken,) = count(stack, [every[name]], options.requests)
             yield name, taken
@@ -151,9 +151,9 @@ def compared(directory: Path, options: argparse.Namespace) -> Iterator[tuple[str
         for pair in zip(ours, others, strict=True):
             yield pair[0].name, *count(stack, pair, options.requests)
     # A build of before Flagsmith's surface takes no configuration with it.
-    if flagsmith.KEY_HEADER.lower().encode() in options.against.read_bytes():
-        with flagsmith.stack_for(directory, CountedFlagsmith, {"other": other}) as stack:
-            for one in (one for one in flagsmith.of_this_filter(stack) if one.name in OF_FLAGSMITH):
+    if flagsmith_subjects.KEY_HEADER.lower().encode() in options.against.read_bytes():
+        with flagsmith_subjects.stack_for(directory, CountedFlagsmith, {"other": other}) as stack:
+            for one in (one for one in flagsmith_subjects.of_this_filter(stack) if one.name in OF_FLAGSMITH):
                 pair = [one, replace(one, listener="other")]
                 wait_until_it_answers(stack, pair[1])
                 yield one.name, *count(stack, pair, options.requests)

@@ -20,7 +20,7 @@ from typing import Any
 import charts
 import cpu
 import decoding
-import flagsmith
+import flagsmith_subjects
 import latency
 import memory
 import results
@@ -71,7 +71,7 @@ def arguments() -> argparse.Namespace:
         options.credentials = QUICK_CREDENTIALS
     options.only = set(options.only.split(",")) if options.only else set()
     if "flagsmith" in options.only:
-        options.only |= flagsmith.NAMES
+        options.only |= flagsmith_subjects.NAMES
     need("bench", "wrk")
     return options
 
@@ -96,8 +96,10 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
         "rounds": {},
         "callouts_per_request": {},
     }
-    flagsmith_wanted = not options.only or bool(options.only & flagsmith.NAMES)
-    subjects_wanted = not options.only or bool(options.only - (PARTS - {"latency"}) - flagsmith.NAMES)
+    flagsmith_wanted = not options.only or bool(options.only & flagsmith_subjects.NAMES)
+    subjects_wanted = not options.only or bool(
+        options.only - (PARTS - {"latency"}) - flagsmith_subjects.NAMES
+    )
     parts = subjects_wanted + flagsmith_wanted + wanted("latency") + wanted("scale")
     # Each has a share of its own, and what those before it left: else a slow start takes all from the last.
     share = options.patience / max(1, parts)
@@ -131,7 +133,7 @@ def measure_subjects(
         everything = subjects(stack, callout)
         chosen = {subject.name for subject in everything}
         if options.only:
-            others = PARTS | flagsmith.NAMES
+            others = PARTS | flagsmith_subjects.NAMES
             if unknown := options.only - chosen - others:
                 raise StackError(
                     f"--only {','.join(unknown)}: there are {', '.join(sorted(chosen | others))}"
@@ -154,12 +156,12 @@ def measure_subjects(
 def measure_flagsmith(
     figures: dict[str, Any], options: argparse.Namespace, directory: Path, machine: Machine
 ) -> None:
-    with flagsmith.stack_for(directory) as stack:
-        everything = flagsmith.subjects(stack)
+    with flagsmith_subjects.stack_for(directory) as stack:
+        everything = flagsmith_subjects.subjects(stack)
         some = [subject for subject in everything if not options.only or subject.name in options.only]
         machine.begin_part()
         note(figures, throughput(stack, some, options.rounds, options.seconds, directory, machine))
-        figures["evaluations_per_identity"] = flagsmith.prove_evaluated(stack, directory)
+        figures["evaluations_per_identity"] = flagsmith_subjects.prove_evaluated(stack, directory)
 
 
 def note(figures: dict[str, Any], measured: dict[str, Measured]) -> None:

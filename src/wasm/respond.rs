@@ -57,13 +57,15 @@ impl Responder {
         if !slot.as_ref().is_some_and(|kept| kept.fits(response, etag)) {
             *slot = Kept::new(response, etag);
         }
-        let kept = slot.as_mut()?;
-        let tag = kept.map.get_mut(kept.tag.clone())?;
-        tag.copy_from_slice(etag.as_bytes());
-        if let Some(((_, value), (_, place))) = response.extra.first().zip(kept.extra.clone()) {
-            kept.map.get_mut(place)?.copy_from_slice(value);
+        let Kept {
+            map, tag, extra, ..
+        } = slot.as_mut()?;
+        map.get_mut(tag.clone())?.copy_from_slice(etag.as_bytes());
+        if let Some((_, place)) = extra {
+            let (_, value) = response.extra.first()?;
+            map.get_mut(place.clone())?.copy_from_slice(value);
         }
-        Some(&kept.map)
+        Some(map)
     }
 }
 
@@ -86,11 +88,15 @@ impl Kept {
     }
 
     fn fits(&self, response: &Response<'_>, etag: &ETag) -> bool {
-        let extra = response.extra.first();
-        let extra = extra.map(|(name, value)| (*name, value.len()));
-        let known = self.extra.as_ref();
-        self.tag.len() == etag.as_bytes().len()
-            && known.map(|(name, place)| (*name, place.len())) == extra
+        let is_known = match (&self.extra, response.extra.first()) {
+            (None, None) => true,
+            (Some((name, place)), Some((other, value))) => {
+                name == other && place.len() == value.len()
+            }
+            _ => false,
+        };
+        is_known
+            && self.tag.len() == etag.as_bytes().len()
             && self.varies == response.varies_by_encoding
             && std::ptr::eq(self.profile, response.profile)
     }

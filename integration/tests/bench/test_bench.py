@@ -11,7 +11,7 @@ from itertools import count
 import pytest
 
 import environments
-import flagsmith
+import flagsmith_subjects
 import load
 import machine
 import ratios
@@ -126,7 +126,7 @@ class Sent:
 
 
 def test_identities_of_the_benchmark_are_none_that_was_asked_for_before() -> None:
-    asked, bodies = flagsmith.identity(), set()
+    asked, bodies = flagsmith_subjects.identity(), set()
     for _ in range(3):
         connection = Sent()
         subjects.send(connection, asked)
