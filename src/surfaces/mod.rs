@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::http::Response;
 use crate::records::CorruptRecord;
 use crate::redis::{Command, Failure, Gateway, Purpose, Reply};
-use crate::shared::{Job, Machinery, Store};
+use crate::shared::{Ambient, Job, Machinery, Store};
 use crate::snapshot::status::Status;
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
@@ -21,11 +21,13 @@ use crate::time::Monotonic;
 mod either;
 #[cfg(feature = "flagsmith")]
 pub mod flagsmith;
+mod gauges;
 mod pair;
 pub mod posthog;
 mod reason;
 
 pub use either::Either;
+pub use gauges::{Ages, Documents};
 pub use pair::Pair;
 pub use reason::Reason;
 
@@ -168,26 +170,6 @@ pub struct SentRead<K> {
     pub at: Monotonic,
     /// What was known.
     pub known: K,
-}
-
-/// Ages of what is known, for the gauges. `None`: there is none yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ages {
-    /// Since Redis last said that the snapshot is the current one.
-    pub snapshot: Option<Duration>,
-    /// Of the newest watermark.
-    pub watermark: Option<Duration>,
-}
-
-/// What a worker keeps of a surface's documents, for the gauges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Documents {
-    /// The surface, as labels name it.
-    pub surface: &'static str,
-    /// How many are kept.
-    pub kept: usize,
-    /// How long ago the source of each of them had been read. `None`: that is not known yet.
-    pub age: Option<Duration>,
 }
 
 impl<'a> Received<'a> {
@@ -370,9 +352,10 @@ pub trait Surface {
     fn due_in(&self) -> Duration;
 
     /// Shows what it keeps of documents, where it has any.
-    fn each_documents<S: Store>(
+    fn each_documents(
         &self,
-        _machinery: &mut Machinery<'_, S, Self::Count>,
+        _store: &impl Store,
+        _ambient: &dyn Ambient,
         _show: &mut dyn FnMut(Documents),
     ) {
     }

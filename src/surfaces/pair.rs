@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::redis::Failure;
-use crate::shared::{Machinery, NarrowJob, Store};
+use crate::shared::{Ambient, Machinery, NarrowJob, Store};
 use crate::snapshot::status::Status;
 use crate::time::Monotonic;
 
@@ -57,23 +57,28 @@ fn second<'r, A: Surface, B: Surface>(step: StepOf<'r, B>) -> StepOf<'r, Pair<A,
     mapped(step, Either::Second, Either::Second)
 }
 
-fn mapped<'r, R, A, S, B>(
+fn mapped<'r, R, A: Copy, S, B>(
     step: Step<'r, R, Receipt<A>>,
     read: impl FnOnce(R) -> S,
     answer: impl FnOnce(A) -> B,
 ) -> Step<'r, S, Receipt<B>> {
     match step {
         Step::Reply(response, receipt) => {
-            let receipt = Receipt {
-                answer: answer(receipt.answer),
-                tenant: receipt.tenant,
-                billed: receipt.billed,
-            };
-            Step::Reply(response, receipt)
+            let answer = answer(receipt.answer);
+            Step::Reply(response, receipt_of(answer, &receipt))
         }
         Step::Forward(reason) => Step::Forward(reason),
         Step::Read(needed) => Step::Read(read(needed)),
         Step::Body { max_bytes, tenant } => Step::Body { max_bytes, tenant },
+    }
+}
+
+/// A receipt of another answer.
+fn receipt_of<A, B>(answer: B, receipt: &Receipt<A>) -> Receipt<B> {
+    Receipt {
+        answer,
+        tenant: receipt.tenant,
+        billed: receipt.billed,
     }
 }
 
@@ -336,24 +341,15 @@ impl<A: Surface, B: Surface> Surface for Pair<A, B> {
         request: &Self::Request<'_>,
         machinery: &mut Machinery<'_, S, Self::Count>,
     ) {
-        let Receipt { tenant, billed, .. } = *receipt;
         match (receipt.answer, request) {
             (Either::First(answer), Either::First(request)) => {
-                let receipt = Receipt {
-                    answer,
-                    tenant,
-                    billed,
-                };
+                let receipt = receipt_of(answer, receipt);
                 machinery.narrowed(Either::First, |machinery| {
                     self.first.sent(&receipt, request, machinery);
                 });
             }
             (Either::Second(answer), Either::Second(request)) => {
-                let receipt = Receipt {
-                    answer,
-                    tenant,
-                    billed,
-                };
+                let receipt = receipt_of(answer, receipt);
                 machinery.narrowed(Either::Second, |machinery| {
                     self.second.sent(&receipt, request, machinery);
                 });
@@ -391,17 +387,14 @@ impl<A: Surface, B: Surface> Surface for Pair<A, B> {
         });
     }
 
-    fn each_documents<S: Store>(
+    fn each_documents(
         &self,
-        machinery: &mut Machinery<'_, S, Self::Count>,
+        store: &impl Store,
+        ambient: &dyn Ambient,
         show: &mut dyn FnMut(Documents),
     ) {
-        machinery.narrowed(Either::First, |machinery| {
-            self.first.each_documents(machinery, show);
-        });
-        machinery.narrowed(Either::Second, |machinery| {
-            self.second.each_documents(machinery, show);
-        });
+        self.first.each_documents(store, ambient, show);
+        self.second.each_documents(store, ambient, show);
     }
 
     fn due_in(&self) -> Duration {

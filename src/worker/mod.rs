@@ -256,8 +256,9 @@ where
             ages.watermark.unwrap_or(since_start).as_secs(),
         );
         let mut documents = Vec::new();
-        let (surface, mut machinery) = self.parts();
-        surface.each_documents(&mut machinery, &mut |of| documents.push(of));
+        let show = &mut |of| documents.push(of);
+        let (surface, host) = (&self.surface, &self.host);
+        surface.each_documents(host.shared(), host, show);
         for of in documents {
             self.recorder
                 .tell_documents(&mut self.host, of, since_start);

@@ -32,7 +32,7 @@ use crate::surfaces::{
     Terms,
 };
 use crate::tenant::Tenant;
-use crate::time::Monotonic;
+use crate::time::{Monotonic, UnixMillis};
 use crate::usage::UsageJob;
 
 /// Half of the longest wait for a document that is being compiled: the longest takes somewhat more than a second.
@@ -395,23 +395,25 @@ impl Surface for Flagsmith {
         }
     }
 
-    fn each_documents<S: Store>(
+    fn each_documents(
         &self,
-        machinery: &mut Machinery<'_, S, FlagsmithCount>,
+        store: &impl Store,
+        ambient: &dyn Ambient,
         show: &mut dyn FnMut(Documents),
     ) {
         if !self.settings.enabled {
             return;
         }
-        let polled = self.directory.polled(machinery.store);
+        let polled = self.directory.polled(store);
         let oldest = polled.map(|polled| polled.oldest).filter(|at| *at > 0);
-        let age = oldest
-            .zip(machinery.ambient.unix())
-            .map(|(oldest, unix)| Duration::from_millis(unix.as_millis().saturating_sub(oldest)));
+        let since = |(oldest, unix): (u64, UnixMillis)| unix.as_millis().saturating_sub(oldest);
         show(Documents {
             surface: NAME,
             kept: self.kept.len(),
-            age,
+            age: oldest
+                .zip(ambient.unix())
+                .map(since)
+                .map(Duration::from_millis),
         });
     }
 

@@ -216,9 +216,10 @@ impl Environments {
                     self.figures.note_failure(failure);
                 }
                 // When environments were polled is told with the rounds; where one fails, there are none.
-                let is_old = |last: Instant| now.instant >= last + self.frequency;
-                self.telling.is_due |=
-                    before != environment.state || self.telling.last.is_some_and(is_old);
+                let last = self.telling.last;
+                let is_old = last.is_some_and(|last| now.instant >= last + self.frequency);
+                let is_polled = environment.condition() == Some(Condition::Polled);
+                self.telling.is_due |= before != environment.state || (is_old && is_polled);
                 let documents = &mut self.telling.documents;
                 documents.extend(document.map(DocumentNews::Document));
             }

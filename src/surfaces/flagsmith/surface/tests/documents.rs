@@ -349,19 +349,14 @@ fn a_body_of_too_many_values_is_too_long() {
 #[test]
 fn what_is_kept_and_when_it_was_polled_is_told() {
     let mut world = World::new("{}");
-    let told = |world: &mut World| {
+    let told = |world: &World| {
         let mut told = Vec::new();
-        let mut machinery = Machinery {
-            store: &world.store,
-            now: Monotonic::from_millis(NOW),
-            ambient: &world.ambient,
-            counts: &mut world.counted,
-        };
+        let show = &mut |of: Documents| told.push((of.kept, of.age));
         let surface = &world.surface;
-        surface.each_documents(&mut machinery, &mut |of| told.push((of.kept, of.age)));
+        surface.each_documents(&world.store, &world.ambient, show);
         told
     };
-    assert_eq!(told(&mut world), [(0, None)]);
+    assert_eq!(told(&world), [(0, None)]);
     world.land(Ok([b"full", b"v1", &zipped(DOCUMENT)]));
     let polled = |oldest| {
         let listed = vec![(ENVIRONMENT, oldest), (Tenant(10), 0)];
@@ -372,9 +367,9 @@ fn what_is_kept_and_when_it_was_polled_is_told() {
         })
     };
     world.put(polled_hash(), &polled(0));
-    assert_eq!(told(&mut world), [(1, None)], "one was never polled");
+    assert_eq!(told(&world), [(1, None)], "one was never polled");
     world.put(polled_hash(), &polled(UNIX * 1_000 - 4_000));
-    assert_eq!(told(&mut world), [(1, Some(Duration::from_secs(4)))]);
+    assert_eq!(told(&world), [(1, Some(Duration::from_secs(4)))]);
     // The same in health.
     world.version("v1");
     let state = EnvironmentState {
@@ -395,7 +390,7 @@ fn what_is_kept_and_when_it_was_polled_is_told() {
     ]);
     assert_eq!(health["environments"], expected);
     world.surface.settings.enabled = false;
-    assert_eq!(told(&mut world), []);
+    assert_eq!(told(&world), []);
 }
 
 #[test]
