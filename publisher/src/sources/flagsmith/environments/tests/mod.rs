@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::*;
 use flag_definitions_filter::surfaces::flagsmith::records::{Condition, EnvironmentState};
-use simulated::{Listed, PROXY_KEY, Simulated, Told, configuration, failed, read, tenant};
+use simulated::{Listed, PROXY_KEY, Simulated, configuration, failed, read, tenant};
 
 #[test]
 fn records_are_told_when_each_environment_was_polled() {
