@@ -10,6 +10,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::time::Duration;
 
+use crate::documents::Documents;
 use crate::http::Response;
 use crate::labels::labels;
 use crate::records::CorruptRecord;
@@ -21,11 +22,9 @@ use crate::time::Monotonic;
 
 #[cfg(feature = "flagsmith")]
 pub mod flagsmith;
-mod gauges;
 mod pair;
 pub mod posthog;
 
-pub use gauges::{Ages, Documents};
 pub use pair::{Either, Pair};
 
 /// Kinds of records from here on are of the surfaces beside PostHog's.
@@ -167,6 +166,15 @@ pub struct SentRead<K> {
     pub at: Monotonic,
     /// What was known.
     pub known: K,
+}
+
+/// Ages of what is known, for the gauges. `None`: there is none yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ages {
+    /// Since Redis last said that the snapshot is the current one.
+    pub snapshot: Option<Duration>,
+    /// Of the newest watermark.
+    pub watermark: Option<Duration>,
 }
 
 impl<'a> Received<'a> {

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use crate::documents::Documents;
 use crate::redis::Failure;
 use crate::shared::{Ambient, Machinery, NarrowJob, Store};
 use crate::snapshot::status::Status;
 use crate::time::Monotonic;
 
 use super::{
-    Decided, Documents, Fetch, Read, Reason, Receipt, Received, SentRead, ShowJob, Step, StepOf,
-    Surface, SurfaceRequest, Terms,
+    Decided, Fetch, Read, Reason, Receipt, Received, SentRead, ShowJob, Step, StepOf, Surface,
+    SurfaceRequest, Terms,
 };
 
 /// Something of one of two surfaces.
@@ -116,7 +117,6 @@ fn mapped<'r, R, A: Copy, S, B>(
     }
 }
 
-/// A receipt of another answer.
 fn receipt_of<A, B>(answer: B, receipt: &Receipt<A>) -> Receipt<B> {
     Receipt {
         answer,

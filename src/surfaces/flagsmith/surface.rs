@@ -15,7 +15,7 @@ use super::pipeline::{Asker, answered, replied};
 use super::reads::{FlagsmithLanded, FlagsmithRead, KnownVersion, StoredDocument, command};
 use super::request::{FlagsmithRequest, Route};
 use super::settings::{EdgeUpstream, FlagsmithSettings};
-use crate::documents::{Confirmations, Confirmed, Document, Kept, Outflow};
+use crate::documents::{Confirmations, Confirmed, Document, Documents, Kept, Outflow};
 use crate::http::ETag;
 use crate::limits::LocalBudgets;
 use crate::recent::{OncePerSecond, Recent};
@@ -26,8 +26,7 @@ use crate::snapshot::KnownStatus;
 use crate::snapshot::settings::Snapshot;
 use crate::snapshot::status::Status;
 use crate::surfaces::{
-    self, Decided, Documents, Fetch, Reason, Receipt, Received, SentRead, ShowJob, StepOf, Surface,
-    Terms,
+    self, Decided, Fetch, Reason, Receipt, Received, SentRead, ShowJob, StepOf, Surface, Terms,
 };
 use crate::tenant::Tenant;
 use crate::time::{Monotonic, UnixMillis};
