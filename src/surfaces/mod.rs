@@ -10,6 +10,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::time::Duration;
 
+use crate::documents::Documents;
 use crate::http::Response;
 use crate::records::CorruptRecord;
 use crate::redis::{Command, Failure, Gateway, Purpose, Reply};
@@ -21,13 +22,11 @@ use crate::time::Monotonic;
 mod either;
 #[cfg(feature = "flagsmith")]
 pub mod flagsmith;
-mod gauges;
 mod pair;
 pub mod posthog;
 mod reason;
 
 pub use either::Either;
-pub use gauges::{Ages, Documents};
 pub use pair::Pair;
 pub use reason::Reason;
 
@@ -170,6 +169,15 @@ pub struct SentRead<K> {
     pub at: Monotonic,
     /// What was known.
     pub known: K,
+}
+
+/// Ages of what is known, for the gauges. `None`: there is none yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ages {
+    /// Since Redis last said that the snapshot is the current one.
+    pub snapshot: Option<Duration>,
+    /// Of the newest watermark.
+    pub watermark: Option<Duration>,
 }
 
 impl<'a> Received<'a> {

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use crate::documents::Documents;
 use crate::redis::Failure;
 use crate::shared::{Ambient, Machinery, NarrowJob, Store};
 use crate::snapshot::status::Status;
 use crate::time::Monotonic;
 
 use super::{
-    Decided, Documents, Either, Fetch, Reason, Receipt, Received, SentRead, ShowJob, Step, StepOf,
-    Surface, Terms,
+    Decided, Either, Fetch, Reason, Receipt, Received, SentRead, ShowJob, Step, StepOf, Surface,
+    Terms,
 };
 
 /// Two surfaces.
@@ -73,7 +74,6 @@ fn mapped<'r, R, A: Copy, S, B>(
     }
 }
 
-/// A receipt of another answer.
 fn receipt_of<A, B>(answer: B, receipt: &Receipt<A>) -> Receipt<B> {
     Receipt {
         answer,

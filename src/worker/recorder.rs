@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::host::{Host, HostStatus, MetricId, MetricKind};
+use crate::documents::Documents;
 use crate::metrics::{self, Counts, Metric, SNAPSHOT_AGE_SECONDS, WATERMARK_AGE_SECONDS};
 use crate::shared::CountSink;
-use crate::surfaces::Documents;
 use crate::tenant::Tenant;
 
 /// Metrics of one worker, and what was not told to the host yet.

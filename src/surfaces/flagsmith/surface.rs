@@ -16,7 +16,7 @@ use super::request::{FlagsmithRequest, Route};
 use super::settings::{EdgeUpstream, FlagsmithSettings};
 use super::steps::{Asker, answered, replied};
 use super::usage;
-use crate::documents::{Confirmations, Confirmed, Document, Kept, Outflow};
+use crate::documents::{Confirmations, Confirmed, Document, Documents, Kept, Outflow};
 use crate::hash::Sha256Hash;
 use crate::http::ETag;
 use crate::limits::LocalBudgets;
@@ -28,8 +28,7 @@ use crate::snapshot::KnownStatus;
 use crate::snapshot::settings::Snapshot;
 use crate::snapshot::status::Status;
 use crate::surfaces::{
-    self, Decided, Documents, Fetch, Reason, Receipt, Received, SentRead, ShowJob, StepOf, Surface,
-    Terms,
+    self, Decided, Fetch, Reason, Receipt, Received, SentRead, ShowJob, StepOf, Surface, Terms,
 };
 use crate::tenant::Tenant;
 use crate::time::{Monotonic, UnixMillis};
