@@ -55,6 +55,8 @@ help: ## Show this list
 	@echo '  WATCH=1           the publisher watches the PostgreSQL of DATABASE_URL instead of publishing SNAPSHOT'
 	@echo '  DATABASE_URL      postgresql://user:password@host:port/database, for WATCH=1'
 	@echo '  PUBLISHER_PORT    its /metrics and /healthz (9105)'
+	@echo 'Variable of test:'
+	@echo '  TEST_PROCESSES    files of integration tests side by side (2)'
 	@echo 'Variable of bench, bench-soak and bench-instructions:'
 	@echo '  BENCH_OPTIONS     of the Python file that each of them runs, e.g. --quick or --help'
 
@@ -128,6 +130,12 @@ build-faults: $(RUST)
 build-posthog: $(RUST)
 	$(FILTER_BUILD) --no-default-features --features host --target-dir target/posthog
 
+# All that the tests need. Each of the four ends in a step of one core, so the publisher's runs beside those of the filters.
+.PHONY: build-tested
+build-tested: filter
+	cargo build --release --locked -p flag-definitions-publisher & publisher=$$!; \
+	$(MAKE) --no-print-directory build-faults build-posthog && wait $$publisher || { wait; exit 1; }
+
 # What the benchmark compares with.
 .PHONY: build-bench
 build-bench: build
@@ -165,10 +173,30 @@ test-node: $(RUST) $(WASM_BINDGEN)
 	CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/.tools/bin/wasm-bindgen-test-runner \
 	cargo test --locked --target wasm32-unknown-unknown -p $(FILTER) --no-default-features --features flagsmith --lib
 
+# The tests wait more than they compute: two files run side by side, each with stacks of its own.
+TEST_PROCESSES ?= 2
+
 # Real Envoy, Redis, webdis and SDKs.
 .PHONY: test-integration
-test-integration: build build-faults build-posthog $(VENV) $(NODE_PACKAGES) test-packages
-	.venv/bin/pytest integration
+test-integration: build-tested $(VENV) $(NODE_PACKAGES) test-packages
+	.venv/bin/pytest integration -m "not alone" --numprocesses $(TEST_PROCESSES) --dist loadfile
+	.venv/bin/pytest integration -m alone
+
+PEERS := integration/peers/flagsmith-java
+PEERS_BUILD := target/peers/flagsmith-java/built
+
+# The tests of programs that not every machine can build: outside of `make test`.
+.PHONY: compare-peers
+compare-peers: jvm $(PEERS_BUILD) build $(VENV) stack-packages ## Compare with peers that need JDK 17 and Maven; fails without
+	.venv/bin/pytest integration/peers
+
+.PHONY: jvm
+jvm:
+	@$(SETUP) jvm
+
+$(PEERS_BUILD): $(PEERS)/pom.xml $(wildcard $(PEERS)/src/*.java)
+	cd $(PEERS) && mvn --quiet --batch-mode compiler:compile dependency:copy-dependencies
+	@touch $@
 
 .PHONY: lint
 lint: $(RUST) $(VENV) ## Check formatting and lints
@@ -217,6 +245,10 @@ bench-instructions: build-bench $(VENV) stack-packages ## Count an Envoy's instr
 .PHONY: bench-watch
 bench-watch: build $(VENV) test-packages ## Measure the watching publisher with a million credentials; adds to bench/results.json
 	$(PYTHON) bench/watch.py
+
+.PHONY: bench-environments
+bench-environments: build $(VENV) stack-packages ## Measure workers with 3 000 Flagsmith environments, and how soon changes are served
+	$(PYTHON) bench/environments.py $(BENCH_OPTIONS)
 
 .PHONY: bench-timeouts
 bench-timeouts: build $(VENV) stack-packages ## Measure callouts that read large payloads; adds to bench/results.json

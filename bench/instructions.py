@@ -11,9 +11,11 @@ import argparse
 import http.client
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import bench_stack
+import flagsmith_subjects
 import results
 import ticks
 from command import measuring, need, positive
@@ -29,6 +31,7 @@ from subjects import (
     send,
     stack_for,
     subjects,
+    wait_until_it_answers,
 )
 
 SUBJECTS = [
@@ -45,6 +48,14 @@ SUBJECTS = [
     "cached_200_24k_gzip",
     "callout_200_24k",
 ]
+OF_FLAGSMITH = [
+    "reply_only_flags_gzip",
+    "host_calls_flags_gzip",
+    "flagsmith_flags_gzip",
+    "flagsmith_flags_304",
+    "flagsmith_identity",
+    "flagsmith_document_gzip",
+]
 # As in the names of ratios.
 NAMES = {"direct_response_304": "bare"}
 # Each VM takes 10 GB of addresses, and valgrind has some 100.
@@ -60,6 +71,11 @@ WARM = 3_000  # requests, after which V8 has compiled what they need
 # Callouts time out while valgrind translates what it has not seen yet.
 TRIES = 40
 SAMPLES = 20
+
+
+@dataclass
+class CountedFlagsmith(CountedStack, flagsmith_subjects.FlagsmithStack):
+    """The stack of Flagsmith's subjects, with an Envoy whose instructions are counted."""
 
 
 def main() -> None:
@@ -109,6 +125,11 @@ def counted(directory: Path, options: argparse.Namespace) -> Iterator[tuple[str,
         for name in SUBJECTS:
             (taken,) = count(stack, [every[name]], options.requests)
             yield NAMES.get(name, name), taken
+    with flagsmith_subjects.stack_for(directory, CountedFlagsmith) as stack:
+        every = {subject.name: subject for subject in flagsmith_subjects.subjects(stack)}
+        for name in OF_FLAGSMITH:
+            (taken,) = count(stack, [every[name]], options.requests)
+            yield name, taken
     yield from ticks.counted(directory, quick=options.quick)
 
 
@@ -129,6 +150,13 @@ def compared(directory: Path, options: argparse.Namespace) -> Iterator[tuple[str
         others = [*of_a_module("other", etag), callout_of_a_module("other_callout")]
         for pair in zip(ours, others, strict=True):
             yield pair[0].name, *count(stack, pair, options.requests)
+    # A build of before Flagsmith's surface takes no configuration with it.
+    if flagsmith_subjects.KEY_HEADER.lower().encode() in options.against.read_bytes():
+        with flagsmith_subjects.stack_for(directory, CountedFlagsmith, {"other": other}) as stack:
+            for one in (one for one in flagsmith_subjects.of_this_filter(stack) if one.name in OF_FLAGSMITH):
+                pair = [one, replace(one, listener="other")]
+                wait_until_it_answers(stack, pair[1])
+                yield one.name, *count(stack, pair, options.requests)
     both = [ticks.counted(directory, wasm, options.quick) for wasm in (WASM, options.against)]
     for (name, mine), (_, its) in zip(*map(list, both), strict=True):
         yield name, mine, its

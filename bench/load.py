@@ -14,6 +14,8 @@ from stack.processes import StackError
 from stack.programs import require, tool
 
 CONNECTIONS = 64
+# In a request: digits that no other request has.
+UNIQUE = "{sixteen_digits}"
 
 
 @dataclass(frozen=True)

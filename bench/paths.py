@@ -12,6 +12,7 @@ PICTURES = ROOT / "docs"
 SCRATCH = ROOT / ".run/bench"
 FILTERS = ROOT / "target/wasm32-wasip1/release/bench_filters.wasm"
 SERVICE = ROOT / "target/release/bench-service"
+EDGE_PROXY = ROOT / "target/release/bench-edge-proxy"
 OHA = ROOT / ".tools/bin/oha"
 
 sys.path.insert(0, str(ROOT / "integration"))

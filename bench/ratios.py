@@ -121,6 +121,27 @@ RATIOS = [
         "throughput_1m_spread_of_10",
         _rate("confirmed_304_many_credentials_spread", "confirmed_304_10_credentials"),
     ),
+    Ratio("flagsmith_flags_of_reply_only", _rate("flagsmith_flags", "reply_only_flags"), at_least=0.8),
+    Ratio("flagsmith_flags_of_host_calls", _rate("flagsmith_flags", "host_calls_flags"), at_least=0.95),
+    Ratio("flagsmith_flags_gzip_of_reply_only", _rate("flagsmith_flags_gzip", "reply_only_flags_gzip")),
+    Ratio("flagsmith_flags_gzip_of_host_calls", _rate("flagsmith_flags_gzip", "host_calls_flags_gzip")),
+    Ratio(
+        "flagsmith_flags_per_cpu_of_service",
+        _per_cpu("flagsmith_flags", "edge_proxy_flags"),
+        at_least=2.5,
+    ),
+    Ratio(
+        "flagsmith_identity_per_cpu_of_service",
+        _per_cpu("flagsmith_identity", "edge_proxy_identity"),
+        at_least=2,
+    ),
+    Ratio(
+        "flagsmith_flags_gzip_per_cpu_of_service", _per_cpu("flagsmith_flags_gzip", "edge_proxy_flags_gzip")
+    ),
+    Ratio(
+        "flagsmith_document_gzip_per_cpu_of_service",
+        _per_cpu("flagsmith_document_gzip", "edge_proxy_document_gzip"),
+    ),
     Ratio("bytes_per_credential", lambda figures: figures["scale"]["bytes_per_credential"], at_most=200),
 ]
 

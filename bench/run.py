@@ -5,7 +5,7 @@ them alike; rounds begin while it is fast, and are done again when it did not st
 counts are ratios, each the median of what the rounds say. Writes into bench/results.json, and pictures into
 docs/.
 
-Parts beside the subjects, for --only: decode, latency, memory, scale.
+Parts beside the subjects, for --only: decode, flagsmith (all of its subjects), latency, memory, scale.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import charts
 import cpu
 import decoding
+import flagsmith_subjects
 import latency
 import memory
 import results
@@ -29,12 +30,12 @@ from load import CONNECTIONS
 from machine import Machine
 from paths import PICTURES, SCRATCH
 from ratios import ratios, ratios_of_best, table
-from rounds import ROUNDS_OF_AN_ENVOY, throughput
+from rounds import ROUNDS_OF_AN_ENVOY, Measured, throughput
 from stack.processes import StackError
 from subjects import callout_of_this_filter, stack_for, subjects
 
-PARTS = {"decode", "latency", "memory", "scale"}
-OURS = ("cached_", "callout_200_", "confirmed_", "rejected_", "untouched_")
+PARTS = {"decode", "flagsmith", "latency", "memory", "scale"}
+OURS = ("cached_", "callout_200_", "confirmed_", "flagsmith_", "rejected_", "untouched_")
 QUICK_CREDENTIALS = 20_000
 
 
@@ -69,6 +70,8 @@ def arguments() -> argparse.Namespace:
         options.rounds, options.seconds, options.patience = ROUNDS_OF_AN_ENVOY + 1, 1, 0.0
         options.credentials = QUICK_CREDENTIALS
     options.only = set(options.only.split(",")) if options.only else set()
+    if "flagsmith" in options.only:
+        options.only |= flagsmith_subjects.NAMES
     need("bench", "wrk")
     return options
 
@@ -91,15 +94,22 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
         "rates": {},
         "cpu_seconds_per_million": {},
         "rounds": {},
+        "callouts_per_request": {},
     }
-    subjects_wanted = not options.only or bool(options.only - (PARTS - {"latency"}))
+    flagsmith_wanted = not options.only or bool(options.only & flagsmith_subjects.NAMES)
+    subjects_wanted = not options.only or bool(
+        options.only - (PARTS - {"latency"}) - flagsmith_subjects.NAMES
+    )
+    parts = subjects_wanted + flagsmith_wanted + wanted("latency") + wanted("scale")
     # Each has a share of its own, and what those before it left: else a slow start takes all from the last.
-    share = options.patience / max(1, subjects_wanted + wanted("latency") + wanted("scale"))
+    share = options.patience / max(1, parts)
     machine = Machine(share=share)
     if wanted("decode"):
         figures["milliseconds"] = decoding.milliseconds(10 if options.quick else 40)
     if subjects_wanted:
         measure_subjects(figures, options, directory, machine)
+    if flagsmith_wanted:
+        measure_flagsmith(figures, options, directory, machine)
     if wanted("memory"):
         figures["memory_megabytes"] = memory.megabytes(directory)
     if wanted("scale"):
@@ -123,18 +133,16 @@ def measure_subjects(
         everything = subjects(stack, callout)
         chosen = {subject.name for subject in everything}
         if options.only:
-            if unknown := options.only - chosen - PARTS:
-                raise StackError(f"--only {','.join(unknown)}: there are {', '.join(sorted(chosen | PARTS))}")
+            others = PARTS | flagsmith_subjects.NAMES
+            if unknown := options.only - chosen - others:
+                raise StackError(
+                    f"--only {','.join(unknown)}: there are {', '.join(sorted(chosen | others))}"
+                )
             chosen &= options.only | (latency.NEEDED if "latency" in options.only else set())
         some = [subject for subject in everything if subject.name in chosen]
         machine.begin_part()
         measured = throughput(stack, some, options.rounds, options.seconds, directory, machine)
-        figures["rates"] |= {name: round(of.rate) for name, of in measured.items()}
-        figures["rounds"] |= {name: of.figures() for name, of in measured.items()}
-        figures["cpu_seconds_per_million"] |= {name: round(of.cpu, 1) for name, of in measured.items()}
-        figures["callouts_per_request"] = {
-            name: round(of.callouts, 3) for name, of in measured.items() if name.startswith(OURS)
-        }
+        note(figures, measured)
         if not options.only or "latency" in options.only:
             machine.begin_part()
             found = latency.latencies(stack, some, options.rounds, directory, machine)
@@ -143,6 +151,26 @@ def measure_subjects(
             }
             for name, of in found.items():
                 figures["rounds"].setdefault(name, {})["p99"] = [one.figures()["p99"] for one in of]
+
+
+def measure_flagsmith(
+    figures: dict[str, Any], options: argparse.Namespace, directory: Path, machine: Machine
+) -> None:
+    with flagsmith_subjects.stack_for(directory) as stack:
+        everything = flagsmith_subjects.subjects(stack)
+        some = [subject for subject in everything if not options.only or subject.name in options.only]
+        machine.begin_part()
+        note(figures, throughput(stack, some, options.rounds, options.seconds, directory, machine))
+        figures["evaluations_per_identity"] = flagsmith_subjects.prove_evaluated(stack, directory)
+
+
+def note(figures: dict[str, Any], measured: dict[str, Measured]) -> None:
+    figures["rates"] |= {name: round(of.rate) for name, of in measured.items()}
+    figures["rounds"] |= {name: of.figures() for name, of in measured.items()}
+    figures["cpu_seconds_per_million"] |= {name: round(of.cpu, 1) for name, of in measured.items()}
+    figures["callouts_per_request"] |= {
+        name: round(of.callouts, 3) for name, of in measured.items() if name.startswith(OURS)
+    }
 
 
 def draw(figures: dict[str, Any], folder: Path) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import bench_stack
 from bench_stack import BenchStack
 from documents import definitions_of_size, secret, token, write_document
-from load import Request
+from load import UNIQUE, Request
 from models.posthog.endpoint import Team, etag_of
 from models.posthog.writers import put_credential, put_definitions_django, put_team, team_secret_entry
 from stack.edge import get, upstream
@@ -75,9 +75,10 @@ def send(connection: http.client.HTTPConnection, request: Request) -> http.clien
     connection.putrequest(request.method, request.path, skip_accept_encoding=True)
     for header in request.headers:
         connection.putheader(*header.split(": ", 1))
-    if request.body:
-        connection.putheader("content-length", str(len(request.body)))
-    connection.endheaders(request.body.encode())
+    body = request.body.replace(UNIQUE, f"{time.time_ns() // 1000:016}").encode()
+    if body:
+        connection.putheader("content-length", str(len(body)))
+    connection.endheaders(body)
     return connection.getresponse()
 
 

@@ -6,6 +6,7 @@
 #   integration/setup.sh node-packages                 integration/node/node_modules/ from its package-lock.json
 #   integration/setup.sh rust                           the wasm targets of the pinned toolchain
 #   integration/setup.sh nextest | wasm-bindgen         into .tools/, unless the machine has them
+#   integration/setup.sh jvm                            nothing: fails where a JDK of at least 17 or Maven is missing
 #   integration/setup.sh fuzz | oha                     cargo-fuzz; the load generator oha: into .tools/
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -71,6 +72,14 @@ rust() {
   for target in wasm32-wasip1 wasm32-unknown-unknown; do
     grep -qx "$target" <<<"$installed" || rustup target add "$target"
   done
+}
+
+jvm() {
+  local remedy='on Debian and Ubuntu: apt-get install openjdk-17-jdk-headless maven' version
+  version=$(javac -version 2>&1) || fail "a JDK is missing (17 or newer); $remedy"
+  version=${version#javac }
+  ((${version%%.*} >= 17)) || fail "the JDK is of version $version, not of 17 or newer; $remedy"
+  command -v mvn >/dev/null || fail "Maven is missing; $remedy"
 }
 
 # Neither tool has a package with a binary in a registry. Unoptimized they are built in a third of the time; the Node tests take 40 s

@@ -76,6 +76,24 @@ pub const SNAPSHOT_AGE_SECONDS: &str = "flag_definitions_snapshot_age_seconds";
 /// Age of the newest watermark, in seconds; before the first, since the start. No publisher writes any yet.
 pub const WATERMARK_AGE_SECONDS: &str = "flag_definitions_watermark_age_seconds";
 
+/// The surfaces whose documents have gauges.
+#[cfg(feature = "flagsmith")]
+pub const DOCUMENT_SURFACES: &[&str] = &[crate::surfaces::flagsmith::health::NAME];
+/// The surfaces whose documents have gauges.
+#[cfg(not(feature = "flagsmith"))]
+pub const DOCUMENT_SURFACES: &[&str] = &[];
+
+/// Documents of a surface that all workers of the process keep together.
+pub fn documents(surface: &str) -> String {
+    format!("flag_definitions_documents;surface={surface};")
+}
+
+/// Age of a surface's documents, in seconds: how long ago the source of the one that was read longest ago was last read,
+/// as the publisher said. Before it said so, since the start.
+pub fn document_age_seconds(surface: &str) -> String {
+    format!("flag_definitions_document_age_seconds;surface={surface};")
+}
+
 impl Metric {
     /// The counters that are always there, in the order of their places.
     fn common() -> impl Iterator<Item = Self> {
@@ -119,6 +137,7 @@ impl Metric {
         let evaluations = Evaluation::ALL.into_iter();
         answers
             .chain(evaluations.map(FlagsmithCount::Evaluation))
+            .chain(usage::State::ALL.into_iter().map(FlagsmithCount::Usage))
             .map(Self::Flagsmith)
     }
 
@@ -161,6 +180,10 @@ impl Metric {
             #[cfg(feature = "flagsmith")]
             Self::Flagsmith(FlagsmithCount::Evaluation(result)) => {
                 FLAGSMITH + FlagsmithAnswer::COUNT + result as usize
+            }
+            #[cfg(feature = "flagsmith")]
+            Self::Flagsmith(FlagsmithCount::Usage(state)) => {
+                FLAGSMITH + FlagsmithAnswer::COUNT + Evaluation::ALL.len() + state as usize
             }
             Self::PostHog(P::TeamAnswer(_, status)) => {
                 let known = TEAM_STATUSES.iter().position(|known| *known == status);
@@ -257,6 +280,11 @@ impl Metric {
             Self::Flagsmith(FlagsmithCount::Evaluation(result)) => format!(
                 "flag_definitions_evaluations_total;surface=flagsmith;result={};",
                 result.label()
+            ),
+            #[cfg(feature = "flagsmith")]
+            Self::Flagsmith(FlagsmithCount::Usage(state)) => format!(
+                "flag_definitions_surface_usage_total;surface=flagsmith;state={};",
+                state.label()
             ),
             Self::PostHog(P::TeamAnswer(team, status)) => {
                 format!("flag_definitions_team_answers_total;team={team};status={status};")

@@ -54,11 +54,16 @@ const PRODUCT_WORDS: &[&str] = &[
 /// The products among them.
 const PRODUCTS: &[&str] = &["posthog", "flagsmith", "flagd"];
 
-/// The room of a module: its first name, below `surfaces` the first two. The crate root is no room.
+/// Files of the contract that all surfaces share.
+const CONTRACT: &[&str] = &["either", "reason", "table", "upstream"];
+
+/// The room of a module: its first name, below `surfaces` the first two but for files of the contract. The crate root is no room.
 fn room(module: &[String]) -> Option<String> {
     match module {
         [] => None,
-        [first, second, ..] if first == "surfaces" => Some(format!("{first}::{second}")),
+        [first, second, ..] if first == "surfaces" && !CONTRACT.contains(&second.as_str()) => {
+            Some(format!("{first}::{second}"))
+        }
         [first, ..] => Some(first.clone()),
     }
 }

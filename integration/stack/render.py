@@ -63,9 +63,26 @@ def listeners(settings: Settings, config: PluginConfig) -> str:
         HEALTH_PLUGIN_CONFIG=json.dumps(_with_health_role(text).strip()),
         OTHER_PATHS=other_paths,
     )
+    rendered = _with_health_routes(rendered, text, other_paths)
     if settings.idle_timeout:
         rendered = rendered.replace("idle_timeout: 4s", f"idle_timeout: {settings.idle_timeout}")
     return rendered
+
+
+def _with_health_routes(rendered: str, plugin_config: str, other_paths: str) -> str:
+    """A route to the filter for each of `health.paths`. What it does not answer goes where other paths go."""
+    try:
+        paths = json.loads(plugin_config)["health"]["paths"]
+    except (ValueError, KeyError, TypeError):
+        return rendered  # the filter says what is wrong with it
+    catch_all = "            # Everything else, untouched"
+    routes = "".join(
+        f"            - match: {{ path: {json.dumps(path)} }}\n"
+        f"              {other_paths}\n"
+        "              typed_per_filter_config: *enabled\n"
+        for path in paths
+    )
+    return rendered.replace(catch_all, routes + catch_all, 1)
 
 
 def _upstream(name: str, upstream: str | None) -> tuple[str, list[Any]]:

@@ -5,6 +5,7 @@
 //!
 //! Each section is read and checked by the room that it is for; here they are put together.
 
+mod health;
 mod scopes;
 mod team_labels;
 
@@ -24,7 +25,8 @@ use crate::surfaces::posthog::settings::{
 };
 use crate::usage::settings::Usage;
 
-pub use scopes::scopes;
+pub use health::{HealthPath, HealthSettings};
+pub use scopes::{reported_scope, scopes};
 pub use team_labels::Metrics;
 
 /// What the plugin does on its listener.
@@ -68,6 +70,8 @@ struct Document {
     #[serde(deserialize_with = "object")]
     metrics: Metrics,
     #[serde(deserialize_with = "object")]
+    health: HealthSettings,
+    #[serde(deserialize_with = "object")]
     posthog: PostHogSection,
     #[cfg(feature = "flagsmith")]
     #[serde(deserialize_with = "object")]
@@ -99,6 +103,8 @@ pub struct Settings {
     pub flagsmith: FlagsmithSettings,
     /// Metrics with a team label.
     pub metrics: Metrics,
+    /// What the filter role says of itself.
+    pub health: HealthSettings,
     /// What was wrong in the document without being refused; for the log.
     pub warnings: Vec<String>,
 }
@@ -143,12 +149,27 @@ impl Settings {
         document.metrics.validate()?;
         #[cfg(feature = "flagsmith")]
         document.flagsmith.validate()?;
+        #[cfg(feature = "flagsmith")]
+        let tells_of_flagsmith = document.flagsmith.enabled;
+        #[cfg(not(feature = "flagsmith"))]
+        let tells_of_flagsmith = false;
+        let is_answered = |path: &HealthPath| {
+            tells_of_flagsmith || matches!(path, HealthPath::Ready | HealthPath::Health)
+        };
+        let mut paths = document.health.paths.iter();
+        if let Some(path) = paths.find(|path| !is_answered(path)) {
+            let path = path.text();
+            warnings.push(format!(
+                "health.paths: {path} is not answered, since flagsmith.enabled is false"
+            ));
+        }
         Ok(Self {
             role: document.role,
             posthog,
             #[cfg(feature = "flagsmith")]
             flagsmith: document.flagsmith,
             metrics: document.metrics,
+            health: document.health,
             warnings,
         })
     }

@@ -4,6 +4,16 @@ use crate::redis::Gateway;
 use crate::shared::Scope;
 use crate::surfaces::posthog::settings::{self as posthog, Scopes};
 
+fn place(redis: &Gateway) -> String {
+    format!("{}\n{:?}", redis.cluster, redis.dialect)
+}
+
+/// The scope of what other surfaces than PostHog's count with these settings: it goes to the Redis of the snapshot.
+pub fn reported_scope(settings: &posthog::PostHogSettings) -> Scope {
+    let snapshot = &settings.snapshot;
+    Scope::new("r", &[&place(&settings.redis.snapshot), &snapshot.prefix])
+}
+
 /// The scopes of PostHog's surface with these settings.
 pub fn scopes(settings: &posthog::PostHogSettings) -> Scopes {
     let posthog::PostHogSettings {
@@ -13,7 +23,6 @@ pub fn scopes(settings: &posthog::PostHogSettings) -> Scopes {
         quota,
         ..
     } = settings;
-    let place = |redis: &Gateway| format!("{}\n{:?}", redis.cluster, redis.dialect);
     Scopes {
         data: Scope::new(
             "",
@@ -78,12 +87,28 @@ mod tests {
     }
 
     #[test]
+    fn reported_counts_outlive_a_change_of_anything_but_the_redis_of_the_snapshot() {
+        let of = |json: &str| {
+            let settings = Settings::from_json(json.as_bytes()).unwrap();
+            reported_scope(&settings.posthog)
+        };
+        let base = of("{}");
+        assert!(base.as_str().starts_with("fd1r:"));
+        let kept = r#"{"snapshot":{"buckets":16},"redis":{"usage":{"cluster":"other"}}}"#;
+        assert_eq!(base, of(kept));
+        assert_ne!(base, of(r#"{"redis":{"snapshot":{"cluster":"other"}}}"#));
+        assert_ne!(base, of(r#"{"snapshot":{"prefix":"other:"}}"#));
+    }
+
+    #[test]
     fn the_entries_of_the_default_settings_do_not_make_envoys_map_grow_twice() {
         // Who loads, who sends usage, and so on: each has a name of its own.
         let single = 100;
         let slots = [
             u32::from(read_through::table::SLOTS),
             u32::from(usage::ledger::SLOTS),
+            #[cfg(feature = "flagsmith")]
+            u32::from(crate::surfaces::flagsmith::usage::SLOTS),
             rebuild::SLOTS,
             limits::budgets::SLOTS,
             documents::confirmed::MOST_SLOTS,

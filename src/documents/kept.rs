@@ -110,6 +110,21 @@ impl<D: Document + PartialEq> Kept<D> {
         Some(Rc::clone(&entry.document))
     }
 
+    /// Whether a document is not larger than all that is kept may be.
+    pub fn has_room(&self, document: &Rc<D>) -> bool {
+        cost(document.as_ref()) <= self.limit
+    }
+
+    /// How many are kept.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Keeps what was read, in place of what was kept of the tenant; a long text not before some calls of
     /// [`Kept::work`].
     pub fn put(&mut self, tenant: Tenant, document: &Rc<D>) {
@@ -128,7 +143,7 @@ impl<D: Document + PartialEq> Kept<D> {
             return;
         }
         self.remove(tenant);
-        if cost(document.as_ref()) > self.limit {
+        if !self.has_room(document) {
             return;
         }
         match Proof::begin(document) {

@@ -6,6 +6,7 @@
 //! texts shorter, [`proof`] tells an ETag from that of another text, and [`outflow`] bounds how fast large bodies leave.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::http::ETag;
 
@@ -35,6 +36,17 @@ pub trait Document {
     fn weight(&self) -> usize {
         self.text().len()
     }
+}
+
+/// What a worker keeps of a surface's documents, for the gauges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Documents {
+    /// The surface, as labels name it.
+    pub surface: &'static str,
+    /// How many are kept.
+    pub kept: usize,
+    /// How long ago the source of each of them had been read. `None`: that is not known yet.
+    pub age: Option<Duration>,
 }
 
 #[cfg(test)]

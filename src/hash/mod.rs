@@ -74,7 +74,16 @@ impl Sha256Hash {
 
     /// 64 lower-case hexadecimal digits.
     pub fn to_hex(self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        self.digits().map(char::from).collect()
+    }
+
+    /// The same digits, one after the other.
+    pub fn digits(&self) -> impl Iterator<Item = u8> + '_ {
+        let halves = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        halves.map(|half| match half {
+            0..=9 => b'0' + half,
+            _ => b'a' - 10 + half,
+        })
     }
 
     /// The digest.

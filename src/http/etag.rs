@@ -39,8 +39,7 @@ impl ETag {
 
     /// The same, of a text with this SHA-256.
     pub fn of_hash(hash: Sha256Hash) -> Self {
-        let digits = hash.to_hex();
-        Self(digits.as_bytes().get(..DIGITS).unwrap_or_default().into())
+        Self(hash.digits().take(DIGITS).collect())
     }
 
     /// The digits of a computed tag, without what may follow behind a hyphen; `None` for one of

@@ -58,7 +58,7 @@ pub struct Response<'a> {
     pub varies_by_encoding: bool,
     /// What the host will have changed.
     pub late: Late,
-    /// Header fields that only some answers of one surface have.
+    /// Header fields that only some answers of one surface have. They come last.
     pub extra: Vec<(&'static str, Cow<'static, [u8]>)>,
     /// What the request showed for CORS.
     pub cors: &'a Cors<'a>,
@@ -78,13 +78,13 @@ pub const fn whole(value: &[u8]) -> Value<'_> {
 pub type Field<'a> = (&'a str, Value<'a>);
 
 impl Response<'_> {
-    /// The entity tag of a 304, or of a 200 with a document, to a client that is no browser: nothing else distinguishes
-    /// its header fields from those of the last such answer of its surface. `None` for any other answer.
+    /// The entity tag of a 304, or of a 200 with a document, to a client that is no browser: nothing else but the value of one
+    /// further field distinguishes its header fields from those of the last such answer of its surface. `None` for any other.
     pub fn frequent(&self) -> Option<&ETag> {
         let no_cors = self.cors.origin.is_none() && self.cors.request_headers.is_none();
         self.etag
             .as_ref()
-            .filter(|_| no_cors && self.extra.is_empty())
+            .filter(|_| no_cors && self.extra.len() <= 1)
     }
 
     /// Header fields, in order; of those that some answers have only, `None`. `content-length` is the host's to add. The

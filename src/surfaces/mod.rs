@@ -10,25 +10,29 @@ use std::fmt;
 use std::hash::Hash;
 use std::time::Duration;
 
+use crate::documents::Documents;
 use crate::http::Response;
-use crate::labels::labels;
 use crate::records::CorruptRecord;
 use crate::redis::{Command, Failure, Gateway, Purpose, Reply};
-use crate::shared::{Job, Machinery, Store};
+use crate::shared::{Ambient, Job, Machinery, Store};
 use crate::snapshot::status::Status;
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
+mod either;
 #[cfg(feature = "flagsmith")]
 pub mod flagsmith;
 #[cfg(feature = "ofrep")]
 pub mod ofrep;
 mod pair;
 pub mod posthog;
+mod reason;
 mod table;
 mod upstream;
 
-pub use pair::{Either, Pair};
+pub use either::Either;
+pub use pair::Pair;
+pub use reason::Reason;
 pub use upstream::Upstream;
 
 /// Kinds of records from here on are of the surfaces beside PostHog's.
@@ -79,6 +83,8 @@ pub enum Step<'a, R, A> {
     Body {
         /// Most bytes of it.
         max_bytes: usize,
+        /// Who asks. Of one tenant the worker awaits a part of all bodies.
+        tenant: Tenant,
     },
 }
 
@@ -275,6 +281,11 @@ pub trait Surface {
         }
     }
 
+    /// Whether some of its requests may go on to an upstream.
+    fn forwards(&self) -> bool {
+        true
+    }
+
     /// What happens to a request whose body is longer than it may be.
     fn too_long<'r>(&self, request: &'r Self::Request<'_>) -> StepOf<'r, Self> {
         self.undecided(request, Reason::Overloaded)
@@ -357,6 +368,15 @@ pub trait Surface {
     /// How long until it wants the next tick, its jobs aside.
     fn due_in(&self) -> Duration;
 
+    /// Shows what it keeps of documents, where it has any.
+    fn each_documents(
+        &self,
+        _store: &impl Store,
+        _ambient: &dyn Ambient,
+        _show: &mut dyn FnMut(Documents),
+    ) {
+    }
+
     /// The status of its snapshot, as it was read last.
     fn status(&self) -> &Status;
 
@@ -368,52 +388,6 @@ pub trait Surface {
             snapshot: status.live.as_ref().map(|live| live.age(now)),
             watermark: follow.and_then(|follow| follow.watermark_age(now)),
         }
-    }
-}
-
-/// Why a request could not be decided or served here. Becomes a 503, or the reason of a forward.
-///
-/// ```
-/// use flag_definitions_filter::surfaces::Reason;
-/// assert_eq!(Reason::Redis.label(), "redis");
-/// assert!(Reason::ALL.iter().all(|reason| !reason.label().is_empty()));
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// No snapshot was loaded yet.
-    SnapshotMissing,
-    /// The snapshot is too old to decide anything.
-    SnapshotExpired,
-    /// The snapshot is too old to refuse anybody.
-    SnapshotAging,
-    /// The snapshot does not know the token or credential.
-    UnknownCredential,
-    /// Shared data or the clock failed, or what they hold, or the request's header fields, cannot be read.
-    SharedData,
-    /// Redis or its gateway is away, or answers nonsense.
-    Redis,
-    /// Redis did not answer in time.
-    Timeout,
-    /// The object store is away, or answers nonsense.
-    ObjectStore,
-    /// Too many requests of this worker wait already.
-    Overloaded,
-    /// The request was forwarded before and came back.
-    Loop,
-}
-
-labels! {
-    Reason {
-        SnapshotMissing: "snapshot_missing",
-        SnapshotExpired: "snapshot_expired",
-        SnapshotAging: "snapshot_aging",
-        UnknownCredential: "unknown_credential",
-        SharedData: "shared_data",
-        Redis: "redis",
-        Timeout: "timeout",
-        ObjectStore: "object_store",
-        Overloaded: "overloaded",
-        Loop: "loop",
     }
 }
 

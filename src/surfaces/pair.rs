@@ -2,24 +2,16 @@
 
 use std::time::Duration;
 
+use crate::documents::Documents;
 use crate::redis::Failure;
-use crate::shared::{Machinery, NarrowJob, Store};
+use crate::shared::{Ambient, Machinery, NarrowJob, Store};
 use crate::snapshot::status::Status;
 use crate::time::Monotonic;
 
 use super::{
-    Decided, Fetch, Read, Reason, Receipt, Received, SentRead, ShowJob, Step, StepOf, Surface,
-    SurfaceRequest, Terms,
+    Decided, Either, Fetch, Reason, Receipt, Received, SentRead, ShowJob, Step, StepOf, Surface,
+    Terms,
 };
-
-/// Something of one of two surfaces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Either<A, B> {
-    /// Of the first.
-    First(A),
-    /// Of the second.
-    Second(B),
-}
 
 /// Two surfaces.
 pub struct Pair<A, B> {
@@ -27,40 +19,6 @@ pub struct Pair<A, B> {
     pub first: A,
     /// The other.
     pub second: B,
-}
-
-impl<A: SurfaceRequest, B: SurfaceRequest> SurfaceRequest for Either<A, B> {
-    type Owned = Either<A::Owned, B::Owned>;
-
-    fn weight(&self) -> usize {
-        match self {
-            Self::First(request) => request.weight(),
-            Self::Second(request) => request.weight(),
-        }
-    }
-
-    fn into_owned(self) -> Self::Owned {
-        match self {
-            Self::First(request) => Either::First(request.into_owned()),
-            Self::Second(request) => Either::Second(request.into_owned()),
-        }
-    }
-
-    fn gets_no_body(&self) -> bool {
-        match self {
-            Self::First(request) => request.gets_no_body(),
-            Self::Second(request) => request.gets_no_body(),
-        }
-    }
-}
-
-impl<A: Read, B: Read> Read for Either<A, B> {
-    fn unconditional(&self) -> Option<Self> {
-        match self {
-            Self::First(read) => read.unconditional().map(Self::First),
-            Self::Second(read) => read.unconditional().map(Self::Second),
-        }
-    }
 }
 
 /// What a waiting request takes along: nothing, until its surface gave it something.
@@ -100,23 +58,27 @@ fn second<'r, A: Surface, B: Surface>(step: StepOf<'r, B>) -> StepOf<'r, Pair<A,
     mapped(step, Either::Second, Either::Second)
 }
 
-fn mapped<'r, R, A, S, B>(
+fn mapped<'r, R, A: Copy, S, B>(
     step: Step<'r, R, Receipt<A>>,
     read: impl FnOnce(R) -> S,
     answer: impl FnOnce(A) -> B,
 ) -> Step<'r, S, Receipt<B>> {
     match step {
         Step::Reply(response, receipt) => {
-            let receipt = Receipt {
-                answer: answer(receipt.answer),
-                tenant: receipt.tenant,
-                billed: receipt.billed,
-            };
-            Step::Reply(response, receipt)
+            let answer = answer(receipt.answer);
+            Step::Reply(response, receipt_of(answer, &receipt))
         }
         Step::Forward(reason) => Step::Forward(reason),
         Step::Read(needed) => Step::Read(read(needed)),
-        Step::Body { max_bytes } => Step::Body { max_bytes },
+        Step::Body { max_bytes, tenant } => Step::Body { max_bytes, tenant },
+    }
+}
+
+fn receipt_of<A, B>(answer: B, receipt: &Receipt<A>) -> Receipt<B> {
+    Receipt {
+        answer,
+        tenant: receipt.tenant,
+        billed: receipt.billed,
     }
 }
 
@@ -231,6 +193,10 @@ impl<A: Surface, B: Surface> Surface for Pair<A, B> {
             Either::First(request) => first::<A, B>(self.first.undecided(request, reason)),
             Either::Second(request) => second::<A, B>(self.second.undecided(request, reason)),
         }
+    }
+
+    fn forwards(&self) -> bool {
+        self.first.forwards() || self.second.forwards()
     }
 
     fn too_long<'r>(&self, request: &'r Self::Request<'_>) -> StepOf<'r, Self> {
@@ -375,24 +341,15 @@ impl<A: Surface, B: Surface> Surface for Pair<A, B> {
         request: &Self::Request<'_>,
         machinery: &mut Machinery<'_, S, Self::Count>,
     ) {
-        let Receipt { tenant, billed, .. } = *receipt;
         match (receipt.answer, request) {
             (Either::First(answer), Either::First(request)) => {
-                let receipt = Receipt {
-                    answer,
-                    tenant,
-                    billed,
-                };
+                let receipt = receipt_of(answer, receipt);
                 machinery.narrowed(Either::First, |machinery| {
                     self.first.sent(&receipt, request, machinery);
                 });
             }
             (Either::Second(answer), Either::Second(request)) => {
-                let receipt = Receipt {
-                    answer,
-                    tenant,
-                    billed,
-                };
+                let receipt = receipt_of(answer, receipt);
                 machinery.narrowed(Either::Second, |machinery| {
                     self.second.sent(&receipt, request, machinery);
                 });
@@ -428,6 +385,16 @@ impl<A: Surface, B: Surface> Surface for Pair<A, B> {
                 made: Either::Second,
             })
         });
+    }
+
+    fn each_documents(
+        &self,
+        store: &impl Store,
+        ambient: &dyn Ambient,
+        show: &mut dyn FnMut(Documents),
+    ) {
+        self.first.each_documents(store, ambient, show);
+        self.second.each_documents(store, ambient, show);
     }
 
     fn due_in(&self) -> Duration {

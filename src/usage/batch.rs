@@ -18,9 +18,10 @@ const SEPARATOR: usize = 1;
 /// Adds batches whose numbers are new, and says for each of them that it is in.
 ///
 /// `KEYS[1]` holds the last number of each slot, the other keys are usage hashes. `ARGV`: for each batch its
-/// slot, its number, how many counters it has, and for each counter the places in `KEYS` of the tenant's and of
-/// the source's hash, the field and the count. The reply: how many requests one of their hashes refused, then
-/// `slot:number` for each batch. All strings, for webdis leaves out what is not one.
+/// slot, its number, how many counters it has, and for each counter the places in `KEYS` of its two hashes, the field and
+/// the count. Place 0 is no hash; the other one then expires [`FIELD_HASH_SECONDS`] after it was last added to. The reply:
+/// how many requests one of their hashes refused, then `slot:number` for each batch. All strings, for webdis leaves out what
+/// is not one.
 ///
 /// Exactly once rests on this: Redis runs a script alone and writes its effects to replicas and disk as one
 /// transaction. Everything for which Redis refuses to write at all (memory, a replica, a disk error, missing
@@ -39,8 +40,11 @@ for _=1,counters do \
 if new>0 then \
 local failed=false \
 for hash=at,at+1 do \
-local sum=redis.pcall('HINCRBY',KEYS[tonumber(ARGV[hash])],ARGV[at+2],ARGV[at+3]) \
-failed=failed or type(sum)=='table' end \
+local key=KEYS[tonumber(ARGV[hash])] \
+if key then \
+local sum=redis.pcall('HINCRBY',key,ARGV[at+2],ARGV[at+3]) \
+failed=failed or type(sum)=='table' end end \
+if ARGV[at]=='0' then redis.pcall('EXPIRE',KEYS[tonumber(ARGV[at+1])],604800) end \
 if failed then refused=refused+tonumber(ARGV[at+3]) end \
 end \
 at=at+4 end \
@@ -55,26 +59,60 @@ pub fn sequences_key(prefix: &str, process: &str) -> String {
     format!("{prefix}usage:{process}")
 }
 
-/// How a surface calls the two hashes in Redis to which each counter is added.
+/// The hashes in Redis to which the counters of a surface are added.
 #[derive(Clone, Copy, Debug)]
-pub struct UsageKeys {
-    /// The key of all counts of a tenant.
-    pub tenant: fn(Tenant) -> String,
-    /// The key of a tenant's counts from one source.
-    pub source: fn(Tenant, u8) -> String,
-    /// Bytes of both keys together for this source and the longest tenant: at most [`MAX_KEY_BYTES`]. It is asked
-    /// often, and needs no formatting.
-    pub bytes: fn(u8) -> usize,
+pub enum UsageKeys {
+    /// Two for each tenant. A counter is added to both, in its own field.
+    ByTenant {
+        /// The key of all counts of a tenant.
+        tenant: fn(Tenant) -> String,
+        /// The key of a tenant's counts from one source.
+        source: fn(Tenant, u8) -> String,
+        /// Bytes of both keys together for this source and the longest tenant: at most [`MAX_KEY_BYTES`]. It is asked
+        /// often, and needs no formatting.
+        bytes: fn(u8) -> usize,
+    },
+    /// One for each field of the counters, [`field_key`] with this name, whose own fields are `tenant:source`. It expires
+    /// [`FIELD_HASH_SECONDS`] after it was last added to, so whoever takes the counts out need not come for them to be
+    /// bounded.
+    ByField(&'static str),
 }
 
 /// Most bytes of both keys of a counter.
 pub const MAX_KEY_BYTES: usize = 200;
 
+/// For how long a hash of [`UsageKeys::ByField`] stays after it was last added to, in seconds: a week.
+pub const FIELD_HASH_SECONDS: u32 = 604_800;
+
+/// What the keys of all hashes of [`UsageKeys::ByField`] begin with: no process is called so.
+///
+/// ```
+/// use flag_definitions_filter::usage::batch::{field_key, field_prefix};
+/// assert_eq!(field_prefix("fd:", "toy"), "fd:usage:toy:");
+/// assert_eq!(field_key("fd:", "toy", 9), "fd:usage:toy:9");
+/// ```
+pub fn field_prefix(prefix: &str, name: &str) -> String {
+    format!("{prefix}usage:{name}:")
+}
+
+/// The key of the hash of one field of [`UsageKeys::ByField`].
+pub fn field_key(prefix: &str, name: &str, field: u32) -> String {
+    format!("{}{field}", field_prefix(prefix, name))
+}
+
+/// A hash among those of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum CountHash {
+    Tenant(Tenant),
+    Source(Tenant, u8),
+    Field(u32),
+}
+
 /// Batches on their way into one command.
 #[derive(Debug, Default)]
 pub struct Cargo {
     keys: Vec<String>,
-    places: HashMap<(Tenant, Option<u8>), usize>,
+    places: HashMap<CountHash, usize>,
     arguments: Vec<String>,
     counters: usize,
     bytes: usize,
@@ -92,10 +130,10 @@ impl Cargo {
         &self.batches
     }
 
-    /// Puts a batch in; `false` when it would be too much, which a first batch never is.
-    pub fn load(&mut self, names: &UsageKeys, batch: &Batch) -> bool {
+    /// Puts a batch in; `false` when it would be too much, which a first batch never is. `prefix`: of the filter's own keys.
+    pub fn load(&mut self, names: &UsageKeys, prefix: &str, batch: &Batch) -> bool {
         let counters = self.counters + batch.counters.len();
-        let bytes = self.bytes + size(names, batch);
+        let bytes = self.bytes + size(names, prefix, batch);
         if !self.is_empty() && (counters > MAX_COUNTERS || bytes > MAX_BYTES) {
             return false;
         }
@@ -106,11 +144,29 @@ impl Cargo {
         self.argument(batch.sequence);
         self.argument(batch.counters.len());
         for counter in &batch.counters {
-            let tenant = self.place(names, counter.tenant, None);
-            let source = self.place(names, counter.tenant, Some(counter.source));
-            self.argument(tenant);
-            self.argument(source);
-            self.argument(counter.field);
+            let (tenant, code) = (counter.tenant, counter.source);
+            match names {
+                UsageKeys::ByTenant {
+                    tenant: all,
+                    source,
+                    ..
+                } => {
+                    let all = self.place(CountHash::Tenant(tenant), || all(tenant));
+                    let of_source = CountHash::Source(tenant, code);
+                    let source = self.place(of_source, || source(tenant, code));
+                    self.argument(all);
+                    self.argument(source);
+                    self.argument(counter.field);
+                }
+                UsageKeys::ByField(name) => {
+                    let field = counter.field;
+                    let hash = CountHash::Field(field);
+                    let place = self.place(hash, || field_key(prefix, name, field));
+                    self.argument(0);
+                    self.argument(place);
+                    self.argument(format_args!("{tenant}:{code}"));
+                }
+            }
             self.argument(counter.count);
         }
         true
@@ -121,14 +177,11 @@ impl Cargo {
     }
 
     /// Place of a hash in `KEYS`.
-    fn place(&mut self, names: &UsageKeys, tenant: Tenant, source: Option<u8>) -> usize {
+    fn place(&mut self, hash: CountHash, key: impl FnOnce() -> String) -> usize {
         // Lua counts from one, and the first key is that of the sequences.
         let next = self.keys.len() + 2;
-        *self.places.entry((tenant, source)).or_insert_with(|| {
-            self.keys.push(match source {
-                None => (names.tenant)(tenant),
-                Some(source) => (names.source)(tenant, source),
-            });
+        *self.places.entry(hash).or_insert_with(|| {
+            self.keys.push(key());
             next
         })
     }
@@ -141,9 +194,18 @@ impl Cargo {
 }
 
 /// At most so many bytes of keys and arguments. A longest number each is closer than it looks and needs no
-/// formatting; a key is counted as often as it is used.
-fn size(names: &UsageKeys, batch: &Batch) -> usize {
-    let counter = |counter: &Counter| (names.bytes)(counter.source) + COUNTER_BYTES;
+/// formatting; a key is counted as often as it is used, but for hashes by field: neighbours share theirs.
+fn size(names: &UsageKeys, prefix: &str, batch: &Batch) -> usize {
+    let mut last = None;
+    let counter = |counter: &Counter| match names {
+        UsageKeys::ByTenant { bytes, .. } => bytes(counter.source) + COUNTER_BYTES,
+        UsageKeys::ByField(name) => {
+            let is_same = last.replace(counter.field) == Some(counter.field);
+            let key = prefix.len() + "usage::".len() + name.len() + NUMBER;
+            // Its field is two numbers.
+            COUNTER_BYTES + NUMBER + if is_same { 0 } else { key }
+        }
+    };
     HEADER_BYTES + batch.counters.iter().map(counter).sum::<usize>()
 }
 
@@ -196,7 +258,7 @@ mod tests {
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    const NAMES: UsageKeys = UsageKeys {
+    const NAMES: UsageKeys = UsageKeys::ByTenant {
         tenant: |tenant| format!("counts:{tenant}"),
         source: |tenant, source| format!("counts:{tenant}:{source}"),
         bytes: |_| 17 + 21,
@@ -228,8 +290,8 @@ mod tests {
     fn a_command_names_each_hash_once() {
         let mut cargo = Cargo::default();
         let five = vec![counter(5, 4, 7), counter(5, 4, 8)];
-        assert!(cargo.load(&NAMES, &batch(5, 12, five)));
-        assert!(cargo.load(&NAMES, &batch(6, 1, vec![counter(6, 13, 7)])));
+        assert!(cargo.load(&NAMES, "", &batch(5, 12, five)));
+        assert!(cargo.load(&NAMES, "", &batch(6, 1, vec![counter(6, 13, 7)])));
         assert_eq!(cargo.batches(), [(5, 12), (6, 1)]);
         let command = cargo.command(&sequences_key("flag_definitions:", "ab"));
         let words = words(&command);
@@ -237,6 +299,19 @@ mod tests {
         assert_eq!(
             words[2..].join(" "),
             "5 flag_definitions:usage:ab counts:5 counts:5:4 counts:6 counts:6:13 5 12 2 2 3 7 3 2 3 8 3 6 1 1 4 5 7 3"
+        );
+    }
+
+    #[test]
+    fn hashes_by_field_have_tenants_and_sources_as_their_fields() {
+        let mut cargo = Cargo::default();
+        let names = UsageKeys::ByField("toy");
+        let counters = vec![counter(5, 1, 7), counter(1_029, 0, 7), counter(5, 1, 8)];
+        assert!(cargo.load(&names, "fd:", &batch(5, 12, counters)));
+        let command = cargo.command(&sequences_key("fd:", "ab"));
+        assert_eq!(
+            words(&command)[2..].join(" "),
+            "3 fd:usage:ab fd:usage:toy:7 fd:usage:toy:8 5 12 3 0 2 5:1 3 0 2 1029:0 3 0 3 5:1 3"
         );
     }
 
@@ -251,14 +326,14 @@ mod tests {
                 tenants.map(|n| longest(u32::MAX - n)).collect(),
             )
         };
-        let longest_keys = UsageKeys {
+        let longest_keys = UsageKeys::ByTenant {
             tenant: |tenant| format!("{tenant:099}"),
             source: |tenant, source| format!("{tenant:097}:{source}"),
             bytes: |_| MAX_KEY_BYTES,
         };
         let mut cargo = Cargo::default();
-        assert!(cargo.load(&longest_keys, &big(1)));
-        assert!(!cargo.load(&longest_keys, &big(2)));
+        assert!(cargo.load(&longest_keys, "", &big(1)));
+        assert!(!cargo.load(&longest_keys, "", &big(2)));
         let size: usize = words(&cargo.command(""))
             .iter()
             .skip(4)
@@ -268,7 +343,7 @@ mod tests {
 
         let mut cargo = Cargo::default();
         let mut slots = 0;
-        while cargo.load(&NAMES, &batch(slots, 1, vec![counter(1, 4, 1)])) {
+        while cargo.load(&NAMES, "", &batch(slots, 1, vec![counter(1, 4, 1)])) {
             slots += 1;
         }
         assert!((100..=500).contains(&slots), "{slots}");
@@ -316,11 +391,14 @@ mod tests {
             let counters = counters.into_iter();
             let counters = counters.map(|(tenant, source, field)| counter(tenant, source, field));
             let batch = batch(slot, sequence, counters.collect());
-            let mut cargo = Cargo::default();
-            cargo.load(&NAMES, &batch);
-            let command = cargo.command("");
-            let real: usize = words(&command).iter().skip(4).map(|word| word.len() + 1).sum();
-            prop_assert!(real <= size(&NAMES, &batch), "{} > {}", real, size(&NAMES, &batch));
+            for names in [NAMES, UsageKeys::ByField("toy")] {
+                let mut cargo = Cargo::default();
+                cargo.load(&names, "fd:", &batch);
+                let command = cargo.command("");
+                let real: usize = words(&command).iter().skip(4).map(|word| word.len() + 1).sum();
+                let estimate = size(&names, "fd:", &batch);
+                prop_assert!(real <= estimate, "{} > {}", real, estimate);
+            }
         }
 
         #[test]

@@ -35,16 +35,16 @@ pub struct UsageJob {
 }
 
 impl UsageJob {
-    /// Nothing counted yet. `proposal`: as [`Outbox::new`] says.
+    /// Nothing counted yet, in slots of this scope. `proposal`: as [`Outbox::new`] says.
     pub fn new(
         scope: &Scope,
+        slots: Slots,
         keys: &'static UsageKeys,
         gateway: Gateway,
         prefix: &str,
         flush_interval: Duration,
         proposal: [u8; 16],
     ) -> Self {
-        let slots = Slots::new(scope.as_str());
         Self {
             lease: lease_name(scope),
             gateway,

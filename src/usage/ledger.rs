@@ -9,7 +9,7 @@ use crate::records::{CorruptRecord, Reader};
 use crate::shared::{Store, StoreError, Update, numbered, update, update_in_place};
 use crate::tenant::Tenant;
 
-/// Number of slots of one process.
+/// Number of slots of one process, unless it is [`Slots::limited_to`] less.
 pub const SLOTS: u16 = 1_024;
 
 /// Most counters in one batch: small enough that a batch always fits into a command of its own.
@@ -26,6 +26,7 @@ const MAX_COUNTERS: usize = (64 * 1024 - HEADER) / COUNTER;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slots {
     prefix: String,
+    count: u16,
 }
 
 impl Slots {
@@ -34,7 +35,25 @@ impl Slots {
     pub fn new(prefix: &str) -> Self {
         Self {
             prefix: prefix.to_owned(),
+            count: SLOTS,
         }
+    }
+
+    /// So many of them, 1 at least: where tenants are few, and entries of shared data are dear.
+    pub fn limited_to(self, count: u16) -> Self {
+        let count = count.max(1);
+        Self { count, ..self }
+    }
+
+    /// How many there are.
+    pub const fn count(&self) -> u16 {
+        self.count
+    }
+
+    /// The slot that counts a tenant. Tenants are numbered in sequence or at random, so the remainder spreads them evenly.
+    pub fn slot_of(&self, tenant: Tenant) -> u16 {
+        // Lossless: the remainder is below the count.
+        tenant.0.checked_rem(u32::from(self.count)).unwrap_or(0) as u16
     }
 
     /// What all names begin with.
@@ -51,12 +70,6 @@ impl Slots {
     pub fn process(&self) -> String {
         format!("{}u:process", self.prefix)
     }
-}
-
-/// The slot that counts a tenant. Tenants are numbered in sequence, so the remainder spreads them evenly.
-pub fn slot_of(tenant: Tenant) -> u16 {
-    // Lossless: the remainder is below SLOTS.
-    (tenant.0 % u32::from(SLOTS)) as u16
 }
 
 /// Requests of one tenant, source and field.
@@ -134,7 +147,7 @@ pub enum Counted {
 /// # Errors
 /// When shared data fails; then nothing changed.
 pub fn count(store: &impl Store, slots: &Slots, counter: &Counter) -> Result<Counted, StoreError> {
-    let name = slots.slot(slot_of(counter.tenant));
+    let name = slots.slot(slots.slot_of(counter.tenant));
     let written = update_in_place(store, &name, |bytes| add(bytes, counter))?;
     Ok(match written {
         Update::Written => Counted::Stored,
@@ -225,7 +238,7 @@ pub fn acknowledge(
 /// When shared data fails.
 pub fn unsent(store: &impl Store, slots: &Slots) -> Result<u64, StoreError> {
     let mut requests = 0u64;
-    for slot in 0..SLOTS {
+    for slot in 0..slots.count() {
         let bytes = store.read(&slots.slot(slot))?.value;
         if let Ok(content) = Content::parse(&bytes) {
             requests = requests.saturating_add(requests_in(content.counters));

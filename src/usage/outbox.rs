@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::batch::{self, Applied, Cargo, UsageKeys};
-use super::ledger::{self, SLOTS, Slots};
+use super::ledger::{self, Slots};
 use super::{State, Tally};
 use crate::hash::Sha256Hash;
 use crate::redis::{Command, Failure, Reply};
@@ -162,7 +162,7 @@ impl Outbox {
             self.sequences = Some(batch::sequences_key(&self.prefix, &id));
         }
         self.due = now.plus(self.interval);
-        self.left = SLOTS;
+        self.left = self.slots.count();
         self.more = false;
         self.missed = false;
         self.phase = Phase::Collecting;
@@ -171,7 +171,7 @@ impl Outbox {
     fn collect(&mut self, store: &impl Store, tally: &mut Tally) -> Option<Command> {
         for _ in 0..SLICE.min(self.left) {
             let slot = self.next;
-            self.next = (slot + 1) % SLOTS;
+            self.next = (slot + 1).checked_rem(self.slots.count()).unwrap_or(0);
             self.left -= 1;
             let Ok(look) = ledger::freeze(store, &self.slots, slot) else {
                 self.missed = true;
@@ -184,9 +184,9 @@ impl Outbox {
             if look.again {
                 tally.add(State::Resent, batch.requests());
             }
-            if !self.cargo.load(self.names, &batch) {
+            if !self.cargo.load(self.names, &self.prefix, &batch) {
                 let full = std::mem::take(&mut self.cargo);
-                self.cargo.load(self.names, &batch);
+                self.cargo.load(self.names, &self.prefix, &batch);
                 return self.send(full);
             }
         }

@@ -155,6 +155,12 @@ pub fn request_body(size: usize) -> Result<Vec<u8>, HostStatus> {
     buffer(REQUEST_BODY, size)
 }
 
+/// Takes the body of a request, as far as the host has it, out of what goes on.
+pub fn drop_request_body(size: usize) -> Result<(), HostStatus> {
+    // SAFETY: takes numbers, and no bytes.
+    check(unsafe { sys::proxy_set_buffer_bytes(REQUEST_BODY, 0, size, std::ptr::null(), 0) })
+}
+
 fn header(map: u32, name: &str) -> Result<Option<Vec<u8>>, HostStatus> {
     let mut bytes = HostBytes::new();
     // SAFETY: pointer and length describe `name`, both out-pointers outlive the call.
@@ -299,8 +305,7 @@ pub fn define_metric(kind: MetricKind, name: &str) -> Result<u32, HostStatus> {
 }
 
 /// Adds to a counter.
-pub fn increment_metric(id: u32, by: u64) -> Result<(), HostStatus> {
-    let by = i64::try_from(by).unwrap_or(i64::MAX);
+pub fn increment_metric(id: u32, by: i64) -> Result<(), HostStatus> {
     // SAFETY: takes numbers.
     check(unsafe { sys::proxy_increment_metric(id, by) })
 }
@@ -387,6 +392,13 @@ mod sys {
             headers: *const u8,
             headers_size: usize,
             grpc_status: i32,
+        ) -> u32;
+        pub unsafe fn proxy_set_buffer_bytes(
+            kind: u32,
+            start: usize,
+            length: usize,
+            data: *const u8,
+            size: usize,
         ) -> u32;
         pub unsafe fn proxy_continue_stream(stream: u32) -> u32;
         pub unsafe fn proxy_set_effective_context(context: u32) -> u32;

@@ -62,6 +62,8 @@ pub struct FakeHost {
     pub reply_status: Option<Vec<u8>>,
     pub reply_body: Vec<u8>,
     pub tick: u32,
+    /// Bytes of bodies that were taken out of their requests.
+    pub dropped: usize,
     pub metrics: BTreeMap<String, u64>,
     pub logs: Vec<String>,
     pub log_level: u32,
@@ -163,6 +165,20 @@ pub unsafe fn proxy_get_buffer_bytes(
             _ => return 2,
         };
         unsafe { give(value, data, size) };
+        0
+    })
+}
+
+pub unsafe fn proxy_set_buffer_bytes(
+    kind: u32,
+    start: usize,
+    length: usize,
+    _: *const u8,
+    size: usize,
+) -> u32 {
+    call("proxy_set_buffer_bytes", |host| {
+        assert_eq!((kind, start, size), (0, 0, 0), "the whole body");
+        host.dropped += length;
         0
     })
 }
@@ -338,7 +354,8 @@ pub unsafe fn proxy_define_metric(_: u32, name: *const u8, size: usize, id: *mut
 pub unsafe fn proxy_increment_metric(id: u32, by: i64) -> u32 {
     call("proxy_increment_metric", |host| {
         let name = host.metric_names[id as usize].clone();
-        *host.metrics.entry(name).or_default() += by as u64;
+        let metric = host.metrics.entry(name).or_default();
+        *metric = metric.checked_add_signed(by).unwrap();
         0
     })
 }

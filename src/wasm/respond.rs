@@ -15,17 +15,19 @@ const WEAK: &[u8] = b"W/\"";
 const FREQUENT: usize = 3;
 
 /// Sends answers. Of each frequent one it keeps the header map in the host's form: from one such answer to the next only
-/// the entity tag differs, and to put a map together took a sixth of the filter's own work for a 304.
+/// the entity tag and one further value differ, and to put a map together took a sixth of the filter's own work for a 304.
 #[derive(Default)]
 pub struct Responder {
     kept: [Option<Kept>; FREQUENT],
 }
 
-/// A header map, all of which is known but for its entity tag.
+/// A header map, all of which is known but for its entity tag and the value of the further field.
 struct Kept {
     map: Vec<u8>,
     /// Where the tag's opaque part is. The map tells its length, so another length needs another map.
     tag: Range<usize>,
+    /// Name of the further field, and where its value is.
+    extra: Option<(&'static str, Range<usize>)>,
     varies: bool,
     profile: &'static CorsProfile,
 }
@@ -55,10 +57,15 @@ impl Responder {
         if !slot.as_ref().is_some_and(|kept| kept.fits(response, etag)) {
             *slot = Kept::new(response, etag);
         }
-        let kept = slot.as_mut()?;
-        let tag = kept.map.get_mut(kept.tag.clone())?;
-        tag.copy_from_slice(etag.as_bytes());
-        Some(&kept.map)
+        let Kept {
+            map, tag, extra, ..
+        } = slot.as_mut()?;
+        map.get_mut(tag.clone())?.copy_from_slice(etag.as_bytes());
+        if let Some((_, place)) = extra {
+            let (_, value) = response.extra.first()?;
+            map.get_mut(place.clone())?.copy_from_slice(value);
+        }
+        Some(map)
     }
 }
 
@@ -68,16 +75,28 @@ impl Kept {
         // All else is fixed text, and lengths of which each has a zero byte.
         let weak = map.windows(WEAK.len()).position(|bytes| bytes == WEAK)?;
         let from = weak + WEAK.len();
+        // The last field's value ends before the last zero byte.
+        let end = map.len().saturating_sub(1);
+        let extra = response.extra.first();
         Some(Self {
-            map,
             tag: from..from + etag.as_bytes().len(),
+            extra: extra.map(|(name, value)| (*name, end.saturating_sub(value.len())..end)),
+            map,
             varies: response.varies_by_encoding,
             profile: response.profile,
         })
     }
 
     fn fits(&self, response: &Response<'_>, etag: &ETag) -> bool {
-        self.tag.len() == etag.as_bytes().len()
+        let is_known = match (&self.extra, response.extra.first()) {
+            (None, None) => true,
+            (Some((name, place)), Some((other, value))) => {
+                name == other && place.len() == value.len()
+            }
+            _ => false,
+        };
+        is_known
+            && self.tag.len() == etag.as_bytes().len()
             && self.varies == response.varies_by_encoding
             && std::ptr::eq(self.profile, response.profile)
     }
@@ -136,6 +155,10 @@ mod tests {
             for cors in [&none, &browser, &none] {
                 let gzip = Rc::new(b"\x1f\x8b".to_vec());
                 let of = |gzip| payload(&version, gzip, ETagTold::Yes, cors).0;
+                let dated = |response, date: &dyn AsRef<[u8]>| Response {
+                    extra: vec![("x-date", date.as_ref().to_vec().into())],
+                    ..response
+                };
                 let varying = |response| Response {
                     varies_by_encoding: true,
                     ..response
@@ -146,7 +169,9 @@ mod tests {
                     of(Some(gzip.clone())),
                     varying(not_modified(etag.clone(), cors)),
                     varying(of(None)),
-                    varying(of(Some(gzip))),
+                    varying(of(Some(gzip.clone()))),
+                    dated(varying(of(Some(gzip.clone()))), &tag),
+                    dated(varying(of(Some(gzip))), &long),
                     Answer::Preflight.response(cors),
                     limited(Answer::RateLimited, 7, cors),
                 ] {
@@ -158,6 +183,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!((kept, replies), (5 * 2 * 6, 5 * 3 * 8));
+        assert_eq!((kept, replies), (5 * 2 * 8, 5 * 3 * 10));
     }
 }

@@ -14,7 +14,7 @@ use crate::snapshot::LoaderJob;
 #[cfg(feature = "flagsmith")]
 use crate::surfaces::Pair;
 #[cfg(feature = "flagsmith")]
-use crate::surfaces::flagsmith::Flagsmith;
+use crate::surfaces::flagsmith::{self, Flagsmith};
 use crate::surfaces::posthog::PostHog;
 use crate::surfaces::{self, Surface};
 use crate::time::Monotonic;
@@ -47,6 +47,8 @@ pub struct Filter {
     worker: EnvoyWorker,
     /// How many requests to our own paths came in a row.
     ours: u8,
+    /// Where paths of it are answered here as well.
+    health: Option<Box<HealthListener>>,
 }
 
 /// After so many requests to our own paths in a row, the next is expected to be one as well.
@@ -64,6 +66,12 @@ impl Filter {
         let ours = self.worker.surface().owns(path);
         self.ours = if ours { self.ours.saturating_add(1) } else { 0 };
         ours
+    }
+
+    /// What answers a request to this path, where it is one of `health.paths`.
+    pub fn health(&self, path: &[u8]) -> Option<&HealthListener> {
+        let listener = self.health.as_deref()?;
+        listener.settings.health.owns(path).then_some(listener)
     }
 
     /// The worker, in a callback of this context.
@@ -147,13 +155,18 @@ impl Root {
             }
         };
         let scopes = config::scopes(&settings.posthog);
-        let plugin = match settings.role {
-            Role::Health => Plugin::Health(Box::new(HealthListener {
+        let listener = |settings| {
+            Box::new(HealthListener {
                 settings,
-                scope: scopes.data,
+                scope: scopes.data.clone(),
                 now: Cell::default(),
-            })),
+            })
+        };
+        let plugin = match settings.role {
+            Role::Health => Plugin::Health(listener(settings)),
             Role::Filter => {
+                let tells_health = !settings.health.paths.is_empty();
+                let health = tells_health.then(|| listener(settings.clone()));
                 let host = WasmHost::new(self.id);
                 let clusters = Clusters::new(scopes.data.clone(), settings.posthog.clusters());
                 let loader = LoaderJob::new(
@@ -164,11 +177,23 @@ impl Root {
                     &host,
                 );
                 #[cfg(feature = "flagsmith")]
+                let usage = settings.posthog.usage.enabled.then(|| {
+                    let posthog = &settings.posthog;
+                    flagsmith::usage::job(
+                        &config::reported_scope(posthog),
+                        posthog.redis.snapshot.clone(),
+                        &posthog.snapshot.prefix,
+                        posthog.usage.flush_interval,
+                        &host,
+                    )
+                });
+                #[cfg(feature = "flagsmith")]
                 let flagsmith = Flagsmith::new(
                     settings.flagsmith,
                     settings.posthog.snapshot.clone(),
                     settings.posthog.redis.snapshot.clone(),
                     scopes.data.clone(),
+                    usage,
                     &host,
                 );
                 let surface = PostHog::new(settings.posthog, scopes, &host);
@@ -187,7 +212,11 @@ impl Root {
                 for warning in &settings.warnings {
                     log::warn!("{warning}");
                 }
-                Plugin::Filter(Box::new(Filter { worker, ours: 0 }))
+                Plugin::Filter(Box::new(Filter {
+                    worker,
+                    ours: 0,
+                    health,
+                }))
             }
         };
         self.plugin = Some(plugin);

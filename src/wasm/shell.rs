@@ -163,7 +163,7 @@ impl Host for WasmHost {
         Ok(MetricId(id))
     }
 
-    fn increment(&mut self, metric: MetricId, by: u64) {
+    fn increment(&mut self, metric: MetricId, by: i64) {
         let _ = abi::increment_metric(metric.0, by);
     }
 

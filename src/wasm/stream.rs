@@ -53,7 +53,10 @@ impl Stream {
                 let body = if ends { BodyAhead::No } else { BodyAhead::Yes };
                 self.filter(filter, body)
             }
-            Some(Plugin::Health(listener)) => self.tell_health(listener),
+            Some(Plugin::Health(listener)) => match abi::request_header(":path") {
+                Ok(Some(path)) => self.tell_health(listener, &path),
+                _ => Next::Continue,
+            },
             None => Next::Continue,
         }
     }
@@ -69,6 +72,9 @@ impl Stream {
             let Some((_, path)) = fields.clone().find(is_path) else {
                 return Next::Continue;
             };
+            if let Some(listener) = filter.health(path) {
+                return self.tell_health_here(listener, path);
+            }
             let ours = filter.owns(path);
             return match ours {
                 true => self.serve(filter.worker(self.id), path, fields, body),
@@ -78,6 +84,9 @@ impl Stream {
         let Ok(Some(path)) = abi::request_header(":path") else {
             return Next::Continue;
         };
+        if let Some(listener) = filter.health(&path) {
+            return self.tell_health_here(listener, &path);
+        }
         if !filter.owns(&path) {
             return Next::Continue;
         }
@@ -114,15 +123,21 @@ impl Stream {
         }
     }
 
-    fn tell_health(&mut self, listener: &HealthListener) -> Next {
-        let Ok(Some(path)) = abi::request_header(":path") else {
-            return Next::Continue;
-        };
+    /// Beside other traffic: what does not only ask is somebody else's.
+    fn tell_health_here(&mut self, listener: &HealthListener, path: &[u8]) -> Next {
+        let method = abi::request_header(":method").ok().flatten();
+        match method.as_deref() {
+            Some(b"GET" | b"HEAD") => self.tell_health(listener, path),
+            _ => Next::Continue,
+        }
+    }
+
+    fn tell_health(&mut self, listener: &HealthListener, path: &[u8]) -> Next {
         let content_type = abi::request_header("content-type").ok().flatten();
         let claims_grpc = content_type.is_some_and(|value| is_grpc(&value));
         let sent = match claims_grpc {
             true => listener.refuse(),
-            false => listener.answer(&path),
+            false => listener.answer(path),
         };
         if !sent {
             return Next::Continue;
@@ -163,8 +178,15 @@ impl Stream {
         };
         let worker = filter.worker(self.id);
         let served = worker.on_body_part(self.id, bytes);
+        let is_awaited = worker.awaits_body(self.id);
         match served {
-            Served::Waits if ends && worker.awaits_body(self.id) => self.read_body(worker),
+            Served::Waits if ends && is_awaited => self.read_body(worker),
+            // The host would keep it, and refuse the request when it becomes too long.
+            Served::Waits if !is_awaited && bytes > 0 && !worker.surface().forwards() => {
+                let _ = abi::drop_request_body(bytes);
+                self.body = 0;
+                Next::Pause
+            }
             served => self.next(served),
         }
     }

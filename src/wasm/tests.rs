@@ -412,27 +412,3 @@ fn a_store_that_takes_nothing_does_not_hold_up_another() {
     worker.run(Duration::from_millis(30));
     assert_eq!(statuses(), [(26, 200)]);
 }
-
-#[test]
-fn problems_are_logged_once_a_second_at_most() {
-    let mut worker = loaded_with(READ_THROUGH);
-    super::logger::install();
-    worker.payload = "no JSON".to_owned();
-    for id in 10..60 {
-        let team = format!("x{id}");
-        let _look_up = worker.get_as(&team, id, None);
-        let _definitions = worker.get(100 + id, None);
-        worker.answer_callouts();
-    }
-    let logs = host(|host| std::mem::take(&mut host.logs));
-    let lines = |what: &str| logs.iter().filter(|line| line.contains(what)).count();
-    assert_eq!(lines("a looked-up team or credential cannot be read"), 1);
-    assert_eq!(lines("team 1: the stored value is malformed"), 1);
-    host(|host| host.broken.extend([("proxy_send_local_response", 10)]));
-    for id in 200..210 {
-        worker.get(id, None);
-    }
-    let logs = host(|host| host.logs.clone());
-    let unsent = |line: &&String| line.contains("could not be sent");
-    assert_eq!(logs.iter().filter(unsent).count(), 1);
-}

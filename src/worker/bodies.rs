@@ -6,13 +6,20 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use crate::surfaces::{Surface, SurfaceRequest};
+use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
 /// Most requests whose bodies are awaited at a time.
 const MAX_AWAITED: usize = 1_024;
 
+/// Most of them of one tenant: others need room as well.
+const MAX_AWAITED_OF_ONE: usize = MAX_AWAITED / 8;
+
 /// Most bytes of them all, header fields and what is there of the bodies. The host keeps these beside what it keeps for others.
 const MAX_BYTES: usize = 16 << 20;
+
+/// Most bytes of those of one tenant.
+const MAX_BYTES_OF_ONE: usize = MAX_BYTES / 4;
 
 /// Longest time from a request's header fields to the end of its body.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -23,8 +30,8 @@ pub struct Awaited<S: Surface> {
     pub request: S::Request<'static>,
     /// What it takes along.
     pub carried: S::Carried,
-    /// Most bytes of its body.
-    pub max_bytes: usize,
+    max_bytes: usize,
+    tenant: Tenant,
     deadline: Monotonic,
     /// Bytes of it so far.
     bytes: usize,
@@ -44,6 +51,8 @@ pub enum PartVerdict {
 /// All such requests of one worker, by their streams.
 pub struct Bodies<S: Surface> {
     awaited: FxHashMap<u32, Awaited<S>>,
+    /// Number and bytes of those of each tenant.
+    by_tenant: FxHashMap<Tenant, (usize, usize)>,
     bytes: usize,
 }
 
@@ -51,6 +60,7 @@ impl<S: Surface> Default for Bodies<S> {
     fn default() -> Self {
         Self {
             awaited: FxHashMap::default(),
+            by_tenant: FxHashMap::default(),
             bytes: 0,
         }
     }
@@ -62,9 +72,36 @@ impl<S: Surface> Bodies<S> {
         self.awaited.is_empty()
     }
 
-    /// Whether there is no room for another one.
-    pub fn is_full(&self, request: &S::Request<'_>) -> bool {
-        self.awaited.len() >= MAX_AWAITED || self.bytes.saturating_add(request.weight()) > MAX_BYTES
+    /// Whether there is no room for another one of this tenant.
+    pub fn is_full(&self, request: &S::Request<'_>, tenant: Tenant) -> bool {
+        let of_tenant = self.by_tenant.get(&tenant);
+        self.awaited.len() >= MAX_AWAITED
+            || of_tenant.is_some_and(|(count, _)| *count >= MAX_AWAITED_OF_ONE)
+            || self.has_no_room_for(tenant, request.weight())
+    }
+
+    fn has_no_room_for(&self, tenant: Tenant, bytes: usize) -> bool {
+        let of_tenant = self.by_tenant.get(&tenant).map_or(0, |(_, bytes)| *bytes);
+        self.bytes.saturating_add(bytes) > MAX_BYTES
+            || of_tenant.saturating_add(bytes) > MAX_BYTES_OF_ONE
+    }
+
+    fn add(&mut self, tenant: Tenant, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        let (count, of_tenant) = self.by_tenant.entry(tenant).or_default();
+        *count += 1;
+        *of_tenant = of_tenant.saturating_add(bytes);
+    }
+
+    fn subtract(&mut self, tenant: Tenant, bytes: usize) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        if let Some((count, of_tenant)) = self.by_tenant.get_mut(&tenant) {
+            *count = count.saturating_sub(1);
+            *of_tenant = of_tenant.saturating_sub(bytes);
+            if *count == 0 {
+                self.by_tenant.remove(&tenant);
+            }
+        }
     }
 
     /// Awaits a body.
@@ -73,7 +110,7 @@ impl<S: Surface> Bodies<S> {
         stream: u32,
         request: S::Request<'_>,
         carried: S::Carried,
-        max_bytes: usize,
+        (max_bytes, tenant): (usize, Tenant),
         now: Monotonic,
     ) {
         let bytes = request.weight();
@@ -81,11 +118,12 @@ impl<S: Surface> Bodies<S> {
             request: request.into_owned(),
             carried,
             max_bytes,
+            tenant,
             deadline: now.plus(PATIENCE),
             bytes,
         };
         self.take(stream);
-        self.bytes = self.bytes.saturating_add(bytes);
+        self.add(tenant, bytes);
         self.awaited.insert(stream, awaited);
     }
 
@@ -99,8 +137,10 @@ impl<S: Surface> Bodies<S> {
         }
         let held = awaited.request.weight().saturating_add(bytes);
         let before = std::mem::replace(&mut awaited.bytes, held);
-        self.bytes = self.bytes.saturating_sub(before).saturating_add(held);
-        match self.bytes > MAX_BYTES {
+        let tenant = awaited.tenant;
+        self.subtract(tenant, before);
+        self.add(tenant, held);
+        match self.has_no_room_for(tenant, 0) {
             true => PartVerdict::NoRoom,
             false => PartVerdict::Waits,
         }
@@ -114,7 +154,7 @@ impl<S: Surface> Bodies<S> {
     /// Takes a request: its body is there, or it is not waited for any more.
     pub fn take(&mut self, stream: u32) -> Option<Awaited<S>> {
         let awaited = self.awaited.remove(&stream)?;
-        self.bytes = self.bytes.saturating_sub(awaited.bytes);
+        self.subtract(awaited.tenant, awaited.bytes);
         Some(awaited)
     }
 

@@ -135,9 +135,10 @@ impl Host for HostInMemory {
         Ok(MetricId(self.names.len() as u32 - 1))
     }
 
-    fn increment(&mut self, metric: MetricId, by: u64) {
+    fn increment(&mut self, metric: MetricId, by: i64) {
         let name = self.names[metric.0 as usize].clone();
-        *self.metrics.entry(name).or_default() += by;
+        let metric = self.metrics.entry(name).or_default();
+        *metric = metric.checked_add_signed(by).unwrap();
     }
 
     fn record(&mut self, metric: MetricId, value: u64) {

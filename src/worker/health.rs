@@ -98,7 +98,7 @@ pub fn answer(
             status: 200,
             content_type: Some("application/json"),
             fields: NO_STORE.to_vec(),
-            body: serde_json::to_vec(&describe(&status(), store, settings, scope, now))
+            body: serde_json::to_vec(&describe(&status(), store, settings, scope, (now, unix)))
                 .unwrap_or_default(),
         }),
         path => of_flagsmith(path, store, settings, scope, unix),
@@ -160,8 +160,9 @@ fn describe(
     store: &impl Store,
     settings: &Settings,
     scope: &Scope,
-    now: Monotonic,
+    (now, unix): (Monotonic, Option<UnixMillis>),
 ) -> Health {
+    let _ = unix;
     let live = status.live.as_ref();
     let millis = |age: std::time::Duration| u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
     let is_applied = Attempt::is_in_progress(store, &attempt::name(scope)).unwrap_or(false);
@@ -192,7 +193,7 @@ fn describe(
             #[cfg(feature = "flagsmith")]
             flagsmith: settings.flagsmith.enabled.then(|| {
                 let buckets = Buckets::new(scope, settings.posthog.snapshot.buckets);
-                flagsmith::describe(live, store, &buckets)
+                flagsmith::describe(live, store, &buckets, unix)
             }),
         },
     }

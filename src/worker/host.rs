@@ -109,8 +109,8 @@ pub trait Host: Ambient {
     /// When it was not taken.
     fn define_metric(&mut self, kind: MetricKind, name: &str) -> Result<MetricId, HostStatus>;
 
-    /// Adds to a counter. What is refused is lost: metrics must not hold up anything.
-    fn increment(&mut self, metric: MetricId, by: u64);
+    /// Adds to a counter, or to a gauge, which may also go down. What is refused is lost: metrics must not hold up anything.
+    fn increment(&mut self, metric: MetricId, by: i64);
 
     /// Sets a gauge.
     fn record(&mut self, metric: MetricId, value: u64);

@@ -208,6 +208,7 @@ where
         let (work, jobs, mut driver) = self.driver();
         jobs.stop(work, &mut driver);
         self.flush();
+        self.recorder.leave(&mut self.host);
     }
 
     /// The time; when the clock fails, the last time that it did not.
@@ -254,6 +255,14 @@ where
             ages.snapshot.unwrap_or(since_start).as_secs(),
             ages.watermark.unwrap_or(since_start).as_secs(),
         );
+        let mut documents = Vec::new();
+        let show = &mut |of| documents.push(of);
+        let (surface, host) = (&self.surface, &self.host);
+        surface.each_documents(host.shared(), host, show);
+        for of in documents {
+            self.recorder
+                .tell_documents(&mut self.host, of, since_start);
+        }
     }
 
     /// Ticks at least as often as that, until the next tick says how to go on.

@@ -64,9 +64,10 @@ where
         match step {
             Step::Read(read) => self.read(serving, carried, read, reads_alone),
             Step::Body { .. } if body == BodyAhead::No => self.with_body(serving, &carried, &[]),
-            Step::Body { max_bytes } if !self.bodies.is_full(&serving.request) => {
+            Step::Body { max_bytes, tenant } if !self.bodies.is_full(&serving.request, tenant) => {
+                let bounds = (max_bytes, tenant);
                 self.bodies
-                    .await_body(stream, serving.request, carried, max_bytes, self.now);
+                    .await_body(stream, serving.request, carried, bounds, self.now);
                 self.hurry(IDLE);
                 Served::Waits
             }

@@ -7,6 +7,7 @@ use super::*;
 use crate::http::Late;
 use crate::redis::Failure;
 use crate::shared::{Held, Scope};
+use crate::tenant::Tenant;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -219,8 +220,10 @@ fn a_body_that_is_too_long_or_cannot_be_read_or_stops_is_given_up() {
 fn bodies_that_are_awaited_are_bounded() {
     let mut worker = worker(Toy::default());
     for stream in 0..1_024 {
+        worker.surface.tenant = Tenant(stream / 128);
         assert_eq!(worker.ask_with_body(stream), Served::Waits);
     }
+    worker.surface.tenant = Tenant(9);
     assert_eq!(worker.ask_with_body(2_000), Served::Answered(Late::Nothing));
     assert_eq!(worker.answered(), [(2_000, 503, "overloaded")]);
     worker.on_stream_done(7);
@@ -228,10 +231,34 @@ fn bodies_that_are_awaited_are_bounded() {
 }
 
 #[test]
+fn one_tenant_has_an_eighth_of_all_bodies_and_a_quarter_of_their_bytes() {
+    let mut worker = worker(Toy::default());
+    worker.surface.body_bytes = 3 << 20;
+    for stream in 0..128 {
+        assert_eq!(worker.ask_with_body(stream), Served::Waits);
+    }
+    assert_eq!(worker.ask_with_body(200), Served::Answered(Late::Nothing));
+    assert_eq!(worker.answered(), [(200, 503, "overloaded")]);
+    worker.on_stream_done(7);
+    assert_eq!(worker.ask_with_body(200), Served::Waits, "one has left");
+    assert_eq!(worker.on_body_part(1, 3 << 20), Served::Waits);
+    worker.host.entered = 2;
+    assert_eq!(
+        worker.on_body_part(2, 3 << 20),
+        Served::Answered(Late::Nothing)
+    );
+    assert_eq!(worker.answered(), [(2, 503, "overloaded")]);
+    worker.surface.tenant = Tenant(2);
+    assert_eq!(worker.ask_with_body(300), Served::Waits, "another's");
+    assert_eq!(worker.on_body_part(300, 3 << 20), Served::Waits);
+}
+
+#[test]
 fn bodies_that_are_on_their_way_have_a_bound_in_bytes_all_together() {
     let mut worker = worker(Toy::default());
     worker.surface.body_bytes = 4 << 20;
     for stream in 1..=5 {
+        worker.surface.tenant = Tenant(stream);
         worker.ask_with_body(stream);
     }
     for stream in 1..=4 {
@@ -246,8 +273,9 @@ fn bodies_that_are_on_their_way_have_a_bound_in_bytes_all_together() {
     );
     assert_eq!(worker.answered(), [(5, 503, "overloaded")]);
     worker.on_stream_done(1);
+    worker.surface.tenant = Tenant(6);
     worker.ask_with_body(6);
-    assert_eq!(worker.on_body_part(6, 4 << 20), Served::Waits);
+    assert_eq!(worker.on_body_part(6, (4 << 20) - 100), Served::Waits);
 }
 
 #[test]

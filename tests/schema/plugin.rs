@@ -79,6 +79,8 @@ fn both_refuse_the_same() {
         json!({"unknown_credential": null, "upstream": null}),
         json!({"posthog": {"enabled": "yes"}}),
         json!({"posthog": {"nonsense": 1}}),
+        json!({"health": {"paths": ["/flags/definitions"]}}),
+        json!({"health": {"paths": "/ready"}}),
         json!({"flagsmith": {"upstream": "maybe"}}),
         json!({"flagsmith": {"rate_limit": "600/fortnight"}}),
         json!({"flagsmith": {"max_document_bytes": 1_023}}),

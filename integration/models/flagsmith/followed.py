@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from models.flagsmith.recorded import DOCUMENT, Answer, ask
-from models.flagsmith.upstream import Upstream, running, write_configuration
+from models.flagsmith.upstream import PROXY_KEY, Upstream, running, write_configuration
 from stack.launcher import Stack
 from stack.render import built_in_config
 from stack.settings import Settings
@@ -62,11 +62,35 @@ def following(folder: Path, **section: Any) -> Iterator[Followed]:
     """A stack that follows the recorded environment. `section`: of the plugin configuration's `flagsmith`."""
     upstream = Upstream({SERVER_KEY: copy.deepcopy(DOCUMENT)})
     with running(upstream):
-        config = write_configuration(folder / "edge.json", upstream.configuration({SERVER_KEY: CLIENT_KEY}))
-        settings = Settings.on_free_ports(flagsmith_config=config)
-        plugin = built_in_config(settings)
-        plugin["flagsmith"] |= section
-        with Stack(replace(settings, config=plugin)) as stack:
-            followed = Followed(stack, upstream, config)
-            stack.wait_until(lambda: followed.ask().status == 200)
+        configuration = upstream.configuration({SERVER_KEY: CLIENT_KEY})
+        with followed_by(folder, upstream, configuration, flagsmith=section) as followed:
             yield followed
+
+
+@contextmanager
+def reported(folder: Path, usage: dict[str, Any]) -> Iterator[Followed]:
+    """A stack that follows the recorded environment because it is listed for a proxy key, and reports often.
+    `usage`: section of the plugin configuration."""
+    document = copy.deepcopy(DOCUMENT)
+    upstream = Upstream({SERVER_KEY: document}, listed={SERVER_KEY: CLIENT_KEY})
+    with running(upstream):
+        fields = {"proxy_key": PROXY_KEY, "usage_flush_interval_seconds": 1}
+        configuration = upstream.configuration({}, **fields)
+        with followed_by(folder, upstream, configuration, usage=usage) as followed:
+            yield followed
+
+
+@contextmanager
+def followed_by(
+    folder: Path, upstream: Upstream, configuration: dict[str, Any], **sections: dict[str, Any]
+) -> Iterator[Followed]:
+    """A stack whose publisher has this configuration. `sections`: what differs in those of the plugin's."""
+    config = write_configuration(folder / "edge.json", configuration)
+    settings = Settings.on_free_ports(flagsmith_config=config)
+    plugin = built_in_config(settings)
+    for name, section in sections.items():
+        plugin[name] = plugin.get(name, {}) | section
+    with Stack(replace(settings, config=plugin)) as stack:
+        followed = Followed(stack, upstream, config)
+        stack.wait_until(lambda: followed.ask().status == 200)
+        yield followed

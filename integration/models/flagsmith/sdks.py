@@ -7,18 +7,19 @@ import logging
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
-import flagsmith
 import requests
 from flagsmith.exceptions import FlagsmithAPIError
 
+import flagsmith
 from stack.paths import INTEGRATION
 from stack.processes import StackError
 from stack.programs import tool
 
 REFRESH = 0.2  # seconds between two polls of an SDK that evaluates locally
 
+Started = TypeVar("Started", bound="PythonSdk | ProgramSdk")
 # A flag's state by its name: whether it is on, and its value.
 States = dict[str, tuple[bool, Any]]
 
@@ -105,15 +106,19 @@ class PythonSdk:
         self.client.session.close()
 
 
-# === Node ===
+# === Programs ===
 
 
-class NodeSdk:
-    """flagsmith-nodejs, in a program of its own."""
+class ProgramSdk:
+    """An SDK in a program of its own, which answers each line of JSON with one."""
+
+    # What starts it, and the seconds between two of its polls.
+    command: ClassVar[list[str]]
+    refresh: ClassVar[float] = REFRESH
 
     def __init__(self, url: str, key: str, local: bool) -> None:
-        mode = "local" if local else "remote"
-        command = [tool("node"), str(INTEGRATION / "node/flagsmith.mjs"), url, key, mode, str(REFRESH)]
+        command = [tool(self.command[0]), *self.command[1:]]
+        command += [url, key, "local" if local else "remote", str(self.refresh)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def flags(self) -> States:
@@ -126,19 +131,21 @@ class NodeSdk:
         return self._ask([{"identifier": identifier, "traits": traits} for identifier, traits in asked])
 
     def _ask(self, questions: list[dict[str, Any]]) -> list[States]:
+        # One at a time: neither pipe fills up while the other one is not read.
+        answers = [self.line(question)["flags"] for question in questions]
+        return [{name: (on, value) for name, (on, value) in flags.items()} for flags in answers]
+
+    def line(self, question: dict[str, Any]) -> dict[str, Any]:
+        """The answer to one question."""
         assert self.process.stdin and self.process.stdout
-        answers = []
-        for question in questions:
-            # One at a time: neither pipe fills up while the other one is not read.
-            self.process.stdin.write(json.dumps(question) + "\n")
-            self.process.stdin.flush()
-            line = json.loads(self.process.stdout.readline() or '{"error": "the program ended"}')
-            if "status" in line:
-                raise Refused(line["status"])
-            if "error" in line:
-                raise StackError(f"the Node SDK: {line['error']}")
-            answers.append({name: (enabled, value) for name, (enabled, value) in line["flags"].items()})
-        return answers
+        self.process.stdin.write(json.dumps(question) + "\n")
+        self.process.stdin.flush()
+        line: dict[str, Any] = json.loads(self.process.stdout.readline() or '{"error": "the program ended"}')
+        if "status" in line:
+            raise Refused(line["status"])
+        if "error" in line:
+            raise StackError(f"{self.command}: {line['error']}")
+        return line
 
     def stop(self) -> None:
         assert self.process.stdin and self.process.stdout
@@ -151,13 +158,26 @@ class NodeSdk:
         self.process.stdout.close()
 
 
-CLASSES = {"python": PythonSdk, "node": NodeSdk}
+class NodeSdk(ProgramSdk):
+    """flagsmith-nodejs."""
+
+    command = ["node", str(INTEGRATION / "node/flagsmith.mjs")]
+
+
+CLASSES: dict[str, type[PythonSdk | ProgramSdk]] = {"python": PythonSdk, "node": NodeSdk}
 
 
 @contextmanager
 def sdk(name: str, edge_url: str, key: str, local: bool = False) -> Iterator[Sdk]:
     """An SDK that asks the filter at this URL with this key."""
-    running = CLASSES[name](f"{edge_url}/api/v1/", key, local)
+    with started(CLASSES[name], edge_url, key, local) as running:
+        yield running
+
+
+@contextmanager
+def started(kind: type[Started], edge_url: str, key: str, local: bool = False) -> Iterator[Started]:
+    """The same of an SDK's class."""
+    running = kind(f"{edge_url}/api/v1/", key, local)
     try:
         yield running
     finally:

@@ -1,13 +1,22 @@
-"""Which rounds of the benchmark count."""
+"""Which rounds of the benchmark count, and what its figures are of."""
 
 from __future__ import annotations
 
+import json
+import time
+from collections import Counter
 from collections.abc import Callable
 from itertools import count
 
 import pytest
 
+import environments
+import flagsmith_subjects
+import load
 import machine
+import ratios
+import subjects
+from paths import ROOT
 
 
 class Clock:
@@ -94,3 +103,76 @@ def test_the_machine_may_turn_out_faster_than_it_was_thought_to_be(takes: list[f
     one = machine.Machine(patience=10, best=1.4)
     measure = rounds(clock)
     assert [one.measure(measure) for _ in range(2)] == [1, 3]
+
+
+class Sent:
+    """A connection that keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.headers: dict[str, str] = {}
+        self.body = b""
+
+    def putrequest(self, *_: str, **__: bool) -> None:
+        pass
+
+    def putheader(self, name: str, value: str) -> None:
+        self.headers[name] = value
+
+    def endheaders(self, body: bytes) -> None:
+        self.body = body
+
+    def getresponse(self) -> None:
+        pass
+
+
+def test_identities_of_the_benchmark_are_none_that_was_asked_for_before() -> None:
+    asked, bodies = flagsmith_subjects.identity(), set()
+    for _ in range(3):
+        connection = Sent()
+        subjects.send(connection, asked)
+        assert connection.headers["content-length"] == str(len(connection.body))
+        assert len(connection.body) == len(asked.body), "wrk's script leaves the content length as it is"
+        bodies.add(json.loads(connection.body)["identifier"])
+        time.sleep(0.001)
+    assert len(bodies) == 3
+    script = (ROOT / "bench/requests.lua").read_text()
+    assert script.count(load.UNIQUE) == 3 and f'"%0{len(load.UNIQUE)}d"' in script
+
+
+def test_documents_of_the_benchmark_are_as_long_as_is_said_and_differ() -> None:
+    texts = [environments.text(environments.document_of_size(20_000, seed)) for seed in (1, 2)]
+    assert texts[0] != texts[1]
+    for text in texts:
+        assert 19_000 < len(text) <= 20_000
+        document = json.loads(text)
+        states = [state["feature"] for state in document["feature_states"]]
+        for field in ("id", "name"):
+            assert len({feature[field] for feature in states}) == len(states)
+        ids = [segment["id"] for segment in document["project"]["segments"]]
+        assert len(set(ids)) == len(ids)
+
+
+def test_only_turns_above_five_milliseconds_count_as_long() -> None:
+    before = environments.Turns(Counter({100.0: 3, 10_000.0: 1}))
+    after = environments.Turns(Counter({100.0: 5, 5_000.0: 2, 10_000.0: 2}))
+    assert after.since(before) == {"turns": 5, "turns_above_5_ms": 1, "longest_turn_below_ms": 10}
+
+
+def test_targets_of_flagsmith() -> None:
+    wanted = {
+        "flagsmith_flags_of_reply_only": 0.8,
+        "flagsmith_flags_of_host_calls": 0.95,
+        "flagsmith_flags_per_cpu_of_service": 2.5,
+        "flagsmith_identity_per_cpu_of_service": 2,
+    }
+    of_flagsmith = {one.name: one for one in ratios.RATIOS if one.name in wanted}
+    assert {name: one.at_least for name, one in of_flagsmith.items()} == wanted
+    # Twice the work for a request is half of the requests for a second of it.
+    rounds = {
+        "flagsmith_flags": {"rate": [90], "cpu_seconds_per_million": [50]},
+        "reply_only_flags": {"rate": [100], "cpu_seconds_per_million": [45]},
+        "edge_proxy_flags": {"rate": [30], "cpu_seconds_per_million": [100]},
+    }
+    found = ratios.ratios({"rounds": rounds})
+    assert found["flagsmith_flags_of_reply_only"] == 0.9
+    assert found["flagsmith_flags_per_cpu_of_service"] == 2

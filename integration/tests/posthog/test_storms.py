@@ -97,6 +97,7 @@ def large(version: int) -> str:
     return text
 
 
+@pytest.mark.alone
 def test_4_mb_reach_200_clients_at_once_with_the_default_timeout() -> None:
     ask = authenticated_get(f"?token={TEAM.token}".encode(), TEAM.secret or "")
     with writers.stack_with(State(teams=[TEAM]), settings={"callout_timeout": None}, **UNLIMITED) as stack:

@@ -12,49 +12,20 @@ from typing import Any
 import pytest
 import yaml
 
-from stack import render
-from stack.paths import PUBLISHER, ROOT, WASM
+from stack.manifests import (
+    FLAGSMITH_PATHS,
+    OTHERS,
+    PATHS,
+    cluster,
+    connection_manager,
+    contour_files,
+    local_configuration,
+    manifest,
+    plugin_configuration,
+    wasm_filter,
+)
+from stack.paths import ROOT, WASM
 from stack.settings import Settings
-
-CONTOUR = ROOT / "envoy/contour"
-PATHS = {
-    "/flags/definitions",
-    "/flags/definitions/",
-    "/api/feature_flag/local_evaluation",
-    "/api/feature_flag/local_evaluation/",
-}
-FLAGSMITH_PATHS = {
-    f"/api/v1/{name}{slash}"
-    for name in ("flags", "identities", "environment-document")
-    for slash in ("", "/")
-}
-OTHERS = {
-    "/api/v1/flags/1",
-    "/api/v1/flagss",
-    "/api/v1/identities/x/",
-    "/api/v1/analytics/flags/",
-    "/api/v1/",
-    "/v1/flags",
-}
-
-
-def manifest(kind: str, name: str = "flag-definitions") -> dict[str, Any]:
-    """An object of the kustomization."""
-    names = yaml.safe_load((CONTOUR / "kustomization.yaml").read_text())["resources"]
-    objects = [yaml.safe_load((CONTOUR / name).read_text()) for name in names]
-    (found,) = [entry for entry in objects if (entry["kind"], entry["metadata"]["name"]) == (kind, name)]
-    return found
-
-
-def contour_files() -> dict[str, str]:
-    return manifest("ConfigMap")["data"]
-
-
-def local_configuration() -> tuple[Any, list[Any]]:
-    """The local bootstrap and listeners as the launcher renders them."""
-    settings = Settings(upstream="localhost:9")
-    listeners = yaml.safe_load(render.listeners(settings, None))
-    return yaml.safe_load(render.bootstrap(settings)), listeners["resources"]
 
 
 @pytest.fixture(params=["local", "contour"])
@@ -66,21 +37,8 @@ def envoy(request: pytest.FixtureRequest) -> tuple[Any, list[Any]]:
     return bootstrap, bootstrap["static_resources"]["listeners"]
 
 
-def connection_manager(listeners: list[Any], name: str) -> Any:
-    listener = next(listener for listener in listeners if listener["name"] == name)
-    return listener["filter_chains"][0]["filters"][0]["typed_config"]
-
-
-def wasm_filter(manager: Any) -> Any:
-    return next(entry for entry in manager["http_filters"] if entry["name"] == "flag_definitions")
-
-
 def routes(manager: Any) -> list[Any]:
     return manager["route_config"]["virtual_hosts"][0]["routes"]
-
-
-def cluster(bootstrap: Any, name: str) -> Any:
-    return next(entry for entry in bootstrap["static_resources"]["clusters"] if entry["name"] == name)
 
 
 def validate(bootstrap: Path) -> None:
@@ -143,7 +101,7 @@ def test_a_request_with_a_body_reaches_the_filter(envoy: tuple[Any, list[Any]]) 
 
 
 def test_a_body_that_envoy_refuses_is_refused_in_the_edge_proxy_s_words(envoy: tuple[Any, list[Any]]) -> None:
-    too_long, _ = connection_manager(envoy[1], "edge")["local_reply_config"]["mappers"]
+    too_long, *_ = connection_manager(envoy[1], "edge")["local_reply_config"]["mappers"]
     status, path = too_long["filter"]["and_filter"]["filters"]
     assert status["status_code_filter"]["comparison"]["value"]["default_value"] == 413
     pattern = re.compile(path["header_filter"]["header"]["string_match"]["safe_regex"]["regex"])
@@ -260,20 +218,15 @@ def test_a_trap_reloads_the_vm_and_both_listeners_share_it(
     assert plugin.get("role", "filter") == ("health" if listener == "health" else "filter")
 
 
-def plugin_configuration(listeners: list[Any], listener: str) -> dict[str, Any]:
-    config = wasm_filter(connection_manager(listeners, listener))["typed_config"]["config"]
-    return json.loads(config["configuration"]["value"])
-
-
 def test_both_listeners_read_the_same_shared_data(envoy: tuple[Any, list[Any]]) -> None:
     health = plugin_configuration(envoy[1], "health")
     assert health == plugin_configuration(envoy[1], "edge") | {"role": "health"}
 
 
-def test_an_idle_stream_is_answered_like_posthog_s_timeout(envoy: tuple[Any, list[Any]]) -> None:
-    *_, mapper = connection_manager(envoy[1], "edge")["local_reply_config"]["mappers"]
-    assert mapper["status_code"] == 503
-    assert mapper["body"]["inline_string"].startswith("The request timed out.")
+def test_an_idle_stream_is_answered_like_each_product_s_timeout(envoy: tuple[Any, list[Any]]) -> None:
+    _, *mappers = connection_manager(envoy[1], "edge")["local_reply_config"]["mappers"]
+    for mapper, words in zip(mappers, ("service_unavailable", "The request timed out."), strict=True):
+        assert mapper["status_code"] == 503 and words in mapper["body"]["inline_string"]
 
 
 def test_the_admin_interface_is_on_loopback(envoy: tuple[Any, list[Any]]) -> None:
@@ -301,150 +254,3 @@ def test_both_deployments_turn_the_same_labels_into_tags() -> None:
         tag["regex"].startswith(r"^wasmcustom\.flag_definitions_") and f";{tag['tag_name']}=" in tag["regex"]
         for tag in local["stats_tags"]
     )
-
-
-def http_proxy(name: str = "httpproxy.yaml") -> dict[str, Any]:
-    return yaml.safe_load((CONTOUR / name).read_text())
-
-
-def test_contour_routes_the_four_paths_and_retries_only_what_was_not_answered() -> None:
-    proxied = http_proxy()["spec"]["routes"]
-    assert {route["conditions"][0]["exact"] for route in proxied} == PATHS
-    (flagsmith,) = http_proxy("flagsmith.yaml")["spec"]["routes"]
-    for route in (*proxied, flagsmith):
-        # The whole answer, and a pause in it.
-        assert route["timeoutPolicy"] == {"response": "60s", "idle": "5s"}
-        assert route["retryPolicy"] == {"count": 3, "retryOn": ["reset-before-request", "connect-failure"]}
-        assert sum(service["weight"] for service in route["services"]) == 100
-        assert "healthCheckPolicy" not in route, "readiness belongs to the pods"
-    # As many at a time as requests, not three.
-    assert manifest("Service")["metadata"]["annotations"] == {"projectcontour.io/max-retries": "100"}
-
-
-def test_contour_routes_flagsmith_s_paths_with_and_without_a_slash() -> None:
-    (route,) = http_proxy("flagsmith.yaml")["spec"]["routes"]
-    ((condition,),) = [route["conditions"]]
-    pattern = re.compile(condition["regex"])
-    assert all(pattern.fullmatch(path) for path in FLAGSMITH_PATHS)
-    assert not any(pattern.fullmatch(path) for path in PATHS | OTHERS)
-    names = {http_proxy(name)["metadata"]["name"] for name in ("httpproxy.yaml", "flagsmith.yaml")}
-    assert len(names) == 2
-    # What the filter cannot decide goes to the same service.
-    (edge_proxy,) = [s for s in route["services"] if s["name"] != manifest("Service")["metadata"]["name"]]
-    upstream = cluster(yaml.safe_load(contour_files()["envoy.yaml"]), "flag_definitions_flagsmith")
-    (endpoint,) = upstream["load_assignment"]["endpoints"][0]["lb_endpoints"]
-    address = endpoint["endpoint"]["address"]["socket_address"]
-    assert address["address"].startswith(edge_proxy["name"] + ".")
-    assert address["port_value"] == edge_proxy["port"]
-
-
-def test_applying_the_kustomization_leaves_the_weights_alone() -> None:
-    names = yaml.safe_load((CONTOUR / "kustomization.yaml").read_text())["resources"]
-    kinds = [yaml.safe_load((CONTOUR / name).read_text())["kind"] for name in names]
-    assert "HTTPProxy" not in kinds
-
-
-@pytest.mark.parametrize(
-    ("proxy", "patch", "service"),
-    [
-        ("httpproxy.yaml", "rollback.yaml", "posthog-feature-flags"),
-        ("flagsmith.yaml", "rollback-flagsmith.yaml", "flagsmith-edge-proxy"),
-    ],
-)
-def test_the_rollback_gives_the_other_service_everything(proxy: str, patch: str, service: str) -> None:
-    patched = http_proxy(proxy)
-    for change in yaml.safe_load((CONTOUR / patch).read_text()):
-        assert change["op"] == "replace"
-        *way, last = [int(step) if step.isdigit() else step for step in change["path"].split("/")[1:]]
-        place: Any = patched
-        for step in way:
-            place = place[step]
-        assert last in place, "a replacement replaces something"
-        place[last] = change["value"]
-    for route in patched["spec"]["routes"]:
-        weights = {entry["name"]: entry["weight"] for entry in route["services"]}
-        assert weights == {"flag-definitions": 0, service: 100}
-    before = [route["services"] for route in http_proxy(proxy)["spec"]["routes"]]
-    assert all(entry["weight"] for services in before for entry in services), "else the test shows nothing"
-
-
-def test_the_pod_drains_before_it_ends_and_is_probed_on_the_health_listener() -> None:
-    pod = manifest("Deployment")["spec"]["template"]["spec"]
-    (envoy,) = pod["containers"]
-    assert envoy["readinessProbe"]["httpGet"] == {"path": "/ready", "port": "health"}
-    assert envoy["livenessProbe"]["httpGet"] == {"path": "/health", "port": "health"}
-    drain = envoy["lifecycle"]["preStop"]["exec"]["command"][-1]
-    assert "POST /drain_listeners?inboundonly&graceful" in drain
-    assert "--disable-hot-restart" in envoy["command"]
-    # Time for the drain and for two attempts to send what was counted last.
-    drain_time = int(envoy["command"][envoy["command"].index("--drain-time-s") + 1])
-    listeners = yaml.safe_load(contour_files()["envoy.yaml"])["static_resources"]["listeners"]
-    flush_interval = plugin_configuration(listeners, "edge")["usage"]["flush_interval"]
-    pause = int(drain.rpartition("sleep ")[2])
-    assert pause > drain_time + 2 * int(flush_interval.removesuffix("s"))
-    assert pod["terminationGracePeriodSeconds"] >= pause + 10
-
-
-def test_the_publisher_is_told_what_it_understands_and_its_urls_come_from_a_secret() -> None:
-    pod = manifest("Deployment", "flag-definitions-publisher")["spec"]["template"]["spec"]
-    (publisher,) = pod["containers"]
-    program, *arguments = publisher["command"]
-    assert program.endswith(PUBLISHER.name) and arguments == ["watch"]
-    help_text = subprocess.run(
-        [PUBLISHER, "watch", "--help"], capture_output=True, text=True, check=True
-    ).stdout
-    for variable in publisher["env"]:
-        assert f"[env: {variable['name']}" in help_text, variable["name"]
-        origin = variable.get("valueFrom", {})
-        assert variable["name"].endswith("_URL") == ("secretKeyRef" in origin)
-    for probe in ("readinessProbe", "livenessProbe"):
-        assert publisher[probe]["httpGet"] == {"path": "/healthz", "port": "monitor"}
-    (port,) = publisher["ports"]
-    (listen,) = [entry["value"] for entry in publisher["env"] if entry["name"] == "FLAG_DEFINITIONS_LISTEN"]
-    assert listen == f"0.0.0.0:{port['containerPort']}"
-
-
-def test_webdis_listens_on_loopback_and_logs_in_as_the_filter_s_user() -> None:
-    contour = json.loads(contour_files()["webdis.json"])
-    assert contour["http_host"] == "127.0.0.1"
-    assert contour["redis_auth"] == ["flag_definitions_filter", "$REDIS_PASSWORD"]
-    local = (ROOT / "envoy/webdis.json").read_text().replace("${REDIS_LOGIN_PORT}", "0")
-    local = json.loads(local.replace("${WEBDIS_PORT}", "0"))
-    assert contour["acl"] == local["acl"]
-    assert contour["daemonize"] is local["daemonize"] is False
-    (webdis,) = manifest("Deployment")["spec"]["template"]["spec"]["initContainers"]
-    assert webdis["restartPolicy"] == "Always"
-    probe = webdis["livenessProbe"]["exec"]["command"][-1]
-    assert f"http://{contour['http_host']}:{contour['http_port']}/EVAL/" in probe
-
-
-def test_the_publisher_follows_a_flagsmith_where_the_config_map_names_its_file() -> None:
-    pod = manifest("Deployment", "flag-definitions-publisher")["spec"]["template"]["spec"]
-    (publisher,) = pod["containers"]
-    (variable,) = [entry for entry in publisher["env"] if entry["name"] == "FLAGSMITH_CONFIG"]
-    named = variable["valueFrom"]["configMapKeyRef"]
-    assert named == {
-        "name": manifest("ConfigMap")["metadata"]["name"],
-        "key": "flagsmith-config",
-        "optional": True,
-    }
-    assert named["key"] not in contour_files(), "nobody follows one unasked"
-    # As it stands there, one has to take the # away.
-    text = (CONTOUR / "configmap.yaml").read_text()
-    (path,) = re.findall(rf"^  # {named['key']}: (\S+)$", text, re.MULTILINE)
-    enabled = yaml.safe_load(text.replace(f"  # {named['key']}:", f"  {named['key']}:"))
-    assert enabled["data"] == contour_files() | {named["key"]: path}
-    (mount,) = publisher["volumeMounts"]
-    (volume,) = [entry for entry in pod["volumes"] if entry["name"] == mount["name"]]
-    assert path == f"{mount['mountPath']}/config.json" and mount["readOnly"] is True
-    # Without the Secret the pod starts all the same.
-    assert volume["secret"] == {"secretName": "flag-definitions-flagsmith", "optional": True}
-    databases = [entry["valueFrom"] for entry in publisher["env"] if entry["name"] == "DATABASE_URL"]
-    assert [origin["secretKeyRef"]["optional"] for origin in databases] == [True], "Flagsmith alone is enough"
-
-
-def test_the_contour_configuration_is_prepared_for_flagsmith_and_leaves_it_off() -> None:
-    listeners = yaml.safe_load(contour_files()["envoy.yaml"])["static_resources"]["listeners"]
-    flagsmith = plugin_configuration(listeners, "edge")["flagsmith"]
-    assert flagsmith["enabled"] is False
-    assert flagsmith["upstream"] == "forward", "what cannot be decided goes to the Edge Proxy"

@@ -73,6 +73,9 @@ METRICS = {
     "flag_definitions_loader_total": {"event"},
     "flag_definitions_surface_answers_total": {"surface", "status", "reason"},
     "flag_definitions_evaluations_total": {"surface", "result"},
+    "flag_definitions_surface_usage_total": {"surface", "state"},
+    "flag_definitions_documents": {"surface"},
+    "flag_definitions_document_age_seconds": {"surface"},
     "flag_definitions_snapshot_age_seconds": set(),
     "flag_definitions_watermark_age_seconds": set(),
 }
@@ -112,6 +115,8 @@ VALUES = {
     ("flag_definitions_rate_limited_total", "budget"): {"full", "conditional"},
     ("flag_definitions_surface_answers_total", "surface"): {"flagsmith"},
     ("flag_definitions_evaluations_total", "surface"): {"flagsmith"},
+    ("flag_definitions_documents", "surface"): {"flagsmith"},
+    ("flag_definitions_document_age_seconds", "surface"): {"flagsmith"},
     ("flag_definitions_evaluations_total", "result"): {"evaluated", "kept", "not_modified"},
 }
 

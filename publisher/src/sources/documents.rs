@@ -13,12 +13,26 @@ use flag_definitions_filter::http::ETag;
 use flag_definitions_filter::tenant::Tenant;
 
 use super::WriterGone;
+use super::polls::Polls;
+use super::usage::{TellUsage, UsageReports};
 
 /// A source of documents.
 pub trait DocumentSource: Send {
     /// Which surface its records are of, as the manifest names it: one of [`super::kinds`] whose documents are the publisher's. One
     /// source of a surface at most.
     fn surface(&self) -> &'static str;
+
+    /// What it wants to be given of the requests that were served, if it reports them. Asked once, before it is started; `tell`
+    /// takes what it has to say of its reports.
+    fn reports(&mut self, tell: TellUsage) -> Option<UsageReports> {
+        drop(tell);
+        None
+    }
+
+    /// What comes of its polls.
+    fn polls(&self) -> Option<Arc<Polls>> {
+        None
+    }
 
     /// Starts the threads that look at the upstream. They end soon after `stop` is set, or when nobody listens any more.
     fn start(self: Box<Self>, tell: TellDocuments, stop: &Arc<AtomicBool>);

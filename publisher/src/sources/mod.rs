@@ -3,6 +3,7 @@
 //! | room | job |
 //! |---|---|
 //! | [`documents`] | the contract of a source that brings documents |
+//! | [`usage`] | the contract of a source that reports what was served |
 //! | [`kinds`] | the contract of records: whose each is, and what it stands for |
 //! | [`mod@file`] | a source document, read once or followed as it changes |
 //! | `followed_file` | a file, and when it has to be read again |
@@ -12,6 +13,7 @@
 //! | [`authorities`] | which certificate authorities are believed |
 //! | `client` | HTTP requests to sources |
 //! | [`left_out`] | rows of a source that became no records |
+//! | [`polls`] | what came of polls, in figures |
 //! | [`options`] | which source is watched, with its own options |
 //!
 //! The contract has three parts, as the records and the ETags of one product may stand in different places. A
@@ -29,7 +31,9 @@ mod followed_file;
 pub mod kinds;
 pub mod left_out;
 pub mod options;
+pub mod polls;
 pub mod posthog;
+pub mod usage;
 
 use std::fmt;
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use tracing::info;
 use super::status::WatchStatus;
 use crate::sources::documents::{DocumentNews, TellDocuments};
 use crate::sources::kinds::RecordOwner;
+use crate::sources::usage::{TellUsage, UsageNews};
 use crate::sources::{ETagNews, Heard, Reading, Source, SourceError, Tell, WriterGone};
 
 /// Most events that wait for the writer. Whoever has more to say waits too.
@@ -39,6 +40,13 @@ pub enum WriterEvent {
         /// What it tells.
         news: DocumentNews,
     },
+    /// What a source says of its reports of usage.
+    Usage {
+        /// The surface that it is of.
+        owner: RecordOwner,
+        /// What it says.
+        news: UsageNews,
+    },
 }
 
 /// What takes the news of ETags: hints are counted at once, all else waits for the writer.
@@ -58,6 +66,14 @@ pub fn etag_news(events: SyncSender<WriterEvent>, status: Arc<WatchStatus>) -> T
 pub fn document_news(owner: RecordOwner, events: SyncSender<WriterEvent>) -> TellDocuments {
     Arc::new(move |news| {
         let event = WriterEvent::Documents { owner, news };
+        events.send(event).map_err(|_| WriterGone)
+    })
+}
+
+/// What takes the news of a surface's reports of usage.
+pub fn usage_news(owner: RecordOwner, events: SyncSender<WriterEvent>) -> TellUsage {
+    Arc::new(move |news| {
+        let event = WriterEvent::Usage { owner, news };
         events.send(event).map_err(|_| WriterGone)
     })
 }

@@ -8,6 +8,7 @@
 //! | `reading` | full reads of the source, taken over |
 //! | `watermarks` | ETags as their source tells them, and as of when everything is known |
 //! | [`shelf`], `documents` | what sources of documents said, and how it is published |
+//! | [`usage`] | reports of what was served |
 //! | [`state`], [`difference`] | what is published, and what has to be |
 //! | [`doubt`] | which removals are more likely a mistake than a wish |
 //! | [`restore`] | what an earlier publisher left |
@@ -36,6 +37,7 @@ pub mod shelf;
 pub mod state;
 pub mod status;
 pub mod stream;
+pub mod usage;
 mod watermarks;
 pub mod writer;
 
@@ -53,6 +55,7 @@ use crate::sources::{ETagSource, Source, SourceNature, WatchedSources};
 use pages::SourcesTold;
 use shelf::Shelf;
 use status::WatchStatus;
+use usage::Reporter;
 use writer::{Wires, Writer};
 
 /// Where the snapshot is, and how often it is brought up to date.
@@ -125,8 +128,8 @@ pub fn watch_all(
         let tell = events::etag_news(events.clone(), Arc::clone(status));
         etags.start(settings.sweep_interval, tell)
     });
-    let mut owners = Vec::new();
-    for source in documents {
+    let (mut owners, mut reporters) = (Vec::new(), Vec::new());
+    for mut source in documents {
         let named = RecordOwner::named(source.surface());
         let Some(owner) = named.filter(|owner| owner.has_documents()) else {
             // A fault of this program.
@@ -138,6 +141,11 @@ pub fn watch_all(
         };
         told.surfaces.push(owner.name().to_owned());
         owners.push(owner);
+        let reports = source.reports(events::usage_news(owner, events.clone()));
+        reporters.extend(reports.map(|reports| Reporter::new(owner, reports)));
+        if let Some(polls) = source.polls() {
+            status.update(|figures| figures.polls = Some(polls));
+        }
         source.start(events::document_news(owner, events.clone()), stop);
     }
     let wires = Wires {
@@ -145,6 +153,7 @@ pub fn watch_all(
         ask,
         orders,
         shelf: Shelf::new(owners),
+        reporters,
         told,
         nature: nature.unwrap_or(SourceNature::Database),
     };

@@ -209,6 +209,9 @@ impl<'w, 'a> Session<'w, 'a> {
         self.begin_without_others(now)?;
         self.mark_by_clock(now)?;
         self.look_after_documents(now)?;
+        for reporter in &mut self.writer.reporters {
+            reporter.advance(&mut self.store, self.writer.epoch, self.writer.status, now)?;
+        }
         if now.duration_since(self.trimmed) >= self.writer.settings.trim_interval {
             self.trimmed = now;
             self.trim()?;
@@ -269,6 +272,9 @@ impl<'w, 'a> Session<'w, 'a> {
             }
             WriterEvent::ETags(news) => self.handle_etags(news),
             WriterEvent::Documents { owner, news } => self.handle_documents(owner, news),
+            WriterEvent::Usage { owner, news } => {
+                self.writer.handle_usage(owner, news, Some(&mut self.store))
+            }
         }
     }
 

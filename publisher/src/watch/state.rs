@@ -411,7 +411,7 @@ mod tests {
         );
         assert_eq!(
             state.labelled_counts().last(),
-            Some(&("environment_state", 0))
+            Some(&("environment_polls", 0))
         );
         assert_eq!(orphans(&state), [posthog.version_hash(Tenant(7))]);
 

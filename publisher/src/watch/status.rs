@@ -1,13 +1,14 @@
 //! What the watcher knows of itself, for `/metrics` and `/healthz`. Written by the watcher's threads, read by
 //! whoever serves it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use flag_definitions_filter::records::StreamId;
 
 use super::state::PublishedState;
 use crate::sources::left_out::Skipped;
+use crate::sources::polls::Polls;
 
 /// Shared by all threads.
 #[derive(Debug, Default)]
@@ -48,6 +49,8 @@ pub struct Figures {
     pub removals: u64,
     /// Published changes of ETags and other versions, removals among them.
     pub etag_changes: u64,
+    /// Requests that were served and counted for a report.
+    pub usage: UsageFigures,
     /// Documents written to Redis.
     pub documents: u64,
     /// Snapshots written.
@@ -58,6 +61,21 @@ pub struct Figures {
     pub hints: u64,
     /// Failures, by dependency.
     pub errors: Errors,
+    /// What comes of the polls of a source of documents.
+    pub polls: Option<Arc<Polls>>,
+}
+
+/// Requests that were served and counted for a report, by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UsageFigures {
+    /// Taken by the upstream.
+    pub sent: u64,
+    /// Dropped: the upstream refused them.
+    pub refused: u64,
+    /// Dropped: they could not be sent for a day.
+    pub expired: u64,
+    /// Dropped: they are of no tenant that is reported.
+    pub unknown: u64,
 }
 
 /// Failures, by dependency.

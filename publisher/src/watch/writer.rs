@@ -19,9 +19,12 @@ use super::session::{Following, Session};
 use super::shelf::Shelf;
 use super::state::PublishedState;
 use super::status::WatchStatus;
+use super::usage::Reporter;
 use crate::redis::error::SnapshotStoreError;
 use crate::redis::lock::{LockToken, Taken};
 use crate::redis::store::{SnapshotPlace, SnapshotStore};
+use crate::sources::kinds::RecordOwner;
+use crate::sources::usage::UsageNews;
 use crate::sources::{Heard, Order, SourceError, SourceNature};
 
 /// Between two attempts to take a lock that another publisher holds.
@@ -40,6 +43,8 @@ pub struct Wires {
     pub orders: Option<Sender<Order>>,
     /// Where what sources of documents say is kept.
     pub shelf: Shelf,
+    /// Reports of what was served.
+    pub reporters: Vec<Reporter>,
     /// What manifests tell of the sources.
     pub told: SourcesTold,
     /// What the source of records is.
@@ -58,6 +63,8 @@ pub struct Writer<'a> {
     pub(super) orders: Option<Sender<Order>>,
     /// What sources of documents said last.
     pub(super) shelf: Shelf,
+    /// Reports of what was served.
+    pub(super) reporters: Vec<Reporter>,
     /// What manifests tell of the sources.
     pub(super) told: SourcesTold,
     /// What the source of records is.
@@ -94,6 +101,7 @@ impl<'a> Writer<'a> {
             ask,
             orders,
             shelf,
+            reporters,
             told,
             nature,
         } = wires;
@@ -105,6 +113,7 @@ impl<'a> Writer<'a> {
             ask,
             orders,
             shelf,
+            reporters,
             told,
             nature,
             problem: None,
@@ -273,6 +282,10 @@ impl<'a> Writer<'a> {
                 }
                 Ok(WriterEvent::Read { .. }) => self.asked = None,
                 Ok(WriterEvent::Documents { owner, news }) => self.shelf.note(owner, news),
+                Ok(WriterEvent::Usage { owner, news }) => {
+                    // Without Redis this cannot fail.
+                    let _ = self.handle_usage(owner, news, None);
+                }
                 Ok(WriterEvent::ETags(_)) => (),
                 Err(RecvTimeoutError::Timeout) if left.is_zero() => return,
                 Err(RecvTimeoutError::Timeout) => (),
@@ -281,6 +294,20 @@ impl<'a> Writer<'a> {
                     return;
                 }
             }
+        }
+    }
+
+    /// Takes what a source says of its reports. `store`: with the lock.
+    pub(super) fn handle_usage(
+        &mut self,
+        owner: RecordOwner,
+        news: UsageNews,
+        store: Option<&mut SnapshotStore<'_>>,
+    ) -> Result<(), SnapshotStoreError> {
+        let mut reporters = self.reporters.iter_mut();
+        match reporters.find(|reporter| reporter.owner() == owner) {
+            Some(reporter) => reporter.handle(news, store, self.status),
+            None => Ok(()),
         }
     }
 

@@ -120,6 +120,36 @@ fn whatever_goes_wrong_the_last_document_stays_and_no_key_is_logged() {
 }
 
 #[test]
+fn patterns_that_match_nothing_are_told_of_once_for_each_version() {
+    let log = logs();
+    let with_pattern = |name: &str| {
+        let mut document = document(name);
+        document["project"]["segments"] = json!([{"id": 1, "name": "s", "feature_states": [], "rules": [
+            {"type": "ALL", "rules": [], "conditions": [{"operator": "REGEX", "property_": "a", "value": "("}]}
+        ]}]);
+        Reply::json(&document)
+    };
+    let first = with_pattern("first");
+    let flagsmith = Flagsmith::start(move |_| first.clone());
+    let mut config = configuration(&flagsmith, 1, &json!({}));
+    config.poll_frequency = Duration::from_millis(100);
+    let followed = Followed::with(config);
+    followed.wait_for_document("first");
+    let polls = flagsmith.requests().len();
+    eventually("it is polled again", || {
+        (flagsmith.requests().len() > polls + 2).then_some(())
+    });
+    let told = || {
+        let log = String::from_utf8(log.lock().unwrap().clone()).unwrap();
+        log.matches("patterns of a document match nothing").count()
+    };
+    assert_eq!(told(), 1);
+    flagsmith.answer(move |_| with_pattern("second"));
+    followed.wait_for_document("second");
+    assert_eq!(told(), 2);
+}
+
+#[test]
 fn a_flagsmith_that_is_not_there_is_told_of() {
     // A port that nobody listens on.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -22,6 +22,7 @@ use flag_definitions_publisher::sources::flagsmith::follower::FlagsmithSource;
 use flag_definitions_publisher::sources::flagsmith::secret::FlagsmithKey;
 use flag_definitions_publisher::sources::flagsmith::tenants::tenants;
 use flag_definitions_publisher::sources::flagsmith::upstream::Upstream;
+use flag_definitions_publisher::sources::usage::{UsageNews, UsageReports};
 use flate2::read::GzDecoder;
 use rustls::RootCertStore;
 use serde_json::{Value, json};
@@ -36,12 +37,16 @@ pub struct Told {
     /// How many documents were told.
     pub documents_told: usize,
     pub gone: Vec<Tenant>,
+    /// Of its reports.
+    pub usage: Vec<UsageNews>,
 }
 
 /// A source that runs, until this is dropped.
 pub struct Followed {
     told: Arc<Mutex<Told>>,
     pub stop: Arc<AtomicBool>,
+    /// `None`: it reports nothing.
+    pub reports: Option<UsageReports>,
 }
 
 impl Drop for Followed {
@@ -80,16 +85,25 @@ impl Followed {
 
     pub fn start_trusting(config: FlagsmithConfig, roots: RootCertStore) -> Self {
         let upstream = Upstream::new(&config, roots).unwrap();
-        let source = Box::new(FlagsmithSource::new(config, upstream, false));
+        let mut source = Box::new(FlagsmithSource::new(config, upstream, false));
         assert_eq!(source.surface(), "flagsmith");
         let told: Arc<Mutex<Told>> = Arc::default();
         let stop = Arc::new(AtomicBool::new(false));
+        let telling = Arc::clone(&told);
+        let reports = source.reports(Arc::new(move |news| {
+            telling.lock().unwrap().usage.push(news);
+            Ok(())
+        }));
         let telling = Arc::clone(&told);
         source.start(
             Arc::new(move |news| telling.lock().unwrap().take(news)),
             &stop,
         );
-        Self { told, stop }
+        Self {
+            told,
+            stop,
+            reports,
+        }
     }
 
     pub fn told<T>(&self, look: impl FnOnce(&Told) -> T) -> T {

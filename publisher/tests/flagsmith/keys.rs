@@ -113,7 +113,7 @@ fn a_key_goes_when_it_expires_whatever_the_list_does() {
     let followed = follow(&flagsmith, 0);
     followed.wait_for_keys(&["a", "ser.expiring", "ser.lasting"], &[]);
     followed.told(|told| {
-        let expected = FlagsmithRecord::ServerKey {
+        let expected = FlagsmithRecord::CountedServerKey {
             environment: tenant("a"),
             expires_at: unix.as_secs(),
         };

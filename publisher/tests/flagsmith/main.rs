@@ -15,4 +15,5 @@ mod origins;
 mod pages;
 mod stub;
 mod tls;
+mod usage;
 mod validators;

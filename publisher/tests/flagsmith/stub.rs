@@ -19,6 +19,8 @@ pub struct Request {
     pub target: String,
     /// By names in lower case.
     pub headers: BTreeMap<String, String>,
+    /// Empty but for a report.
+    pub body: Vec<u8>,
 }
 
 impl Request {
@@ -33,6 +35,10 @@ impl Request {
 
     pub fn is_of_list(&self) -> bool {
         self.target == "/api/v1/proxy/config/"
+    }
+
+    pub fn is_report(&self) -> bool {
+        self.target == "/api/v1/proxy/usage/"
     }
 }
 
@@ -191,7 +197,7 @@ fn read(reader: &mut impl BufRead) -> Option<Request> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
     let mut words = line.split(' ');
-    assert_eq!(words.next(), Some("GET"));
+    let method = words.next().unwrap().to_owned();
     let target = words.next().unwrap().to_owned();
     let mut headers = BTreeMap::new();
     loop {
@@ -202,9 +208,19 @@ fn read(reader: &mut impl BufRead) -> Option<Request> {
                 let before = headers.insert(name.to_lowercase(), value.to_owned());
                 assert_eq!(before, None, "{name} twice");
             }
-            None => return Some(Request { target, headers }),
+            None => break,
         }
     }
+    let length: &str = headers.get("content-length").map_or("0", String::as_str);
+    let mut body = vec![0; length.parse().unwrap()];
+    reader.read_exact(&mut body).ok()?;
+    let request = Request {
+        target,
+        headers,
+        body,
+    };
+    assert_eq!(method, if request.is_report() { "POST" } else { "GET" });
+    Some(request)
 }
 
 /// `None`: the connection ends.

@@ -50,7 +50,7 @@ fn inspect_counts_them_by_kind_and_knows_nothing_more_of_them() {
     };
     let text = inspect(&["team", "7"], "", 0);
     let line = "\nflagsmith: 1 client-side keys, 1 server-side keys, 0 rounds of the source, \
-                0 states of environments, 1 documents\n";
+                0 states of environments, 0 lists of polls, 1 documents\n";
     assert!(text.contains(line), "{text}");
     assert!(text.contains("no ETag is published"), "{text}");
     let view: Value = serde_json::from_str(&inspect(&["team", "7", "--json"], "", 0)).unwrap();

@@ -19,6 +19,7 @@ mod held_back;
 mod inherited;
 mod instance;
 mod published;
+mod reports;
 #[allow(dead_code)]
 #[path = "../program/support.rs"]
 mod support;

@@ -3,8 +3,8 @@
 use super::answers::FlagsmithAnswer;
 use super::counts::FlagsmithCount;
 use super::keys::{EdgeReader, KeyDirectory, KeyVerdict, SERVER_PREFIX};
-use super::pipeline::replied;
 use super::request::{FlagsmithRequest, Route};
+use super::steps::replied;
 use super::surface::Flagsmith;
 use crate::shared::{Machinery, Store, StoreError};
 use crate::snapshot::status::{Freshness, Status};

@@ -101,6 +101,14 @@ impl FlagsmithAnswer {
         matches!(self, Self::UnknownKey)
     }
 
+    /// Whether the client has what it asked for: a 200 with content, or the 304 in its place.
+    pub const fn is_served(self) -> bool {
+        matches!(
+            self,
+            Self::Flags | Self::Identity | Self::Document | Self::NotModified
+        )
+    }
+
     /// The answer to a request, whose content is fixed.
     pub fn response<'r>(self, request: &'r FlagsmithRequest<'_>) -> Response<'r> {
         let (content_type, text) = match self.content() {

@@ -2,6 +2,7 @@
 
 use super::answers::FlagsmithAnswer;
 use crate::labels::labels;
+use crate::usage::State;
 
 /// Something that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +11,14 @@ pub enum FlagsmithCount {
     Answer(FlagsmithAnswer),
     /// Flags were asked for.
     Evaluation(Evaluation),
+    /// Requests that are reported came that far.
+    Usage(State),
+}
+
+impl From<State> for FlagsmithCount {
+    fn from(state: State) -> Self {
+        Self::Usage(state)
+    }
 }
 
 /// How flags were come by.

@@ -1,4 +1,5 @@
-//! A document and its rules: read together, compiled in slices, kept together.
+//! A document and its rules: read together, compiled in slices, kept together. A long text is inflated in slices as well, for
+//! who takes no gzip form, and then kept beside them.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -17,6 +18,9 @@ const SLICE: usize = 64 << 10;
 /// Slices that are done at once where a document is read. Most documents are no longer.
 const SLICES_AT_ONCE: usize = 3;
 
+/// Longest text that is inflated in one go for who takes no gzip form; a longer one is inflated in slices, and kept.
+const AT_ONCE: usize = 2 * SLICE;
+
 /// Bytes in gzip form that are inflated at once. They become a thousand times as many at most.
 const PIECE: usize = 512;
 
@@ -29,19 +33,23 @@ pub struct EnvironmentDocument {
     version: ETag,
     gzip: Rc<Vec<u8>>,
     text_length: usize,
-    rules: Option<Environment>,
+    /// A long text that somebody asked for without gzip.
+    text: Option<Rc<Vec<u8>>>,
+    rules: Option<Rc<Environment>>,
 }
 
 impl PartialEq for EnvironmentDocument {
     fn eq(&self, other: &Self) -> bool {
-        self.version == other.version && self.gzip == other.gzip
+        self.version == other.version
+            && self.text.is_some() == other.text.is_some()
+            && self.gzip == other.gzip
     }
 }
 
 impl EnvironmentDocument {
     /// Its rules. `None`: it does not fit, and there never was one that does.
-    pub const fn rules(&self) -> Option<&Environment> {
-        self.rules.as_ref()
+    pub fn rules(&self) -> Option<&Environment> {
+        self.rules.as_deref()
     }
 
     /// Its text in gzip form.
@@ -49,12 +57,30 @@ impl EnvironmentDocument {
         &self.gzip
     }
 
-    /// Its text. `None` when it cannot be inflated again.
-    pub fn text(&self) -> Option<Vec<u8>> {
+    /// Its text, where it is kept or short. `None`: it is inflated first ([`Workshop::inflate`]).
+    pub fn text_at_hand(&self) -> Option<Rc<Vec<u8>>> {
+        match &self.text {
+            Some(text) => Some(Rc::clone(text)),
+            None if self.text_length <= AT_ONCE => self.inflated().map(Rc::new),
+            None => None,
+        }
+    }
+
+    fn inflated(&self) -> Option<Vec<u8>> {
         let mut inflated = GzDecoder::new(Vec::with_capacity(self.text_length));
         inflated.write_all(&self.gzip).ok()?;
         let text = inflated.finish().ok()?;
         (text.len() == self.text_length).then_some(text)
+    }
+
+    fn with_text(&self, text: Rc<Vec<u8>>) -> Self {
+        Self {
+            version: self.version.clone(),
+            gzip: Rc::clone(&self.gzip),
+            text_length: self.text_length,
+            text: Some(text),
+            rules: self.rules.clone(),
+        }
     }
 
     /// Length of its text, in bytes.
@@ -79,8 +105,9 @@ impl Document for EnvironmentDocument {
     }
 
     fn weight(&self) -> usize {
-        let rules = self.rules.as_ref().map_or(0, Environment::weight);
-        self.gzip.len().saturating_add(rules)
+        let rules = self.rules().map_or(0, Environment::weight);
+        let text = self.text.as_ref().map_or(0, |text| text.len());
+        self.gzip.len().saturating_add(text).saturating_add(rules)
     }
 }
 
@@ -93,13 +120,15 @@ pub enum Unusable {
     Unreadable,
 }
 
-/// A document that is being inflated, then compiled.
+/// A document that is being inflated, then compiled, or the text of one that is compiled.
 struct Work {
     environment: Tenant,
     version: ETag,
     gzip: Rc<Vec<u8>>,
     done: usize,
     max_bytes: usize,
+    /// The one whose text is wanted.
+    compiled: Option<Rc<EnvironmentDocument>>,
     stage: Stage,
 }
 
@@ -113,16 +142,25 @@ enum Stage {
 /// What came of a document.
 pub type Compiled = Result<Rc<EnvironmentDocument>, Unusable>;
 
+impl Stage {
+    fn inflating() -> Self {
+        Self::Inflating(Box::new(GzDecoder::new(Vec::new())))
+    }
+}
+
 impl Work {
     /// Does a slice; the result, once it is done.
     fn step(&mut self) -> Option<Compiled> {
         match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Inflating(inflated) => match self.inflate(inflated) {
-                Ok(stage) => {
-                    self.stage = stage;
+            Stage::Inflating(inflated) => match (self.inflate(inflated), &self.compiled) {
+                (Ok(None), _) => None,
+                (Ok(Some(text)), Some(compiled)) => Some(Ok(Rc::new(compiled.with_text(text)))),
+                (Ok(Some(text)), None) => {
+                    let length = text.len();
+                    self.stage = Stage::Compiling(Box::new(Compiler::new(text)), length);
                     None
                 }
-                Err(problem) => Some(Err(problem)),
+                (Err(problem), _) => Some(Err(problem)),
             },
             Stage::Compiling(mut compiler, length) => match compiler.step(SLICE) {
                 Progress::More => {
@@ -139,7 +177,11 @@ impl Work {
         }
     }
 
-    fn inflate(&mut self, mut inflated: Box<GzDecoder<Vec<u8>>>) -> Result<Stage, Unusable> {
+    /// Inflates a slice; the text, once it is whole.
+    fn inflate(
+        &mut self,
+        mut inflated: Box<GzDecoder<Vec<u8>>>,
+    ) -> Result<Option<Rc<Vec<u8>>>, Unusable> {
         let goal = inflated.get_ref().len().saturating_add(SLICE);
         while inflated.get_ref().len() < goal {
             let end = self.done.saturating_add(PIECE).min(self.gzip.len());
@@ -149,11 +191,7 @@ impl Work {
                 if text.len() > self.max_bytes {
                     return Err(Unusable::TooLong);
                 }
-                let length = text.len();
-                return Ok(Stage::Compiling(
-                    Box::new(Compiler::new(Rc::new(text))),
-                    length,
-                ));
+                return Ok(Some(Rc::new(text)));
             }
             let written = inflated.write_all(piece);
             written.map_err(|_| Unusable::Unreadable)?;
@@ -162,7 +200,8 @@ impl Work {
                 return Err(Unusable::TooLong);
             }
         }
-        Ok(Stage::Inflating(inflated))
+        self.stage = Stage::Inflating(inflated);
+        Ok(None)
     }
 
     fn document(&self, text_length: usize, rules: Option<Environment>) -> Rc<EnvironmentDocument> {
@@ -170,7 +209,8 @@ impl Work {
             version: self.version.clone(),
             gzip: Rc::clone(&self.gzip),
             text_length,
-            rules,
+            text: None,
+            rules: rules.map(Rc::new),
         })
     }
 }
@@ -204,22 +244,43 @@ impl Workshop {
         if self.has(environment, version) {
             return Begun::Queued;
         }
-        // Of two versions the older is of no use any more.
-        let is_older = |work: &&Work| work.environment == environment;
-        let older = self.queue.iter().filter(is_older);
-        self.dropped.extend(older.map(|work| work.version.clone()));
-        self.queue.retain(|work| work.environment != environment);
-        if self.queue.len() >= MAX_COMPILING {
-            return Begun::Full;
-        }
-        let mut work = Work {
+        self.add(Work {
             environment,
             version: version.clone(),
             gzip: Rc::new(gzip.to_vec()),
             done: 0,
             max_bytes,
-            stage: Stage::Inflating(Box::new(GzDecoder::new(Vec::new()))),
-        };
+            compiled: None,
+            stage: Stage::inflating(),
+        })
+    }
+
+    /// Begins to inflate the text of a document, for who takes no gzip form. What it comes to is the document with its text.
+    pub fn inflate(&mut self, environment: Tenant, document: &Rc<EnvironmentDocument>) -> Begun {
+        if self.has(environment, &document.version) {
+            return Begun::Queued;
+        }
+        self.add(Work {
+            environment,
+            version: document.version.clone(),
+            gzip: Rc::clone(&document.gzip),
+            done: 0,
+            max_bytes: document.text_length,
+            compiled: Some(Rc::clone(document)),
+            stage: Stage::inflating(),
+        })
+    }
+
+    fn add(&mut self, mut work: Work) -> Begun {
+        // Of two versions the older is of no use any more.
+        let is_older = |older: &&Work| older.environment == work.environment;
+        let older = self.queue.iter().filter(is_older);
+        self.dropped.extend(older.map(|work| work.version.clone()));
+        self.queue
+            .retain(|older| older.environment != work.environment);
+        if self.queue.len() >= MAX_COMPILING {
+            return Begun::Full;
+        }
         for _ in 0..SLICES_AT_ONCE {
             if let Some(compiled) = work.step() {
                 return Begun::Done(compiled);

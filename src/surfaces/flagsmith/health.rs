@@ -2,11 +2,16 @@
 
 use serde::Serialize;
 
-use super::records::{FlagsmithRecord, Round, round_hash};
+use super::records::{
+    Condition, EnvironmentState, FlagsmithRecord, Polled, Round, polled_hash, round_hash,
+    state_hash, version_hash,
+};
 use super::request::trim_slashes;
+use crate::hash::Sha256Hash;
 use crate::records::{self, Buckets};
 use crate::shared::Store;
 use crate::snapshot::status::Live;
+use crate::tenant::Tenant;
 use crate::time::UnixMillis;
 
 /// The surface's name in manifests, metrics and health.
@@ -52,10 +57,15 @@ pub fn answer(
 
 /// What the publisher said last of its rounds.
 pub fn round(store: &impl Store, buckets: &Buckets) -> Option<Round> {
-    match records::find(store, buckets, &round_hash(), FlagsmithRecord::decode) {
-        Ok(Some((FlagsmithRecord::Round(round), _))) => Some(round),
+    match record(store, buckets, &round_hash()) {
+        Some(FlagsmithRecord::Round(round)) => Some(round),
         _ => None,
     }
+}
+
+fn record(store: &impl Store, buckets: &Buckets, hash: &Sha256Hash) -> Option<FlagsmithRecord> {
+    let found = records::find(store, buckets, hash, FlagsmithRecord::decode);
+    found.ok().flatten().map(|(record, _)| record)
 }
 
 fn readiness(round: Option<Round>, unix: Option<UnixMillis>) -> EdgeHealth {
@@ -97,17 +107,79 @@ pub struct SurfaceHealth {
     pub last_complete_round: Option<String>,
     /// Whether the list of keys is known to be complete.
     pub keys_known: bool,
+    /// How many environments there are.
+    pub environment_count: u32,
+    /// Those with the smallest numbers, 100 at most.
+    pub environments: Vec<EnvironmentHealth>,
+}
+
+/// What `/health` says of an environment.
+#[derive(Debug, Serialize)]
+pub struct EnvironmentHealth {
+    /// Its number.
+    pub environment: u32,
+    /// Version of the document that is published. `None`: there is none.
+    pub version: Option<String>,
+    /// What came of its last poll; `None`: it was not polled yet.
+    pub state: Option<&'static str>,
+    /// Since when it is in that state.
+    pub since: Option<String>,
+    /// Since its last good poll, as of when the publisher said so last: at most the poll frequency, and a second, too much.
+    pub poll_age_ms: Option<u64>,
+}
+
+fn environment(
+    (tenant, polled_at): (Tenant, u64),
+    store: &impl Store,
+    buckets: &Buckets,
+    unix: Option<UnixMillis>,
+) -> EnvironmentHealth {
+    let state = match record(store, buckets, &state_hash(tenant)) {
+        Some(FlagsmithRecord::State(state)) => Some(state),
+        _ => None,
+    };
+    let version = match record(store, buckets, &version_hash(tenant)) {
+        Some(FlagsmithRecord::Version(version)) => Some(version),
+        _ => None,
+    };
+    let word = |state: EnvironmentState| match state.condition {
+        Condition::Polled => "polled",
+        Condition::Failing => "failing",
+        Condition::Refused => "refused",
+    };
+    let age = |unix: UnixMillis| unix.as_millis().saturating_sub(polled_at);
+    EnvironmentHealth {
+        environment: tenant.0,
+        version: version.map(|version| String::from_utf8_lossy(version.as_bytes()).into_owned()),
+        state: state.map(word),
+        since: state.map(|state| UnixMillis::from_millis(state.since).rfc3339()),
+        poll_age_ms: unix.filter(|_| polled_at > 0).map(age),
+    }
 }
 
 /// Describes the surface.
-pub fn describe(live: Option<&Live>, store: &impl Store, buckets: &Buckets) -> SurfaceHealth {
+pub fn describe(
+    live: Option<&Live>,
+    store: &impl Store,
+    buckets: &Buckets,
+    unix: Option<UnixMillis>,
+) -> SurfaceHealth {
     let round = round(store, buckets);
+    let polled = match record(store, buckets, &polled_hash()) {
+        Some(FlagsmithRecord::Polled(polled)) => polled,
+        _ => Polled::default(),
+    };
+    let listed = polled.listed.into_iter();
     let completed = round.filter(|round| round.completed_at > 0);
     SurfaceHealth {
         source: live.and_then(|live| live.has_source(NAME)) == Some(true),
         last_complete_round: completed
             .map(|round| UnixMillis::from_millis(round.completed_at).rfc3339()),
         keys_known: round.is_some_and(|round| round.knows_keys),
+        environment_count: polled.count,
+        environments: listed
+            .map(|one| environment(one, store, buckets, unix))
+            .collect(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::records::{FlagsmithRecord, round_hash, version_hash};
+use super::records::{FlagsmithRecord, Polled, polled_hash, round_hash, version_hash};
 use crate::documents::current::Published;
 use crate::hash::{Hashes, Sha256Hash};
 use crate::http::ETag;
@@ -26,8 +26,34 @@ pub struct EdgeReader {
     pub environment: Tenant,
     /// Whether it is a server-side key.
     pub is_server: bool,
+    /// Whether its requests are counted, as the environment's are reported to its source.
+    pub is_counted: bool,
     /// Unix seconds from which on the key does not count; 0: it never expires.
     expires_at: u64,
+}
+
+impl EdgeReader {
+    fn of(record: &FlagsmithRecord) -> Option<Self> {
+        use FlagsmithRecord::{ClientKey, CountedClientKey, CountedServerKey, ServerKey};
+        let (environment, expires_at) = match *record {
+            ClientKey(environment) | CountedClientKey(environment) => (environment, None),
+            ServerKey {
+                environment,
+                expires_at,
+            }
+            | CountedServerKey {
+                environment,
+                expires_at,
+            } => (environment, Some(expires_at)),
+            _ => return None,
+        };
+        Some(Self {
+            environment,
+            is_server: expires_at.is_some(),
+            is_counted: matches!(record, CountedClientKey(_) | CountedServerKey { .. }),
+            expires_at: expires_at.unwrap_or(0),
+        })
+    }
 }
 
 /// What the snapshot says of a key.
@@ -78,26 +104,15 @@ impl KeyDirectory {
         let known = self.readers.get(&hash, now).copied();
         let reader = match known {
             Some(reader) => reader,
-            None => match self.read(store, &hash)? {
-                Some(FlagsmithRecord::ClientKey(environment)) => EdgeReader {
-                    environment,
-                    is_server: false,
-                    expires_at: 0,
-                },
-                Some(FlagsmithRecord::ServerKey {
-                    environment,
-                    expires_at,
-                }) => EdgeReader {
-                    environment,
-                    is_server: true,
-                    expires_at,
-                },
-                _ => return self.unknown(store),
+            None => match self.read(store, &hash)?.as_ref().and_then(EdgeReader::of) {
+                Some(reader) => reader,
+                None => return self.unknown(store),
             },
         };
         let is_over = |unix: UnixMillis| unix.as_millis() / 1_000 >= reader.expires_at;
         if reader.expires_at > 0 && ambient.unix().is_some_and(is_over) {
-            return Ok(KeyVerdict::Refused);
+            // It may have been given more time since the list was read.
+            return self.unknown(store);
         }
         if known.is_none() {
             self.readers.note(hash, reader, now);
@@ -137,6 +152,14 @@ impl KeyDirectory {
         };
         self.versions.note(environment, version.clone(), now);
         Ok(version)
+    }
+
+    /// What the publisher said last of its polls; `None`: nothing yet, or shared data fails.
+    pub fn polled(&self, store: &impl Store) -> Option<Polled> {
+        match self.read(store, &polled_hash()) {
+            Ok(Some(FlagsmithRecord::Polled(polled))) => Some(polled),
+            _ => None,
+        }
     }
 
     fn read(

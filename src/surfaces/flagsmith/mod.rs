@@ -4,14 +4,17 @@
 //! |---|---|
 //! | [`surface`] | the surface as a worker drives it |
 //! | [`pipeline`] | the order of checks; the only place that knows it |
+//! | `steps` | what is decided of a request, as the worker takes it |
 //! | [`request`], [`answers`] | what is asked; every answer, as one table |
 //! | [`records`] | keys, versions and states, as the publisher puts them into the snapshot; where documents are in Redis |
 //! | [`admission`] | who is admitted |
 //! | [`keys`] | who a key is, and when an unknown one may be refused |
 //! | [`reads`], [`document`] | a document out of Redis: text and rules together, compiled in slices |
+//! | [`intake`] | what becomes of a document that was read |
 //! | [`question`], [`kept_answers`] | what is asked of rules; answers to equal questions |
 //! | [`engine`] | the rules |
 //! | [`health`] | how its environments are |
+//! | [`usage`] | which requests are reported to Flagsmith |
 //! | [`settings`], [`counts`] | the section of the plugin configuration; what is counted |
 
 mod admission;
@@ -20,6 +23,7 @@ pub mod counts;
 pub mod document;
 pub mod engine;
 pub mod health;
+mod intake;
 pub mod kept_answers;
 pub mod keys;
 mod pipeline;
@@ -28,7 +32,9 @@ pub mod reads;
 pub mod records;
 pub mod request;
 pub mod settings;
+mod steps;
 pub mod surface;
+pub mod usage;
 
 pub use counts::FlagsmithCount;
 pub use surface::Flagsmith;

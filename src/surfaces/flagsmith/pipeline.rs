@@ -13,27 +13,25 @@ use super::counts::{Evaluation, FlagsmithCount};
 use super::document::EnvironmentDocument;
 use super::engine::IdentityRequest;
 use super::keys::{self, EdgeReader};
-use super::question::FlagQuestion;
-use super::reads::FlagsmithRead;
+use super::question::{FlagQuestion, Subject};
+use super::reads::{FlagsmithLanded, FlagsmithRead};
 use super::request::{FlagsmithRequest, Parameter, Route};
+use super::steps::{Asker, answered, not_modified, replied, waits};
 use super::surface::{Flagsmith, FlagsmithCarried};
 use crate::documents::current::{Current, POLL_TAKES, Rule, current};
 use crate::documents::{Document, Kept};
-use crate::http::{Body, ETag, IfNoneMatch, Method, Response, imf_fixdate, rfc3339_rounded_up};
+use crate::hash::Sha256Hash;
+use crate::http::{Body, ETag, IfNoneMatch, Method, imf_fixdate, rfc3339_rounded_up};
 use crate::shared::{Ambient, Machinery, Store, StoreError};
-use crate::surfaces::{Decided, Reason, Receipt, Step, Upstream};
+use crate::surfaces::{Decided, Reason, Step, Upstream};
 use crate::tenant::Tenant;
+use crate::time::Monotonic;
+
+/// As of when flags are: browser SDKs read it.
+const UPDATED_AT: &str = "x-flagsmith-document-updated-at";
 
 /// Most bytes of a request's body: 2 MiB, as the Edge Proxy's framework takes.
 const MAX_BODY_BYTES: usize = 2 << 20;
-
-/// Whoever answers: with what is known of the current version.
-pub(super) struct Asker<'r, 'q> {
-    pub request: &'r FlagsmithRequest<'q>,
-    pub reader: EdgeReader,
-    pub identity: Option<IdentityRequest<'static>>,
-    pub bytes: usize,
-}
 
 impl Flagsmith {
     /// Decides a request up to its body.
@@ -94,6 +92,7 @@ impl Flagsmith {
         Decided {
             step: Step::Body {
                 max_bytes: MAX_BODY_BYTES,
+                tenant: reader.environment,
             },
             carried: FlagsmithCarried {
                 reader: Some(reader),
@@ -118,7 +117,7 @@ impl Flagsmith {
                 }
                 version
             }
-            Ok(None) => return self.read(asker),
+            Ok(None) => return self.read(asker, machinery.now),
             Err(_) => {
                 let reader = Some(asker.reader);
                 return self.undecided_for(asker.request, Reason::SharedData, reader);
@@ -161,9 +160,11 @@ impl Flagsmith {
     }
 
     /// Reads the document.
-    fn read<'r>(&self, asker: Asker<'r, '_>) -> Decided<'r, Self> {
+    fn read<'r>(&self, asker: Asker<'r, '_>, now: Monotonic) -> Decided<'r, Self> {
         let environment = asker.reader.environment;
-        let held = self.kept.etag(environment).cloned();
+        let kept = || self.kept.etag(environment).cloned();
+        // What was of no use is not brought again.
+        let held = self.unusable(environment, now).cloned().or_else(kept);
         waits(asker, FlagsmithRead::Document { environment, held })
     }
 
@@ -188,7 +189,7 @@ impl Flagsmith {
                 Some(document) if is_unmodified(asker.request, &document, machinery.ambient) => {
                     not_modified(&asker, version.clone())
                 }
-                Some(document) => self.with_document(&asker, &document),
+                Some(document) => self.with_document(asker, &document, machinery),
                 None => self.meanwhile(asker, version, machinery),
             };
         }
@@ -199,8 +200,7 @@ impl Flagsmith {
         else {
             return self.undecided_for(asker.request, Reason::SharedData, Some(asker.reader));
         };
-        let digest = question.digest(version);
-        let etag = ETag::of_hash(digest);
+        let (digest, etag) = self.digest(&question, &asker.reader, version, machinery.now);
         if asker.request.if_none_match.matches(&etag) {
             machinery.count(FlagsmithCount::Evaluation(Evaluation::NotModified));
             return not_modified(&asker, etag);
@@ -222,7 +222,7 @@ impl Flagsmith {
                 body
             }
             None => {
-                let Some(text) = question.answer(rules) else {
+                let Some((text, is_cut_short)) = question.answer(rules) else {
                     let name = match &asker.request.parameter {
                         Parameter::Value(name) => name.as_ref(),
                         _ => "",
@@ -232,6 +232,9 @@ impl Flagsmith {
                     return replied(response, answer, Some(asker.reader));
                 };
                 machinery.count(FlagsmithCount::Evaluation(Evaluation::Evaluated));
+                if is_cut_short {
+                    self.tell_cut_short(environment, version, machinery.now);
+                }
                 self.answers.put(digest, text, accepts_gzip)
             }
         };
@@ -242,13 +245,43 @@ impl Flagsmith {
         // A document may say anything there.
         let is_plain =
             |at: &&str| at.len() <= 64 && at.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-        let extra = rules.updated_at().filter(is_plain).map(|at| {
+        let mut extra = Vec::new();
+        if let Some(at) = rules.updated_at().filter(is_plain) {
             let at = at.as_bytes().to_vec();
-            ("x-flagsmith-document-updated-at", Cow::Owned(at))
-        });
-        let extra = extra.into_iter().collect();
+            extra.push((UPDATED_AT, Cow::Owned(at)));
+            // Pages of another origin see no other field of ours.
+            if asker.request.cors.origin.is_some() {
+                let exposed = Cow::Borrowed(UPDATED_AT.as_bytes());
+                extra.push(("access-control-expose-headers", exposed));
+            }
+        }
         let response = answer.with_body(asker.request, body, etag, extra);
         replied(response, answer, Some(asker.reader))
+    }
+
+    /// The digest of a question, and the entity tag of its answer. That for all flags, which nearly all ask, is remembered.
+    fn digest(
+        &mut self,
+        question: &FlagQuestion<'_>,
+        reader: &EdgeReader,
+        version: &ETag,
+        now: Monotonic,
+    ) -> (Sha256Hash, ETag) {
+        let is_usual = matches!(question.subject, Subject::All);
+        let of = (reader.environment, reader.is_server);
+        if is_usual
+            && let Some((of_version, digest, etag)) = self.digests.get(&of, now)
+            && of_version == version
+        {
+            return (*digest, etag.clone());
+        }
+        let digest = question.digest(version);
+        let etag = ETag::of_hash(digest);
+        if is_usual {
+            let known = (version.clone(), digest, etag.clone());
+            self.digests.note(of, known, now);
+        }
+        (digest, etag)
     }
 
     /// Answers out of the version that is kept while the current one is being compiled, or reads that one.
@@ -259,8 +292,15 @@ impl Flagsmith {
         machinery: &mut Machinery<'_, S, FlagsmithCount>,
     ) -> Decided<'r, Self> {
         let environment = asker.reader.environment;
+        if self.unusable(environment, machinery.now) == Some(version) {
+            return answered(
+                asker.request,
+                FlagsmithAnswer::NotLoaded,
+                Some(asker.reader),
+            );
+        }
         if !self.workshop.has(environment, version) {
-            return self.read(asker);
+            return self.read(asker, machinery.now);
         }
         // One that was current a moment ago; of an older one nobody may be told again. The whole document is waited for.
         let recent = self.current.get(&environment, machinery.now).cloned();
@@ -282,24 +322,40 @@ impl Flagsmith {
     }
 
     fn with_document<'r>(
-        &self,
-        asker: &Asker<'r, '_>,
-        document: &EnvironmentDocument,
+        &mut self,
+        asker: Asker<'r, '_>,
+        document: &Rc<EnvironmentDocument>,
+        machinery: &Machinery<'_, impl Store, FlagsmithCount>,
     ) -> Decided<'r, Self> {
-        let request = asker.request;
-        let body = match request.accepts_gzip {
-            true => Body::Gzip(Rc::clone(document.gzip())),
-            false => match document.text() {
-                Some(text) => Body::Text(Rc::new(text)),
-                None => {
-                    return answered(request, FlagsmithAnswer::NotLoaded, Some(asker.reader));
+        let (request, reader) = (asker.request, Some(asker.reader));
+        let body = match (request.accepts_gzip, document.text_at_hand()) {
+            (true, _) => Body::Gzip(Rc::clone(document.gzip())),
+            (false, Some(text)) => Body::Text(text),
+            (false, None) => {
+                let environment = asker.reader.environment;
+                let begun = self.workshop.inflate(environment, document);
+                match self.taken_in(environment, document.etag(), begun, machinery.now) {
+                    FlagsmithLanded::Compiling(version) => {
+                        return waits(
+                            asker,
+                            FlagsmithRead::Compiled {
+                                environment,
+                                version,
+                            },
+                        );
+                    }
+                    FlagsmithLanded::Read(document) => match document.text_at_hand() {
+                        Some(text) => Body::Text(text),
+                        None => return answered(request, FlagsmithAnswer::NotLoaded, reader),
+                    },
+                    _ => return self.undecided_for(request, Reason::Overloaded, reader),
                 }
-            },
+            }
         };
         let answer = FlagsmithAnswer::Document;
         let etag = document.etag().clone();
         let response = answer.with_body(request, body, etag, Vec::new());
-        replied(response, answer, Some(asker.reader))
+        replied(response, answer, reader)
     }
 
     pub(super) fn undecided_for<'r>(
@@ -349,47 +405,5 @@ fn bad_query(request: &FlagsmithRequest<'_>) -> Option<FlagsmithAnswer> {
         (Route::Identities, Parameter::Repeated) => Some(FlagsmithAnswer::IdentifierRepeated),
         (Route::Identities, Parameter::Absent) => Some(FlagsmithAnswer::IdentifierMissing),
         _ => None,
-    }
-}
-
-pub(super) fn answered<'r>(
-    request: &'r FlagsmithRequest<'_>,
-    answer: FlagsmithAnswer,
-    reader: Option<EdgeReader>,
-) -> Decided<'r, Flagsmith> {
-    replied(answer.response(request), answer, reader)
-}
-
-fn not_modified<'r>(asker: &Asker<'r, '_>, etag: ETag) -> Decided<'r, Flagsmith> {
-    let response = FlagsmithAnswer::not_modified(asker.request, etag);
-    replied(response, FlagsmithAnswer::NotModified, Some(asker.reader))
-}
-
-pub(super) fn replied(
-    response: Response<'_>,
-    answer: FlagsmithAnswer,
-    reader: Option<EdgeReader>,
-) -> Decided<'_, Flagsmith> {
-    let receipt = Receipt {
-        answer,
-        tenant: reader.map(|reader| reader.environment),
-        billed: false,
-    };
-    Decided {
-        step: Step::Reply(response, receipt),
-        carried: FlagsmithCarried::default(),
-        reads_alone: false,
-    }
-}
-
-fn waits<'r>(asker: Asker<'r, '_>, read: FlagsmithRead) -> Decided<'r, Flagsmith> {
-    Decided {
-        step: Step::Read(read),
-        carried: FlagsmithCarried {
-            reader: Some(asker.reader),
-            identity: asker.identity,
-            bytes: asker.bytes,
-        },
-        reads_alone: false,
     }
 }

@@ -83,19 +83,28 @@ impl<'q> FlagQuestion<'q> {
         hasher.finish()
     }
 
-    /// The answer's text; `None`: there is no such feature, for who asks.
-    pub fn answer(&self, environment: &Environment) -> Option<Vec<u8>> {
+    /// The answer's text, and whether [its evaluation was cut short](super::engine::Flags::is_cut_short); `None`: there is no
+    /// such feature, for who asks.
+    pub fn answer(&self, environment: &Environment) -> Option<(Vec<u8>, bool)> {
         let hide_disabled = self.hide_disabled && environment.hides_disabled_flags();
         let mut text = Vec::new();
-        match &self.subject {
-            Subject::All => environment.flags(self.sees, hide_disabled).write(&mut text),
-            Subject::One(name) => environment
-                .flag(name, self.sees, hide_disabled)?
-                .write(&mut text),
-            Subject::Identity(identity) => environment
-                .identity(identity, self.sees, hide_disabled)
-                .write_identity(&identity.traits, &mut text),
-        }
-        Some(text)
+        let is_cut_short = match &self.subject {
+            Subject::All => {
+                let flags = environment.flags(self.sees, hide_disabled);
+                flags.write(&mut text);
+                flags.is_cut_short()
+            }
+            Subject::One(name) => {
+                let flag = environment.flag(name, self.sees, hide_disabled)?;
+                flag.write(&mut text);
+                false
+            }
+            Subject::Identity(identity) => {
+                let flags = environment.identity(identity, self.sees, hide_disabled);
+                flags.write_identity(&identity.traits, &mut text);
+                flags.is_cut_short()
+            }
+        };
+        Some((text, is_cut_short))
     }
 }

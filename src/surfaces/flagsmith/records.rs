@@ -21,10 +21,21 @@ pub enum FlagsmithRecord {
         /// Unix seconds from which on it does not count; 0: it never expires.
         expires_at: u64,
     },
+    /// A client-side key of an environment whose requests are reported to its source, so they are counted.
+    CountedClientKey(Tenant),
+    /// A server-side key of such an environment.
+    CountedServerKey {
+        /// The environment that it reads.
+        environment: Tenant,
+        /// As of [`FlagsmithRecord::ServerKey`].
+        expires_at: u64,
+    },
     /// How the publisher's source is, found by [`round_hash`].
     Round(Round),
     /// How one environment is, found by [`state_hash`].
     State(EnvironmentState),
+    /// When environments were polled, found by [`polled_hash`].
+    Polled(Polled),
     /// Version of an environment's document, found by [`version_hash`]. No document was ever read without one.
     Version(ETag),
 }
@@ -39,6 +50,20 @@ pub struct Round {
     /// Whether the list of keys is known to be complete: only then is a key that is not in it refused.
     pub knows_keys: bool,
 }
+
+/// When environments were polled last so that their documents could be taken, as of when the publisher said so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Polled {
+    /// The one that was polled longest ago, in Unix milliseconds; 0: some never were.
+    pub oldest: u64,
+    /// How many there are.
+    pub count: u32,
+    /// Those with the smallest numbers, [`MAX_LISTED`] at most, and when each was polled; 0: never.
+    pub listed: Vec<(Tenant, u64)>,
+}
+
+/// Most environments that are listed.
+pub const MAX_LISTED: usize = 100;
 
 /// How one environment is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +89,9 @@ const CLIENT_KEY: u8 = 16;
 const SERVER_KEY: u8 = 17;
 const ROUND: u8 = 18;
 const STATE: u8 = 19;
+const COUNTED_CLIENT_KEY: u8 = 20;
+const COUNTED_SERVER_KEY: u8 = 21;
+const POLLED: u8 = 22;
 
 /// What the record of a document's version is found by. No key has this hash: the text begins with NUL.
 pub fn version_hash(environment: Tenant) -> Sha256Hash {
@@ -78,6 +106,11 @@ pub fn state_hash(environment: Tenant) -> Sha256Hash {
 /// What the record of the source's rounds is found by.
 pub fn round_hash() -> Sha256Hash {
     Sha256Hash::of(b"\0flagsmith round")
+}
+
+/// What the record of polls is found by.
+pub fn polled_hash() -> Sha256Hash {
+    Sha256Hash::of(b"\0flagsmith polled")
 }
 
 /// The key in Redis of an environment's document: a hash of the two fields [`VERSION_FIELD`] and [`TEXT_FIELD`].
@@ -101,15 +134,25 @@ impl FlagsmithRecord {
         let mut out = Vec::with_capacity(16);
         match self {
             Self::Tombstone => out.push(TOMBSTONE),
-            Self::ClientKey(environment) => {
-                out.push(CLIENT_KEY);
+            Self::ClientKey(environment) | Self::CountedClientKey(environment) => {
+                out.push(match self {
+                    Self::ClientKey(_) => CLIENT_KEY,
+                    _ => COUNTED_CLIENT_KEY,
+                });
                 out.extend_from_slice(&environment.0.to_le_bytes());
             }
             Self::ServerKey {
                 environment,
                 expires_at,
+            }
+            | Self::CountedServerKey {
+                environment,
+                expires_at,
             } => {
-                out.push(SERVER_KEY);
+                out.push(match self {
+                    Self::ServerKey { .. } => SERVER_KEY,
+                    _ => COUNTED_SERVER_KEY,
+                });
                 out.extend_from_slice(&environment.0.to_le_bytes());
                 out.extend_from_slice(&expires_at.to_le_bytes());
             }
@@ -128,6 +171,15 @@ impl FlagsmithRecord {
                 });
                 out.extend_from_slice(&state.since.to_le_bytes());
             }
+            Self::Polled(polled) => {
+                out.push(POLLED);
+                out.extend_from_slice(&polled.oldest.to_le_bytes());
+                out.extend_from_slice(&polled.count.to_le_bytes());
+                for (environment, at) in polled.listed.iter().take(MAX_LISTED) {
+                    out.extend_from_slice(&environment.0.to_le_bytes());
+                    out.extend_from_slice(&at.to_le_bytes());
+                }
+            }
             Self::Version(etag) => {
                 out.push(VERSION);
                 out.extend_from_slice(etag.as_bytes());
@@ -138,7 +190,7 @@ impl FlagsmithRecord {
 
     /// Whether these bytes are a record of this surface's own kinds: no tombstone, and no version, which are all surfaces'.
     pub fn is_own(bytes: &[u8]) -> bool {
-        matches!(bytes.first(), Some(&(CLIENT_KEY..=STATE)))
+        matches!(bytes.first(), Some(&(CLIENT_KEY..=POLLED)))
     }
 
     /// Reads what [`FlagsmithRecord::encode`] wrote.
@@ -151,6 +203,11 @@ impl FlagsmithRecord {
             TOMBSTONE => Self::Tombstone,
             CLIENT_KEY => Self::ClientKey(Tenant(input.u32()?)),
             SERVER_KEY => Self::ServerKey {
+                environment: Tenant(input.u32()?),
+                expires_at: input.u64()?,
+            },
+            COUNTED_CLIENT_KEY => Self::CountedClientKey(Tenant(input.u32()?)),
+            COUNTED_SERVER_KEY => Self::CountedServerKey {
                 environment: Tenant(input.u32()?),
                 expires_at: input.u64()?,
             },
@@ -168,6 +225,18 @@ impl FlagsmithRecord {
                 },
                 since: input.u64()?,
             }),
+            POLLED => {
+                let (oldest, count) = (input.u64()?, input.u32()?);
+                let mut listed = Vec::new();
+                while !input.is_empty() && listed.len() < MAX_LISTED {
+                    listed.push((Tenant(input.u32()?), input.u64()?));
+                }
+                Self::Polled(Polled {
+                    oldest,
+                    count,
+                    listed,
+                })
+            }
             VERSION => Self::Version(ETag::new(input.rest()).ok_or(CorruptRecord)?),
             _ => return Err(CorruptRecord),
         };
@@ -208,7 +277,18 @@ mod tests {
             FlagsmithRecord::State(state(Condition::Polled)),
             FlagsmithRecord::State(state(Condition::Failing)),
             FlagsmithRecord::State(state(Condition::Refused)),
+            FlagsmithRecord::Polled(Polled::default()),
             FlagsmithRecord::Version(ETag::new(b"0123456789abcdef").unwrap()),
+            FlagsmithRecord::Polled(Polled {
+                oldest: 3,
+                count: 101,
+                listed: (0..100).map(|number| (Tenant(number), 4)).collect(),
+            }),
+            FlagsmithRecord::CountedClientKey(environment),
+            FlagsmithRecord::CountedServerKey {
+                environment,
+                expires_at: 7,
+            },
         ]
     }
 
@@ -217,8 +297,11 @@ mod tests {
         for record in some() {
             let bytes = record.encode();
             assert_eq!(FlagsmithRecord::decode(&bytes), Ok(record.clone()));
-            // A version is as long as it says.
-            if !matches!(record, FlagsmithRecord::Version(_)) {
+            // A version is as long as it says, and so is a list.
+            if !matches!(
+                record,
+                FlagsmithRecord::Version(_) | FlagsmithRecord::Polled(_)
+            ) {
                 for end in 0..bytes.len() {
                     assert!(FlagsmithRecord::decode(&bytes[..end]).is_err());
                 }
@@ -239,6 +322,19 @@ mod tests {
             "a round"
         );
         assert_eq!(bytes[6], [19, 1, 2, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes[11], [20, 1, 2, 3, 4]);
+        assert_eq!(bytes[12], [21, 1, 2, 3, 4, 7, 0, 0, 0, 0, 0, 0, 0]);
+        assert!(some().iter().all(|record| {
+            let bytes = record.encode();
+            FlagsmithRecord::is_own(&bytes) == (16..=22).contains(&bytes[0])
+        }));
+        assert_eq!(bytes[8], [[22].as_slice(), &[0; 12]].concat());
+        assert_eq!(
+            bytes[10][..17],
+            [22, 3, 0, 0, 0, 0, 0, 0, 0, 101, 0, 0, 0, 0, 0, 0, 0]
+        );
+        // One more than there may be.
+        assert!(FlagsmithRecord::decode(&[&*bytes[10], &[0; 12]].concat()).is_err());
         assert_eq!(document_key("p:", Tenant(5)), "p:flagsmith:5");
     }
 

@@ -5,15 +5,19 @@ use std::time::Duration;
 
 use super::answers::FlagsmithAnswer;
 use super::counts::FlagsmithCount;
-use super::document::{Begun, Compiled, EnvironmentDocument, Unusable, Workshop};
+use super::document::{EnvironmentDocument, Workshop};
 use super::engine::{IdentityRequest, parse_identity};
+use super::health::NAME;
+use super::intake::{TOLD, UNUSABLE, WORKING};
 use super::kept_answers::KeptAnswers;
 use super::keys::{EdgeReader, KeyDirectory};
-use super::pipeline::{Asker, answered, replied};
 use super::reads::{FlagsmithLanded, FlagsmithRead, KnownVersion, StoredDocument, command};
 use super::request::{FlagsmithRequest, Route};
-use super::settings::FlagsmithSettings;
-use crate::documents::{Confirmations, Confirmed, Document, Kept, Outflow};
+use super::settings::{EdgeUpstream, FlagsmithSettings};
+use super::steps::{Asker, answered, replied};
+use super::usage;
+use crate::documents::{Confirmations, Confirmed, Document, Documents, Kept, Outflow};
+use crate::hash::Sha256Hash;
 use crate::http::ETag;
 use crate::limits::LocalBudgets;
 use crate::recent::{OncePerSecond, Recent};
@@ -27,7 +31,8 @@ use crate::surfaces::{
     self, Decided, Fetch, Reason, Receipt, Received, SentRead, ShowJob, StepOf, Surface, Terms,
 };
 use crate::tenant::Tenant;
-use crate::time::Monotonic;
+use crate::time::{Monotonic, UnixMillis};
+use crate::usage::UsageJob;
 
 /// Half of the longest wait for a document that is being compiled: the longest takes somewhat more than a second.
 const COMPILING: Duration = Duration::from_millis(1_500);
@@ -65,9 +70,16 @@ pub struct Flagsmith {
     pub(super) workshop: Workshop,
     /// Versions that are kept and were current a moment ago.
     pub(super) current: Recent<Tenant, ETag>,
+    /// Versions that were read and are of no use.
+    pub(super) unusable: Recent<Tenant, ETag>,
+    /// Versions of which it was told that an evaluation was cut short.
+    pub(super) cut_short: Recent<Tenant, ETag>,
     pub(super) finished: Vec<(FlagsmithRead, FlagsmithLanded)>,
     pub(super) answers: KeptAnswers,
+    /// Digests of the question for all flags, by environment and kind of key, and the version that they are of.
+    pub(super) digests: Recent<(Tenant, bool), (ETag, Sha256Hash, ETag)>,
     outflow: Outflow,
+    usage: Option<UsageJob>,
     pub(super) problems: OncePerSecond,
 }
 
@@ -81,12 +93,14 @@ pub struct FlagsmithCarried {
 }
 
 impl Flagsmith {
-    /// A surface that has done nothing yet. `gateway` leads to the Redis of the snapshot, and `scope` is its.
+    /// A surface that has done nothing yet. `gateway` leads to the Redis of the snapshot, and `scope` is its. `usage` as
+    /// [`usage::job`] makes it; `None`: nothing is counted for a report.
     pub fn new(
         settings: FlagsmithSettings,
         snapshot: Snapshot,
         gateway: Gateway,
         scope: Scope,
+        usage: Option<UsageJob>,
         ambient: &dyn Ambient,
     ) -> Self {
         let buckets = Buckets::new(&scope, snapshot.buckets);
@@ -99,59 +113,18 @@ impl Flagsmith {
             kept: Kept::new(settings.documents_bytes as usize),
             workshop: Workshop::default(),
             current: Recent::new(BUDGETS, MEANWHILE),
+            unusable: Recent::new(BUDGETS, UNUSABLE),
+            cut_short: Recent::new(BUDGETS, TOLD),
             finished: Vec::new(),
             answers: KeptAnswers::new(settings.answers_bytes as usize),
+            digests: Recent::new(BUDGETS, Duration::MAX),
             outflow: Outflow::default(),
+            usage: usage.filter(|_| settings.enabled),
             problems: OncePerSecond::default(),
             settings,
             snapshot,
             gateway,
             scope,
-        }
-    }
-
-    /// Takes a document that was read.
-    fn take_in<S: Store>(
-        &mut self,
-        environment: Tenant,
-        version: ETag,
-        gzip: &[u8],
-        machinery: &Machinery<'_, S, FlagsmithCount>,
-    ) -> FlagsmithLanded {
-        let max_bytes = self.settings.max_document_bytes as usize;
-        let begun = self.workshop.begin(environment, &version, gzip, max_bytes);
-        let landed = match begun {
-            Begun::Done(compiled) => self.keep(environment, compiled, machinery.now),
-            Begun::Queued => FlagsmithLanded::Compiling(version),
-            Begun::Full => FlagsmithLanded::Failed(Failure::TooBig),
-        };
-        // Who waited for an older version goes on with this one.
-        for version in self.workshop.take_dropped() {
-            let read = FlagsmithRead::Compiled {
-                environment,
-                version,
-            };
-            self.finished.push((read, landed.clone()));
-        }
-        landed
-    }
-
-    fn keep(&mut self, environment: Tenant, compiled: Compiled, now: Monotonic) -> FlagsmithLanded {
-        match compiled {
-            Ok(document) => {
-                self.kept.put(environment, &document);
-                FlagsmithLanded::Read(document)
-            }
-            Err(problem) => {
-                if self.problems.admits(now) {
-                    let problem = match problem {
-                        Unusable::TooLong => "is longer than flagsmith.max_document_bytes",
-                        Unusable::Unreadable => "cannot be read",
-                    };
-                    log::warn!("environment {environment}: the document {problem}");
-                }
-                FlagsmithLanded::Missing
-            }
         }
     }
 }
@@ -227,6 +200,10 @@ impl Surface for Flagsmith {
                 replied(response, answer, Some(reader))
             }
         }
+    }
+
+    fn forwards(&self) -> bool {
+        self.settings.enabled && self.settings.upstream == EdgeUpstream::Forward
     }
 
     fn too_long<'r>(&self, request: &'r FlagsmithRequest<'_>) -> StepOf<'r, Self> {
@@ -380,24 +357,22 @@ impl Surface for Flagsmith {
     fn sent<S: Store>(
         &mut self,
         receipt: &Receipt<FlagsmithAnswer>,
-        _: &FlagsmithRequest<'_>,
+        request: &FlagsmithRequest<'_>,
         machinery: &mut Machinery<'_, S, FlagsmithCount>,
     ) {
         machinery.count(FlagsmithCount::Answer(receipt.answer));
+        let environment = receipt.tenant.filter(|_| receipt.billed);
+        if let Some((job, environment)) = self.usage.as_mut().zip(environment) {
+            let counter = usage::request(environment, request.route, job.unix(machinery));
+            job.count(counter, machinery);
+        }
     }
 
     fn tick<S: Store>(&mut self, _: bool, machinery: &mut Machinery<'_, S, FlagsmithCount>) {
         let (store, now) = (machinery.store, machinery.now);
         self.status.refresh(store, &self.scope, now);
         self.outflow.tick(ECHO_PER_SECOND, now);
-        if let Some((environment, version, compiled)) = self.workshop.work() {
-            let landed = self.keep(environment, compiled, now);
-            let read = FlagsmithRead::Compiled {
-                environment,
-                version,
-            };
-            self.finished.push((read, landed));
-        }
+        self.work(machinery);
     }
 
     fn loaded<S: Store>(&mut self, machinery: &mut Machinery<'_, S, FlagsmithCount>) {
@@ -405,13 +380,40 @@ impl Surface for Flagsmith {
         self.status.read(store, &self.scope, now);
     }
 
-    fn each_job<S: Store>(&mut self, _: &mut ShowJob<'_, S, FlagsmithCount>) {}
+    fn each_job<S: Store>(&mut self, show: &mut ShowJob<'_, S, FlagsmithCount>) {
+        if let Some(usage) = &mut self.usage {
+            show(usage);
+        }
+    }
 
     fn due_in(&self) -> Duration {
-        match self.workshop.is_empty() && !self.outflow.is_busy() {
-            true => IDLE,
-            false => BUSY,
+        match (self.workshop.is_empty(), self.outflow.is_busy()) {
+            (false, _) => WORKING,
+            (true, true) => BUSY,
+            (true, false) => IDLE,
         }
+    }
+
+    fn each_documents(
+        &self,
+        store: &impl Store,
+        ambient: &dyn Ambient,
+        show: &mut dyn FnMut(Documents),
+    ) {
+        if !self.settings.enabled {
+            return;
+        }
+        let polled = self.directory.polled(store);
+        let oldest = polled.map(|polled| polled.oldest).filter(|at| *at > 0);
+        let since = |(oldest, unix): (u64, UnixMillis)| unix.as_millis().saturating_sub(oldest);
+        show(Documents {
+            surface: NAME,
+            kept: self.kept.len(),
+            age: oldest
+                .zip(ambient.unix())
+                .map(since)
+                .map(Duration::from_millis),
+        });
     }
 
     fn status(&self) -> &Status {

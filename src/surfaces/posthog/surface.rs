@@ -12,7 +12,7 @@ use super::read_through::{Found, Lookups, Misses};
 use super::reads::{Landed, PostHogRead};
 use super::rebuild::RebuildJob;
 use super::request::{self, Request};
-use super::settings::{PostHogSettings, Scopes};
+use super::settings::{PostHogSettings, Scopes, Upstream};
 use super::{billing, directory};
 use crate::documents::{Confirmations, Confirmed, Kept, Outflow, confirmed};
 use crate::hash::{Hashes, Sha256Hash};
@@ -27,7 +27,7 @@ use crate::surfaces::{
 };
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
-use crate::usage::UsageJob;
+use crate::usage::{Slots, UsageJob};
 
 /// Most teams without a payload that a worker remembers.
 const ABSENT_TEAMS: usize = 4_096;
@@ -83,6 +83,7 @@ impl PostHog {
             quota: QuotaJob::new(&settings, &scopes.data, &tables),
             usage: UsageJob::new(
                 &scopes.usage,
+                Slots::new(scopes.usage.as_str()),
                 &billing::KEYS,
                 settings.redis.usage.clone(),
                 &settings.snapshot.prefix,
@@ -241,6 +242,10 @@ impl Surface for PostHog {
         machinery: &mut Machinery<'_, S, PostHogCount>,
     ) -> Decided<'r, Self> {
         self.begin(request, None, machinery)
+    }
+
+    fn forwards(&self) -> bool {
+        self.settings.upstream == Upstream::Forward
     }
 
     fn resume<'r, S: Store>(
@@ -429,7 +434,7 @@ fn decided<'r>(
         }
         Step::Forward(reason) => Step::Forward(reason),
         Step::Read(read) => Step::Read(read),
-        Step::Body { max_bytes } => Step::Body { max_bytes },
+        Step::Body { max_bytes, tenant } => Step::Body { max_bytes, tenant },
     };
     Decided {
         step,

@@ -12,7 +12,7 @@ mod exactly_once;
 const A: u8 = 4;
 const B: u8 = 8;
 
-static NAMES: UsageKeys = UsageKeys {
+static NAMES: UsageKeys = UsageKeys::ByTenant {
     tenant: key,
     source: source_key,
     bytes: |_| 17 + 21,

@@ -124,6 +124,32 @@ fn the_host_calls_of_each_kind_of_answer() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[cfg(feature = "flagsmith")]
+#[test]
+fn flags_that_are_kept_cost_what_any_answer_does() {
+    use crate::hash::Sha256Hash;
+    use crate::http::ETag;
+    use crate::surfaces::flagsmith::records::{FlagsmithRecord, version_hash};
+    use crate::tenant::Tenant;
+
+    let mut worker = watched_worker(r#"{"snapshot":{"buckets":16},"flagsmith":{"enabled":true}}"#);
+    let (key, environment) = (b"pub.client", Tenant(7));
+    let client = FlagsmithRecord::ClientKey(environment).encode();
+    worker.published.change(Sha256Hash::of(key), Some(client));
+    let version = FlagsmithRecord::Version(ETag::new(b"v1").unwrap()).encode();
+    let hash = version_hash(environment);
+    worker.published.change(hash, Some(version));
+    assert!(worker.configure());
+    worker.run(Duration::from_secs(3));
+    let headers: [(&str, &[u8]); 3] = [
+        (":method", b"GET"),
+        (":path", b"/api/v1/flags/"),
+        ("x-environment-key", key),
+    ];
+    let expected = "clock_time_get 1, get_header_map_pairs 1, send_local_response 1";
+    assert_eq!(cost(&mut worker, 100, &headers), (200, expected.to_owned()));
+}
+
 #[test]
 fn the_path_is_read_first_where_other_paths_are_asked_for_as_well() {
     let worker = loaded();

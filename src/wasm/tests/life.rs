@@ -8,12 +8,13 @@ use crate::wasm::fake::{Sent, host};
 use crate::wasm::logger;
 use crate::wasm::stream::{Next, Stream};
 
-const FUNCTIONS: [&str; 18] = [
+const FUNCTIONS: [&str; 19] = [
     "proxy_log",
     "proxy_get_log_level",
     "clock_time_get",
     "proxy_set_tick_period_milliseconds",
     "proxy_get_buffer_bytes",
+    "proxy_set_buffer_bytes",
     "proxy_get_header_map_value",
     "proxy_get_header_map_pairs",
     "proxy_remove_header_map_value",

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use super::worker::{loaded, loaded_with, statuses};
+use super::worker::{READ_THROUGH, loaded, loaded_with, sent, statuses};
 use crate::wasm::fake::host;
 use crate::wasm::root::Root;
 use crate::wasm::stream::{Next, Stream};
@@ -101,5 +101,73 @@ fn a_probe_that_says_it_is_grpc_is_refused_as_well() {
         let restored = host(|host| host.responses.remove(&id));
         let status = restored.map(|fields| fields[0].1.clone());
         assert_eq!(status.as_deref(), (expected == 415).then_some(&b"415"[..]));
+    }
+}
+
+#[test]
+fn problems_are_logged_once_a_second_at_most() {
+    let mut worker = loaded_with(READ_THROUGH);
+    crate::wasm::logger::install();
+    worker.payload = "no JSON".to_owned();
+    for id in 10..60 {
+        let team = format!("x{id}");
+        let _look_up = worker.get_as(&team, id, None);
+        let _definitions = worker.get(100 + id, None);
+        worker.answer_callouts();
+    }
+    let logs = host(|host| std::mem::take(&mut host.logs));
+    let lines = |what: &str| logs.iter().filter(|line| line.contains(what)).count();
+    assert_eq!(lines("a looked-up team or credential cannot be read"), 1);
+    assert_eq!(lines("team 1: the stored value is malformed"), 1);
+    host(|host| host.broken.extend([("proxy_send_local_response", 10)]));
+    for id in 200..210 {
+        worker.get(id, None);
+    }
+    let logs = host(|host| host.logs.clone());
+    let unsent = |line: &&String| line.contains("could not be sent");
+    assert_eq!(logs.iter().filter(unsent).count(), 1);
+}
+
+#[test]
+fn the_filter_answers_the_health_paths_that_it_is_told_to_before_any_surface() {
+    let config = r#"{"snapshot":{"buckets":16},"health":{"paths":["/ready","/proxy/health"]}}"#;
+    let worker = loaded_with(config);
+    let ask = |id, method: &str, path: &str| {
+        let headers: [(&str, &[u8]); 2] =
+            [(":method", method.as_bytes()), (":path", path.as_bytes())];
+        let (_stream, next) = worker.request(id, &headers);
+        (next, statuses())
+    };
+    let passed = (Next::Continue, vec![]);
+    for round in 0..30 {
+        assert_eq!(ask(10, "GET", "/ready"), (Next::Pause, vec![(10, 200)]));
+        assert_eq!(ask(11, "HEAD", "/ready?x"), (Next::Pause, vec![(11, 200)]));
+        assert_eq!(ask(12, "POST", "/ready"), passed, "{round}");
+        assert_eq!(ask(13, "GET", "/health"), passed);
+        assert_eq!(
+            ask(14, "GET", "/proxy/health"),
+            passed,
+            "the surface is off"
+        );
+        // From then on all header fields are read at once.
+        worker.get(15, Some("\"e1\""));
+        sent();
+    }
+}
+
+#[test]
+fn the_body_of_a_request_that_waits_is_not_kept_where_nothing_is_forwarded() {
+    for (config, dropped) in [
+        (r#"{"snapshot":{"buckets":16}}"#, 300_000),
+        (r#"{"upstream":"forward","snapshot":{"buckets":16}}"#, 0),
+    ] {
+        let mut worker = loaded_with(config);
+        let (mut stream, _) = worker.get(10, None);
+        for ends in [false, false, true] {
+            assert_eq!(stream.on_body(100_000, ends), Next::Pause);
+        }
+        assert_eq!(host(|host| host.dropped), dropped, "{config}");
+        worker.answer_callouts();
+        assert_eq!(statuses(), [(10, 200)]);
     }
 }

@@ -2,8 +2,11 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io::Write;
 use std::rc::Rc;
 use std::time::Duration;
+
+use flate2::write::GzEncoder;
 
 use crate::hash::Sha256Hash;
 use crate::http::ETag;
@@ -19,6 +22,8 @@ use crate::worker::registry;
 pub const ROOT: u32 = 1;
 pub const PAYLOAD: &str = r#"{"flags":[{"key":"checkout"}]}"#;
 pub const READ_THROUGH: &str = r#"{"snapshot":{"buckets":16},"read_through":{"enabled":true}}"#;
+/// A document of Flagsmith's, in version `v1`: that of any environment.
+const DOCUMENT: &[u8] = include_bytes!("../../../tests/flagsmith/environment.json");
 /// What PostHog's own cache knows of team `b`.
 const METADATA: &str =
     r#"{"id":2,"api_token":"phc_b","organization_id":null,"secret_api_token":"phs_b"}"#;
@@ -263,6 +268,8 @@ impl EnvoyVm {
         let page = pages.iter().find(|(key, _)| has(&key.replace(':', "%3A")));
         if path.starts_with("/bucket/") {
             PAYLOAD.as_bytes().to_vec()
+        } else if has("flagsmith%3A") {
+            resp(&[b"full", b"v1", &zipped(DOCUMENT)])
         } else if has("%3Achanges") {
             self.poll(body)
         } else if has("quota-limits") {
@@ -406,6 +413,12 @@ impl Drop for EnvoyVm {
 fn call_back(host: &mut FakeHost, context: u32) {
     host.context = context;
     host.active = context;
+}
+
+fn zipped(text: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(text).unwrap();
+    encoder.finish().unwrap()
 }
 
 fn bulk(value: &[u8]) -> Vec<u8> {

@@ -139,6 +139,8 @@ pub struct Toy {
     pub sent: Vec<u16>,
     /// Longest body of 60.
     pub body_bytes: usize,
+    /// Whose 60 is.
+    pub tenant: Tenant,
     /// Bodies that came.
     pub bodies: Vec<Vec<u8>>,
     /// Whether the work on 61 is done.
@@ -154,6 +156,7 @@ impl Default for Toy {
             landed: Vec::new(),
             sent: Vec::new(),
             body_bytes: 10,
+            tenant: Tenant(1),
             bodies: Vec::new(),
             is_done: false,
             status: Status::default(),
@@ -230,6 +233,7 @@ impl Surface for Toy {
             1 => Step::Forward(Reason::UnknownCredential),
             60 => Step::Body {
                 max_bytes: self.body_bytes,
+                tenant: self.tenant,
             },
             _ => Step::Read(*request),
         })

@@ -52,6 +52,8 @@ pub struct ReadDocument {
     pub fits: Result<FlagsmithDocument, DocumentProblem>,
     /// A document that filters do not take. `None`: it fits, or is none that could be handed out.
     pub unfit: Option<FlagsmithDocument>,
+    /// How many of its patterns match nothing, since they are bad or too large.
+    pub patterns_left_out: usize,
     /// When it says that it was changed last, as written.
     pub updated_at: Option<String>,
     /// What it calls its environment, as a log may show it.
@@ -197,7 +199,10 @@ impl ReadDocument {
         }
         let canonical = FlagsmithDocument::of(&text);
         match check(text) {
-            Ok(()) => Self::new(Some(document), canonical),
+            Ok(patterns_left_out) => Self {
+                patterns_left_out,
+                ..Self::new(Some(document), canonical)
+            },
             Err(problem) => Self {
                 unfit: canonical.ok(),
                 ..Self::refused(Some(document), problem)
@@ -218,6 +223,7 @@ impl ReadDocument {
         Self {
             fits,
             unfit: None,
+            patterns_left_out: 0,
             updated_at: text_of("updated_at").map(str::to_owned),
             name: name.flat_map(char::escape_debug).collect(),
             api_key: text_of("api_key").map(|key| Sha256Hash::of(key.as_bytes())),
@@ -259,17 +265,17 @@ fn is_too_deep(text: &[u8]) -> bool {
     false
 }
 
-/// Whether filters take a document, in its canonical form: compiles it as they do.
+/// Whether filters take a document, in its canonical form: compiles it as they do. Says how many patterns match nothing.
 ///
 /// # Errors
 /// When they do not, with the first place that is wrong.
-fn check(text: Vec<u8>) -> Result<(), DocumentProblem> {
+fn check(text: Vec<u8>) -> Result<usize, DocumentProblem> {
     let length = text.len();
     let mut compiler = Compiler::new(Rc::new(text));
     loop {
         match compiler.step(length.max(1)) {
             Progress::More => {}
-            Progress::Done(_) => return Ok(()),
+            Progress::Done(environment) => return Ok(environment.patterns_left_out()),
             Progress::Unfit(unfit) => {
                 return Err(DocumentProblem::new(unfit.path(), unfit.problem()));
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -12,28 +12,41 @@ use tracing::{error, info};
 use super::config::FlagsmithConfig;
 use super::environments::{Environments, Now, Poll, PollAnswer};
 use super::upstream::Upstream;
+use super::usage::{self, Report, Reports};
 use crate::sources::documents::{DocumentSource, TellDocuments};
+use crate::sources::polls::Polls;
+use crate::sources::usage::{TellUsage, UsageAnswer, UsageBatch, UsageNews, UsageReports};
 
 /// Longest wait before it is looked at what is due, and whether to stop.
 const WAIT: Duration = Duration::from_millis(50);
 
-/// What the threads are called.
-const NAME: &str = "flagsmith";
+/// What the threads are called, and the hashes with counts.
+const NAME: &str = flag_definitions_filter::surfaces::flagsmith::usage::NAME;
 
 /// A Flagsmith whose environments are followed.
 pub struct FlagsmithSource {
     config: FlagsmithConfig,
     upstream: Upstream,
     allows_empty: bool,
+    reporting: Option<Reporting>,
+    polls: Arc<Polls>,
+}
+
+/// What is to be reported, and who is told what came of it.
+struct Reporting {
+    batches: Receiver<UsageBatch>,
+    tell: TellUsage,
 }
 
 impl FlagsmithSource {
     /// Connects to nothing yet. `allows_empty`: an empty list of environments is taken as it is.
-    pub const fn new(config: FlagsmithConfig, upstream: Upstream, allows_empty: bool) -> Self {
+    pub fn new(config: FlagsmithConfig, upstream: Upstream, allows_empty: bool) -> Self {
         Self {
             config,
             upstream,
             allows_empty,
+            reporting: None,
+            polls: Arc::default(),
         }
     }
 }
@@ -41,6 +54,21 @@ impl FlagsmithSource {
 impl DocumentSource for FlagsmithSource {
     fn surface(&self) -> &'static str {
         "flagsmith"
+    }
+
+    fn reports(&mut self, tell: TellUsage) -> Option<UsageReports> {
+        self.config.proxy_key.as_ref()?;
+        let (send, batches) = channel();
+        self.reporting = Some(Reporting { batches, tell });
+        Some(UsageReports {
+            name: NAME,
+            interval: self.config.usage_flush_interval,
+            send,
+        })
+    }
+
+    fn polls(&self) -> Option<Arc<Polls>> {
+        Some(Arc::clone(&self.polls))
     }
 
     fn start(self: Box<Self>, tell: TellDocuments, stop: &Arc<AtomicBool>) {
@@ -69,18 +97,40 @@ impl FlagsmithSource {
         };
         let api_url = self.config.api_url.to_string();
         info!(api_url, "following Flagsmith");
-        let mut environments = Environments::new(&self.config, self.allows_empty, now());
+        let mut environments =
+            Environments::new(&self.config, self.allows_empty, self.polls, now());
         let upstream = Arc::new(self.upstream);
         let (answers, answered) = channel();
+        let (mut reports, came) = (Reports::default(), channel());
         while !stop.load(Ordering::Relaxed) {
             for poll in environments.due(now()) {
                 ask(&runtime, &upstream, poll, answers.clone());
             }
-            for news in environments.news(now()) {
-                if tell(news).is_err() {
-                    stop_at_once(runtime);
-                    return;
+            if let Some(reporting) = &self.reporting {
+                for batch in reporting.batches.try_iter() {
+                    let report = reports.report(
+                        &batch,
+                        environments
+                            .reported()
+                            .map(|environment| &environment.client_key),
+                    );
+                    send(&runtime, &upstream, report, came.0.clone());
                 }
+                let named = environments.reported_tenants().map(UsageNews::Tenants);
+                if named
+                    .into_iter()
+                    .chain(came.1.try_iter())
+                    .any(|news| (reporting.tell)(news).is_err())
+                {
+                    break;
+                }
+            }
+            if environments
+                .news(now())
+                .into_iter()
+                .any(|news| tell(news).is_err())
+            {
+                break;
             }
             // It never says that nobody is left: this thread holds a sender.
             if let Ok(answer) = answered.recv_timeout(WAIT) {
@@ -114,6 +164,24 @@ fn ask(runtime: &Runtime, upstream: &Arc<Upstream>, poll: Poll, answers: Sender<
         };
         // Nobody waits for it when the program ends.
         let _ = answers.send(answer);
+    });
+}
+
+fn send(runtime: &Runtime, upstream: &Arc<Upstream>, report: Report, news: Sender<UsageNews>) {
+    let upstream = Arc::clone(upstream);
+    runtime.spawn(async move {
+        let answer = match report.body.is_empty() {
+            // Nobody in it is known any more.
+            true => UsageAnswer::Taken,
+            false => usage::answer(upstream.report(&report.id, report.body).await),
+        };
+        // Nobody waits for it when the program ends.
+        let _ = news.send(UsageNews::Answered {
+            id: report.id,
+            reported: report.reported,
+            unknown: report.unknown,
+            answer,
+        });
     });
 }
 

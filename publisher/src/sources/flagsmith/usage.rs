@@ -2,161 +2,108 @@
 //!
 //! `POST {api_url}/proxy/usage/` with `X-Proxy-Key` and `Idempotency-Key`, a list of `{client_side_key, resource, count}`, at
 //! most 1000 a request, as `src/services/usage.rs` of edge-proxy-rs has it. A batch that was perhaps taken is sent again as it
-//! is and under the same key, so nothing is counted twice. Nothing here sends: a batch is given out, and its answer taken.
+//! is and under the same key, so nothing is counted twice.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 
+use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::surfaces::flagsmith::usage::UsageResource;
 use serde::Serialize;
 
 use super::secret::FlagsmithKey;
+use super::upstream::UpstreamProblem;
+use crate::sources::usage::{UsageAnswer, UsageBatch};
 
-/// Most rows of a batch, `MAX_USAGE_ROWS` of Flagsmith.
-const MAX_ROWS: usize = 1_000;
-
-/// What was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum UsageResource {
-    /// `/flags`
-    Flags,
-    /// `/identities`
-    Identities,
-    /// `/environment-document`
-    EnvironmentDocument,
-}
-
-/// Counts that were not taken yet.
-#[derive(Debug, Default)]
-pub struct UsageReport {
-    counts: BTreeMap<(FlagsmithKey, UsageResource), u64>,
-    /// Batches that were made and not taken, the oldest first.
-    batches: VecDeque<UsageBatch>,
-}
-
-/// What is sent by one request. `Debug` shows no key.
-#[derive(Clone, PartialEq, Eq)]
-pub struct UsageBatch {
+/// A batch as it is sent. `Debug` shows no key.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Report {
     /// The `Idempotency-Key`: a UUID.
     pub id: String,
-    /// The body, JSON.
+    /// JSON; empty when there is nothing to send.
     pub body: Vec<u8>,
-    /// How many counts it has.
-    pub rows: usize,
+    /// Requests in it.
+    pub reported: u64,
+    /// Requests that are left out: of an environment that is not in the list any more.
+    pub unknown: u64,
 }
 
-/// What became of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UsageAnswer {
-    /// It was taken.
-    Taken,
-    /// It was refused, and sending it again would not help: its counts are lost.
-    Dropped,
-    /// It is sent again.
-    Kept,
-}
-
-/// A batch cannot be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UsageProblem {
-    /// The system has no randomness.
-    Randomness,
-    /// A fault of this program: no JSON.
-    Encoding,
-}
-
-impl fmt::Debug for UsageBatch {
+impl fmt::Debug for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UsageBatch")
+        f.debug_struct("Report")
             .field("id", &self.id)
-            .field("rows", &self.rows)
+            .field("reported", &self.reported)
             .finish_non_exhaustive()
     }
+}
+
+/// Makes batches into reports.
+#[derive(Debug, Default)]
+pub struct Reports {
+    /// It stays as it was sent first, whatever becomes of its environments.
+    last: Report,
 }
 
 #[derive(Serialize)]
 struct Row<'a> {
     client_side_key: &'a str,
-    resource: UsageResource,
+    resource: &'static str,
     count: u64,
 }
 
-impl UsageReport {
-    /// Adds requests that were served for an environment.
-    pub fn add(&mut self, client_key: &FlagsmithKey, resource: UsageResource, count: u64) {
-        if count > 0 {
-            let sum = self
-                .counts
-                .entry((client_key.clone(), resource))
-                .or_default();
-            *sum = sum.saturating_add(count);
+impl Reports {
+    /// A batch as it is sent. `client_keys`: of the environments that are reported.
+    pub fn report<'k>(
+        &mut self,
+        batch: &UsageBatch,
+        client_keys: impl Iterator<Item = &'k FlagsmithKey>,
+    ) -> Report {
+        if self.last.id != batch.id {
+            let by_hash: BTreeMap<_, _> = client_keys.map(|key| (key.hash(), key)).collect();
+            self.last = Report::of(batch, &by_hash);
         }
+        self.last.clone()
     }
+}
 
-    /// The batch that is to be sent now; `None`: nothing is to be sent. It is the same one until its answer is known. New
-    /// counts wait until all batches are through, so they are never more than one for each environment and resource.
-    ///
-    /// # Errors
-    /// When a batch cannot be made. The counts stay.
-    pub fn batch(&mut self) -> Result<Option<&UsageBatch>, UsageProblem> {
-        if self.batches.is_empty() {
-            let rows: Vec<_> = self.counts.iter().collect();
-            let batches = rows.chunks(MAX_ROWS).map(UsageBatch::of);
-            self.batches = batches.collect::<Result<_, _>>()?;
-            self.counts.clear();
-        }
-        Ok(self.batches.front())
-    }
-
-    /// What came of sending the batch with this id; `None`: no answer came. The next one comes first then.
-    pub fn answered(&mut self, id: &str, status: Option<u16>) -> UsageAnswer {
-        let answer = match status {
-            Some(200..=299) => UsageAnswer::Taken,
-            Some(400..=499) => UsageAnswer::Dropped,
-            _ => UsageAnswer::Kept,
+impl Report {
+    fn of(batch: &UsageBatch, by_hash: &BTreeMap<Sha256Hash, &FlagsmithKey>) -> Self {
+        let mut report = Self {
+            id: batch.id.clone(),
+            ..Self::default()
         };
-        if answer != UsageAnswer::Kept {
-            self.batches.retain(|batch| batch.id != id);
-        } else if self.batches.front().is_some_and(|batch| batch.id == id) {
-            self.batches.rotate_left(1);
+        let mut rows = Vec::with_capacity(batch.rows.len());
+        for row in &batch.rows {
+            let client_key = by_hash.get(&row.reported_as);
+            match client_key.zip(UsageResource::from_code(row.resource)) {
+                Some((client_key, resource)) => {
+                    report.reported = report.reported.saturating_add(row.count);
+                    rows.push(Row {
+                        client_side_key: client_key.text(),
+                        resource: resource.label(),
+                        count: row.count,
+                    });
+                }
+                None => report.unknown = report.unknown.saturating_add(row.count),
+            }
         }
-        answer
+        if !rows.is_empty() {
+            // Text and numbers always are JSON.
+            report.body = serde_json::to_vec(&rows).unwrap_or_default();
+        }
+        report
     }
 }
 
-impl UsageBatch {
-    fn of(rows: &[(&(FlagsmithKey, UsageResource), &u64)]) -> Result<Self, UsageProblem> {
-        let sent: Vec<_> = rows
-            .iter()
-            .map(|((client_key, resource), count)| Row {
-                client_side_key: client_key.text(),
-                resource: *resource,
-                count: **count,
-            })
-            .collect();
-        Ok(Self {
-            id: uuid()?,
-            body: serde_json::to_vec(&sent).map_err(|_| UsageProblem::Encoding)?,
-            rows: rows.len(),
-        })
+/// What came of sending a report: only a status of success takes it, and a refusal drops it.
+pub fn answer(answer: Result<(), UpstreamProblem>) -> UsageAnswer {
+    match answer {
+        Ok(()) => UsageAnswer::Taken,
+        Err(problem @ UpstreamProblem::Status(400..=499)) => {
+            UsageAnswer::Refused(problem.to_string())
+        }
+        Err(problem) => UsageAnswer::Kept(problem.to_string()),
     }
-}
-
-/// A random UUID (RFC 9562 §5.4).
-fn uuid() -> Result<String, UsageProblem> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|_| UsageProblem::Randomness)?;
-    let version_and_variant = (0x4000_u128 << 64) | (0x8000_u128 << 48);
-    let random = u128::from_be_bytes(bytes) & !((0xf000_u128 << 64) | (0xc000_u128 << 48));
-    let digits = format!("{:032x}", random | version_and_variant);
-    let mut parts = Vec::new();
-    let mut rest = digits.as_str();
-    for length in [8, 4, 4, 4, 12] {
-        let (part, behind) = rest.split_at_checked(length).unwrap_or((rest, ""));
-        parts.push(part);
-        rest = behind;
-    }
-    Ok(parts.join("-"))
 }
 
 #[cfg(test)]

@@ -38,17 +38,27 @@ impl SurfaceRecords for FlagsmithKinds {
                 label: "environment_state",
                 words: "states of environments",
             },
+            KindNames {
+                manifest: "environment_polls",
+                label: "environment_polls",
+                words: "lists of polls",
+            },
         ]
     }
 
     fn read(&self, record: &[u8]) -> Option<(usize, Meaning)> {
         match FlagsmithRecord::decode(record).ok()? {
-            FlagsmithRecord::ClientKey(environment) => Some((0, Meaning::Reader(environment))),
-            FlagsmithRecord::ServerKey { environment, .. } => {
+            FlagsmithRecord::ClientKey(environment)
+            | FlagsmithRecord::CountedClientKey(environment) => {
+                Some((0, Meaning::Reader(environment)))
+            }
+            FlagsmithRecord::ServerKey { environment, .. }
+            | FlagsmithRecord::CountedServerKey { environment, .. } => {
                 Some((1, Meaning::Reader(environment)))
             }
             FlagsmithRecord::Round(_) => Some((2, Meaning::Other)),
             FlagsmithRecord::State(_) => Some((3, Meaning::Other)),
+            FlagsmithRecord::Polled(_) => Some((4, Meaning::Other)),
             FlagsmithRecord::Version(_) | FlagsmithRecord::Tombstone => None,
         }
     }

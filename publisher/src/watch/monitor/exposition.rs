@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::sources::left_out::LeftOutReason;
+use crate::sources::polls::{PollFailure, PollFigures};
 use crate::watch::status::Figures;
 use Samples::{By, One, Seconds};
 
@@ -97,6 +98,11 @@ impl Moment {
         ]
     }
 
+    fn polls(&self) -> PollFigures {
+        let polls = self.figures.polls.as_ref();
+        polls.map_or_else(PollFigures::default, |polls| polls.figures())
+    }
+
     /// Of what is read.
     fn source(&self) -> Vec<Family> {
         let figures = &self.figures;
@@ -142,6 +148,12 @@ impl Moment {
                 "Rows that the last full read left out.",
                 By("reason", skipped.to_vec()),
             ),
+            (
+                Gauge,
+                "last_complete_round_age_seconds",
+                "Since all environments had been polled well last.",
+                age(self.polls().completed),
+            ),
         ]
     }
 
@@ -159,6 +171,14 @@ impl Moment {
             ("postgres", figures.errors.postgres),
             ("file", figures.errors.file),
         ];
+        let usage = vec![
+            ("sent", figures.usage.sent),
+            ("refused", figures.usage.refused),
+            ("expired", figures.usage.expired),
+            ("unknown", figures.usage.unknown),
+        ];
+        let polls = self.polls();
+        let failed = PollFailure::ALL.map(|failure| (failure.label(), polls.failed(failure)));
         let lineages = "Lineages begun: each makes every filter load the snapshot anew.";
         let hints = "Teams that Redis itself named as changed.";
         vec![
@@ -181,8 +201,20 @@ impl Moment {
                 "Documents written to Redis.",
                 One(figures.documents),
             ),
+            (
+                Counter,
+                "usage",
+                "Requests that filters counted for a report, by what became of them.",
+                By("state", usage),
+            ),
             (Counter, "hints", hints, One(figures.hints)),
             (Counter, "errors", "Failures.", By("dependency", errors)),
+            (
+                Counter,
+                "failed_polls",
+                "Polls of environments, or of their list, whose answer was not taken.",
+                By("reason", failed.to_vec()),
+            ),
         ]
     }
 }
@@ -209,18 +241,29 @@ fn sample(kind: MetricType, value: u64, encoder: MetricEncoder<'_>) -> fmt::Resu
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
+    use crate::sources::polls::Polls;
+    use crate::watch::status::UsageFigures;
 
     #[test]
     fn every_family_is_described_and_named_once() {
         let now = Instant::now() + Duration::from_secs(10);
+        let polls = Arc::new(Polls::default());
+        polls.note_failure(PollFailure::Status);
+        polls.note_round(now - Duration::from_secs(61));
         let figures = Figures {
+            polls: Some(polls),
             active: true,
             sweep: Some(Duration::from_millis(250)),
             watermark: Some(now - Duration::from_millis(1_500)),
             upserts: 12_345_678,
+            usage: UsageFigures {
+                refused: 3,
+                ..UsageFigures::default()
+            },
             ..Figures::default()
         };
         let text = text(&figures, now);
@@ -249,6 +292,10 @@ mod tests {
             "flag_definitions_publisher_sweep_seconds 0.25\n",
             "flag_definitions_publisher_watermark_age_seconds 1.5\n",
             "flag_definitions_publisher_changes_total{kind=\"upsert\"} 12345678\n",
+            "flag_definitions_publisher_usage_total{state=\"refused\"} 3\n",
+            "flag_definitions_publisher_failed_polls_total{reason=\"status\"} 1\n",
+            "flag_definitions_publisher_failed_polls_total{reason=\"timeout\"} 0\n",
+            "flag_definitions_publisher_last_complete_round_age_seconds 61.0\n",
             "flag_definitions_publisher_errors_total{dependency=\"definitions_redis\"} 0\n",
         ] {
             assert!(text.contains(sample), "{sample}");

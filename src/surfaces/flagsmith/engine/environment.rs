@@ -13,6 +13,7 @@ use super::state::State;
 /// Names are numbers here: each feature and each trait that a condition looks at has one.
 #[derive(Default)]
 pub struct Environment {
+    /// The client key, a part of each identity's key.
     pub(super) api_key: String,
     pub(super) name: String,
     pub(super) updated_at: Option<String>,
@@ -140,16 +141,6 @@ impl OverrideSets {
 }
 
 impl Environment {
-    /// The document's `api_key`: the client key, a part of each identity's key.
-    pub fn api_key(&self) -> &str {
-        &self.api_key
-    }
-
-    /// The document's `name`, which may be empty.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// The document's `updated_at` as it stands there; `None` when it has none that is text.
     pub fn updated_at(&self) -> Option<&str> {
         self.updated_at.as_deref()

@@ -15,7 +15,11 @@ use crate::shared::{CountSink, MemoryStore};
 use crate::snapshot::follow::Follow;
 use crate::snapshot::status::Live;
 use crate::surfaces::Step;
-use crate::surfaces::flagsmith::records::{FlagsmithRecord, Round, round_hash, version_hash};
+use crate::surfaces::flagsmith::health;
+use crate::surfaces::flagsmith::records::{
+    Condition, EnvironmentState, FlagsmithRecord, Polled, Round, polled_hash, round_hash,
+    state_hash, version_hash,
+};
 use crate::time::UnixMillis;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -25,12 +29,16 @@ const UNIX: u64 = 1_700_000_000;
 const DOCUMENT: &[u8] = include_bytes!("../../../../tests/flagsmith/environment.json");
 const ENVIRONMENT: Tenant = Tenant(9);
 
-/// A clock that can fail.
-struct Still(Cell<bool>, Cell<u64>);
+/// Clocks that can fail, and of which the first may go on by so many microseconds with each look.
+struct Still(Cell<bool>, Cell<u64>, Cell<(u64, u64)>);
 
 impl Ambient for Still {
     fn clock(&self) -> Option<Duration> {
-        self.0.get().then(|| Duration::from_millis(NOW))
+        let (passed, each) = self.2.get();
+        self.2.set((passed + each, each));
+        self.0
+            .get()
+            .then(|| Duration::from_millis(NOW) + Duration::from_micros(passed))
     }
 
     fn unix(&self) -> Option<UnixMillis> {
@@ -94,9 +102,17 @@ impl World {
             buckets: 4,
             ..Snapshot::default()
         };
-        let ambient = Still(Cell::new(true), Cell::new(UNIX));
+        let ambient = Still(Cell::new(true), Cell::new(UNIX), Cell::default());
         let scope = Scope::new("", &[]);
-        let surface = Flagsmith::new(settings, snapshot, Gateway::default(), scope, &ambient);
+        let gateway = Gateway::default();
+        let usage = usage::job(
+            &Scope::new("r", &[]),
+            gateway.clone(),
+            "fd:",
+            Duration::from_secs(5),
+            &ambient,
+        );
+        let surface = Flagsmith::new(settings, snapshot, gateway, scope, Some(usage), &ambient);
         let world = Self {
             surface,
             store: MemoryStore::default(),
@@ -110,6 +126,8 @@ impl World {
             ("ser.one", server_key(0)),
             ("ser.soon", server_key(UNIX + 1)),
             ("ser.over", server_key(UNIX)),
+            ("counted", FlagsmithRecord::CountedClientKey(ENVIRONMENT)),
+            ("ser.counted", counted_server_key()),
         ] {
             world.put(Sha256Hash::of(key.as_bytes()), &record);
         }
@@ -211,6 +229,40 @@ impl World {
         self.surface.landed(&read, sent, received, &mut machinery).0
     }
 
+    /// Why a body with an identity is answered as it is.
+    fn identify(&mut self, body: &str) -> &'static str {
+        let fields: [(&[u8], &[u8]); 3] = [
+            (b":method", b"POST"),
+            (b"x-environment-key", b"client"),
+            (b"content-type", b"application/json"),
+        ];
+        let surface = &mut self.surface;
+        let request = surface.parse(b"/api/v1/identities", fields.into_iter());
+        let mut machinery = Machinery {
+            store: &self.store,
+            now: Monotonic::from_millis(NOW),
+            ambient: &self.ambient,
+            counts: &mut self.counted,
+        };
+        let carried = surface.start(&request, &mut machinery).carried;
+        let body = body.as_bytes();
+        let step = surface.body(&request, &carried, body, &mut machinery).step;
+        match became(step) {
+            Became::Answered(_, reason) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn tick(&mut self) {
+        let mut machinery = Machinery {
+            store: &self.store,
+            now: Monotonic::from_millis(NOW),
+            ambient: &self.ambient,
+            counts: &mut self.counted,
+        };
+        self.surface.tick(true, &mut machinery);
+    }
+
     /// Somebody who asked for all flags waited for this.
     fn resume(&mut self, landed: &FlagsmithLanded, key: &str) -> Became {
         let path = b"/api/v1/flags";
@@ -246,6 +298,13 @@ impl World {
     }
 }
 
+fn counted_server_key() -> FlagsmithRecord {
+    FlagsmithRecord::CountedServerKey {
+        environment: ENVIRONMENT,
+        expires_at: 0,
+    }
+}
+
 fn server_key(expires_at: u64) -> FlagsmithRecord {
     FlagsmithRecord::ServerKey {
         environment: ENVIRONMENT,
@@ -263,57 +322,12 @@ fn became(step: StepOf<'_, Flagsmith>) -> Became {
 }
 
 mod documents;
+mod refusals;
+mod reported;
 
 const FLAGS: &str = "/api/v1/flags";
 const WHOLE: &str = "/api/v1/environment-document";
 const UNKNOWN: Became = Became::Answered(401, "unknown_key");
-
-#[test]
-fn a_key_is_refused_by_fresh_and_complete_knowledge_alone() {
-    let mut world = World::new("{}");
-    for key in ["nobody", "", "ser.over", "ser.nobody"] {
-        assert_eq!(world.get(FLAGS, key), UNKNOWN, "{key}");
-    }
-    assert_eq!(world.get(WHOLE, "client"), UNKNOWN, "no server-side key");
-    assert_eq!(world.get(FLAGS, "client"), Became::Waits(read(None)));
-    assert_eq!(world.get(WHOLE, "ser.soon"), Became::Waits(read(None)));
-    // The list of keys may lack some.
-    world.round(false);
-    let unknown = Became::Answered(503, "unknown_credential");
-    assert_eq!(world.get(FLAGS, "nobody"), unknown);
-    world.round(true);
-    assert_eq!(world.get(FLAGS, "nobody"), UNKNOWN);
-    world.ambient.0.set(false);
-    let without_a_clock = Became::Answered(503, "shared_data");
-    assert_eq!(world.get(FLAGS, "nobody"), without_a_clock);
-    world.ambient.0.set(true);
-    // The publisher was not heard of for longer than a refusal may rest on it.
-    world.publish(NOW - 6_000, NOW);
-    world.surface.status = KnownStatus::default();
-    let aging = Became::Answered(503, "snapshot_aging");
-    assert_eq!(world.get(FLAGS, "nobody"), aging);
-    assert_eq!(world.get(FLAGS, "client"), Became::Waits(read(None)));
-}
-
-#[test]
-fn without_a_source_or_a_snapshot_nobody_is_refused() {
-    let mut world = World::new("{}");
-    world.put(round_hash(), &FlagsmithRecord::Tombstone);
-    let unknown = Became::Answered(503, "unknown_credential");
-    assert_eq!(world.get(FLAGS, "nobody"), unknown);
-    let mut empty = World::new(r#"{"upstream":"forward"}"#);
-    empty.store = MemoryStore::default();
-    assert_eq!(
-        empty.get(FLAGS, "nobody"),
-        Became::Forwarded("snapshot_missing")
-    );
-    let mut empty = World::new("{}");
-    empty.store = MemoryStore::default();
-    let missing = Became::Answered(503, "snapshot_missing");
-    assert_eq!(empty.get(FLAGS, "client"), missing);
-    // What is no key at all is none whatever is known.
-    assert_eq!(empty.get(FLAGS, ""), UNKNOWN);
-}
 
 #[test]
 fn checks_come_in_their_order() {

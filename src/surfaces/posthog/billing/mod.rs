@@ -38,7 +38,7 @@ pub fn request(team: Tenant, client: Client, now: UnixMillis) -> Counter {
 }
 
 /// PostHog's names of its usage hashes; a source is the code of a [`Client`].
-pub static KEYS: UsageKeys = UsageKeys {
+pub static KEYS: UsageKeys = UsageKeys::ByTenant {
     tenant: team_key,
     source: client_key,
     bytes: key_bytes,
@@ -97,8 +97,8 @@ mod tests {
         });
         let six = request(Tenant(6), Client::Other, at(15));
         let mut cargo = Cargo::default();
-        assert!(cargo.load(&KEYS, &batch(5, 12, five.to_vec())));
-        assert!(cargo.load(&KEYS, &batch(6, 1, vec![six])));
+        assert!(cargo.load(&KEYS, "", &batch(5, 12, five.to_vec())));
+        assert!(cargo.load(&KEYS, "", &batch(6, 1, vec![six])));
         let command = cargo.command(&sequences_key("flag_definitions:", "ab"));
         let words: Vec<_> = command.words().into_iter().skip(2).collect();
         assert_eq!(

@@ -4,13 +4,15 @@
 //! never answer delay nobody.
 
 mod one;
+mod telling;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::surfaces::flagsmith::records::{
-    FlagsmithRecord, Round, round_hash, state_hash,
+    Condition, FlagsmithRecord, MAX_LISTED, Polled, Round, polled_hash, round_hash, state_hash,
 };
 use flag_definitions_filter::tenant::Tenant;
 use tracing::info;
@@ -21,7 +23,9 @@ use super::list::ListedEnvironment;
 use super::secret::FlagsmithKey;
 use super::upstream::{DocumentAnswer, DocumentRequest, UpstreamProblem};
 use crate::sources::documents::DocumentNews;
+use crate::sources::polls::{PollFailure, Polls};
 use one::Environment;
+use telling::Telling;
 
 /// Most polls at the same time.
 const PLACES: usize = 64;
@@ -104,54 +108,15 @@ pub struct Environments {
     /// When the last round was complete, in Unix milliseconds; 0: never.
     completed_at: u64,
     knew_keys: bool,
+    /// Whether it was not said yet who is reported now.
+    is_naming_due: bool,
     telling: Telling,
-}
-
-/// What is to be told.
-#[derive(Debug)]
-struct Telling {
-    /// Before this moment nothing is told of records while some environment was never polled: what a publisher before this
-    /// one told stays meanwhile.
-    waits_until: Instant,
-    is_due: bool,
-    /// Whether a key changed: that never waits.
-    is_urgent: bool,
-    last: Option<Instant>,
-    documents: Vec<DocumentNews>,
-    /// Numbers that are another environment's now: their documents go first.
-    reused: Vec<Tenant>,
-    /// Numbers that are nobody's any more: their documents go after their keys.
-    gone: Vec<Tenant>,
-}
-
-impl Telling {
-    /// Takes back what is not told yet of numbers that were left, and tells that they were. Who has one of them now waits with
-    /// its keys for its own document: until then another one's may be in Redis.
-    fn leave<'a>(
-        &mut self,
-        mut left: Vec<Tenant>,
-        environments: impl Iterator<Item = &'a mut Environment>,
-    ) {
-        self.documents.retain(|news| match news {
-            DocumentNews::Document(document) => !left.contains(&document.tenant),
-            _ => true,
-        });
-        left.append(&mut self.gone);
-        for environment in environments {
-            let tenant = environment.followed.tenant;
-            if left.contains(&tenant) {
-                left.retain(|other| *other != tenant);
-                self.reused.push(tenant);
-                environment.is_withheld = true;
-            }
-        }
-        self.gone = left;
-    }
+    figures: Arc<Polls>,
 }
 
 impl Environments {
-    /// Of a configuration. Nothing was polled yet.
-    pub fn new(config: &FlagsmithConfig, allows_empty: bool, now: Now) -> Self {
+    /// Of a configuration. Nothing was polled yet; `polls` is told what comes of it.
+    pub fn new(config: &FlagsmithConfig, allows_empty: bool, polls: Arc<Polls>, now: Now) -> Self {
         let mut environments = Self {
             frequency: config.poll_frequency,
             timeout: config.poll_timeout,
@@ -164,6 +129,7 @@ impl Environments {
             expires_next: None,
             completed_at: 0,
             knew_keys: false,
+            is_naming_due: true,
             telling: Telling {
                 waits_until: now.instant + config.poll_timeout * FIRST_POLLS,
                 is_due: true,
@@ -173,6 +139,7 @@ impl Environments {
                 reused: Vec::new(),
                 gone: Vec::new(),
             },
+            figures: polls,
         };
         environments.follow(now);
         environments
@@ -224,6 +191,9 @@ impl Environments {
                 if !self.keys.were_read() {
                     self.telling.waits_until = now.instant + self.timeout * FIRST_POLLS;
                 }
+                if let Err(problem) = &answer {
+                    self.figures.note_failure(problem.failure());
+                }
                 if self.keys.answered(asked, answer, now.instant) {
                     self.follow(now);
                 }
@@ -238,8 +208,18 @@ impl Environments {
                     return;
                 };
                 let before = environment.state;
+                let problem = answer.as_ref().err().map(UpstreamProblem::failure);
                 let document = environment.answered(answer, now);
-                self.telling.is_due |= before != environment.state;
+                let is_refused = environment.condition() == Some(Condition::Refused);
+                let failure = problem.or(is_refused.then_some(PollFailure::Refused));
+                if let Some(failure) = failure {
+                    self.figures.note_failure(failure);
+                }
+                // When environments were polled is told with the rounds; where one fails, there are none.
+                let last = self.telling.last;
+                let is_old = last.is_some_and(|last| now.instant >= last + self.frequency);
+                let is_polled = environment.condition() == Some(Condition::Polled);
+                self.telling.is_due |= before != environment.state || (is_old && is_polled);
                 let documents = &mut self.telling.documents;
                 documents.extend(document.map(DocumentNews::Document));
             }
@@ -270,6 +250,27 @@ impl Environments {
             news.push(document);
         }
         news
+    }
+
+    /// Whose requests are reported from now on, when that is to be said: environments of the list, each by the hash of its
+    /// client-side key.
+    pub fn reported_tenants(&mut self) -> Option<BTreeMap<Tenant, Sha256Hash>> {
+        if !self.keys.were_read() || !std::mem::take(&mut self.is_naming_due) {
+            return None;
+        }
+        let reported = self.reported();
+        Some(
+            reported
+                .map(|environment| (environment.tenant, environment.client_key.hash()))
+                .collect(),
+        )
+    }
+
+    /// The environments that are reported.
+    pub fn reported(&self) -> impl Iterator<Item = &FollowedEnvironment> {
+        let environments = self.by_client_key.values();
+        let followed = environments.map(|environment| &environment.followed);
+        followed.filter(|followed| followed.is_listed)
     }
 
     /// Lets the keys of an environment go with the next records, as its own document is told now.
@@ -308,16 +309,24 @@ impl Environments {
         for environment in self.by_client_key.values().filter(told) {
             let followed = &environment.followed;
             let tenant = followed.tenant;
-            add(
-                followed.client_key.hash(),
-                FlagsmithRecord::ClientKey(tenant),
-            );
+            let client_key = match followed.is_listed {
+                true => FlagsmithRecord::CountedClientKey(tenant),
+                false => FlagsmithRecord::ClientKey(tenant),
+            };
+            add(followed.client_key.hash(), client_key);
             for server_key in &followed.server_keys {
                 // In whole seconds, and never later than it says; 0 is for ever.
                 let expires_at = server_key.expires_at.map(|millis| (millis / 1_000).max(1));
-                let record = FlagsmithRecord::ServerKey {
-                    environment: tenant,
-                    expires_at: expires_at.unwrap_or(0),
+                let (environment, expires_at) = (tenant, expires_at.unwrap_or(0));
+                let record = match followed.is_listed {
+                    true => FlagsmithRecord::CountedServerKey {
+                        environment,
+                        expires_at,
+                    },
+                    false => FlagsmithRecord::ServerKey {
+                        environment,
+                        expires_at,
+                    },
                 };
                 add(server_key.key.hash(), record);
             }
@@ -331,11 +340,26 @@ impl Environments {
             knows_keys,
         };
         add(round_hash(), FlagsmithRecord::Round(round));
+        let told = self.by_client_key.values().filter(told);
+        let mut listed: Vec<_> = told
+            .map(|environment| (environment.followed.tenant, environment.polled_at))
+            .collect();
+        listed.sort_unstable();
+        let oldest = listed.iter().map(|(_, polled_at)| *polled_at).min();
+        let count = u32::try_from(listed.len()).unwrap_or(u32::MAX);
+        listed.truncate(MAX_LISTED);
+        let polled = Polled {
+            oldest: oldest.unwrap_or(0),
+            count,
+            listed,
+        };
+        add(polled_hash(), FlagsmithRecord::Polled(polled));
         records
     }
 
     /// Takes over who is followed at this moment.
     fn follow(&mut self, now: Now) {
+        self.is_naming_due = true;
         let (followed, expires_next) = self.keys.at(now.unix);
         self.expires_next = expires_next;
         let mut before = std::mem::take(&mut self.by_client_key);
@@ -384,6 +408,7 @@ impl Environments {
             return;
         }
         self.completed_at = now.unix;
+        self.figures.note_round(now.instant);
         self.telling.is_due = true;
         self.keys.end_round();
         for environment in self.by_client_key.values_mut() {

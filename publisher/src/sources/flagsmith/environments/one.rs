@@ -28,6 +28,8 @@ pub(super) struct Environment {
     pub clock: PollClock,
     /// `None`: it was not polled yet.
     pub state: Option<EnvironmentState>,
+    /// When it was polled well last, in Unix milliseconds; 0: never.
+    pub polled_at: u64,
     /// Whether it was polled well since the last round.
     pub since_round: bool,
     /// Whether its keys wait for its document, as its number was another one's.
@@ -65,6 +67,7 @@ impl Environment {
             generation,
             clock: PollClock::new(frequency, place, now),
             state: None,
+            polled_at: 0,
             since_round: false,
             is_withheld: false,
             document: None,
@@ -87,6 +90,11 @@ impl Environment {
             is_listed: self.followed.is_listed,
             validators: document.map_or_else(Validators::default, |kept| kept.validators.clone()),
         })
+    }
+
+    /// What came of its last poll.
+    pub fn condition(&self) -> Option<Condition> {
+        self.state.map(|state| state.condition)
     }
 
     /// Whether its last poll was good, and one was since the last round.
@@ -121,6 +129,7 @@ impl Environment {
             None => {
                 self.note(Condition::Polled, None, now);
                 self.since_round = true;
+                self.polled_at = now.unix;
             }
         }
         new
@@ -185,6 +194,13 @@ impl Environment {
             }
             None => (),
         }
+        if new.is_some() && read.patterns_left_out > 0 {
+            let count = read.patterns_left_out;
+            warn!(
+                environment,
+                name, count, "patterns of a document match nothing: they are none, or too large"
+            );
+        }
         new
     }
 
@@ -196,7 +212,7 @@ impl Environment {
 
     /// Notes how it is. Each problem is logged once, and its end.
     fn note(&mut self, condition: Condition, problem: Option<String>, now: Now) {
-        if self.state.map(|state| state.condition) != Some(condition) {
+        if self.condition() != Some(condition) {
             let since = now.unix;
             self.state = Some(EnvironmentState { condition, since });
         }

@@ -9,8 +9,8 @@ mod problem;
 use std::time::Duration;
 
 use reqwest::header::{
-    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, DATE, ETAG, HeaderMap, HeaderName, HeaderValue,
-    IF_MODIFIED_SINCE, IF_NONE_MATCH, LOCATION,
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, DATE, ETAG, HeaderMap, HeaderName,
+    HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LOCATION,
 };
 use reqwest::{Client, Response, Url, redirect};
 use rustls::RootCertStore;
@@ -46,6 +46,7 @@ const SETTLED: Duration = Duration::from_secs(2);
 
 const ENVIRONMENT_KEY: HeaderName = HeaderName::from_static("x-environment-key");
 const PROXY_KEY: HeaderName = HeaderName::from_static("x-proxy-key");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// What says whether a document is still the one that was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -153,6 +154,30 @@ impl Upstream {
             list::parse(&text).map_err(UpstreamProblem::NoList)
         })
         .await
+    }
+
+    /// Reports what was served: a body of `proxy/usage/` under its id.
+    ///
+    /// # Errors
+    /// When it is not answered by a status of success.
+    pub async fn report(&self, id: &str, body: Vec<u8>) -> Result<(), UpstreamProblem> {
+        let mut request = self.client.post(self.address("proxy/usage/")?);
+        if let Some(proxy_key) = &self.proxy_key {
+            request = request.header(PROXY_KEY, proxy_key.header());
+        }
+        let request = request.header(IDEMPOTENCY_KEY, id);
+        let request = request.header(CONTENT_TYPE, "application/json").body(body);
+        let expired = UpstreamProblem::Timeout(self.timeout);
+        let response = timeout(self.timeout, request.send()).await;
+        let response = response.map_err(|_| expired)?;
+        match response
+            .map_err(|error| UpstreamProblem::of(&error))?
+            .status()
+            .as_u16()
+        {
+            200..=299 => Ok(()),
+            status => Err(UpstreamProblem::Status(status)),
+        }
     }
 
     async fn read(&self, request: &DocumentRequest) -> Result<DocumentAnswer, UpstreamProblem> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::sources::client::reason;
 use crate::sources::flagsmith::document::NoDocument;
 use crate::sources::flagsmith::fields::FieldProblem;
+use crate::sources::polls::PollFailure;
 
 /// Why Flagsmith did not answer as it should.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +52,22 @@ impl UpstreamProblem {
                 | Self::Status(500..=599)
                 | Self::NoDocument(_)
         )
+    }
+
+    /// What it counts as.
+    pub const fn failure(&self) -> PollFailure {
+        match self {
+            Self::Timeout(_) => PollFailure::Timeout,
+            Self::Connect(_) | Self::Broken(_) => PollFailure::Connection,
+            Self::Status(_) => PollFailure::Status,
+            Self::Redirect(_) | Self::NextPage(_) | Self::Address | Self::Redirects => {
+                PollFailure::Address
+            }
+            Self::Pages | Self::TooLong | Self::Coding | Self::NoDocument(_) | Self::NoList(_) => {
+                PollFailure::Content
+            }
+            Self::Fault => PollFailure::Fault,
+        }
     }
 
     /// Of an error of the library.

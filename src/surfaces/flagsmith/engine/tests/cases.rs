@@ -120,8 +120,8 @@ fn features_come_in_the_order_of_their_ids() {
     let environment = environment();
     let ids: Vec<u32> = environment.features().map(|(id, _)| id).collect();
     assert_eq!(ids, (1..=17).collect::<Vec<_>>());
-    assert_eq!(environment.api_key(), CLIENT_KEY);
-    assert_eq!(environment.name(), "Aurora Production");
+    assert_eq!(environment.api_key, CLIENT_KEY);
+    assert_eq!(environment.name, "Aurora Production");
     assert_eq!(
         environment.updated_at(),
         Some("2026-05-04T03:02:01.654321+00:00")

@@ -103,11 +103,7 @@ fn a_long_document_is_compiled_in_slices_while_the_old_one_answers() {
     let old = zipped(DOCUMENT);
     world.land(Ok([b"full", b"v1", &old]));
     assert_eq!(world.get(FLAGS, "client"), Became::Answered(200, "flags"));
-    let mut long: serde_json::Value = serde_json::from_slice(DOCUMENT).unwrap();
-    let overrides = long["identity_overrides"].as_array().unwrap().clone();
-    let more = (0..2_000).map(|_| overrides[0].clone());
-    long["identity_overrides"] = more.collect();
-    let long = zipped(long.to_string().as_bytes());
+    let long = long_document(1 << 20);
     let landed = world.land(Ok([b"full", b"v2", &long]));
     assert!(matches!(landed, FlagsmithLanded::Compiling(_)));
     assert_eq!(
@@ -148,22 +144,10 @@ fn a_long_document_is_compiled_in_slices_while_the_old_one_answers() {
         Became::Waits(compiled.clone())
     );
     assert!(world.surface.fetch(&compiled).is_some());
-    assert_eq!(world.surface.due_in(), BUSY);
-    let mut ticks = 0;
-    let (read, landed) = loop {
-        let mut machinery = Machinery {
-            store: &world.store,
-            now: Monotonic::from_millis(NOW),
-            ambient: &world.ambient,
-            counts: &mut world.counted,
-        };
-        world.surface.tick(true, &mut machinery);
-        ticks += 1;
-        assert!(ticks < 200);
-        if let Some(finished) = world.surface.finished() {
-            break finished;
-        }
-    };
+    assert_eq!(world.surface.due_in(), WORKING);
+    // A slice takes a millisecond.
+    world.ambient.2.set((0, 1_000));
+    let (ticks, (read, landed)) = finish(&mut world);
     assert!(ticks > 5, "{ticks}");
     assert_eq!(read, compiled);
     assert_eq!(
@@ -171,6 +155,149 @@ fn a_long_document_is_compiled_in_slices_while_the_old_one_answers() {
         Became::Answered(200, "flags")
     );
     assert_eq!(world.surface.due_in(), IDLE);
+}
+
+/// Ticks until something is finished, and what that is.
+fn finish(world: &mut World) -> (usize, (FlagsmithRead, FlagsmithLanded)) {
+    for ticks in 1..200 {
+        world.tick();
+        if let Some(finished) = world.surface.finished() {
+            return (ticks, finished);
+        }
+    }
+    panic!("it is never finished");
+}
+
+/// A document with a text of about this length, in gzip form.
+fn long_document(length: usize) -> Vec<u8> {
+    let mut document: serde_json::Value = serde_json::from_slice(DOCUMENT).unwrap();
+    let one = document["identity_overrides"][0].clone();
+    let count = length / one.to_string().len() + 1;
+    document["identity_overrides"] = (0..count).map(|_| one.clone()).collect();
+    zipped(document.to_string().as_bytes())
+}
+
+#[test]
+fn a_tick_does_as_many_slices_as_there_is_time_for() {
+    let text = long_document(2 << 20);
+    // Some 64 slices, and those of the landing.
+    for (each, fails, least, most) in [
+        (3_000, false, 50, 80),
+        (1_000, false, 15, 25),
+        // However short they seem to be.
+        (0, false, 5, 12),
+        (0, true, 50, 80),
+    ] {
+        let mut world = World::new("{}");
+        let landed = world.land(Ok([b"full", b"v1", &text]));
+        assert!(matches!(landed, FlagsmithLanded::Compiling(_)));
+        world.ambient.0.set(!fails);
+        world.ambient.2.set((0, each));
+        let (ticks, _) = finish(&mut world);
+        assert!((least..=most).contains(&ticks), "{each}: {ticks}");
+    }
+}
+
+#[test]
+fn a_version_that_is_of_no_use_is_not_read_for_each_request() {
+    let text = long_document(100_000);
+    for (settings, text) in [
+        ("{}", &b"no gzip"[..]),
+        (r#"{"max_document_bytes":50000}"#, &text),
+    ] {
+        let not_loaded = Became::Answered(503, "environment_not_loaded");
+        let mut world = World::new(settings);
+        let landed = world.land(Ok([b"full", b"v1", text]));
+        assert!(matches!(landed, FlagsmithLanded::Missing));
+        world.version("v1");
+        assert_eq!(world.get(FLAGS, "client"), not_loaded);
+        assert_eq!(world.get(WHOLE, "ser.one"), not_loaded);
+        // Where Redis has to be asked for the version, it does not bring that text again.
+        let landed = world.land(Ok([b"same", b"v1", b""]));
+        assert_eq!(world.resume(&landed, "client"), not_loaded);
+        let stale = Monotonic::from_millis(NOW + 3_000);
+        world.surface.unusable = Recent::new(BUDGETS, UNUSABLE);
+        world.surface.unusable.note(ENVIRONMENT, etag("v1"), stale);
+        world.surface.confirmations = Confirmations::new(Table::new(&Scope::new("x", &[]), "", 1));
+        world.put(version_hash(ENVIRONMENT), &FlagsmithRecord::Tombstone);
+        world.surface.directory =
+            KeyDirectory::new(Buckets::new(&world.surface.scope, 4), &world.ambient);
+        let asks = Became::Waits(read(Some("v1")));
+        assert_eq!(world.get(FLAGS, "client"), asks);
+        // Another version is read, and so is this one after a while.
+        world.surface.unusable = Recent::new(BUDGETS, Duration::ZERO);
+        assert_eq!(world.get(FLAGS, "client"), Became::Waits(read(None)));
+    }
+}
+
+#[test]
+fn a_long_text_is_inflated_in_slices_for_who_takes_no_gzip_and_then_kept() {
+    let whole = Became::Answered(200, "environment_document");
+    let text = long_document(2 << 20);
+    let compiled = |world: &mut World| {
+        world.land(Ok([b"full", b"v1", &text]));
+        finish(world);
+        world.version("v1");
+    };
+    let mut world = World::new("{}");
+    compiled(&mut world);
+    let before = world.surface.kept.get(ENVIRONMENT, &etag("v1")).unwrap();
+    let gzip = [("accept-encoding", "gzip")];
+    assert_eq!(world.ask("GET", WHOLE, "ser.one", &gzip), whole);
+    let waits = Became::Waits(FlagsmithRead::Compiled {
+        environment: ENVIRONMENT,
+        version: etag("v1"),
+    });
+    assert_eq!(world.get(WHOLE, "ser.one"), waits);
+    assert_eq!(world.get(WHOLE, "ser.one"), waits, "they share it");
+    assert_eq!(world.get(FLAGS, "client"), Became::Answered(200, "flags"));
+    let (_, (_, landed)) = finish(&mut world);
+    let FlagsmithLanded::Read(document) = landed else {
+        panic!("no document");
+    };
+    let text_length = document.text_at_hand().unwrap().len();
+    assert_eq!(text_length, before.text_length());
+    assert_eq!(document.weight(), before.weight() + text_length);
+    assert_eq!(world.get(WHOLE, "ser.one"), whole);
+    assert!(world.surface.workshop.is_empty());
+    // Where there is no room for it, the rest stays.
+    let limit = before.weight() + 10_000;
+    let mut world = World::new(&format!(r#"{{"documents_bytes":{limit}}}"#));
+    compiled(&mut world);
+    assert_eq!(world.get(WHOLE, "ser.one"), waits);
+    finish(&mut world);
+    assert_eq!(world.get(FLAGS, "client"), Became::Answered(200, "flags"));
+    assert_eq!(world.get(WHOLE, "ser.one"), waits);
+}
+
+#[test]
+fn pages_of_another_origin_see_as_of_when_flags_are() {
+    let mut world = World::new("{}");
+    world.land(Ok([b"full", b"v1", &zipped(DOCUMENT)]));
+    for (origin, expected) in [
+        (None, None),
+        (Some("https://a"), Some("x-flagsmith-document-updated-at")),
+    ] {
+        let mut fields = vec![(":method", "GET"), ("x-environment-key", "client")];
+        fields.extend(origin.map(|origin| ("origin", origin)));
+        let fields = fields
+            .iter()
+            .map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let request = world.surface.parse(FLAGS.as_bytes(), fields);
+        let mut machinery = Machinery {
+            store: &world.store,
+            now: Monotonic::from_millis(NOW),
+            ambient: &world.ambient,
+            counts: &mut world.counted,
+        };
+        let Step::Reply(response, _) = world.surface.start(&request, &mut machinery).step else {
+            panic!("no reply");
+        };
+        let mut extra = response.extra.iter();
+        let exposed = extra.find(|(name, _)| *name == "access-control-expose-headers");
+        let exposed = exposed.map(|(_, value)| String::from_utf8_lossy(value));
+        assert_eq!(exposed.as_deref(), expected);
+    }
 }
 
 #[test]
@@ -214,28 +341,86 @@ fn a_body_of_too_many_values_is_too_long() {
         let body = format!(
             r#"{{"identifier":"a","traits":[{{"trait_key":"k","trait_value":[{values}0]}}]}}"#
         );
-        let fields: [(&[u8], &[u8]); 3] = [
-            (b":method", b"POST"),
-            (b"x-environment-key", b"client"),
-            (b"content-type", b"application/json"),
-        ];
-        let request = world
-            .surface
-            .parse(b"/api/v1/identities", fields.into_iter());
-        let mut machinery = Machinery {
-            store: &world.store,
-            now: Monotonic::from_millis(NOW),
-            ambient: &world.ambient,
-            counts: &mut world.counted,
-        };
-        let carried = world.surface.start(&request, &mut machinery).carried;
-        let step = world
-            .surface
-            .body(&request, &carried, body.as_bytes(), &mut machinery)
-            .step;
-        let Became::Answered(_, reason) = became(step) else {
-            panic!("no answer");
-        };
+        let reason = world.identify(&body);
         assert_eq!(reason, expected);
+    }
+}
+
+#[test]
+fn what_is_kept_and_when_it_was_polled_is_told() {
+    let mut world = World::new("{}");
+    let told = |world: &World| {
+        let mut told = Vec::new();
+        let show = &mut |of: Documents| told.push((of.kept, of.age));
+        let surface = &world.surface;
+        surface.each_documents(&world.store, &world.ambient, show);
+        told
+    };
+    assert_eq!(told(&world), [(0, None)]);
+    world.land(Ok([b"full", b"v1", &zipped(DOCUMENT)]));
+    let polled = |oldest| {
+        let listed = vec![(ENVIRONMENT, oldest), (Tenant(10), 0)];
+        FlagsmithRecord::Polled(Polled {
+            oldest,
+            count: 300,
+            listed,
+        })
+    };
+    world.put(polled_hash(), &polled(0));
+    assert_eq!(told(&world), [(1, None)], "one was never polled");
+    world.put(polled_hash(), &polled(UNIX * 1_000 - 4_000));
+    assert_eq!(told(&world), [(1, Some(Duration::from_secs(4)))]);
+    // The same in health.
+    world.version("v1");
+    let state = EnvironmentState {
+        condition: Condition::Failing,
+        since: 1_000,
+    };
+    world.put(state_hash(ENVIRONMENT), &FlagsmithRecord::State(state));
+    let buckets = Buckets::new(&world.surface.scope, 4);
+    let health = health::describe(None, &world.store, &buckets, world.ambient.unix());
+    let health = serde_json::to_value(health).unwrap();
+    assert_eq!(health["environment_count"], 300);
+    let expected = serde_json::json!([
+        {
+            "environment": 9, "version": "v1", "state": "failing",
+            "since": "1970-01-01T00:00:01.000000000Z", "poll_age_ms": 4_000
+        },
+        {"environment": 10, "version": null, "state": null, "since": null, "poll_age_ms": null},
+    ]);
+    assert_eq!(health["environments"], expected);
+    world.surface.settings.enabled = false;
+    assert_eq!(told(&world), []);
+}
+
+#[test]
+fn a_version_whose_evaluation_was_cut_short_is_remembered() {
+    let mut document: serde_json::Value = serde_json::from_slice(DOCUMENT).unwrap();
+    let segments = (0..1_000).map(|id| {
+        serde_json::json!({"id": id, "name": "s", "feature_states": [document["feature_states"][0]], "rules": [{
+            "type": "ALL", "rules": [],
+            "conditions": [{"operator": "CONTAINS", "property_": "t", "value": format!("aab{id}")}]
+        }]})
+    });
+    document["project"]["segments"] = segments.collect();
+    let mut world = World::new("{}");
+    world.land(Ok([
+        b"full",
+        b"v1",
+        &zipped(document.to_string().as_bytes()),
+    ]));
+    let now = Monotonic::from_millis(NOW);
+    for _ in 0..200 {
+        world.tick();
+    }
+    world.version("v1");
+    for (length, expected) in [(40, None), (1 << 20, Some(etag("v1")))] {
+        let text = "a".repeat(length);
+        let body = format!(
+            r#"{{"identifier":"a","traits":[{{"trait_key":"t","trait_value":"{text}"}}]}}"#
+        );
+        assert_eq!(world.identify(&body), "identity");
+        let told = world.surface.cut_short.get(&ENVIRONMENT, now).cloned();
+        assert_eq!(told, expected, "{length}");
     }
 }

@@ -1,3 +1,4 @@
+mod polled;
 mod simulated;
 
 use std::collections::VecDeque;
@@ -33,7 +34,16 @@ fn records_are_told_when_each_environment_was_polled() {
         since: 1_000_000,
     };
     assert_eq!(told.state("c0"), Some(polled));
-    assert_eq!(told.records[0].len(), 7);
+    let each = |key| (tenant(key), 1_000_000);
+    let mut listed = vec![each("c0"), each("c1")];
+    listed.sort_unstable();
+    let polled = Polled {
+        oldest: 1_000_000,
+        count: 2,
+        listed,
+    };
+    assert_eq!(told.polled(), polled);
+    assert_eq!(told.records[0].len(), 8);
     simulated.pass(5_000);
     assert!(simulated.told().records.is_empty(), "nothing changed");
 }
@@ -231,7 +241,7 @@ fn a_key_goes_when_it_expires_and_with_the_last_one_the_environment() {
     simulated.answer_list(list);
     simulated.answer(|_| read("a", true));
     let told = simulated.told();
-    let expiring = FlagsmithRecord::ServerKey {
+    let expiring = FlagsmithRecord::CountedServerKey {
         environment: tenant("a"),
         expires_at: 1_002,
     };
@@ -364,4 +374,30 @@ fn who_takes_the_number_of_another_one_waits_for_its_own_document() {
     let news = simulated.told();
     assert!(news.of_key("a").is_some() && news.of_key("ser.a").is_some());
     assert!(news.round().knows_keys);
+}
+
+#[test]
+fn environments_of_the_list_are_counted_and_reported_and_no_others() {
+    let mut simulated = Simulated::new(&configuration(1, !PROXY_KEY));
+    assert_eq!(simulated.reported(), Some(BTreeMap::new()));
+
+    let mut simulated = Simulated::new(&configuration(1, PROXY_KEY));
+    assert_eq!(simulated.reported(), None, "the list was not read yet");
+    let [a, b] = ["a", "b"].map(|name| (tenant(name), Sha256Hash::of(name.as_bytes())));
+    simulated.answer_list(&[("a", &[("ser.a", None)]), ("b", &[("ser.b", None)])]);
+    assert_eq!(simulated.reported(), Some([a, b].into()));
+    assert_eq!(simulated.reported(), None, "nothing changed");
+    simulated.answer(|_| read("a", true));
+    let told = simulated.told();
+    let counted = FlagsmithRecord::CountedClientKey(tenant("a"));
+    assert_eq!(told.of_key("a"), Some(counted));
+    let counted = FlagsmithRecord::CountedServerKey {
+        environment: tenant("b"),
+        expires_at: 0,
+    };
+    assert_eq!(told.of_key("ser.b"), Some(counted));
+    let of_the_file = FlagsmithRecord::ClientKey(tenant("c0"));
+    assert_eq!(told.of_key("c0"), Some(of_the_file));
+    simulated.answer_list(&[("b", &[("ser.b", None)])]);
+    assert_eq!(simulated.reported(), Some([b].into()));
 }

@@ -45,6 +45,7 @@ pub fn failed() -> Result<DocumentAnswer, UpstreamProblem> {
 /// Environments under a clock that is moved by hand.
 pub struct Simulated {
     environments: Environments,
+    pub polls: Arc<Polls>,
     start: Instant,
     pub millis: u64,
 }
@@ -70,8 +71,10 @@ impl Simulated {
             instant: start,
             unix: 1_000_000,
         };
+        let polls = Arc::new(Polls::default());
         Self {
-            environments: Environments::new(config, false, now),
+            environments: Environments::new(config, false, Arc::clone(&polls), now),
+            polls,
             start,
             millis: 0,
         }
@@ -122,6 +125,10 @@ impl Simulated {
         self.environments.answered(answer, self.now());
     }
 
+    pub fn reported(&mut self) -> Option<BTreeMap<Tenant, Sha256Hash>> {
+        self.environments.reported_tenants()
+    }
+
     pub fn told(&mut self) -> Told {
         let mut told = Told::default();
         for news in self.environments.news(self.now()) {
@@ -155,6 +162,13 @@ impl Told {
     pub fn round(&self) -> Round {
         match self.record(round_hash()) {
             Some(FlagsmithRecord::Round(round)) => round,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn polled(&self) -> Polled {
+        match self.record(polled_hash()) {
+            Some(FlagsmithRecord::Polled(polled)) => polled,
             other => panic!("{other:?}"),
         }
     }

@@ -1,0 +1,345 @@
+//! Counts that filters left in Redis are reported once, whatever happens between.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::tenant::Tenant;
+use flag_definitions_filter::usage::batch::field_key;
+use flag_definitions_publisher::sources::WatchedSources;
+use flag_definitions_publisher::sources::documents::{DocumentSource, TellDocuments};
+use flag_definitions_publisher::sources::usage::{
+    TellUsage, UsageAnswer, UsageBatch, UsageNews, UsageReports,
+};
+use flag_definitions_publisher::watch::status::UsageFigures;
+
+use crate::document_source::PREFIX;
+use crate::instance::{Instance, eventually, settings};
+use crate::support::{PUBLISHER_PASSWORD, Redis};
+
+const BATCH: &str = "flag_definitions:reported:flagsmith:batch";
+const TENANTS: &str = "flag_definitions:reported:flagsmith:tenants";
+
+/// A source that hands every batch to the test.
+struct Reporting {
+    batches: Sender<UsageBatch>,
+    tell: Arc<Mutex<Option<TellUsage>>>,
+}
+
+impl DocumentSource for Reporting {
+    fn surface(&self) -> &'static str {
+        "flagsmith"
+    }
+
+    fn reports(&mut self, tell: TellUsage) -> Option<UsageReports> {
+        *self.tell.lock().unwrap() = Some(tell);
+        Some(UsageReports {
+            name: "flagsmith",
+            interval: Duration::from_millis(100),
+            send: self.batches.clone(),
+        })
+    }
+
+    fn start(self: Box<Self>, _: TellDocuments, _: &Arc<AtomicBool>) {}
+}
+
+/// An upstream, and the publisher that reports to it.
+struct Upstream {
+    instance: Instance,
+    batches: Receiver<UsageBatch>,
+    tell: TellUsage,
+}
+
+impl Upstream {
+    /// With the publisher's permissions alone.
+    fn of(redis: &Redis) -> Self {
+        let (batches, received) = channel();
+        let tell = Arc::default();
+        let source = Reporting {
+            batches,
+            tell: Arc::clone(&tell),
+        };
+        let port = redis.port;
+        let url = format!("redis://publisher:{PUBLISHER_PASSWORD}@127.0.0.1:{port}");
+        let sources = WatchedSources {
+            documents: vec![Box::new(source)],
+            ..WatchedSources::default()
+        };
+        let instance = Instance::of(settings(&url), sources);
+        eventually("the source", || tell.lock().unwrap().is_some());
+        let tell = tell.lock().unwrap().clone().unwrap();
+        Self {
+            instance,
+            batches: received,
+            tell,
+        }
+    }
+
+    fn say(&self, news: UsageNews) {
+        (self.tell)(news).unwrap();
+    }
+
+    /// Reports these tenants from now on, each by its name.
+    fn report(&self, tenants: &[(u32, &str)]) {
+        let tenants = tenants.iter();
+        let tenants = tenants.map(|(tenant, name)| (Tenant(*tenant), hash(name)));
+        self.say(UsageNews::Tenants(tenants.collect()));
+    }
+
+    #[track_caller]
+    fn next(&self) -> UsageBatch {
+        let batch = self.batches.recv_timeout(Duration::from_secs(20));
+        batch.expect("a batch")
+    }
+
+    #[track_caller]
+    fn nothing_comes(&self) {
+        let batch = self.batches.recv_timeout(Duration::from_millis(700));
+        assert!(batch.is_err(), "{batch:?}");
+    }
+
+    fn answer(&self, batch: &UsageBatch, answer: UsageAnswer) {
+        self.say(UsageNews::Answered {
+            id: batch.id.clone(),
+            reported: batch.requests(),
+            unknown: 0,
+            answer,
+        });
+    }
+
+    #[track_caller]
+    fn figures(&self, expected: UsageFigures) {
+        let what = format!("{expected:?}");
+        self.instance
+            .wait(&what, |figures| figures.usage == expected);
+    }
+}
+
+fn hash(name: &str) -> Sha256Hash {
+    Sha256Hash::of(name.as_bytes())
+}
+
+fn kept() -> UsageAnswer {
+    UsageAnswer::Kept("answered 500".to_owned())
+}
+
+/// Hours since 1970. A test that runs over the turn of an hour sees two of them, so it waits for the next one near its end.
+fn hour() -> u32 {
+    loop {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        if now.as_secs() % 3_600 < 3_570 {
+            return u32::try_from(now.as_secs() / 3_600).unwrap();
+        }
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+fn count(redis: &mut Redis, hour: u32, tenant: u32, resource: u8, requests: u64) {
+    let key = field_key(PREFIX, "flagsmith", hour);
+    let field = format!("{tenant}:{resource}");
+    let _: i64 = redis.command("HINCRBY", &[key, field, requests.to_string()]);
+}
+
+/// Rows of a batch: whose, resource and count.
+fn rows(batch: &UsageBatch) -> Vec<(Sha256Hash, u8, u64)> {
+    let rows = batch.rows.iter();
+    let mut rows: Vec<_> = rows
+        .map(|row| (row.reported_as, row.resource, row.count))
+        .collect();
+    rows.sort_by_key(|row| (row.1, row.2));
+    rows
+}
+
+#[test]
+fn a_batch_is_sent_as_it_is_until_it_is_taken_and_counts_that_came_since_are_the_next() {
+    let mut redis = Redis::start_with_users();
+    let now = hour();
+    count(&mut redis, now, 1, 0, 5);
+    count(&mut redis, now, 2, 2, 7);
+    let upstream = Upstream::of(&redis);
+    // Nothing is taken before it is known who is reported.
+    upstream.nothing_comes();
+    upstream.report(&[(1, "one"), (2, "two")]);
+    let batch = upstream.next();
+    let all = [(hash("one"), 0, 5), (hash("two"), 2, 7)];
+    assert_eq!((rows(&batch), batch.hour), (all.to_vec(), now));
+    count(&mut redis, now, 1, 0, 3);
+    upstream.answer(&batch, kept());
+    assert_eq!(upstream.next(), batch);
+    upstream.answer(&batch, UsageAnswer::Taken);
+    let later = upstream.next();
+    assert_ne!(later.id, batch.id);
+    assert_eq!(rows(&later), [(hash("one"), 0, 3)]);
+    upstream.answer(&later, UsageAnswer::Taken);
+    // A late answer is not counted again.
+    upstream.answer(&batch, UsageAnswer::Taken);
+    upstream.nothing_comes();
+    upstream.figures(UsageFigures {
+        sent: 15,
+        ..UsageFigures::default()
+    });
+    let keys = redis.keys();
+    let counts = |key: &&String| key.contains("usage:flagsmith") || key.ends_with(":batch");
+    assert_eq!(keys.iter().find(counts), None);
+    upstream.instance.stop();
+    let refused: Vec<redis::Value> = redis.command("ACL", &["LOG"]);
+    assert_eq!(refused, [], "a command was refused");
+}
+
+#[test]
+fn the_next_publisher_sends_what_the_last_one_took_under_the_same_id() {
+    let mut redis = Redis::start_with_users();
+    let now = hour();
+    count(&mut redis, now, 1, 1, 5);
+    let first = Upstream::of(&redis);
+    first.report(&[(1, "one")]);
+    let batch = first.next();
+    let second = Upstream::of(&redis);
+    second.report(&[(1, "one")]);
+    count(&mut redis, now, 1, 1, 2);
+    // One that waits for the lock sends nothing.
+    second.nothing_comes();
+    first.instance.stop();
+    assert_eq!(second.next(), batch);
+    second.answer(&batch, UsageAnswer::Taken);
+    let later = second.next();
+    assert_eq!(rows(&later), [(hash("one"), 1, 2)]);
+}
+
+#[test]
+fn what_the_upstream_refuses_is_dropped_and_counted() {
+    let mut redis = Redis::start_with_users();
+    let now = hour();
+    count(&mut redis, now, 1, 0, 5);
+    let upstream = Upstream::of(&redis);
+    upstream.report(&[(1, "one")]);
+    let batch = upstream.next();
+    let refused = UsageAnswer::Refused("answered 400".to_owned());
+    upstream.answer(&batch, refused);
+    upstream.nothing_comes();
+    upstream.figures(UsageFigures {
+        refused: 5,
+        ..UsageFigures::default()
+    });
+    count(&mut redis, now, 1, 0, 1);
+    upstream.answer(&upstream.next(), UsageAnswer::Taken);
+    upstream.figures(UsageFigures {
+        refused: 5,
+        sent: 1,
+        ..UsageFigures::default()
+    });
+}
+
+#[test]
+fn what_could_not_be_sent_for_a_day_is_dropped_and_counted() {
+    let mut redis = Redis::start_with_users();
+    let now = hour();
+    // Whole hours after the one in which they were counted: 24 are sent, 25 are too many.
+    for (age, requests) in [(0, 1), (24, 10), (25, 100), (168, 1_000)] {
+        count(&mut redis, now - age, 1, 0, requests);
+    }
+    let pending = format!("an-id {}\n{} 0 10000", now - 25, hash("one").to_hex());
+    let () = redis.command("SET", &[BATCH, &pending]);
+    let upstream = Upstream::of(&redis);
+    upstream.report(&[(1, "one")]);
+    for (age, requests) in [(24, 10), (0, 1)] {
+        let batch = upstream.next();
+        assert_eq!((batch.hour, batch.requests()), (now - age, requests));
+        upstream.answer(&batch, UsageAnswer::Taken);
+    }
+    upstream.nothing_comes();
+    upstream.figures(UsageFigures {
+        sent: 11,
+        expired: 11_100,
+        ..UsageFigures::default()
+    });
+}
+
+#[test]
+fn a_number_never_stands_for_two() {
+    let mut redis = Redis::start_with_users();
+    let now = hour();
+    let upstream = Upstream::of(&redis);
+    upstream.report(&[(1, "one"), (2, "two")]);
+    eventually("names", || {
+        redis
+            .command::<BTreeMap<String, String>>("HGETALL", &[TENANTS])
+            .len()
+            == 2
+    });
+    // The number of `one` becomes another's, and `two` goes; nobody ever had 3.
+    upstream.report(&[(1, "another")]);
+    let another = hash("another").to_hex();
+    eventually("the other's name", || {
+        let name: String = redis.command("HGET", &[TENANTS, "1"]);
+        name.starts_with(&another)
+    });
+    for (tenant, requests) in [(1, 1), (3, 100)] {
+        count(&mut redis, now, tenant, 0, requests);
+    }
+    // What was counted for one before, or by a filter that does not know yet, is not the other's.
+    upstream.figures(UsageFigures {
+        unknown: 101,
+        ..UsageFigures::default()
+    });
+    upstream.nothing_comes();
+    // A day later the number counts again. Here that day is over.
+    let name = format!("{another} {now} {now}");
+    let _: i64 = redis.command("HSET", &[TENANTS, "1", &name]);
+    count(&mut redis, now, 1, 0, 7);
+    let batch = upstream.next();
+    assert_eq!(rows(&batch), [(hash("another"), 0, 7)]);
+    // Who was not named for two days is forgotten.
+    let old = format!("{} 0 {}", hash("two").to_hex(), now - 49);
+    let _: i64 = redis.command("HSET", &[TENANTS, "2", &old]);
+    upstream.answer(&batch, UsageAnswer::Taken);
+    upstream.report(&[(1, "another")]);
+    eventually("its end", || {
+        redis.command::<Vec<String>>("HKEYS", &[TENANTS]) == ["1"]
+    });
+}
+
+#[test]
+fn a_batch_is_bounded_and_the_rest_comes_at_once() {
+    let mut redis = Redis::start_with_users();
+    let now = hour();
+    let tenants: Vec<(u32, String)> = (0..1_001).map(|n| (n, format!("name {n}"))).collect();
+    for (tenant, _) in &tenants {
+        count(&mut redis, now, *tenant, 0, 1);
+    }
+    let upstream = Upstream::of(&redis);
+    let tenants: Vec<_> = tenants
+        .iter()
+        .map(|(n, name)| (*n, name.as_str()))
+        .collect();
+    upstream.report(&tenants);
+    for expected in [1_000, 1] {
+        let batch = upstream.next();
+        assert_eq!(batch.rows.len(), expected);
+        upstream.answer(&batch, UsageAnswer::Taken);
+    }
+    upstream.figures(UsageFigures {
+        sent: 1_001,
+        ..UsageFigures::default()
+    });
+}
+
+#[test]
+fn what_redis_refuses_is_not_sent_and_holds_nothing_else_up() {
+    let mut redis = Redis::start_with_users();
+    let now = hour();
+    count(&mut redis, now, 1, 0, 5);
+    let () = redis.command("ACL", &["SETUSER", "publisher", "-hdel"]);
+    let upstream = Upstream::of(&redis);
+    upstream.report(&[(1, "one")]);
+    let instance = &upstream.instance;
+    instance.wait("refusals", |figures| figures.errors.redis > 2);
+    upstream.nothing_comes();
+    assert!(instance.status.figures().active);
+    assert!(!redis.keys().contains(&BATCH.to_owned()));
+    let () = redis.command("ACL", &["SETUSER", "publisher", "+hdel"]);
+    assert_eq!(rows(&upstream.next()), [(hash("one"), 0, 5)]);
+}
