@@ -21,6 +21,8 @@ use crate::time::Monotonic;
 
 #[cfg(feature = "flagsmith")]
 pub mod flagsmith;
+#[cfg(feature = "ofrep")]
+pub mod ofrep;
 mod pair;
 pub mod posthog;
 

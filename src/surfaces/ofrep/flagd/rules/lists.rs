@@ -1,0 +1,132 @@
+//! Operators that evaluate a rule for each element of a list.
+
+use super::RuleFailure;
+use super::evaluation::{Evaluation, Result, Scope};
+use super::node::Node;
+use super::operator::Operator;
+use super::operators::{number, text};
+use crate::surfaces::ofrep::flagd::value::Value;
+
+impl Evaluation {
+    /// Evaluates one of them.
+    pub(super) fn of_list(
+        &mut self,
+        operator: Operator,
+        nodes: &[Node],
+        scope: &Scope<'_>,
+    ) -> Result<Value> {
+        let rule = nodes.get(1);
+        if rule.is_none() && matches!(operator, Operator::Map | Operator::Filter) {
+            return Ok(Value::list(Vec::new()));
+        }
+        if operator == Operator::Reduce {
+            return self.reduce(nodes, scope);
+        }
+        let subject = nodes.first().ok_or(RuleFailure)?;
+        let subject = self.node(subject, scope)?;
+        let nothing = match operator {
+            Operator::Map | Operator::Filter => Value::list(Vec::new()),
+            operator => Value::Bool(operator == Operator::None),
+        };
+        let elements = match subject {
+            Value::List(elements) => elements,
+            Value::Null => return Ok(nothing),
+            // Of what is empty nothing holds; all else has no elements.
+            subject if !subject.is_true() && nothing != Value::list(Vec::new()) => {
+                return Ok(nothing);
+            }
+            _ => return Err(RuleFailure),
+        };
+        let mut result = Vec::new();
+        for element in elements.iter() {
+            self.take(1)?;
+            let rule = rule.ok_or(RuleFailure)?;
+            let outer = match operator {
+                Operator::Map | Operator::All => scope.outer,
+                _ => Some(scope),
+            };
+            let inner = Scope {
+                data: element,
+                outer,
+            };
+            let value = match (operator, rule) {
+                (Operator::All | Operator::None | Operator::Some, Node::Var(_)) => {
+                    self.replaced(operator, rule, &inner)?
+                }
+                _ => self.node(rule, &inner)?,
+            };
+            match operator {
+                Operator::Map => result.push(value),
+                Operator::Filter if value.is_true() => result.push(element.clone()),
+                Operator::Filter => {}
+                // One element decides: of `all` one that does not hold, of the others one that does.
+                _ if value.is_true() != (operator == Operator::All) => {
+                    return Ok(Value::Bool(operator == Operator::Some));
+                }
+                _ => {}
+            }
+        }
+        Ok(match operator {
+            Operator::Map | Operator::Filter => Value::list(result),
+            operator => Value::Bool(operator != Operator::Some),
+        })
+    }
+
+    /// The value of a rule that is a `var` alone. flagd puts what it leads to in its place, which is no rule then, and fails.
+    fn replaced(&mut self, operator: Operator, rule: &Node, inner: &Scope<'_>) -> Result<Value> {
+        let Node::Var(path) = rule else {
+            return Err(RuleFailure);
+        };
+        let is_replaced = !path.is_inner
+            && match (operator, inner.outer) {
+                (Operator::None, Some(outer)) => self.var(path, outer)? != Value::Null,
+                _ => self.var(path, inner)? != Value::Null,
+            };
+        match is_replaced {
+            true => Err(RuleFailure),
+            false => self.var(path, inner),
+        }
+    }
+
+    fn reduce(&mut self, nodes: &[Node], scope: &Scope<'_>) -> Result<Value> {
+        let [subject, rule, initial, ..] = nodes else {
+            return Ok(Value::Number(0.0));
+        };
+        let initial = self.node(initial, scope)?;
+        let kind = match &initial {
+            Value::Bool(_) => "bool",
+            Value::Number(_) => "number",
+            Value::Text(_) => "string",
+            _ => return Err(RuleFailure),
+        };
+        let elements = match self.node(subject, scope)? {
+            Value::List(elements) => elements,
+            Value::Null => return Ok(Value::Number(0.0)),
+            _ => return Err(RuleFailure),
+        };
+        let mut accumulator = initial;
+        for element in elements.iter().filter(|element| **element != Value::Null) {
+            self.take(1)?;
+            let data = Value::object(vec![
+                ("accumulator".into(), accumulator),
+                ("current".into(), element.clone()),
+                ("valueType".into(), Value::text(kind)),
+            ]);
+            let inner = Scope {
+                data: &data,
+                outer: scope.outer,
+            };
+            let value = self.node(rule, &inner)?;
+            accumulator = match kind {
+                "bool" => Value::Bool(value.is_true()),
+                "number" => Value::Number(number(&value)?),
+                _ => {
+                    let text = text(&value)?;
+                    self.take(text.len() / 16)?;
+                    Value::text(&text)
+                }
+            };
+        }
+        Ok(accumulator)
+    }
+}
