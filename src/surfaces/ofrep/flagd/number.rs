@@ -35,6 +35,7 @@ pub(super) fn write(number: f64, out: &mut Vec<u8>) {
 pub(super) fn plain(number: f64) -> String {
     let mut out = Vec::new();
     match whole(number) {
+        Some(0) if number.is_sign_negative() => out.extend_from_slice(b"-0"),
         Some(whole) => out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes()),
         None if number.is_nan() => out.extend_from_slice(b"NaN"),
         None if number.is_infinite() => {
@@ -130,7 +131,7 @@ mod tests {
     fn numbers_are_written_as_ecmascript_writes_them() {
         for (number, json, text) in [
             (0.0, "0", "0"),
-            (-0.0, "0", "0"),
+            (-0.0, "0", "-0"),
             (1.0, "1", "1"),
             (-1.5, "-1.5", "-1.5"),
             (0.1 + 0.2, "0.30000000000000004", "0.30000000000000004"),

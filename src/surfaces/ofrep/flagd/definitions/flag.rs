@@ -59,14 +59,11 @@ impl DefinedFlag {
                 Ok(())
             })?;
         }
-        let Some(key) = key
-            .map(Cow::Borrowed)
-            .or(own_key)
-            .filter(|key| !key.is_empty())
-        else {
-            return Ok(None);
+        let key = key.map(Cow::Borrowed).or(own_key).unwrap_or_default();
+        let unfit = |unfit: UnfitDefinitions| match key.is_empty() {
+            true => unfit,
+            false => unfit.of_flag(&key),
         };
-        let unfit = |unfit: UnfitDefinitions| unfit.of_flag(&key);
         let default = default.filter(|default| !default.is_empty());
         if default
             .as_ref()
@@ -76,6 +73,9 @@ impl DefinedFlag {
                 "defaultVariant",
                 "is none of its variants",
             )));
+        }
+        if key.is_empty() {
+            return Ok(None);
         }
         let targeting = match targeting {
             Some(rule) => Some(evaluators.resolve(&rule).map_err(unfit)?),

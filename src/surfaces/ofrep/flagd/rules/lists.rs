@@ -16,7 +16,8 @@ impl Evaluation {
         scope: &Scope<'_>,
     ) -> Result<Value> {
         let rule = nodes.get(1);
-        if rule.is_none() && matches!(operator, Operator::Map | Operator::Filter) {
+        let is_made = matches!(operator, Operator::Map | Operator::Filter);
+        if rule.is_none() && is_made {
             return Ok(Value::list(Vec::new()));
         }
         if operator == Operator::Reduce {
@@ -24,17 +25,15 @@ impl Evaluation {
         }
         let subject = nodes.first().ok_or(RuleFailure)?;
         let subject = self.node(subject, scope)?;
-        let nothing = match operator {
-            Operator::Map | Operator::Filter => Value::list(Vec::new()),
-            operator => Value::Bool(operator == Operator::None),
+        // Of what is empty nothing holds; all else that is no list has no elements.
+        let nothing = match is_made {
+            true => Value::list(Vec::new()),
+            false => Value::Bool(operator == Operator::None),
         };
         let elements = match subject {
-            Value::List(elements) => elements,
-            Value::Null => return Ok(nothing),
-            // Of what is empty nothing holds; all else has no elements.
-            subject if !subject.is_true() && nothing != Value::list(Vec::new()) => {
-                return Ok(nothing);
-            }
+            Value::List(elements) if !elements.is_empty() => elements,
+            Value::List(_) | Value::Null => return Ok(nothing),
+            subject if !subject.is_true() && !is_made => return Ok(nothing),
             _ => return Err(RuleFailure),
         };
         let mut result = Vec::new();
@@ -66,9 +65,9 @@ impl Evaluation {
                 _ => {}
             }
         }
-        Ok(match operator {
-            Operator::Map | Operator::Filter => Value::list(result),
-            operator => Value::Bool(operator != Operator::Some),
+        Ok(match is_made {
+            true => Value::list(result),
+            false => Value::Bool(operator != Operator::Some),
         })
     }
 
@@ -77,14 +76,18 @@ impl Evaluation {
         let Node::Var(path) = rule else {
             return Err(RuleFailure);
         };
-        let is_replaced = !path.is_inner
-            && match (operator, inner.outer) {
-                (Operator::None, Some(outer)) => self.var(path, outer)? != Value::Null,
-                _ => self.var(path, inner)? != Value::Null,
-            };
-        match is_replaced {
-            true => Err(RuleFailure),
-            false => self.var(path, inner),
+        if path.is_inner {
+            return self.var(path, inner);
+        }
+        let replaced = match (operator, inner.outer) {
+            (Operator::None, Some(outer)) => self.var(path, outer)?,
+            _ => self.var(path, inner)?,
+        };
+        match &replaced {
+            Value::Null => self.var(path, inner),
+            // What is no operator stands for itself.
+            Value::Object(members) if members.len() != 1 => Ok(replaced),
+            _ => Err(RuleFailure),
         }
     }
 
