@@ -59,12 +59,13 @@ impl Selection {
         unix_seconds: u64,
     ) -> FlagAnswer {
         let mut evaluation = Evaluation::new(fractional);
+        let mut seen = context.seen(unix_seconds);
         let mut body = b"{\"flags\":[".to_vec();
         for (place, flag) in self.flags.iter().enumerate() {
             if place > 0 {
                 body.push(b',');
             }
-            let outcome = flag.evaluate(&mut evaluation, context, unix_seconds, true);
+            let outcome = flag.evaluate(&mut evaluation, &mut seen, true);
             write(flag, outcome, &mut body);
         }
         body.extend_from_slice(b"],\"metadata\":");
@@ -95,7 +96,7 @@ impl Selection {
             return FlagAnswer { status: 404, body };
         };
         let mut evaluation = Evaluation::new(fractional);
-        let outcome = flag.evaluate(&mut evaluation, context, unix_seconds, false);
+        let outcome = flag.evaluate(&mut evaluation, &mut context.seen(unix_seconds), false);
         write(flag, outcome, &mut body);
         let is_error = matches!(outcome, Outcome::ParseError | Outcome::General);
         FlagAnswer {

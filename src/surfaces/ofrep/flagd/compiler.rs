@@ -74,7 +74,7 @@ impl SelectionCompiler {
             false => self.read(budget),
         };
         match step {
-            Ok(false) => return Compilation::More,
+            Ok(false) => Compilation::More,
             Ok(true) => {
                 self.is_over = true;
                 let flags = std::mem::take(&mut self.flags);

@@ -88,19 +88,23 @@ impl Context {
         Sha256Hash::of(&text)
     }
 
-    /// What the rule of this flag sees at this Unix time.
-    pub(super) fn for_flag(&self, key: &Rc<str>, unix_seconds: u64) -> Value {
+    /// What rules see at this Unix time.
+    pub(super) fn seen(&self, unix_seconds: u64) -> Seen {
         #[allow(clippy::cast_precision_loss)] // exact for the next 285 million years
         let timestamp = Value::Number(unix_seconds as f64);
-        let own = Value::object(vec![
-            (FLAG_KEY.into(), Value::Text(Rc::clone(key))),
-            ("timestamp".into(), timestamp),
-        ]);
-        let mut members = Members::with_capacity(self.members.len() + 1);
-        members.extend_from_slice(&self.members);
         let place = self.place(FLAGD).unwrap_or_else(|place| place);
-        members.insert(place.min(members.len()), (FLAGD.into(), own));
-        Value::Object(Rc::new(members))
+        let (before, after) = self.members.split_at_checked(place).unwrap_or_default();
+        let own = (FLAGD.into(), Value::Null);
+        let members = before
+            .iter()
+            .cloned()
+            .chain([own])
+            .chain(after.iter().cloned());
+        Seen {
+            members: Rc::new(members.collect()),
+            place,
+            timestamp,
+        }
     }
 
     fn place(&self, name: &str) -> Result<usize, usize> {
@@ -113,6 +117,27 @@ impl Context {
             members.remove(place);
             self.members = Rc::new(members);
         }
+    }
+}
+
+/// A context with flagd's own properties.
+pub(super) struct Seen {
+    members: Rc<Members>,
+    /// Where flagd's own are.
+    place: usize,
+    timestamp: Value,
+}
+
+impl Seen {
+    /// What the rule of this flag sees. Nothing is copied while no value of another flag's rule is kept.
+    pub(super) fn by(&mut self, key: &Rc<str>) -> Value {
+        if let Some((_, own)) = Rc::make_mut(&mut self.members).get_mut(self.place) {
+            *own = Value::object(vec![
+                (FLAG_KEY.into(), Value::Text(Rc::clone(key))),
+                ("timestamp".into(), self.timestamp.clone()),
+            ]);
+        }
+        Value::Object(Rc::clone(&self.members))
     }
 }
 
@@ -221,11 +246,14 @@ mod tests {
             parse(r#"{"context":{"targetingKey":"ann","$a":1,"$flagd":{"flagKey":"theirs"}}}"#)
                 .unwrap();
         assert_eq!(context.targeting_key(), Some("ann"));
-        let seen = context.for_flag(&"own".into(), 1_700_000_000);
-        let mut text = Vec::new();
-        seen.write(&mut text);
-        let expected =
-            r#"{"$a":1,"$flagd":{"flagKey":"own","timestamp":1700000000},"targetingKey":"ann"}"#;
-        assert_eq!(String::from_utf8(text).unwrap(), expected);
+        let mut seen = context.seen(1_700_000_000);
+        let kept = seen.by(&"other".into());
+        for (seen, key) in [(seen.by(&"own".into()), "own"), (kept, "other")] {
+            let mut text = Vec::new();
+            seen.write(&mut text);
+            let own = format!(r#"{{"flagKey":"{key}","timestamp":1700000000}}"#);
+            let expected = format!(r#"{{"$a":1,"$flagd":{own},"targetingKey":"ann"}}"#);
+            assert_eq!(String::from_utf8(text).unwrap(), expected);
+        }
     }
 }

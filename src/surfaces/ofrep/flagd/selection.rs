@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::context::Context;
+use super::context::Seen;
 use super::rules::{Evaluation, Rule};
 use super::value::{Value, write_text};
 
@@ -149,8 +149,7 @@ impl SelectedFlag {
     pub(super) fn evaluate(
         &self,
         evaluation: &mut Evaluation,
-        context: &Context,
-        unix_seconds: u64,
+        seen: &mut Seen,
         is_bulk: bool,
     ) -> Outcome<'_> {
         let default = self.default.and_then(|place| self.variants.get(place));
@@ -160,17 +159,14 @@ impl SelectedFlag {
         let (reason, variant) = match &self.rule {
             None if default.is_none() => ("DEFAULT", None),
             None => ("STATIC", default),
-            Some(rule) => {
-                let seen = context.for_flag(&self.key, unix_seconds);
-                match evaluation.evaluate(rule, &seen) {
-                    Ok(Value::Null) => ("DEFAULT", default),
-                    Ok(value) if value.is_json() => match self.variant(&value) {
-                        None => return Outcome::General,
-                        variant => ("TARGETING_MATCH", variant),
-                    },
-                    _ => return Outcome::ParseError,
-                }
-            }
+            Some(rule) => match evaluation.evaluate(rule, &seen.by(&self.key)) {
+                Ok(Value::Null) => ("DEFAULT", default),
+                Ok(value) if value.is_json() => match self.variant(&value) {
+                    None => return Outcome::General,
+                    variant => ("TARGETING_MATCH", variant),
+                },
+                _ => return Outcome::ParseError,
+            },
         };
         match (variant, default) {
             (None, _) => Outcome::Default(reason),

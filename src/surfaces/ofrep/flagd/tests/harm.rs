@@ -8,6 +8,8 @@ use crate::surfaces::ofrep::flagd::rules::{Evaluation, Rule};
 use crate::surfaces::ofrep::flagd::{
     Context, FlagdDocument, Fractional, Selector, Value, selections,
 };
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+use wasm_bindgen_test::wasm_bindgen_test as test;
 
 const OPERATORS: [&str; 46] = [
     "and",

@@ -66,7 +66,7 @@ fn generations_of_fractional_bucket_differently() {
     for (arguments, v2, v3) in [
         (json!(buckets), json!("left"), json!("right")),
         (with(json!({"var": "null"})), json!("left"), Json::Null),
-        (with(json!("")), json!("left"), json!("right")),
+        (with(json!("")), json!("left"), json!("left")),
     ] {
         let rule = split(arguments);
         assert_eq!(evaluate(&rule, &data), Ok(value(&v2)), "{rule}");
@@ -82,6 +82,56 @@ fn generations_of_fractional_bucket_differently() {
     let of = |n: Json| evaluate_as(Fractional::V3, &rule, &json!({"n": n}));
     assert_ne!(of(json!(5)), Ok(Value::Null));
     assert_eq!(of(json!(5)), of(json!(5.0)));
+}
+
+#[test]
+fn values_bucket_as_in_the_newer_generation() {
+    let text = include_bytes!("../../../../../tests/ofrep/fractional_v3.json");
+    let recorded = Value::read(text).unwrap();
+    let buckets: Vec<Json> = (0..1_000).map(|n| json!([n, 1])).collect();
+    let bucket = |first: Option<Value>, data: Json| {
+        let rule = json!({"fractional": buckets});
+        let rule = match (first, value(&rule)) {
+            (None, rule) => rule,
+            (Some(first), rule) => {
+                let mut arguments = vec![Value::object(vec![("var".into(), Value::text("v"))])];
+                let Some(Value::List(buckets)) = rule.member("fractional").cloned() else {
+                    panic!()
+                };
+                arguments.extend_from_slice(&buckets);
+                let rule = vec![("fractional".into(), Value::list(arguments))];
+                let data = Value::object(vec![("v".into(), first)]);
+                return Evaluation::new(Fractional::V3)
+                    .evaluate(&Rule::new(&Value::object(rule)), &data)
+                    .ok();
+            }
+        };
+        Evaluation::new(Fractional::V3)
+            .evaluate(&Rule::new(&rule), &value(&data))
+            .ok()
+    };
+    let list = |name: &str| match recorded.member(name) {
+        Some(Value::List(list)) => list.to_vec(),
+        _ => panic!("{name}"),
+    };
+    for case in list("values") {
+        let found = bucket(case.member("value").cloned(), Json::Null);
+        assert_eq!(found.as_ref(), case.member("bucket"), "{case:?}");
+    }
+    for case in list("keys") {
+        let text = |name: &str| {
+            case.member(name)
+                .and_then(Value::as_text)
+                .unwrap()
+                .to_string()
+        };
+        let data = json!({"targetingKey": text("key"), "$flagd": {"flagKey": text("flag")}});
+        assert_eq!(
+            bucket(None, data).as_ref(),
+            case.member("bucket"),
+            "{case:?}"
+        );
+    }
 }
 
 /// Checks of flagd-testbed: the bucketing value is the hash's edge.
