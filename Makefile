@@ -163,7 +163,7 @@ test-rust: $(RUST) $(NEXTEST) test-packages
 test-node: $(RUST) $(WASM_BINDGEN)
 	@$(SETUP) packages node
 	CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/.tools/bin/wasm-bindgen-test-runner \
-	cargo test --locked --target wasm32-unknown-unknown -p $(FILTER) --no-default-features --features flagsmith --lib
+	cargo test --locked --target wasm32-unknown-unknown -p $(FILTER) --no-default-features --features flagsmith,ofrep --lib
 
 # Real Envoy, Redis, webdis and SDKs.
 .PHONY: test-integration

@@ -1,7 +1,7 @@
 //! Bodies of answers.
 
-use super::context::Context;
-use super::rules::{Evaluation, Fractional};
+use super::context::EvaluationContext;
+use super::rules::{Fractional, RuleEvaluation};
 use super::selection::{Outcome, SelectedFlag, Selection};
 use super::selector::{BadSelector, Selector};
 use super::value::write_text;
@@ -16,8 +16,8 @@ pub struct FlagAnswer {
 }
 
 impl FlagAnswer {
-    /// A refusal that concerns no flag's definition; of a request for one flag it has the key.
-    fn refusal(status: u16, key: Option<&str>, code: &str, details: &str) -> Self {
+    /// A refusal that concerns no flag's definition. That of a request for one flag has the key.
+    pub fn refusal(status: u16, key: Option<&str>, code: &str, details: &str) -> Self {
         let mut body = Vec::new();
         match key {
             Some(key) => {
@@ -54,11 +54,11 @@ impl Selection {
     pub fn bulk(
         &self,
         selector: &Selector,
-        context: &Context,
+        context: &EvaluationContext,
         fractional: Fractional,
         unix_seconds: u64,
     ) -> FlagAnswer {
-        let mut evaluation = Evaluation::new(fractional);
+        let mut evaluation = RuleEvaluation::new(fractional);
         let mut seen = context.seen(unix_seconds);
         let mut body = b"{\"flags\":[".to_vec();
         for (place, flag) in self.flags.iter().enumerate() {
@@ -79,7 +79,7 @@ impl Selection {
         &self,
         key: &str,
         selector: &Selector,
-        context: &Context,
+        context: &EvaluationContext,
         fractional: Fractional,
         unix_seconds: u64,
     ) -> FlagAnswer {
@@ -95,7 +95,7 @@ impl Selection {
             body.push(b'}');
             return FlagAnswer { status: 404, body };
         };
-        let mut evaluation = Evaluation::new(fractional);
+        let mut evaluation = RuleEvaluation::new(fractional);
         let outcome = flag.evaluate(&mut evaluation, &mut context.seen(unix_seconds), false);
         write(flag, outcome, &mut body);
         let is_error = matches!(outcome, Outcome::ParseError | Outcome::General);

@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::rc::Rc;
 
-use super::reader::{Malformed, Reader};
-use super::rules::Rule;
+use super::reader::{NotJson, Reader};
+use super::rules::TargetingRule;
 use super::selection::{Kind, SelectedFlag, Selection, Variant};
-use super::value::{Value, write_text};
+use super::value::{JsonValue, write_text};
 
 /// Longest flag in a text, in bytes.
 pub const MAX_FLAG: usize = 256 << 10;
@@ -42,8 +42,8 @@ impl fmt::Display for UnfitSelection {
 
 impl std::error::Error for UnfitSelection {}
 
-impl From<Malformed> for UnfitSelection {
-    fn from(Malformed { at }: Malformed) -> Self {
+impl From<NotJson> for UnfitSelection {
+    fn from(NotJson { at }: NotJson) -> Self {
         Self { at }
     }
 }
@@ -133,7 +133,7 @@ fn flag(reader: &mut Reader<'_>) -> Result<SelectedFlag, UnfitSelection> {
     let from = reader.position();
     let unfit = UnfitSelection { at: from };
     let (mut key, mut state, mut default) = (None, None, None);
-    let (mut rule, mut metadata) = (None, Value::object(Vec::new()));
+    let (mut rule, mut metadata) = (None, JsonValue::object(Vec::new()));
     let mut variants = Vec::new();
     reader.object(|reader, name| {
         match &*name {
@@ -141,7 +141,7 @@ fn flag(reader: &mut Reader<'_>) -> Result<SelectedFlag, UnfitSelection> {
             "state" => state = Some(reader.string()?),
             "defaultVariant" => default = Some(reader.string()?),
             "metadata" => metadata = reader.value()?,
-            "targeting" => rule = Some(Rule::new(&reader.value()?)),
+            "targeting" => rule = Some(TargetingRule::new(&reader.value()?)),
             "variants" => reader.object(|reader, name| variant(reader, &name, &mut variants))?,
             // The set's name, which the order of flags and metadata have.
             _ => drop(reader.value()?),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use super::reader::Reader;
-use super::value::{Members, Value};
+use super::value::{JsonValue, Members};
 use crate::hash::Sha256Hash;
 
 /// The member that has flagd's own properties; what a client sends by this name is replaced.
@@ -20,12 +20,12 @@ pub struct InvalidContext;
 
 /// The context of one request. `Debug` does not show it.
 #[derive(Clone, Default, PartialEq)]
-pub struct Context {
+pub struct EvaluationContext {
     /// Without `$flagd`.
     members: Rc<Members>,
 }
 
-impl Context {
+impl EvaluationContext {
     /// Reads the body of a request: the member `context` of the first JSON value, which must be an object. Anything but an
     /// object there, `null` as the body, and no body are the empty context. What follows the first value is not read.
     ///
@@ -38,10 +38,10 @@ impl Context {
         }
         let body = reader.value().map_err(|_| InvalidContext)?;
         match (&body, body.member("context")) {
-            (_, Some(Value::Object(members))) => Ok(Self {
+            (_, Some(JsonValue::Object(members))) => Ok(Self {
                 members: Rc::clone(members),
             }),
-            (Value::Object(_) | Value::Null, _) => Ok(Self::default()),
+            (JsonValue::Object(_) | JsonValue::Null, _) => Ok(Self::default()),
             _ => Err(InvalidContext),
         }
         .map(|mut context| {
@@ -55,11 +55,11 @@ impl Context {
     #[must_use]
     pub fn merged<'h>(
         self,
-        fixed: &[(Rc<str>, Value)],
+        fixed: &[(Rc<str>, JsonValue)],
         headers: impl IntoIterator<Item = (&'h str, &'h str)>,
     ) -> Self {
         let headers = headers.into_iter().filter(|(_, value)| !value.is_empty());
-        let headers = headers.map(|(name, value)| (Rc::from(name), Value::text(value)));
+        let headers = headers.map(|(name, value)| (Rc::from(name), JsonValue::text(value)));
         let mut later: Members = fixed.iter().cloned().chain(headers).collect();
         later.retain(|(name, _)| &**name != FLAGD);
         if later.is_empty() {
@@ -67,8 +67,8 @@ impl Context {
         }
         let mut members = Rc::unwrap_or_clone(self.members);
         members.append(&mut later);
-        let members = match Value::object(members) {
-            Value::Object(members) => members,
+        let members = match JsonValue::object(members) {
+            JsonValue::Object(members) => members,
             _ => Rc::default(),
         };
         Self { members }
@@ -84,17 +84,17 @@ impl Context {
     /// The SHA-256 of its canonical JSON.
     pub fn hash(&self) -> Sha256Hash {
         let mut text = Vec::with_capacity(256);
-        Value::Object(Rc::clone(&self.members)).write(&mut text);
+        JsonValue::Object(Rc::clone(&self.members)).write(&mut text);
         Sha256Hash::of(&text)
     }
 
     /// What rules see at this Unix time.
     pub(super) fn seen(&self, unix_seconds: u64) -> Seen {
         #[allow(clippy::cast_precision_loss)] // exact for the next 285 million years
-        let timestamp = Value::Number(unix_seconds as f64);
+        let timestamp = JsonValue::Number(unix_seconds as f64);
         let place = self.place(FLAGD).unwrap_or_else(|place| place);
         let (before, after) = self.members.split_at_checked(place).unwrap_or_default();
-        let own = (FLAGD.into(), Value::Null);
+        let own = (FLAGD.into(), JsonValue::Null);
         let members = before
             .iter()
             .cloned()
@@ -125,25 +125,25 @@ pub(super) struct Seen {
     members: Rc<Members>,
     /// Where flagd's own are.
     place: usize,
-    timestamp: Value,
+    timestamp: JsonValue,
 }
 
 impl Seen {
     /// What the rule of this flag sees. Nothing is copied while no value of another flag's rule is kept.
-    pub(super) fn by(&mut self, key: &Rc<str>) -> Value {
+    pub(super) fn by(&mut self, key: &Rc<str>) -> JsonValue {
         if let Some((_, own)) = Rc::make_mut(&mut self.members).get_mut(self.place) {
-            *own = Value::object(vec![
-                (FLAG_KEY.into(), Value::Text(Rc::clone(key))),
+            *own = JsonValue::object(vec![
+                (FLAG_KEY.into(), JsonValue::Text(Rc::clone(key))),
                 ("timestamp".into(), self.timestamp.clone()),
             ]);
         }
-        Value::Object(Rc::clone(&self.members))
+        JsonValue::Object(Rc::clone(&self.members))
     }
 }
 
-impl fmt::Debug for Context {
+impl fmt::Debug for EvaluationContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Context({} members)", self.members.len())
+        write!(f, "EvaluationContext({} members)", self.members.len())
     }
 }
 
@@ -153,13 +153,13 @@ mod tests {
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    fn parse(body: &str) -> Result<Context, InvalidContext> {
-        Context::parse(body.as_bytes())
+    fn parse(body: &str) -> Result<EvaluationContext, InvalidContext> {
+        EvaluationContext::parse(body.as_bytes())
     }
 
     #[test]
     fn bodies_are_read_as_flagd_reads_them() {
-        let empty = Context::default();
+        let empty = EvaluationContext::default();
         for body in [
             "",
             " \n",
@@ -226,9 +226,9 @@ mod tests {
     #[test]
     fn later_values_win() {
         let fixed = [
-            ("b".into(), Value::text("fixed")),
-            ("c".into(), Value::text("fixed")),
-            (FLAGD.into(), Value::Null),
+            ("b".into(), JsonValue::text("fixed")),
+            ("c".into(), JsonValue::text("fixed")),
+            (FLAGD.into(), JsonValue::Null),
         ];
         let body = r#"{"context":{"a":"body","b":"body","c":"body"}}"#;
         let merged = parse(body)
@@ -237,7 +237,7 @@ mod tests {
         let expected = r#"{"context":{"a":"body","b":"fixed","c":"header","d":"header"}}"#;
         assert_eq!(merged, parse(expected).unwrap());
         assert_eq!(merged.hash(), parse(expected).unwrap().hash());
-        assert_eq!(format!("{merged:?}"), "Context(4 members)");
+        assert_eq!(format!("{merged:?}"), "EvaluationContext(4 members)");
     }
 
     #[test]

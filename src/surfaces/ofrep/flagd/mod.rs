@@ -35,11 +35,11 @@ mod tests;
 
 pub use answers::FlagAnswer;
 pub use compiler::{Compilation, MAX_FLAG, SelectionCompiler};
-pub use context::{Context, InvalidContext};
+pub use context::{EvaluationContext, InvalidContext};
 pub use definitions::{FlagdDocument, MAX_REFERRED, UnfitDefinitions, selections};
-pub use reader::{MAX_DEPTH, Malformed};
+pub use reader::{MAX_DEPTH, NotJson};
 pub use rules::{Fractional, MAX_STEPS};
 pub use selection::Selection;
 pub use selector::{BadSelector, MAX_SELECTOR, Selector};
 pub use tag::tag;
-pub use value::Value;
+pub use value::JsonValue;

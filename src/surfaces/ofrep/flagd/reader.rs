@@ -8,7 +8,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use super::number;
-use super::value::{Members, Value};
+use super::value::{JsonValue, Members};
 
 /// Deepest nesting of a body, and of a rule.
 pub const MAX_DEPTH: u32 = 100;
@@ -18,18 +18,18 @@ const AROUND_RULES: u32 = 28;
 
 /// What is no JSON, or nests too deep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed {
+pub struct NotJson {
     /// Where, in bytes from the beginning.
     pub at: usize,
 }
 
-impl fmt::Display for Malformed {
+impl fmt::Display for NotJson {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "is no JSON, or nests too deep, at byte {}", self.at)
     }
 }
 
-impl std::error::Error for Malformed {}
+impl std::error::Error for NotJson {}
 
 /// A place in a JSON text.
 #[derive(Clone, Debug)]
@@ -65,8 +65,8 @@ impl<'t> Reader<'t> {
     }
 
     /// That something does not fit here.
-    pub(super) const fn malformed(&self) -> Malformed {
-        Malformed { at: self.at }
+    pub(super) const fn not_json(&self) -> NotJson {
+        NotJson { at: self.at }
     }
 
     /// The next byte that is not blank.
@@ -85,23 +85,23 @@ impl<'t> Reader<'t> {
     }
 
     /// Takes this byte.
-    pub(super) fn expect(&mut self, byte: u8) -> Result<(), Malformed> {
+    pub(super) fn expect(&mut self, byte: u8) -> Result<(), NotJson> {
         match self.takes(byte) {
             true => Ok(()),
-            false => Err(self.malformed()),
+            false => Err(self.not_json()),
         }
     }
 
     /// Demands that nothing follows.
-    pub(super) fn end(&mut self) -> Result<(), Malformed> {
+    pub(super) fn end(&mut self) -> Result<(), NotJson> {
         match self.peek() {
             None => Ok(()),
-            Some(_) => Err(self.malformed()),
+            Some(_) => Err(self.not_json()),
         }
     }
 
     /// Reads an object, and each of its members by `member`, in the order of the text.
-    pub(super) fn object<E: From<Malformed>>(
+    pub(super) fn object<E: From<NotJson>>(
         &mut self,
         mut member: impl FnMut(&mut Self, Cow<'t, str>) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -113,14 +113,14 @@ impl<'t> Reader<'t> {
     }
 
     /// Reads a list, and each of its elements by `element`.
-    pub(super) fn list<E: From<Malformed>>(
+    pub(super) fn list<E: From<NotJson>>(
         &mut self,
         element: impl FnMut(&mut Self) -> Result<(), E>,
     ) -> Result<(), E> {
         self.nested(b'[', b']', element)
     }
 
-    fn nested<E: From<Malformed>>(
+    fn nested<E: From<NotJson>>(
         &mut self,
         open: u8,
         close: u8,
@@ -128,7 +128,7 @@ impl<'t> Reader<'t> {
     ) -> Result<(), E> {
         self.expect(open)?;
         let Some(left) = self.depth_left.checked_sub(1) else {
-            return Err(self.malformed().into());
+            return Err(self.not_json().into());
         };
         self.depth_left = left;
         if !self.takes(close) {
@@ -145,51 +145,51 @@ impl<'t> Reader<'t> {
     }
 
     /// Reads any value. Of members with the same name the last counts.
-    pub(super) fn value(&mut self) -> Result<Value, Malformed> {
+    pub(super) fn value(&mut self) -> Result<JsonValue, NotJson> {
         match self.peek() {
             Some(b'{') => {
                 let mut members = Members::new();
                 self.object(|reader, name| {
                     members.push((Rc::from(name), reader.value()?));
-                    Ok::<_, Malformed>(())
+                    Ok::<_, NotJson>(())
                 })?;
-                Ok(Value::object(members))
+                Ok(JsonValue::object(members))
             }
             Some(b'[') => {
                 let mut list = Vec::new();
                 self.list(|reader| {
                     list.push(reader.value()?);
-                    Ok::<_, Malformed>(())
+                    Ok::<_, NotJson>(())
                 })?;
-                Ok(Value::list(list))
+                Ok(JsonValue::list(list))
             }
-            Some(b'"') => Ok(Value::Text(self.string()?.into())),
-            Some(b't') => self.word("true", Value::Bool(true)),
-            Some(b'f') => self.word("false", Value::Bool(false)),
-            Some(b'n') => self.word("null", Value::Null),
-            _ => Ok(Value::Number(self.number()?.0)),
+            Some(b'"') => Ok(JsonValue::Text(self.string()?.into())),
+            Some(b't') => self.word("true", JsonValue::Bool(true)),
+            Some(b'f') => self.word("false", JsonValue::Bool(false)),
+            Some(b'n') => self.word("null", JsonValue::Null),
+            _ => Ok(JsonValue::Number(self.number()?.0)),
         }
     }
 
     /// Reads any value, and returns its text.
-    pub(super) fn skipped(&mut self) -> Result<&'t [u8], Malformed> {
+    pub(super) fn skipped(&mut self) -> Result<&'t [u8], NotJson> {
         self.peek();
         let from = self.at;
         self.value()?;
         Ok(self.text.get(from..self.at).unwrap_or_default())
     }
 
-    fn word(&mut self, word: &str, value: Value) -> Result<Value, Malformed> {
+    fn word(&mut self, word: &str, value: JsonValue) -> Result<JsonValue, NotJson> {
         let rest = self.text.get(self.at..).unwrap_or_default();
         if !rest.starts_with(word.as_bytes()) {
-            return Err(self.malformed());
+            return Err(self.not_json());
         }
         self.at += word.len();
         Ok(value)
     }
 
     /// Reads a number, and returns it with its text.
-    pub(super) fn number(&mut self) -> Result<(f64, &'t str), Malformed> {
+    pub(super) fn number(&mut self) -> Result<(f64, &'t str), NotJson> {
         self.peek();
         let start = self.at;
         self.skip(b'-');
@@ -206,7 +206,7 @@ impl<'t> Reader<'t> {
         let text = self.text.get(start..self.at).unwrap_or_default();
         let text = std::str::from_utf8(text).unwrap_or_default();
         let number = number::parse(text).filter(|number| number.is_finite());
-        Ok((number.ok_or(Malformed { at: start })?, text))
+        Ok((number.ok_or(NotJson { at: start })?, text))
     }
 
     fn skip(&mut self, byte: u8) -> bool {
@@ -216,19 +216,19 @@ impl<'t> Reader<'t> {
     }
 
     /// Digits, one or more.
-    fn digits(&mut self) -> Result<(), Malformed> {
+    fn digits(&mut self) -> Result<(), NotJson> {
         let from = self.at;
         while self.text.get(self.at).is_some_and(u8::is_ascii_digit) {
             self.at += 1;
         }
         match self.at > from {
             true => Ok(()),
-            false => Err(self.malformed()),
+            false => Err(self.not_json()),
         }
     }
 
     /// Reads text. What is no UTF-8, and an unpaired surrogate, becomes U+FFFD.
-    pub(super) fn string(&mut self) -> Result<Cow<'t, str>, Malformed> {
+    pub(super) fn string(&mut self) -> Result<Cow<'t, str>, NotJson> {
         self.expect(b'"')?;
         let piece = self.piece();
         if self.skip(b'"') {
@@ -241,7 +241,7 @@ impl<'t> Reader<'t> {
                 text.push(character);
             } else {
                 match self.piece() {
-                    [] => return Err(self.malformed()),
+                    [] => return Err(self.not_json()),
                     piece => text.push_str(&String::from_utf8_lossy(piece)),
                 }
             }
@@ -258,7 +258,7 @@ impl<'t> Reader<'t> {
         rest.get(..length).unwrap_or_default()
     }
 
-    fn escaped(&mut self) -> Result<char, Malformed> {
+    fn escaped(&mut self) -> Result<char, NotJson> {
         let escape = self.text.get(self.at).copied();
         self.at += 1;
         Ok(match escape {
@@ -283,17 +283,17 @@ impl<'t> Reader<'t> {
                 }
                 .unwrap_or(char::REPLACEMENT_CHARACTER)
             }
-            _ => return Err(self.malformed()),
+            _ => return Err(self.not_json()),
         })
     }
 
     /// Four hexadecimal digits.
-    fn unit(&mut self) -> Result<u32, Malformed> {
+    fn unit(&mut self) -> Result<u32, NotJson> {
         let mut unit = 0;
         for _ in 0..4 {
             let digit = self.text.get(self.at).copied().map(char::from);
             let digit = digit.and_then(|digit| digit.to_digit(16));
-            unit = unit * 16 + digit.ok_or(self.malformed())?;
+            unit = unit * 16 + digit.ok_or(self.not_json())?;
             self.at += 1;
         }
         Ok(unit)
@@ -308,7 +308,7 @@ mod tests {
 
     fn canonical(text: &[u8]) -> Option<String> {
         let mut out = Vec::new();
-        Value::read(text).ok()?.write(&mut out);
+        JsonValue::read(text).ok()?.write(&mut out);
         Some(String::from_utf8(out).unwrap())
     }
 

@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use super::context::Seen;
-use super::rules::{Evaluation, Rule};
-use super::value::{Value, write_text};
+use super::rules::{RuleEvaluation, TargetingRule};
+use super::value::{JsonValue, write_text};
 
 /// The flags that one [`Selector`](super::Selector) selects, in the order of answers.
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ impl Selection {
         by_key.sort_by_key(|place| key_at(&flags, *place));
         let rules = flags.iter().filter_map(|flag| flag.rule.as_ref());
         Self {
-            reads_time: rules.into_iter().any(Rule::reads_time),
+            reads_time: rules.into_iter().any(TargetingRule::reads_time),
             by_key,
             flags,
         }
@@ -71,7 +71,7 @@ pub(super) struct SelectedFlag {
     /// Among the variants.
     pub default: Option<usize>,
     /// Without it the flag is static.
-    pub rule: Option<Rule>,
+    pub rule: Option<TargetingRule>,
     /// The key as a member of an object that has just begun.
     pub head: Box<[u8]>,
     /// Metadata as the last member of an object.
@@ -148,7 +148,7 @@ impl SelectedFlag {
     /// Evaluates the flag. Among all flags of a selection a variant must have the type that the default one has.
     pub(super) fn evaluate(
         &self,
-        evaluation: &mut Evaluation,
+        evaluation: &mut RuleEvaluation,
         seen: &mut Seen,
         is_bulk: bool,
     ) -> Outcome<'_> {
@@ -160,7 +160,7 @@ impl SelectedFlag {
             None if default.is_none() => ("DEFAULT", None),
             None => ("STATIC", default),
             Some(rule) => match evaluation.evaluate(rule, &seen.by(&self.key)) {
-                Ok(Value::Null) => ("DEFAULT", default),
+                Ok(JsonValue::Null) => ("DEFAULT", default),
                 Ok(value) if value.is_json() => match self.variant(&value) {
                     None => return Outcome::General,
                     variant => ("TARGETING_MATCH", variant),
@@ -179,9 +179,9 @@ impl SelectedFlag {
     }
 
     /// The variant that a rule's result names: text as it is, all else by its JSON without quotes.
-    fn variant(&self, result: &Value) -> Option<&Variant> {
+    fn variant(&self, result: &JsonValue) -> Option<&Variant> {
         match result {
-            Value::Text(name) => self.named(name),
+            JsonValue::Text(name) => self.named(name),
             value => {
                 let mut name = Vec::new();
                 value.write(&mut name);

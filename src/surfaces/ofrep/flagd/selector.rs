@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::value::{Value, write_object};
+use super::value::{JsonValue, write_object};
 
 /// Longest selector, in bytes.
 pub const MAX_SELECTOR: usize = 256;
@@ -74,7 +74,7 @@ impl Selector {
     /// Writes the metadata of an answer as a whole.
     pub(super) fn write_metadata(&self, out: &mut Vec<u8>) {
         let member = self.reflected().into_iter();
-        let member = member.map(|(name, value)| (name, Value::text(value)));
+        let member = member.map(|(name, value)| (name, JsonValue::text(value)));
         write_object(member, out, |value, out| value.write(out));
     }
 }

@@ -3,14 +3,14 @@
 use std::rc::Rc;
 
 use super::number;
-use super::reader::{Malformed, Reader};
+use super::reader::{NotJson, Reader};
 
 /// The members of an object: sorted by name, each name once.
-pub type Members = Vec<(Rc<str>, Value)>;
+pub type Members = Vec<(Rc<str>, JsonValue)>;
 
 /// A JSON value. A copy of it is cheap.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Value {
+pub enum JsonValue {
     /// null.
     Null,
     /// true or false.
@@ -20,17 +20,17 @@ pub enum Value {
     /// Text.
     Text(Rc<str>),
     /// A list.
-    List(Rc<Vec<Value>>),
+    List(Rc<Vec<JsonValue>>),
     /// An object.
     Object(Rc<Members>),
 }
 
-impl Value {
+impl JsonValue {
     /// Reads a whole JSON document, nested at most [`MAX_DEPTH`](super::MAX_DEPTH) deep.
     ///
     /// # Errors
     /// It is no JSON, nests deeper, or has a number that no double is near to.
-    pub fn read(text: &[u8]) -> Result<Self, Malformed> {
+    pub fn read(text: &[u8]) -> Result<Self, NotJson> {
         let mut reader = Reader::new(text, 0);
         let value = reader.value()?;
         reader.end()?;

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use super::UnfitDefinitions;
 use crate::surfaces::ofrep::flagd::reader::MAX_DEPTH;
-use crate::surfaces::ofrep::flagd::value::{Members, Value};
+use crate::surfaces::ofrep::flagd::value::{JsonValue, Members};
 
 /// Values that references may bring into the rules of one document.
 pub const MAX_REFERRED: usize = 1 << 20;
@@ -14,7 +14,7 @@ const REF: &str = "$ref";
 
 /// The evaluators of a document.
 pub(super) struct Evaluators {
-    all: Value,
+    all: JsonValue,
     referred_left: usize,
 }
 
@@ -29,10 +29,10 @@ enum Unresolved {
 impl Evaluators {
     /// Checks that none is empty.
     pub(super) fn new(members: Members) -> Result<Self, UnfitDefinitions> {
-        let is_empty = |value: &Value| match value {
-            Value::Object(members) => members.is_empty(),
-            Value::List(list) => list.is_empty(),
-            Value::Text(text) => text.is_empty(),
+        let is_empty = |value: &JsonValue| match value {
+            JsonValue::Object(members) => members.is_empty(),
+            JsonValue::List(list) => list.is_empty(),
+            JsonValue::Text(text) => text.is_empty(),
             _ => false,
         };
         if let Some((name, _)) = members.iter().find(|(_, value)| is_empty(value)) {
@@ -40,7 +40,7 @@ impl Evaluators {
             return Err(UnfitDefinitions::new("$evaluators", problem));
         }
         Ok(Self {
-            all: Value::object(members),
+            all: JsonValue::object(members),
             referred_left: MAX_REFERRED,
         })
     }
@@ -50,10 +50,10 @@ impl Evaluators {
     ///
     /// # Errors
     /// More than [`MAX_REFERRED`] values were brought in.
-    pub(super) fn resolve(&mut self, rule: &Value) -> Result<Value, UnfitDefinitions> {
+    pub(super) fn resolve(&mut self, rule: &JsonValue) -> Result<JsonValue, UnfitDefinitions> {
         match self.replaced(rule, &mut Vec::new(), 0) {
             Ok(rule) => Ok(rule),
-            Err(Unresolved::Endless) => Ok(Value::object(vec![(REF.into(), Value::Null)])),
+            Err(Unresolved::Endless) => Ok(JsonValue::object(vec![(REF.into(), JsonValue::Null)])),
             Err(Unresolved::TooMuch) => {
                 let problem = format!("refers to more than {MAX_REFERRED} values");
                 Err(UnfitDefinitions::new("targeting", problem))
@@ -63,10 +63,10 @@ impl Evaluators {
 
     fn replaced(
         &mut self,
-        rule: &Value,
+        rule: &JsonValue,
         within: &mut Vec<Rc<str>>,
         depth: u32,
-    ) -> Result<Value, Unresolved> {
+    ) -> Result<JsonValue, Unresolved> {
         // Evaluators in evaluators may nest deeper than any text.
         if depth > 2 * MAX_DEPTH {
             return Err(Unresolved::Endless);
@@ -76,8 +76,8 @@ impl Evaluators {
             self.referred_left = left.ok_or(Unresolved::TooMuch)?;
         }
         match rule {
-            Value::Object(members) => {
-                if let [(name, Value::Text(target))] = members.as_slice()
+            JsonValue::Object(members) => {
+                if let [(name, JsonValue::Text(target))] = members.as_slice()
                     && &**name == REF
                 {
                     let Some(evaluator) = self.all.member(target).cloned() else {
@@ -95,12 +95,12 @@ impl Evaluators {
                 for (name, value) in members.iter() {
                     replaced.push((Rc::clone(name), self.replaced(value, within, depth + 1)?));
                 }
-                Ok(Value::object(replaced))
+                Ok(JsonValue::object(replaced))
             }
-            Value::List(list) => {
-                let each = |value: &Value| self.replaced(value, within, depth + 1);
+            JsonValue::List(list) => {
+                let each = |value: &JsonValue| self.replaced(value, within, depth + 1);
                 let list: Result<Vec<_>, _> = list.iter().map(each).collect();
-                Ok(Value::list(list?))
+                Ok(JsonValue::list(list?))
             }
             _ => Ok(rule.clone()),
         }

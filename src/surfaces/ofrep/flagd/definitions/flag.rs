@@ -7,7 +7,7 @@ use super::evaluators::Evaluators;
 use super::variants::Variants;
 use crate::surfaces::ofrep::flagd::compiler::MAX_FLAG;
 use crate::surfaces::ofrep::flagd::reader::Reader;
-use crate::surfaces::ofrep::flagd::value::{Members, Value, write_object};
+use crate::surfaces::ofrep::flagd::value::{JsonValue, Members, write_object};
 
 /// A flag, with what the document says of all flags. It holds JSON in canonical form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +50,8 @@ impl DefinedFlag {
                     "variants" => variants = Variants::read(reader)?,
                     "targeting" => targeting = Some(reader.value()?),
                     "metadata" => match reader.value()? {
-                        Value::Object(members) => own = members.to_vec(),
-                        Value::Null => own = Members::new(),
+                        JsonValue::Object(members) => own = members.to_vec(),
+                        JsonValue::Null => own = Members::new(),
                         _ => return Err(UnfitDefinitions::new("metadata", "is no object")),
                     },
                     _ => drop(reader.value()?),
@@ -83,8 +83,8 @@ impl DefinedFlag {
         };
         let mut metadata = common.clone();
         metadata.append(&mut own);
-        let metadata = Value::object(metadata);
-        let flag_set = metadata.member("flagSetId").and_then(Value::as_text);
+        let metadata = JsonValue::object(metadata);
+        let flag_set = metadata.member("flagSetId").and_then(JsonValue::as_text);
         let flag = Self {
             flag_set: flag_set.map(|id| id.to_string()).unwrap_or_default(),
             metadata: shown(&metadata),
@@ -92,7 +92,7 @@ impl DefinedFlag {
             state: state.map(Cow::into_owned),
             // An empty rule is none.
             targeting: targeting
-                .filter(|rule| *rule != Value::object(Vec::new()))
+                .filter(|rule| *rule != JsonValue::object(Vec::new()))
                 .map(|rule| json(&rule)),
             variants,
             key: key.to_string(),
@@ -107,7 +107,7 @@ impl DefinedFlag {
 
     /// The flag as a selection has it: canonical JSON. `source` is added to metadata that have none.
     pub(super) fn text(&self, source: Option<&str>) -> String {
-        let quoted = |text: &str| json(&Value::text(text));
+        let quoted = |text: &str| json(&JsonValue::text(text));
         let source = source.map(quoted);
         let own = self
             .metadata
@@ -145,18 +145,20 @@ fn object<'m>(members: impl Iterator<Item = (&'m str, &'m str)>) -> String {
 }
 
 /// A value in canonical form.
-fn json(value: &Value) -> String {
+fn json(value: &JsonValue) -> String {
     let mut out = Vec::new();
     value.write(&mut out);
     String::from_utf8(out).unwrap_or_default()
 }
 
 /// Metadata without the members that are null.
-fn shown(metadata: &Value) -> Vec<(String, String)> {
-    let Value::Object(members) = metadata else {
+fn shown(metadata: &JsonValue) -> Vec<(String, String)> {
+    let JsonValue::Object(members) = metadata else {
         return Vec::new();
     };
-    let members = members.iter().filter(|(_, value)| *value != Value::Null);
+    let members = members
+        .iter()
+        .filter(|(_, value)| *value != JsonValue::Null);
     members
         .map(|(name, value)| (name.to_string(), json(value)))
         .collect()

@@ -16,8 +16,8 @@ use std::fmt;
 
 use self::evaluators::Evaluators;
 use self::flag::DefinedFlag;
-use super::reader::{Malformed, Reader};
-use super::value::{Members, Value};
+use super::reader::{NotJson, Reader};
+use super::value::{JsonValue, Members};
 
 /// One document, read and checked.
 #[derive(Clone, Debug)]
@@ -59,9 +59,9 @@ impl UnfitDefinitions {
     }
 }
 
-impl From<Malformed> for UnfitDefinitions {
-    fn from(malformed: Malformed) -> Self {
-        Self::new("", malformed.to_string())
+impl From<NotJson> for UnfitDefinitions {
+    fn from(not_json: NotJson) -> Self {
+        Self::new("", not_json.to_string())
     }
 }
 
@@ -134,8 +134,8 @@ impl FlagdDocument {
 /// The members of an object that may be absent or null.
 fn members(text: Option<&[u8]>, member: &'static str) -> Result<Members, UnfitDefinitions> {
     match Reader::of_definitions(text.unwrap_or(b"null"), 0).value()? {
-        Value::Object(members) => Ok(members.to_vec()),
-        Value::Null => Ok(Members::new()),
+        JsonValue::Object(members) => Ok(members.to_vec()),
+        JsonValue::Null => Ok(Members::new()),
         _ => Err(UnfitDefinitions::new(member, "is no object")),
     }
 }

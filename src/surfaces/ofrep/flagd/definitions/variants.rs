@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::UnfitDefinitions;
-use crate::surfaces::ofrep::flagd::reader::{Malformed, Reader};
+use crate::surfaces::ofrep::flagd::reader::{NotJson, Reader};
 use crate::surfaces::ofrep::flagd::value::write_object;
 
 /// Values by name, as JSON.
@@ -61,7 +61,7 @@ fn is_whole(number: &str) -> bool {
 }
 
 /// Writes a value in canonical form, but numbers as they are written. Recurses as deep as the reader lets it.
-fn write_kept(reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<(), Malformed> {
+fn write_kept(reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<(), NotJson> {
     match reader.peek() {
         Some(b'{') => {
             let mut members = BTreeMap::new();
@@ -69,7 +69,7 @@ fn write_kept(reader: &mut Reader<'_>, out: &mut Vec<u8>) -> Result<(), Malforme
                 let mut value = Vec::new();
                 write_kept(reader, &mut value)?;
                 members.insert(name.into_owned(), value);
-                Ok::<_, Malformed>(())
+                Ok::<_, NotJson>(())
             })?;
             let members = members.iter().map(|(name, value)| (&**name, value));
             write_object(members, out, |value: &Vec<u8>, out| {

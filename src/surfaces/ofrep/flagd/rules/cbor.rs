@@ -1,20 +1,20 @@
 //! CBOR in its core deterministic encoding (RFC 8949 §4.2.1), for values of JSON.
 
-use crate::surfaces::ofrep::flagd::value::Value;
+use crate::surfaces::ofrep::flagd::value::JsonValue;
 
 /// Appends the encoding of a value. A number without fraction that fits an integer of 64 bits is one; others are the shortest
 /// float that keeps them. Recurses as deep as the value nests.
-pub(super) fn write(value: &Value, out: &mut Vec<u8>) {
+pub(super) fn write(value: &JsonValue, out: &mut Vec<u8>) {
     match value {
-        Value::Null => out.push(0xf6),
-        Value::Bool(truth) => out.push(0xf4 + u8::from(*truth)),
-        Value::Number(number) => write_number(*number, out),
-        Value::Text(text) => write_text(text, out),
-        Value::List(list) => {
+        JsonValue::Null => out.push(0xf6),
+        JsonValue::Bool(truth) => out.push(0xf4 + u8::from(*truth)),
+        JsonValue::Number(number) => write_number(*number, out),
+        JsonValue::Text(text) => write_text(text, out),
+        JsonValue::List(list) => {
             head(4, count(list.len()), out);
             list.iter().for_each(|value| write(value, out));
         }
-        Value::Object(members) => {
+        JsonValue::Object(members) => {
             head(5, count(members.len()), out);
             // In the order of the encoded names: a shorter one comes first.
             let mut sorted: Vec<_> = members.iter().collect();
@@ -150,7 +150,7 @@ mod tests {
             (r#"{"aa":1,"b":2}"#, "a2616202626161 01"),
         ] {
             let mut out = Vec::new();
-            write(&Value::read(json.as_bytes()).unwrap(), &mut out);
+            write(&JsonValue::read(json.as_bytes()).unwrap(), &mut out);
             let hex: String = out.iter().map(|byte| format!("{byte:02x}")).collect();
             assert_eq!(hex, expected.replace(' ', ""), "{json}");
         }

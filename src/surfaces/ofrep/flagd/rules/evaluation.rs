@@ -4,9 +4,9 @@ use super::fractional::Fractional;
 use super::node::{Node, Path, parts};
 use super::operator::Operator;
 use super::operators::{self, Arguments, number, text, whole};
-use super::{Rule, RuleFailure};
+use super::{RuleFailure, TargetingRule};
 use crate::surfaces::ofrep::flagd::number as numbers;
-use crate::surfaces::ofrep::flagd::value::Value;
+use crate::surfaces::ofrep::flagd::value::JsonValue;
 
 /// Steps that the rules of one request may take: a part of a rule that is evaluated, an element that is looked at, 16 bytes of
 /// text. A rule that needs more fails, and so do those after it.
@@ -16,7 +16,7 @@ pub(super) type Result<T> = std::result::Result<T, RuleFailure>;
 
 /// What the rules of one request share.
 #[derive(Debug)]
-pub struct Evaluation {
+pub struct RuleEvaluation {
     fractional: Fractional,
     steps_left: u32,
 }
@@ -25,13 +25,13 @@ pub struct Evaluation {
 #[derive(Clone, Copy)]
 pub(super) struct Scope<'s> {
     /// The context, or an element of a list.
-    pub data: &'s Value,
+    pub data: &'s JsonValue,
     /// What a `var` is looked up in first: flagd replaces those in the rule of `filter`, `none` and `some` by what they are
     /// outside of the list, before it looks at an element.
     pub outer: Option<&'s Scope<'s>>,
 }
 
-impl Evaluation {
+impl RuleEvaluation {
     /// Begins with all steps.
     pub const fn new(fractional: Fractional) -> Self {
         Self {
@@ -44,7 +44,7 @@ impl Evaluation {
     ///
     /// # Errors
     /// flagd fails as well, or the steps are used up.
-    pub fn evaluate(&mut self, rule: &Rule, context: &Value) -> Result<Value> {
+    pub fn evaluate(&mut self, rule: &TargetingRule, context: &JsonValue) -> Result<JsonValue> {
         let scope = Scope {
             data: context,
             outer: None,
@@ -67,11 +67,11 @@ impl Evaluation {
         }
     }
 
-    pub(super) fn node(&mut self, node: &Node, scope: &Scope<'_>) -> Result<Value> {
+    pub(super) fn node(&mut self, node: &Node, scope: &Scope<'_>) -> Result<JsonValue> {
         self.take(1)?;
         match node {
             Node::Constant(value) => Ok(value.clone()),
-            Node::List(nodes) => Ok(Value::list(self.each(nodes, scope)?)),
+            Node::List(nodes) => Ok(JsonValue::list(self.each(nodes, scope)?)),
             Node::Var(path) => self.var(path, scope),
             Node::Call(operator, nodes) => match operator {
                 Operator::And | Operator::Or | Operator::If => self.branch(*operator, nodes, scope),
@@ -83,7 +83,7 @@ impl Evaluation {
             },
             Node::Unary(operator, node) => {
                 let arguments = match self.node(node, scope)? {
-                    Value::List(list) => Arguments::List(list.to_vec()),
+                    JsonValue::List(list) => Arguments::List(list.to_vec()),
                     value => Arguments::One(value),
                 };
                 self.call(*operator, arguments, scope)
@@ -92,11 +92,16 @@ impl Evaluation {
         }
     }
 
-    fn each(&mut self, nodes: &[Node], scope: &Scope<'_>) -> Result<Vec<Value>> {
+    fn each(&mut self, nodes: &[Node], scope: &Scope<'_>) -> Result<Vec<JsonValue>> {
         nodes.iter().map(|node| self.node(node, scope)).collect()
     }
 
-    fn branch(&mut self, operator: Operator, nodes: &[Node], scope: &Scope<'_>) -> Result<Value> {
+    fn branch(
+        &mut self,
+        operator: Operator,
+        nodes: &[Node],
+        scope: &Scope<'_>,
+    ) -> Result<JsonValue> {
         if operator == Operator::If {
             for clause in nodes.chunks(2) {
                 match clause {
@@ -107,9 +112,9 @@ impl Evaluation {
                     _ => {}
                 }
             }
-            return Ok(Value::Null);
+            return Ok(JsonValue::Null);
         }
-        let mut last = Value::Null;
+        let mut last = JsonValue::Null;
         for node in nodes {
             last = self.node(node, scope)?;
             if last.is_true() == (operator == Operator::Or) {
@@ -124,16 +129,16 @@ impl Evaluation {
         operator: Operator,
         arguments: Arguments,
         scope: &Scope<'_>,
-    ) -> Result<Value> {
+    ) -> Result<JsonValue> {
         self.take(arguments.cost(operator))?;
         match (operator, arguments) {
             (Operator::Var, arguments) => get(arguments, scope.data),
             (Operator::Missing, Arguments::List(names)) => self.missing(names, scope.data, None),
-            (Operator::Missing, Arguments::One(name @ Value::Text(_))) => {
+            (Operator::Missing, Arguments::One(name @ JsonValue::Text(_))) => {
                 self.missing(vec![name], scope.data, None)
             }
             (Operator::MissingSome, Arguments::List(list)) => match list.as_slice() {
-                [least, Value::List(names), ..] => {
+                [least, JsonValue::List(names), ..] => {
                     let least = whole(number(least)?);
                     self.missing(names.to_vec(), scope.data, Some(least))
                 }
@@ -142,20 +147,25 @@ impl Evaluation {
             (Operator::Fractional, Arguments::List(list)) => {
                 let (variant, hashed) = self.fractional.evaluate(&list, scope.data);
                 self.take(hashed / 16)?;
-                Ok(variant.unwrap_or(Value::Null))
+                Ok(variant.unwrap_or(JsonValue::Null))
             }
-            (Operator::Fractional, Arguments::One(_)) => Ok(Value::Null),
+            (Operator::Fractional, Arguments::One(_)) => Ok(JsonValue::Null),
             (operator, arguments) => operators::evaluate(operator, arguments),
         }
     }
 
     /// The names that lead to nothing; none where at least this many lead to something.
-    fn missing(&mut self, names: Vec<Value>, data: &Value, least: Option<i64>) -> Result<Value> {
+    fn missing(
+        &mut self,
+        names: Vec<JsonValue>,
+        data: &JsonValue,
+        least: Option<i64>,
+    ) -> Result<JsonValue> {
         let all = names.len();
         let mut missing = Vec::new();
         for name in names {
             self.take(1)?;
-            if get(Arguments::from(name.clone()), data)? == Value::Null {
+            if get(Arguments::from(name.clone()), data)? == JsonValue::Null {
                 missing.push(name);
             }
         }
@@ -163,17 +173,17 @@ impl Evaluation {
         if least.is_some_and(|least| least <= found) {
             missing.clear();
         }
-        Ok(Value::list(missing))
+        Ok(JsonValue::list(missing))
     }
 
     /// What a path leads to, where it leads somewhere first.
-    pub(super) fn var(&mut self, path: &Path, scope: &Scope<'_>) -> Result<Value> {
+    pub(super) fn var(&mut self, path: &Path, scope: &Scope<'_>) -> Result<JsonValue> {
         self.take(path.parts.len())?;
         if !path.is_inner
             && let Some(outer) = scope.outer
         {
             let value = self.var(path, outer)?;
-            if value != Value::Null {
+            if value != JsonValue::Null {
                 return Ok(value);
             }
         }
@@ -186,62 +196,64 @@ impl Evaluation {
                 };
                 self.node(node, &scope)?
             }
-            None => Value::Null,
+            None => JsonValue::Null,
         };
         Ok(follow(path.parts.iter().map(|part| &**part), scope.data).unwrap_or(default))
     }
 }
 
-impl From<Value> for Arguments {
-    fn from(value: Value) -> Self {
+impl From<JsonValue> for Arguments {
+    fn from(value: JsonValue) -> Self {
         match value {
-            Value::List(list) => Self::List(list.to_vec()),
+            JsonValue::List(list) => Self::List(list.to_vec()),
             value => Self::One(value),
         }
     }
 }
 
 /// What a computed `var` leads to.
-fn get(arguments: Arguments, data: &Value) -> Result<Value> {
+fn get(arguments: Arguments, data: &JsonValue) -> Result<JsonValue> {
     let (path, default) = match arguments {
         Arguments::List(list) => match list.as_slice() {
             [] => return Ok(data.clone()),
-            [Value::Text(path), rest @ ..] => {
+            [JsonValue::Text(path), rest @ ..] => {
                 let default = match rest {
                     [default] => default.clone(),
-                    _ => Value::Null,
+                    _ => JsonValue::Null,
                 };
                 (path.to_string(), default)
             }
             _ => return Err(RuleFailure),
         },
-        Arguments::One(Value::Null) => {
+        Arguments::One(JsonValue::Null) => {
             return Ok(match data {
-                Value::List(_) | Value::Object(_) => Value::Null,
+                JsonValue::List(_) | JsonValue::Object(_) => JsonValue::Null,
                 data => data.clone(),
             });
         }
-        Arguments::One(path @ (Value::Text(_) | Value::Number(_))) => (text(&path)?, Value::Null),
+        Arguments::One(path @ (JsonValue::Text(_) | JsonValue::Number(_))) => {
+            (text(&path)?, JsonValue::Null)
+        }
         Arguments::One(_) => return Err(RuleFailure),
     };
     Ok(follow(parts(&path), data).unwrap_or(default))
 }
 
 /// Goes down a path; `None` where nothing, or null, is there.
-fn follow<'p>(path: impl Iterator<Item = &'p str>, data: &Value) -> Option<Value> {
+fn follow<'p>(path: impl Iterator<Item = &'p str>, data: &JsonValue) -> Option<JsonValue> {
     let mut value = data;
     for part in path {
         value = match value {
-            Value::List(list) => {
+            JsonValue::List(list) => {
                 // What is no number is 0 to Go.
                 let place = numbers::parse(part).unwrap_or_default();
                 list.get(usize::try_from(whole(place)).ok()?)?
             }
             value => value.member(part)?,
         };
-        if *value == Value::Null {
+        if *value == JsonValue::Null {
             return None;
         }
     }
-    Some(value.clone()).filter(|value| *value != Value::Null)
+    Some(value.clone()).filter(|value| *value != JsonValue::Null)
 }

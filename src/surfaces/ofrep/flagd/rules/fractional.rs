@@ -2,7 +2,7 @@
 
 use super::{cbor, murmur};
 use crate::surfaces::ofrep::flagd::context::{FLAG_KEY, FLAGD, TARGETING_KEY};
-use crate::surfaces::ofrep::flagd::value::Value;
+use crate::surfaces::ofrep::flagd::value::JsonValue;
 
 /// Which generation of `fractional` holds. Each puts everybody into other buckets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,7 +24,11 @@ impl Fractional {
     }
 
     /// The variant for these arguments; `None` where they say nothing. Returns how many bytes it hashed, too.
-    pub(super) fn evaluate(self, arguments: &[Value], data: &Value) -> (Option<Value>, usize) {
+    pub(super) fn evaluate(
+        self,
+        arguments: &[JsonValue],
+        data: &JsonValue,
+    ) -> (Option<JsonValue>, usize) {
         let Some((bytes, buckets)) = self.bucketed(arguments, data) else {
             return (None, 0);
         };
@@ -41,21 +45,25 @@ impl Fractional {
     }
 
     /// What is hashed, and the buckets.
-    fn bucketed<'v>(self, arguments: &'v [Value], data: &Value) -> Option<(Vec<u8>, &'v [Value])> {
+    fn bucketed<'v>(
+        self,
+        arguments: &'v [JsonValue],
+        data: &JsonValue,
+    ) -> Option<(Vec<u8>, &'v [JsonValue])> {
         let (first, rest) = arguments.split_first()?;
         let mut bytes = Vec::new();
         let buckets = match (self, first) {
-            (Self::V2, Value::Text(text)) => return Some((text.as_bytes().to_vec(), rest)),
-            (Self::V2, Value::Null) => rest,
-            (_, Value::List(_)) => arguments,
-            (Self::V2, _) | (Self::V3, Value::Null) => return None,
+            (Self::V2, JsonValue::Text(text)) => return Some((text.as_bytes().to_vec(), rest)),
+            (Self::V2, JsonValue::Null) => rest,
+            (_, JsonValue::List(_)) => arguments,
+            (Self::V2, _) | (Self::V3, JsonValue::Null) => return None,
             (Self::V3, value) => {
                 cbor::write(value, &mut bytes);
                 return Some((bytes, rest));
             }
         };
         let flag = data.member(FLAGD).and_then(|own| own.member(FLAG_KEY));
-        let flag = flag.and_then(Value::as_text).map_or("", |key| key);
+        let flag = flag.and_then(JsonValue::as_text).map_or("", |key| key);
         let user = data.member(TARGETING_KEY)?.as_text()?;
         if user.is_empty() {
             return None;
@@ -76,7 +84,7 @@ impl Fractional {
 }
 
 /// The weight and the variant of each bucket, and the sum of weights, which is above 0.
-fn weights(buckets: &[Value]) -> Option<(Vec<(u64, &Value)>, u64)> {
+fn weights(buckets: &[JsonValue]) -> Option<(Vec<(u64, &JsonValue)>, u64)> {
     let weights: Option<Vec<_>> = buckets.iter().map(weight).collect();
     let weights = weights?;
     let mut sum: u64 = 0;
@@ -87,18 +95,18 @@ fn weights(buckets: &[Value]) -> Option<(Vec<(u64, &Value)>, u64)> {
     (1..=most).contains(&sum).then_some((weights, sum))
 }
 
-fn weight(bucket: &Value) -> Option<(u64, &Value)> {
-    let Value::List(bucket) = bucket else {
+fn weight(bucket: &JsonValue) -> Option<(u64, &JsonValue)> {
+    let JsonValue::List(bucket) = bucket else {
         return None;
     };
     let variant = bucket.first()?;
-    if matches!(variant, Value::List(_) | Value::Object(_)) {
+    if matches!(variant, JsonValue::List(_) | JsonValue::Object(_)) {
         return None;
     }
     let weight = match bucket.get(1) {
-        None | Some(Value::Null) => 1,
+        None | Some(JsonValue::Null) => 1,
         // Go reads no integer from what is beyond 64 bits.
-        Some(Value::Number(weight)) if weight.fract() == 0.0 && weight.abs() < 9.3e18 => {
+        Some(JsonValue::Number(weight)) if weight.fract() == 0.0 && weight.abs() < 9.3e18 => {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             // negative ones are 0
             let weight = *weight as u64;

@@ -1,24 +1,24 @@
 //! Operators that evaluate a rule for each element of a list.
 
 use super::RuleFailure;
-use super::evaluation::{Evaluation, Result, Scope};
+use super::evaluation::{Result, RuleEvaluation, Scope};
 use super::node::Node;
 use super::operator::Operator;
 use super::operators::{number, text};
-use crate::surfaces::ofrep::flagd::value::Value;
+use crate::surfaces::ofrep::flagd::value::JsonValue;
 
-impl Evaluation {
+impl RuleEvaluation {
     /// Evaluates one of them.
     pub(super) fn of_list(
         &mut self,
         operator: Operator,
         nodes: &[Node],
         scope: &Scope<'_>,
-    ) -> Result<Value> {
+    ) -> Result<JsonValue> {
         let rule = nodes.get(1);
         let is_made = matches!(operator, Operator::Map | Operator::Filter);
         if rule.is_none() && is_made {
-            return Ok(Value::list(Vec::new()));
+            return Ok(JsonValue::list(Vec::new()));
         }
         if operator == Operator::Reduce {
             return self.reduce(nodes, scope);
@@ -27,12 +27,12 @@ impl Evaluation {
         let subject = self.node(subject, scope)?;
         // Of what is empty nothing holds; all else that is no list has no elements.
         let nothing = match is_made {
-            true => Value::list(Vec::new()),
-            false => Value::Bool(operator == Operator::None),
+            true => JsonValue::list(Vec::new()),
+            false => JsonValue::Bool(operator == Operator::None),
         };
         let elements = match subject {
-            Value::List(elements) if !elements.is_empty() => elements,
-            Value::List(_) | Value::Null => return Ok(nothing),
+            JsonValue::List(elements) if !elements.is_empty() => elements,
+            JsonValue::List(_) | JsonValue::Null => return Ok(nothing),
             subject if !subject.is_true() && !is_made => return Ok(nothing),
             _ => return Err(RuleFailure),
         };
@@ -60,19 +60,24 @@ impl Evaluation {
                 Operator::Filter => {}
                 // One element decides: of `all` one that does not hold, of the others one that does.
                 _ if value.is_true() != (operator == Operator::All) => {
-                    return Ok(Value::Bool(operator == Operator::Some));
+                    return Ok(JsonValue::Bool(operator == Operator::Some));
                 }
                 _ => {}
             }
         }
         Ok(match is_made {
-            true => Value::list(result),
-            false => Value::Bool(operator != Operator::Some),
+            true => JsonValue::list(result),
+            false => JsonValue::Bool(operator != Operator::Some),
         })
     }
 
     /// The value of a rule that is a `var` alone. flagd puts what it leads to in its place, which is no rule then, and fails.
-    fn replaced(&mut self, operator: Operator, rule: &Node, inner: &Scope<'_>) -> Result<Value> {
+    fn replaced(
+        &mut self,
+        operator: Operator,
+        rule: &Node,
+        inner: &Scope<'_>,
+    ) -> Result<JsonValue> {
         let Node::Var(path) = rule else {
             return Err(RuleFailure);
         };
@@ -84,36 +89,39 @@ impl Evaluation {
             _ => self.var(path, inner)?,
         };
         match &replaced {
-            Value::Null => self.var(path, inner),
+            JsonValue::Null => self.var(path, inner),
             // What is no operator stands for itself.
-            Value::Object(members) if members.len() != 1 => Ok(replaced),
+            JsonValue::Object(members) if members.len() != 1 => Ok(replaced),
             _ => Err(RuleFailure),
         }
     }
 
-    fn reduce(&mut self, nodes: &[Node], scope: &Scope<'_>) -> Result<Value> {
+    fn reduce(&mut self, nodes: &[Node], scope: &Scope<'_>) -> Result<JsonValue> {
         let [subject, rule, initial, ..] = nodes else {
-            return Ok(Value::Number(0.0));
+            return Ok(JsonValue::Number(0.0));
         };
         let initial = self.node(initial, scope)?;
         let kind = match &initial {
-            Value::Bool(_) => "bool",
-            Value::Number(_) => "number",
-            Value::Text(_) => "string",
+            JsonValue::Bool(_) => "bool",
+            JsonValue::Number(_) => "number",
+            JsonValue::Text(_) => "string",
             _ => return Err(RuleFailure),
         };
         let elements = match self.node(subject, scope)? {
-            Value::List(elements) => elements,
-            Value::Null => return Ok(Value::Number(0.0)),
+            JsonValue::List(elements) => elements,
+            JsonValue::Null => return Ok(JsonValue::Number(0.0)),
             _ => return Err(RuleFailure),
         };
         let mut accumulator = initial;
-        for element in elements.iter().filter(|element| **element != Value::Null) {
+        for element in elements
+            .iter()
+            .filter(|element| **element != JsonValue::Null)
+        {
             self.take(1)?;
-            let data = Value::object(vec![
+            let data = JsonValue::object(vec![
                 ("accumulator".into(), accumulator),
                 ("current".into(), element.clone()),
-                ("valueType".into(), Value::text(kind)),
+                ("valueType".into(), JsonValue::text(kind)),
             ]);
             let inner = Scope {
                 data: &data,
@@ -121,12 +129,12 @@ impl Evaluation {
             };
             let value = self.node(rule, &inner)?;
             accumulator = match kind {
-                "bool" => Value::Bool(value.is_true()),
-                "number" => Value::Number(number(&value)?),
+                "bool" => JsonValue::Bool(value.is_true()),
+                "number" => JsonValue::Number(number(&value)?),
                 _ => {
                     let text = text(&value)?;
                     self.take(text.len() / 16)?;
-                    Value::text(&text)
+                    JsonValue::text(&text)
                 }
             };
         }

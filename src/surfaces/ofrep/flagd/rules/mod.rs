@@ -1,6 +1,6 @@
 //! Targeting rules: JSONLogic as flagd evaluates it (jsonlogic/v3 3.9 in Go), with flagd's own operators.
 //!
-//! A rule is compiled once ([`Rule`]). Evaluating it recurses as deep as the rule nests, at most
+//! A rule is compiled once ([`TargetingRule`]). Evaluating it recurses as deep as the rule nests, at most
 //! [`MAX_DEPTH`](super::MAX_DEPTH), and takes a bounded number of steps ([`MAX_STEPS`]).
 //!
 //! Where it differs from flagd: an object or a list that came from the context is data, and is never run as a rule; hexadecimal
@@ -17,24 +17,24 @@ mod operators;
 mod sem_ver;
 mod time;
 
-pub use evaluation::{Evaluation, MAX_STEPS};
+pub use evaluation::{MAX_STEPS, RuleEvaluation};
 pub use fractional::Fractional;
 
 use self::node::Node;
 use super::reader::MAX_DEPTH;
-use super::value::Value;
+use super::value::JsonValue;
 
 /// A compiled rule.
 #[derive(Debug)]
-pub struct Rule {
+pub struct TargetingRule {
     node: Node,
     reads_time: bool,
 }
 
-impl Rule {
+impl TargetingRule {
     /// Compiles a rule. One that nests deeper than [`MAX_DEPTH`] always fails. An operator that is not known fails where it is
     /// reached, as in flagd.
-    pub fn new(rule: &Value) -> Self {
+    pub fn new(rule: &JsonValue) -> Self {
         if rule.depth() > MAX_DEPTH {
             return Self {
                 node: Node::Failure,

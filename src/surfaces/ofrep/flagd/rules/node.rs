@@ -1,13 +1,13 @@
 //! A rule as a tree.
 
 use super::operator::Operator;
-use crate::surfaces::ofrep::flagd::value::Value;
+use crate::surfaces::ofrep::flagd::value::JsonValue;
 
 /// A part of a rule.
 #[derive(Debug)]
 pub(super) enum Node {
     /// A value as it stands.
-    Constant(Value),
+    Constant(JsonValue),
     /// A list with something to evaluate.
     List(Box<[Node]>),
     /// What a path leads to.
@@ -33,9 +33,9 @@ pub(super) struct Path {
 
 impl Node {
     /// Compiles a rule, or a part of one. Recurses as deep as it nests.
-    pub(super) fn new(rule: &Value) -> Self {
+    pub(super) fn new(rule: &JsonValue) -> Self {
         match rule {
-            Value::List(list) => {
+            JsonValue::List(list) => {
                 let nodes = Self::each(list);
                 // What evaluates to itself is kept as it is.
                 match nodes.iter().all(|node| matches!(node, Self::Constant(_))) {
@@ -43,7 +43,7 @@ impl Node {
                     false => Self::List(nodes),
                 }
             }
-            Value::Object(members) => match members.as_slice() {
+            JsonValue::Object(members) => match members.as_slice() {
                 [(name, arguments)] => Self::call(name, arguments),
                 _ => Self::Constant(rule.clone()),
             },
@@ -51,11 +51,11 @@ impl Node {
         }
     }
 
-    fn each(values: &[Value]) -> Box<[Self]> {
+    fn each(values: &[JsonValue]) -> Box<[Self]> {
         values.iter().map(Self::new).collect()
     }
 
-    fn call(name: &str, arguments: &Value) -> Self {
+    fn call(name: &str, arguments: &JsonValue) -> Self {
         let Some(operator) = Operator::named(name) else {
             return Self::Failure;
         };
@@ -64,10 +64,10 @@ impl Node {
                 || Self::plain(operator, arguments),
                 |path| Self::Var(Box::new(path)),
             ),
-            (_, Value::List(list)) if operator.is_of_lists() => {
+            (_, JsonValue::List(list)) if operator.is_of_lists() => {
                 Self::Call(operator, Self::of_lists(operator, list))
             }
-            (Operator::And | Operator::Or | Operator::If, Value::List(_)) => {
+            (Operator::And | Operator::Or | Operator::If, JsonValue::List(_)) => {
                 Self::plain(operator, arguments)
             }
             (Operator::And | Operator::Or | Operator::If, _) => Self::Failure,
@@ -76,20 +76,20 @@ impl Node {
         }
     }
 
-    fn plain(operator: Operator, arguments: &Value) -> Self {
+    fn plain(operator: Operator, arguments: &JsonValue) -> Self {
         match arguments {
-            Value::List(list) => Self::Call(operator, Self::each(list)),
+            JsonValue::List(list) => Self::Call(operator, Self::each(list)),
             value => Self::Unary(operator, Box::new(Self::new(value))),
         }
     }
 
     /// The arguments of an operator of lists. A list in the rule is data; of all else only an operator gives one.
-    fn of_lists(operator: Operator, arguments: &[Value]) -> Box<[Self]> {
-        let argument = |(place, value): (usize, &Value)| match (place, value) {
-            (0, Value::Object(_)) | (2, Value::Object(_)) => Self::new(value),
-            (0, Value::List(_)) | (2, _) => Self::Constant(value.clone()),
-            (0, _) => Self::Constant(Value::Null),
-            (1, Value::Object(_)) => Self::new(value),
+    fn of_lists(operator: Operator, arguments: &[JsonValue]) -> Box<[Self]> {
+        let argument = |(place, value): (usize, &JsonValue)| match (place, value) {
+            (0, JsonValue::Object(_)) | (2, JsonValue::Object(_)) => Self::new(value),
+            (0, JsonValue::List(_)) | (2, _) => Self::Constant(value.clone()),
+            (0, _) => Self::Constant(JsonValue::Null),
+            (1, JsonValue::Object(_)) => Self::new(value),
             (1, _) if matches!(operator, Operator::Map | Operator::Filter) => Self::new(value),
             _ => Self::Failure,
         };
@@ -99,12 +99,12 @@ impl Node {
 
 impl Path {
     /// The path of a `var` with this argument; `None` where it has to be evaluated.
-    fn new(argument: &Value) -> Option<Self> {
+    fn new(argument: &JsonValue) -> Option<Self> {
         let (path, default, is_alone) = match argument {
-            Value::Text(path) => (path, None, true),
-            Value::List(list) => match list.as_slice() {
-                [Value::Text(path)] => (path, None, false),
-                [Value::Text(path), default] => (path, Some(Node::new(default)), false),
+            JsonValue::Text(path) => (path, None, true),
+            JsonValue::List(list) => match list.as_slice() {
+                [JsonValue::Text(path)] => (path, None, false),
+                [JsonValue::Text(path), default] => (path, Some(Node::new(default)), false),
                 _ => return None,
             },
             _ => return None,

@@ -3,11 +3,11 @@
 use std::cmp::Ordering;
 
 use super::operators::shown;
-use crate::surfaces::ofrep::flagd::value::Value;
+use crate::surfaces::ofrep::flagd::value::JsonValue;
 
 /// Evaluates `[version, operator, version]`; `None` where it says nothing.
-pub(super) fn evaluate(arguments: &[Value]) -> Option<bool> {
-    let [left, Value::Text(operator), right] = arguments else {
+pub(super) fn evaluate(arguments: &[JsonValue]) -> Option<bool> {
+    let [left, JsonValue::Text(operator), right] = arguments else {
         return None;
     };
     let (left, right) = (shown(left)?, shown(right)?);

@@ -2,14 +2,14 @@
 
 use super::node::parts;
 use crate::surfaces::ofrep::flagd::context::FLAGD;
-use crate::surfaces::ofrep::flagd::value::Value;
+use crate::surfaces::ofrep::flagd::value::JsonValue;
 
 /// Whether a rule may read `$flagd.timestamp`: an argument of `var`, `missing` or `missing_some` leads there, or to all that
 /// it is in, or is computed. Recurses as deep as the rule nests.
-pub(super) fn is_read(rule: &Value) -> bool {
+pub(super) fn is_read(rule: &JsonValue) -> bool {
     match rule {
-        Value::List(list) => list.iter().any(is_read),
-        Value::Object(members) => match members.as_slice() {
+        JsonValue::List(list) => list.iter().any(is_read),
+        JsonValue::Object(members) => match members.as_slice() {
             [(name, arguments)] => {
                 let reads = match &**name {
                     "var" => is_path_to_time(first(arguments)),
@@ -26,23 +26,23 @@ pub(super) fn is_read(rule: &Value) -> bool {
     }
 }
 
-fn first(arguments: &Value) -> &Value {
+fn first(arguments: &JsonValue) -> &JsonValue {
     match arguments {
-        Value::List(list) => list.first().unwrap_or(&Value::Null),
+        JsonValue::List(list) => list.first().unwrap_or(&JsonValue::Null),
         value => value,
     }
 }
 
-fn any(arguments: &Value, test: impl Fn(&Value) -> bool) -> bool {
+fn any(arguments: &JsonValue, test: impl Fn(&JsonValue) -> bool) -> bool {
     match arguments {
-        Value::List(list) => list.iter().any(test),
+        JsonValue::List(list) => list.iter().any(test),
         value => test(value),
     }
 }
 
-fn is_path_to_time(path: &Value) -> bool {
+fn is_path_to_time(path: &JsonValue) -> bool {
     match path {
-        Value::Text(path) => {
+        JsonValue::Text(path) => {
             let mut parts = parts(path);
             match (parts.next(), parts.next()) {
                 (None, _) | (Some(FLAGD), None) => true,
@@ -51,8 +51,8 @@ fn is_path_to_time(path: &Value) -> bool {
             }
         }
         // A number is an index or a name, and names neither.
-        Value::Number(_) | Value::Bool(_) => false,
+        JsonValue::Number(_) | JsonValue::Bool(_) => false,
         // No path at all is all data; what is computed may be any path.
-        Value::Null | Value::List(_) | Value::Object(_) => true,
+        JsonValue::Null | JsonValue::List(_) | JsonValue::Object(_) => true,
     }
 }

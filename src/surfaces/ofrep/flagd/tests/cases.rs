@@ -4,9 +4,11 @@ use std::rc::Rc;
 
 use serde_json::{Value as Json, json};
 
-use super::support::{Flags, NOW, body, recorded, value};
+use super::support::{Defined, NOW, body, recorded, value};
 use crate::http::{ETag, IfNoneMatch};
-use crate::surfaces::ofrep::flagd::{Context, FlagAnswer, Fractional, Selector, Value};
+use crate::surfaces::ofrep::flagd::{
+    EvaluationContext, FlagAnswer, Fractional, JsonValue, Selector,
+};
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
@@ -33,7 +35,7 @@ fn cases() -> Vec<Json> {
 }
 
 /// Asks as a request does, without routes.
-fn ask(flags: &Flags, config: &Json, request: &Json, tags: &[Option<ETag>]) -> Answered {
+fn ask(flags: &Defined, config: &Json, request: &Json, tags: &[Option<ETag>]) -> Answered {
     let headers = &request["headers"];
     let path = request["path"].as_str().unwrap();
     let key = path.strip_prefix("/ofrep/v1/evaluate/flags").unwrap();
@@ -50,11 +52,11 @@ fn ask(flags: &Flags, config: &Json, request: &Json, tags: &[Option<ETag>]) -> A
         Json::String(text) => text.clone(),
         body => body.to_string(),
     };
-    let Ok(context) = Context::parse(sent.as_bytes()) else {
+    let Ok(context) = EvaluationContext::parse(sent.as_bytes()) else {
         return untagged(FlagAnswer::invalid_context(key));
     };
     let fixed = config["context_values"].as_object().into_iter().flatten();
-    let fixed: Vec<(Rc<str>, Value)> = fixed
+    let fixed: Vec<(Rc<str>, JsonValue)> = fixed
         .map(|(name, json)| (name.as_str().into(), value(json)))
         .collect();
     let mapped = config["context_from_header"]
@@ -118,14 +120,14 @@ fn answers_are_those_of_flagd() {
             Some("v3") => Fractional::V3,
             _ => Fractional::V2,
         };
-        let mut flags = Flags::new(own, fractional);
+        let mut flags = Defined::new(own, fractional);
         let mut tags: Vec<Option<ETag>> = Vec::new();
         for step in case["steps"].as_array().unwrap() {
             if let Some(documents) = step.get("replace_documents") {
-                flags = Flags::new(documents, fractional);
+                flags = Defined::new(documents, fractional);
             }
             if step["instance"] == "B" {
-                flags = Flags::new(own, fractional);
+                flags = Defined::new(own, fractional);
             }
             let Answered { answer, tag } = ask(&flags, &config, &step["request"], &tags);
             let expected = &step["expect"];

@@ -2,7 +2,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::support::{Flags, NOW, body, compile_in, context, documents, recorded, value};
+use super::support::{Defined, NOW, body, compile_in, context, documents, recorded, value};
 use crate::surfaces::ofrep::flagd::{FlagdDocument, Fractional, MAX_FLAG, Selector, selections};
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -29,7 +29,7 @@ fn source(name: &str) -> Selector {
 }
 
 /// The flags of a selection, by their sets and keys.
-fn keys(flags: &Flags, selector: &Selector) -> Vec<(String, String)> {
+fn keys(flags: &Defined, selector: &Selector) -> Vec<(String, String)> {
     let text: Json = serde_json::from_str(flags.text(selector)).unwrap();
     let name = |json: &Json| json.as_str().unwrap_or_default().to_owned();
     let flag = |flag: &Json| (name(&flag["flagSetId"]), name(&flag["key"]));
@@ -165,7 +165,7 @@ fn metadata_are_merged() {
         "flags": {"k": {"metadata": {"b": 2, "c": null, "d": {"n": null}, "flagSetId": "own"}}, "l": {"metadata": {"flagSetId": null}},
             "m": {"metadata": {"flagSetId": 5}}},
     });
-    let flags = Flags::new(
+    let flags = Defined::new(
         &json!([{"source": "s", "document": document}]),
         Fractional::V2,
     );
@@ -209,7 +209,7 @@ fn references_are_resolved() {
     ] {
         let flag = json!({"variants": variants, "targeting": targeting});
         let document = json!({"flags": {"k": flag, "l": {"variants": {"on": 1}, "defaultVariant": "on"}}, "$evaluators": evaluators});
-        let flags = Flags::new(
+        let flags = Defined::new(
             &json!([{"source": "s", "document": document}]),
             Fractional::V2,
         );
@@ -246,7 +246,7 @@ fn what_references_bring_in_is_bounded() {
     }
     let document =
         json!({"flags": {"k": {"targeting": {"$ref": "e0"}}, "l": {}}, "$evaluators": chain});
-    let flags = Flags::new(
+    let flags = Defined::new(
         &json!([{"source": "s", "document": document}]),
         Fractional::V2,
     );
@@ -278,7 +278,7 @@ fn later_documents_win() {
             {"key": "k", "variants": {"a": "a"}, "defaultVariant": "a", "metadata": {"flagSetId": "a"}},
         ]}},
     ]);
-    let flags = Flags::new(&list, Fractional::V2);
+    let flags = Defined::new(&list, Fractional::V2);
     let answer = |selector: &Selector| {
         let answer = flags.single("k", selector, &context(&json!({})));
         body(&answer)
@@ -298,7 +298,7 @@ fn later_documents_win() {
 
 #[test]
 fn selections_are_those_that_exist() {
-    let flags = Flags::recorded();
+    let flags = Defined::recorded();
     let texts = selections(&documents(&recorded()["documents"]));
     let expected = [
         Selector::All,
@@ -328,7 +328,7 @@ fn selections_are_those_that_exist() {
 
 #[test]
 fn texts_compile_in_slices() {
-    let flags = Flags::recorded();
+    let flags = Defined::recorded();
     let whole = flags.selection(&Selector::All);
     let asked = context(&json!({"targetingKey": "ann", "n": 1}));
     let answer = whole.bulk(&Selector::All, &asked, Fractional::V2, NOW);

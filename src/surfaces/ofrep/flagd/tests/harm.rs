@@ -3,10 +3,10 @@
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
-use super::support::{Flags, NOW, compile_in, context, documents, recorded, value};
-use crate::surfaces::ofrep::flagd::rules::{Evaluation, Rule};
+use super::support::{Defined, NOW, compile_in, context, documents, recorded, value};
+use crate::surfaces::ofrep::flagd::rules::{RuleEvaluation, TargetingRule};
 use crate::surfaces::ofrep::flagd::{
-    Context, FlagdDocument, Fractional, Selector, Value, selections,
+    EvaluationContext, FlagdDocument, Fractional, JsonValue, Selector, selections,
 };
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -103,7 +103,7 @@ fn rule() -> impl Strategy<Value = Json> {
 }
 
 /// What must hold for any bytes that a publisher reads, or a filter.
-fn holds(text: &[u8], asked: &Context) {
+fn holds(text: &[u8], asked: &EvaluationContext) {
     let Ok(document) = FlagdDocument::parse("s", text) else {
         return;
     };
@@ -122,10 +122,10 @@ proptest! {
 
     #[test]
     fn any_rule_with_any_data_ends(rule in rule(), data in rule()) {
-        let compiled = Rule::new(&value(&rule));
+        let compiled = TargetingRule::new(&value(&rule));
         for fractional in [Fractional::V2, Fractional::V3] {
-            let once = Evaluation::new(fractional).evaluate(&compiled, &value(&data));
-            let again = Evaluation::new(fractional).evaluate(&compiled, &value(&data));
+            let once = RuleEvaluation::new(fractional).evaluate(&compiled, &value(&data));
+            let again = RuleEvaluation::new(fractional).evaluate(&compiled, &value(&data));
             // NaN is not equal to itself.
             prop_assert!(once == again || once.is_ok_and(|value| !value.is_json()));
         }
@@ -143,18 +143,18 @@ proptest! {
 
     #[test]
     fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = (Value::read(&bytes), Context::parse(&bytes), Selector::parse(&bytes), compile_in(&bytes, 10));
-        holds(&bytes, &Context::default());
+        let _ = (JsonValue::read(&bytes), EvaluationContext::parse(&bytes), Selector::parse(&bytes), compile_in(&bytes, 10));
+        holds(&bytes, &EvaluationContext::default());
     }
 
     #[test]
     fn any_body_has_one_form(context in prop::collection::btree_map("[a-z$]{0,3}", rule(), 0..5)) {
         let body = json!({"context": context}).to_string();
-        let parsed = Context::parse(body.as_bytes());
+        let parsed = EvaluationContext::parse(body.as_bytes());
         // serde_json agrees on what is JSON.
         prop_assert!(parsed.is_ok());
         let pretty = serde_json::to_string_pretty(&json!({"context": context})).unwrap();
-        prop_assert_eq!(parsed.unwrap().hash(), Context::parse(pretty.as_bytes()).unwrap().hash());
+        prop_assert_eq!(parsed.unwrap().hash(), EvaluationContext::parse(pretty.as_bytes()).unwrap().hash());
     }
 }
 
@@ -162,7 +162,10 @@ proptest! {
 fn no_part_of_a_body_or_of_definitions_fits() {
     let body = r#"{"context":{"a":[1,{"b":"\u00e9\n"}],"c":-1.5e3}}"#;
     for end in 1..body.len() {
-        assert!(Context::parse(&body.as_bytes()[..end]).is_err(), "{end}");
+        assert!(
+            EvaluationContext::parse(&body.as_bytes()[..end]).is_err(),
+            "{end}"
+        );
     }
     let text = recorded()["documents"][0]["document"].to_string();
     for end in (0..text.len()).step_by(7) {
@@ -182,7 +185,7 @@ fn large_definitions_compile_and_answer() {
     let flags: Vec<Json> = (0..10_000).map(flag).collect();
     let list = json!([{"source": "s", "document": {"flags": flags}}]);
     assert_eq!(documents(&list)[0].len(), 10_000);
-    let flags = Flags::new(&list, Fractional::V2);
+    let flags = Defined::new(&list, Fractional::V2);
     let answer = flags.bulk(&Selector::All, &context(&json!({"country": "DE"})), NOW);
     let read: Json = serde_json::from_slice(&answer.body).unwrap();
     let matched = |flag: &&Json| flag["reason"] == "TARGETING_MATCH";

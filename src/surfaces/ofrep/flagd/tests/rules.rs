@@ -3,16 +3,16 @@
 use serde_json::{Value as Json, json};
 
 use super::support::value;
-use crate::surfaces::ofrep::flagd::rules::{Evaluation, Rule, RuleFailure};
-use crate::surfaces::ofrep::flagd::{Fractional, MAX_DEPTH, MAX_STEPS, Value};
+use crate::surfaces::ofrep::flagd::rules::{RuleEvaluation, RuleFailure, TargetingRule};
+use crate::surfaces::ofrep::flagd::{Fractional, JsonValue, MAX_DEPTH, MAX_STEPS};
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-fn evaluate_as(fractional: Fractional, rule: &Json, data: &Json) -> Result<Value, RuleFailure> {
-    Evaluation::new(fractional).evaluate(&Rule::new(&value(rule)), &value(data))
+fn evaluate_as(fractional: Fractional, rule: &Json, data: &Json) -> Result<JsonValue, RuleFailure> {
+    RuleEvaluation::new(fractional).evaluate(&TargetingRule::new(&value(rule)), &value(data))
 }
 
-fn evaluate(rule: &Json, data: &Json) -> Result<Value, RuleFailure> {
+fn evaluate(rule: &Json, data: &Json) -> Result<JsonValue, RuleFailure> {
     evaluate_as(Fractional::V2, rule, data)
 }
 
@@ -26,7 +26,7 @@ fn results_are_those_of_flagd() {
         // A result that is no JSON, such as infinity, fails when it is written.
         let found = evaluate(&case["rule"], &recorded["contexts"][context])
             .ok()
-            .filter(Value::is_json);
+            .filter(JsonValue::is_json);
         assert_eq!(found, case.get("result").map(value), "{case}");
         count += 1;
     }
@@ -78,40 +78,43 @@ fn generations_of_fractional_bucket_differently() {
     }
     // A number buckets in the newer one alone, whatever its form.
     let rule = split(with(json!({"var": "n"})));
-    assert_eq!(evaluate(&rule, &data), Ok(Value::Null));
+    assert_eq!(evaluate(&rule, &data), Ok(JsonValue::Null));
     let of = |n: Json| evaluate_as(Fractional::V3, &rule, &json!({"n": n}));
-    assert_ne!(of(json!(5)), Ok(Value::Null));
+    assert_ne!(of(json!(5)), Ok(JsonValue::Null));
     assert_eq!(of(json!(5)), of(json!(5.0)));
 }
 
 #[test]
 fn values_bucket_as_in_the_newer_generation() {
     let text = include_bytes!("../../../../../tests/ofrep/fractional_v3.json");
-    let recorded = Value::read(text).unwrap();
+    let recorded = JsonValue::read(text).unwrap();
     let buckets: Vec<Json> = (0..1_000).map(|n| json!([n, 1])).collect();
-    let bucket = |first: Option<Value>, data: Json| {
+    let bucket = |first: Option<JsonValue>, data: Json| {
         let rule = json!({"fractional": buckets});
         let rule = match (first, value(&rule)) {
             (None, rule) => rule,
             (Some(first), rule) => {
-                let mut arguments = vec![Value::object(vec![("var".into(), Value::text("v"))])];
-                let Some(Value::List(buckets)) = rule.member("fractional").cloned() else {
+                let mut arguments = vec![JsonValue::object(vec![(
+                    "var".into(),
+                    JsonValue::text("v"),
+                )])];
+                let Some(JsonValue::List(buckets)) = rule.member("fractional").cloned() else {
                     panic!()
                 };
                 arguments.extend_from_slice(&buckets);
-                let rule = vec![("fractional".into(), Value::list(arguments))];
-                let data = Value::object(vec![("v".into(), first)]);
-                return Evaluation::new(Fractional::V3)
-                    .evaluate(&Rule::new(&Value::object(rule)), &data)
+                let rule = vec![("fractional".into(), JsonValue::list(arguments))];
+                let data = JsonValue::object(vec![("v".into(), first)]);
+                return RuleEvaluation::new(Fractional::V3)
+                    .evaluate(&TargetingRule::new(&JsonValue::object(rule)), &data)
                     .ok();
             }
         };
-        Evaluation::new(Fractional::V3)
-            .evaluate(&Rule::new(&rule), &value(&data))
+        RuleEvaluation::new(Fractional::V3)
+            .evaluate(&TargetingRule::new(&rule), &value(&data))
             .ok()
     };
     let list = |name: &str| match recorded.member(name) {
-        Some(Value::List(list)) => list.to_vec(),
+        Some(JsonValue::List(list)) => list.to_vec(),
         _ => panic!("{name}"),
     };
     for case in list("values") {
@@ -121,7 +124,7 @@ fn values_bucket_as_in_the_newer_generation() {
     for case in list("keys") {
         let text = |name: &str| {
             case.member(name)
-                .and_then(Value::as_text)
+                .and_then(JsonValue::as_text)
                 .unwrap()
                 .to_string()
         };
@@ -180,7 +183,11 @@ fn rules_that_read_the_time_are_marked() {
         (json!({"in": ["$flagd.timestamp", {"var": "a"}]}), false),
         (json!({"var": "$flagd.timestamp", "x": 1}), false),
     ] {
-        assert_eq!(Rule::new(&value(&rule)).reads_time(), marked, "{rule}");
+        assert_eq!(
+            TargetingRule::new(&value(&rule)).reads_time(),
+            marked,
+            "{rule}"
+        );
     }
 }
 
@@ -190,14 +197,14 @@ fn nesting_of_rules_is_bounded() {
         let nots = usize::try_from(depth).unwrap();
         let text = r#"{"!":"#.repeat(nots) + "true" + &"}".repeat(nots);
         // Deeper than a body may nest, so that it is built here.
-        let mut rule = Value::Bool(true);
+        let mut rule = JsonValue::Bool(true);
         for _ in 0..depth {
-            rule = Value::object(vec![("!".into(), rule)]);
+            rule = JsonValue::object(vec![("!".into(), rule)]);
         }
-        assert_eq!(Value::read(text.as_bytes()).is_ok(), depth <= MAX_DEPTH);
-        Evaluation::new(Fractional::V2).evaluate(&Rule::new(&rule), &Value::Null)
+        assert_eq!(JsonValue::read(text.as_bytes()).is_ok(), depth <= MAX_DEPTH);
+        RuleEvaluation::new(Fractional::V2).evaluate(&TargetingRule::new(&rule), &JsonValue::Null)
     };
-    assert_eq!(nested(MAX_DEPTH), Ok(Value::Bool(true)));
+    assert_eq!(nested(MAX_DEPTH), Ok(JsonValue::Bool(true)));
     assert_eq!(nested(MAX_DEPTH + 1), Err(RuleFailure));
     assert_eq!(nested(5_000), Err(RuleFailure));
 }
@@ -221,8 +228,8 @@ fn steps_are_bounded() {
     }
     assert!(evaluate(&map(json!({"+": [{"var": ""}, 1]})), &outer).is_ok());
     // What one rule uses up the next one lacks.
-    let mut evaluation = Evaluation::new(Fractional::V2);
-    let rule = Rule::new(&value(&map(json!({"+": [{"var": ""}, 1]}))));
+    let mut evaluation = RuleEvaluation::new(Fractional::V2);
+    let rule = TargetingRule::new(&value(&map(json!({"+": [{"var": ""}, 1]}))));
     let mut times = 0;
     while evaluation.evaluate(&rule, &value(&outer)).is_ok() {
         times += 1;
@@ -230,7 +237,10 @@ fn steps_are_bounded() {
     }
     assert!(times > 50, "{times}");
     assert_eq!(
-        evaluation.evaluate(&Rule::new(&Value::Bool(true)), &Value::Null),
+        evaluation.evaluate(
+            &TargetingRule::new(&JsonValue::Bool(true)),
+            &JsonValue::Null
+        ),
         Err(RuleFailure)
     );
 }

@@ -8,8 +8,8 @@ use serde_json::{Value as Json, json};
 use crate::hash::Sha256Hash;
 use crate::http::ETag;
 use crate::surfaces::ofrep::flagd::{
-    Compilation, Context, FlagAnswer, FlagdDocument, Fractional, Selection, SelectionCompiler,
-    Selector, Value, selections, tag,
+    Compilation, EvaluationContext, FlagAnswer, FlagdDocument, Fractional, JsonValue, Selection,
+    SelectionCompiler, Selector, selections, tag,
 };
 
 /// The time of all tests, in Unix seconds.
@@ -43,12 +43,12 @@ pub fn compile_in(text: &[u8], budget: usize) -> Option<Selection> {
 }
 
 /// What documents define, ready to be asked.
-pub struct Flags {
+pub struct Defined {
     texts: BTreeMap<Selector, String>,
     pub fractional: Fractional,
 }
 
-impl Flags {
+impl Defined {
     pub fn new(list: &Json, fractional: Fractional) -> Self {
         Self {
             texts: selections(&documents(list)),
@@ -70,18 +70,23 @@ impl Flags {
         compile_in(self.text(selector).as_bytes(), 1 << 16).unwrap()
     }
 
-    pub fn bulk(&self, selector: &Selector, context: &Context, now: u64) -> FlagAnswer {
+    pub fn bulk(&self, selector: &Selector, context: &EvaluationContext, now: u64) -> FlagAnswer {
         self.selection(selector)
             .bulk(selector, context, self.fractional, now)
     }
 
-    pub fn single(&self, key: &str, selector: &Selector, context: &Context) -> FlagAnswer {
+    pub fn single(
+        &self,
+        key: &str,
+        selector: &Selector,
+        context: &EvaluationContext,
+    ) -> FlagAnswer {
         self.selection(selector)
             .single(key, selector, context, self.fractional, NOW)
     }
 
     /// The tag of a bulk answer at this time.
-    pub fn tag(&self, selector: &Selector, context: &Context, now: u64) -> ETag {
+    pub fn tag(&self, selector: &Selector, context: &EvaluationContext, now: u64) -> ETag {
         let answer = self.selection(selector).reads_time();
         let answer = answer.then(|| self.bulk(selector, context, now).body);
         let selection = Sha256Hash::of(self.text(selector).as_bytes());
@@ -97,16 +102,16 @@ impl Flags {
 }
 
 /// A context.
-pub fn context(members: &Json) -> Context {
-    Context::parse(json!({"context": members}).to_string().as_bytes()).unwrap()
+pub fn context(members: &Json) -> EvaluationContext {
+    EvaluationContext::parse(json!({"context": members}).to_string().as_bytes()).unwrap()
 }
 
 /// A body, with numbers by value.
-pub fn body(answer: &FlagAnswer) -> Value {
-    Value::read(&answer.body).unwrap()
+pub fn body(answer: &FlagAnswer) -> JsonValue {
+    JsonValue::read(&answer.body).unwrap()
 }
 
 /// The same of expected JSON.
-pub fn value(json: &Json) -> Value {
-    Value::read(json.to_string().as_bytes()).unwrap()
+pub fn value(json: &Json) -> JsonValue {
+    JsonValue::read(json.to_string().as_bytes()).unwrap()
 }

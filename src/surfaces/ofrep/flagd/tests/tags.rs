@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::support::{Flags, NOW, context, recorded};
+use super::support::{Defined, NOW, context, recorded};
 use crate::surfaces::ofrep::flagd::{Fractional, Selector};
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -17,7 +17,7 @@ fn tags_do_not_depend_on_an_order_of_arrival() {
     let documents = recorded()["documents"].as_array().unwrap().clone();
     let asked = context(&json!({"targetingKey": "ann", "os": "ios"}));
     let tags = |list: Vec<serde_json::Value>| {
-        let flags = Flags::new(&json!(list), Fractional::V2);
+        let flags = Defined::new(&json!(list), Fractional::V2);
         let selectors = [
             mobile(),
             Selector::FlagSet("shop".to_owned()),
@@ -44,11 +44,11 @@ fn tags_do_not_depend_on_an_order_of_arrival() {
 
 #[test]
 fn tags_name_all_that_an_answer_rests_on() {
-    let flags = Flags::recorded();
+    let flags = Defined::recorded();
     let asked = context(&json!({"targetingKey": "ann"}));
     let tag = flags.tag(&mobile(), &asked, NOW);
     assert_eq!(tag.as_bytes().len(), 32);
-    let newer = Flags::new(&recorded()["documents"], Fractional::V3);
+    let newer = Defined::new(&recorded()["documents"], Fractional::V3);
     let source = Selector::Source("mobile.json".to_owned());
     for other in [
         newer.tag(&mobile(), &asked, NOW),
@@ -69,14 +69,14 @@ fn what_reads_the_time_is_tagged_by_its_answer() {
         let targeting = json!({"if": [{">": [{"var": timestamp}, NOW]}, "late", "early"]});
         let document =
             json!({"flags": {"k": {"variants": {"late": 1, "early": 2}, "targeting": targeting}}});
-        Flags::new(
+        Defined::new(
             &json!([{"source": "s", "document": document}]),
             Fractional::V2,
         )
     };
     let asked = context(&json!({}));
     let tags =
-        |flags: &Flags| [NOW - 1, NOW, NOW + 1].map(|now| flags.tag(&Selector::All, &asked, now));
+        |flags: &Defined| [NOW - 1, NOW, NOW + 1].map(|now| flags.tag(&Selector::All, &asked, now));
     let marked = flag("$flagd.timestamp");
     assert!(marked.selection(&Selector::All).reads_time());
     let [before, at, after] = tags(&marked);
