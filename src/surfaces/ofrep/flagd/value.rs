@@ -94,14 +94,17 @@ impl JsonValue {
         }
     }
 
-    /// How deep it nests: 0 for what is neither list nor object.
-    pub(super) fn depth(&self) -> u32 {
-        let below = match self {
-            Self::List(list) => list.iter().map(Self::depth).max(),
-            Self::Object(members) => members.iter().map(|(_, value)| value.depth()).max(),
-            _ => return 0,
+    /// Whether it nests at most so deep; 0 is neither list nor object. Looks no deeper than that.
+    pub(super) fn nests_within(&self, levels: u32) -> bool {
+        let below = |value: &Self| match levels.checked_sub(1) {
+            Some(levels) => value.nests_within(levels),
+            None => false,
         };
-        below.unwrap_or_default() + 1
+        match self {
+            Self::List(list) => levels > 0 && list.iter().all(below),
+            Self::Object(members) => levels > 0 && members.iter().all(|(_, value)| below(value)),
+            _ => true,
+        }
     }
 
     /// Whether all of its numbers are finite, so that it is JSON.

@@ -46,14 +46,16 @@ impl Evaluators {
     }
 
     /// A rule with each reference replaced by what it refers to. One to nothing stays, and fails where it is reached. A rule that
-    /// meets an evaluator in itself becomes a reference to nothing.
+    /// meets an evaluator in itself, or nests deeper than [`MAX_DEPTH`], becomes a reference to nothing.
     ///
     /// # Errors
     /// More than [`MAX_REFERRED`] values were brought in.
     pub(super) fn resolve(&mut self, rule: &JsonValue) -> Result<JsonValue, UnfitDefinitions> {
         match self.replaced(rule, &mut Vec::new(), 0) {
-            Ok(rule) => Ok(rule),
-            Err(Unresolved::Endless) => Ok(JsonValue::object(vec![(REF.into(), JsonValue::Null)])),
+            Ok(rule) if rule.nests_within(MAX_DEPTH) => Ok(rule),
+            Ok(_) | Err(Unresolved::Endless) => {
+                Ok(JsonValue::object(vec![(REF.into(), JsonValue::Null)]))
+            }
             Err(Unresolved::TooMuch) => {
                 let problem = format!("refers to more than {MAX_REFERRED} values");
                 Err(UnfitDefinitions::new("targeting", problem))

@@ -35,7 +35,7 @@ impl TargetingRule {
     /// Compiles a rule. One that nests deeper than [`MAX_DEPTH`] always fails. An operator that is not known fails where it is
     /// reached, as in flagd.
     pub fn new(rule: &JsonValue) -> Self {
-        if rule.depth() > MAX_DEPTH {
+        if !rule.nests_within(MAX_DEPTH) {
             return Self {
                 node: Node::Failure,
                 reads_time: false,

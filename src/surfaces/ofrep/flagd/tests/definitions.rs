@@ -239,23 +239,23 @@ fn what_references_bring_in_is_bounded() {
         parse(&document(40)).unwrap_err(),
         "flag \"k\": `targeting` refers to more than 1048576 values"
     );
-    // A chain that is deeper than any rule: the flag fails alone.
-    let mut chain = json!({"e300": {"var": "x"}});
-    for n in 0..300 {
-        chain[format!("e{n}")] = json!({"!": {"$ref": format!("e{}", n + 1)}});
+    // Chains deeper than a rule may be, and as deep: the flag fails alone.
+    for (length, fails) in [(99, false), (100, true), (150, true), (300, true)] {
+        let mut chain = json!({format!("e{length}"): {"var": "x"}});
+        for n in 0..length {
+            chain[format!("e{n}")] = json!({"!": {"$ref": format!("e{}", n + 1)}});
+        }
+        let flag = json!({"variants": {"true": 1, "false": 2}, "targeting": {"$ref": "e0"}});
+        let document = json!({"flags": {"k": flag, "l": {}}, "$evaluators": chain});
+        let flags = Defined::new(
+            &json!([{"source": "s", "document": document}]),
+            Fractional::V2,
+        );
+        let answer = flags.bulk(&Selector::All, &context(&json!({})), NOW);
+        let text = String::from_utf8(answer.body).unwrap();
+        assert_eq!(text.contains("PARSE_ERROR"), fails, "{length}: {text}");
+        assert!(text.contains(r#"{"key":"l","reason":"DEFAULT""#), "{text}");
     }
-    let document =
-        json!({"flags": {"k": {"targeting": {"$ref": "e0"}}, "l": {}}, "$evaluators": chain});
-    let flags = Defined::new(
-        &json!([{"source": "s", "document": document}]),
-        Fractional::V2,
-    );
-    let answer = flags.bulk(&Selector::All, &context(&json!({})), NOW);
-    let text = String::from_utf8(answer.body).unwrap();
-    assert!(
-        text.contains("PARSE_ERROR") && text.contains(r#"{"key":"l","reason":"DEFAULT""#),
-        "{text}"
-    );
 }
 
 #[test]
