@@ -6,7 +6,7 @@
 //! | [`compiler`], [`selection`] | such a text, compiled in slices, and what it says of a flag |
 //! | [`rules`] | targeting: JSONLogic and flagd's own operators |
 //! | [`selector`], [`context`] | what is asked, and by whom |
-//! | [`answers`], [`tag`] | bodies of answers; the entity tag of a bulk answer |
+//! | [`answers`], [`mod@tag`] | bodies of answers; the entity tag of a bulk answer |
 //! | [`value`], [`reader`], [`number`] | JSON, read exactly and written canonically |
 //!
 //! # Bounds
