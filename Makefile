@@ -171,7 +171,7 @@ test-rust: $(RUST) $(NEXTEST) test-packages
 test-node: $(RUST) $(WASM_BINDGEN)
 	@$(SETUP) packages node
 	CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$(CURDIR)/.tools/bin/wasm-bindgen-test-runner \
-	cargo test --locked --target wasm32-unknown-unknown -p $(FILTER) --no-default-features --features flagsmith --lib
+	cargo test --locked --target wasm32-unknown-unknown -p $(FILTER) --no-default-features --features flagsmith,ofrep --lib
 
 # The tests wait more than they compute: two files run side by side, each with stacks of its own.
 TEST_PROCESSES ?= 2

@@ -16,6 +16,7 @@
 //! | [`surfaces`] | one product's API each, over the same machinery; two of them as one ([`surfaces::Pair`]) |
 //! | [`surfaces::posthog`] | PostHog's: request, checks, answers, payload, quota, billing, read-through, rebuild; with a map of its own |
 //! | `surfaces::flagsmith` | Flagsmith's (feature `flagsmith`): request, keys, answers, documents, rules (its engine), health; with a map of its own |
+//! | `surfaces::ofrep` | OFREP's rules (feature `ofrep`): flagd's definitions, evaluated; no surface yet; with a map of its own |
 //! | [`config`] | plugin configuration (JSON) → validated settings |
 //! | [`metrics`] | every metric name, once |
 //! | [`worker`] | what one worker does, whatever the shell and the surface: serving, bodies, shared reads, loader and jobs, log, health |

@@ -75,3 +75,13 @@ fn documents() {
 fn identities() {
     replay("identity", &[("identity", properties::identity)]);
 }
+
+#[test]
+fn definitions() {
+    replay("definitions", &[("definitions", properties::definitions)]);
+}
+
+#[test]
+fn contexts() {
+    replay("context", &[("context", properties::context)]);
+}

@@ -9,6 +9,10 @@
     clippy::indexing_slicing
 )]
 
+mod flagd;
+
+pub use flagd::{context, definitions};
+
 use std::borrow::Cow;
 use std::io::Write;
 use std::rc::Rc;

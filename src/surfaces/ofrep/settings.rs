@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::flagd::Fractional;
 use crate::json::check::{ConfigError, number};
 use crate::json::object;
 use crate::limits::Rate;
@@ -22,17 +23,6 @@ pub enum Keys {
     None,
     /// Who has one of the source document's `ofrep_keys` is.
     Required,
-}
-
-/// Which generation of flagd's `fractional` decides: each puts everybody into other buckets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FractionalMode {
-    /// Of flagd 0.15 and later.
-    #[default]
-    V2,
-    /// Of CBOR-encoded bucketing values.
-    V3,
 }
 
 /// What is added to the context of each request.
@@ -59,7 +49,7 @@ pub struct OfrepSettings {
     /// Whether a key is needed.
     pub keys: Keys,
     /// Which generation of `fractional` decides.
-    pub fractional: FractionalMode,
+    pub fractional: Fractional,
     /// Longest body of a request, in bytes: 1 KiB to 8 MiB.
     pub max_body_bytes: u32,
     /// What is added to the context of each request.
@@ -82,7 +72,7 @@ impl Default for OfrepSettings {
             upstream: Upstream::default(),
             documents_bytes: 64 << 20,
             keys: Keys::default(),
-            fractional: FractionalMode::default(),
+            fractional: Fractional::default(),
             max_body_bytes: 1_000_000,
             context: AddedContext::default(),
             cors_origins: Vec::new(),
@@ -166,7 +156,7 @@ mod tests {
         assert_eq!(settings, OfrepSettings::default());
         assert_eq!(
             (settings.keys, settings.fractional),
-            (Keys::None, FractionalMode::V2)
+            (Keys::None, Fractional::V2)
         );
         assert!(settings.allows_any_origin());
         assert!(

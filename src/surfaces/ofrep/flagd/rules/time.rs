@@ -1,0 +1,58 @@
+//! Which rules read the time.
+
+use super::node::parts;
+use crate::surfaces::ofrep::flagd::context::FLAGD;
+use crate::surfaces::ofrep::flagd::value::JsonValue;
+
+/// Whether a rule may read `$flagd.timestamp`: an argument of `var`, `missing` or `missing_some` leads there, or to all that
+/// it is in, or is computed. Recurses as deep as the rule nests.
+pub(super) fn is_read(rule: &JsonValue) -> bool {
+    match rule {
+        JsonValue::List(list) => list.iter().any(is_read),
+        JsonValue::Object(members) => match members.as_slice() {
+            [(name, arguments)] => {
+                let reads = match &**name {
+                    "var" => is_path_to_time(first(arguments)),
+                    "missing" => any(arguments, is_path_to_time),
+                    // Its paths are in a list of their own, behind a number.
+                    "missing_some" => any(arguments, |paths| any(paths, is_path_to_time)),
+                    _ => false,
+                };
+                reads || is_read(arguments)
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+fn first(arguments: &JsonValue) -> &JsonValue {
+    match arguments {
+        JsonValue::List(list) => list.first().unwrap_or(&JsonValue::Null),
+        value => value,
+    }
+}
+
+fn any(arguments: &JsonValue, test: impl Fn(&JsonValue) -> bool) -> bool {
+    match arguments {
+        JsonValue::List(list) => list.iter().any(test),
+        value => test(value),
+    }
+}
+
+fn is_path_to_time(path: &JsonValue) -> bool {
+    match path {
+        JsonValue::Text(path) => {
+            let mut parts = parts(path);
+            match (parts.next(), parts.next()) {
+                (None, _) | (Some(FLAGD), None) => true,
+                (Some(FLAGD), Some(name)) => name.starts_with("timestamp"),
+                _ => false,
+            }
+        }
+        // A number is an index or a name, and names neither.
+        JsonValue::Number(_) | JsonValue::Bool(_) => false,
+        // No path at all is all data; what is computed may be any path.
+        JsonValue::Null | JsonValue::List(_) | JsonValue::Object(_) => true,
+    }
+}

@@ -1,0 +1,205 @@
+//! What is selected, compiled: flags that can be evaluated.
+
+use std::rc::Rc;
+
+use super::context::Seen;
+use super::rules::{RuleEvaluation, TargetingRule};
+use super::value::{JsonValue, write_text};
+
+/// The flags that one [`Selector`](super::Selector) selects, in the order of answers.
+#[derive(Debug, Default)]
+pub struct Selection {
+    pub(super) flags: Vec<SelectedFlag>,
+    /// The places of flags, by key.
+    by_key: Vec<u32>,
+    reads_time: bool,
+}
+
+impl Selection {
+    pub(super) fn new(flags: Vec<SelectedFlag>) -> Self {
+        let mut by_key: Vec<u32> = (0..).take(flags.len()).collect();
+        by_key.sort_by_key(|place| key_at(&flags, *place));
+        let rules = flags.iter().filter_map(|flag| flag.rule.as_ref());
+        Self {
+            reads_time: rules.into_iter().any(TargetingRule::reads_time),
+            by_key,
+            flags,
+        }
+    }
+
+    /// Whether an answer may change with time alone.
+    pub const fn reads_time(&self) -> bool {
+        self.reads_time
+    }
+
+    /// How many flags there are.
+    pub const fn len(&self) -> usize {
+        self.flags.len()
+    }
+
+    /// Whether there is no flag.
+    pub const fn is_empty(&self) -> bool {
+        self.flags.is_empty()
+    }
+
+    /// About how many bytes of memory it takes; rules count as their JSON.
+    pub fn weight(&self) -> usize {
+        let flags = self.flags.iter().map(|flag| flag.weight);
+        flags.sum::<usize>() + size_of_val(self.by_key.as_slice()) + size_of::<Self>()
+    }
+
+    pub(super) fn flag(&self, key: &str) -> Option<&SelectedFlag> {
+        let own = |place: &u32| key_at(&self.flags, *place);
+        let found = self.by_key.binary_search_by(|place| (*own(place)).cmp(key));
+        let place = self.by_key.get(found.ok()?)?;
+        self.flags.get(usize::try_from(*place).ok()?)
+    }
+}
+
+fn key_at(flags: &[SelectedFlag], place: u32) -> Rc<str> {
+    let flag = usize::try_from(place).ok().and_then(|at| flags.get(at));
+    flag.map_or_else(|| Rc::from(""), |flag| Rc::clone(&flag.key))
+}
+
+/// A flag.
+#[derive(Debug)]
+pub(super) struct SelectedFlag {
+    pub key: Rc<str>,
+    pub is_disabled: bool,
+    /// By name.
+    pub variants: Vec<Variant>,
+    /// Among the variants.
+    pub default: Option<usize>,
+    /// Without it the flag is static.
+    pub rule: Option<TargetingRule>,
+    /// The key as a member of an object that has just begun.
+    pub head: Box<[u8]>,
+    /// Metadata as the last member of an object.
+    pub tail: Box<[u8]>,
+    /// Bytes of memory.
+    pub weight: usize,
+}
+
+/// A variant of a flag.
+#[derive(Debug)]
+pub(super) struct Variant {
+    pub name: Box<str>,
+    /// Its name and its value as further members of an object.
+    pub text: Box<[u8]>,
+    pub kind: Kind,
+}
+
+/// The JSON type of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Null,
+    Bool,
+    Number,
+    Text,
+    List,
+    Object,
+}
+
+impl Kind {
+    /// The type of the value that begins with this byte.
+    pub(super) const fn of(first: u8) -> Self {
+        match first {
+            b'n' => Self::Null,
+            b't' | b'f' => Self::Bool,
+            b'"' => Self::Text,
+            b'[' => Self::List,
+            b'{' => Self::Object,
+            _ => Self::Number,
+        }
+    }
+}
+
+impl Variant {
+    pub(super) fn new(name: &str, value: &[u8], kind: Kind) -> Self {
+        let mut text = Vec::with_capacity(24 + name.len() + value.len());
+        if !name.is_empty() {
+            text.extend_from_slice(b",\"variant\":");
+            write_text(name, &mut text);
+        }
+        text.extend_from_slice(b",\"value\":");
+        text.extend_from_slice(value);
+        Self {
+            name: name.into(),
+            text: text.into(),
+            kind,
+        }
+    }
+}
+
+/// What a flag is for somebody.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Outcome<'f> {
+    /// A variant, and why.
+    Variant(&'static str, &'f Variant),
+    /// No variant: the client's own default holds. And why.
+    Default(&'static str),
+    /// The rule cannot be evaluated.
+    ParseError,
+    /// What it gives cannot be served.
+    General,
+}
+
+impl SelectedFlag {
+    /// Evaluates the flag. Among all flags of a selection a variant must have the type that the default one has.
+    pub(super) fn evaluate(
+        &self,
+        evaluation: &mut RuleEvaluation,
+        seen: &mut Seen,
+        is_bulk: bool,
+    ) -> Outcome<'_> {
+        let default = self.default.and_then(|place| self.variants.get(place));
+        if self.is_disabled {
+            return Outcome::Default("DISABLED");
+        }
+        let (reason, variant) = match &self.rule {
+            None if default.is_none() => ("DEFAULT", None),
+            None => ("STATIC", default),
+            Some(rule) => match evaluation.evaluate(rule, &seen.by(&self.key)) {
+                Ok(JsonValue::Null) => ("DEFAULT", default),
+                Ok(value) if value.is_json() => match self.variant(&value) {
+                    None => return Outcome::General,
+                    variant => ("TARGETING_MATCH", variant),
+                },
+                _ => return Outcome::ParseError,
+            },
+        };
+        match (variant, default) {
+            (None, _) => Outcome::Default(reason),
+            (Some(variant), _) if variant.kind == Kind::Null => Outcome::General,
+            (Some(variant), Some(default)) if is_bulk && default.conflicts_with(variant) => {
+                Outcome::General
+            }
+            (Some(variant), _) => Outcome::Variant(reason, variant),
+        }
+    }
+
+    /// The variant that a rule's result names: text as it is, all else by its JSON without quotes.
+    fn variant(&self, result: &JsonValue) -> Option<&Variant> {
+        match result {
+            JsonValue::Text(name) => self.named(name),
+            value => {
+                let mut name = Vec::new();
+                value.write(&mut name);
+                name.retain(|byte| *byte != b'"');
+                self.named(std::str::from_utf8(&name).ok()?)
+            }
+        }
+    }
+
+    pub(super) fn named(&self, name: &str) -> Option<&Variant> {
+        let place = self.variants.binary_search_by(|own| (*own.name).cmp(name));
+        self.variants.get(place.ok()?)
+    }
+}
+
+impl Variant {
+    /// Whether this default variant has a type that the other one has not.
+    fn conflicts_with(&self, other: &Self) -> bool {
+        !matches!(self.kind, Kind::Null | Kind::List) && self.kind != other.kind
+    }
+}
