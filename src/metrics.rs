@@ -8,8 +8,12 @@
 use crate::limits::{self, Budget};
 use crate::redis::{Failure, Purpose};
 use crate::snapshot::event::LoaderEvent;
+#[cfg(any(feature = "flagsmith", feature = "ofrep"))]
+use crate::surfaces::evaluated::counts::Evaluation;
 #[cfg(feature = "flagsmith")]
-use crate::surfaces::flagsmith::{FlagsmithCount, answers::FlagsmithAnswer, counts::Evaluation};
+use crate::surfaces::flagsmith::{FlagsmithCount, answers::FlagsmithAnswer};
+#[cfg(feature = "ofrep")]
+use crate::surfaces::ofrep::{OfrepCount, answers::OfrepAnswer};
 use crate::surfaces::posthog::PostHogCount;
 use crate::surfaces::posthog::PostHogCount as P;
 use crate::surfaces::posthog::answers::Answer;
@@ -27,6 +31,9 @@ pub enum Metric {
     /// Flagsmith's surface counted something.
     #[cfg(feature = "flagsmith")]
     Flagsmith(FlagsmithCount),
+    /// OFREP's surface counted something.
+    #[cfg(feature = "ofrep")]
+    Ofrep(OfrepCount),
     /// A request was forwarded.
     Forwarded(Reason),
     /// A callout ended.
@@ -39,6 +46,13 @@ pub enum Metric {
 impl From<FlagsmithCount> for Metric {
     fn from(count: FlagsmithCount) -> Self {
         Self::Flagsmith(count)
+    }
+}
+
+#[cfg(feature = "ofrep")]
+impl From<OfrepCount> for Metric {
+    fn from(count: OfrepCount) -> Self {
+        Self::Ofrep(count)
     }
 }
 
@@ -77,11 +91,12 @@ pub const SNAPSHOT_AGE_SECONDS: &str = "flag_definitions_snapshot_age_seconds";
 pub const WATERMARK_AGE_SECONDS: &str = "flag_definitions_watermark_age_seconds";
 
 /// The surfaces whose documents have gauges.
-#[cfg(feature = "flagsmith")]
-pub const DOCUMENT_SURFACES: &[&str] = &[crate::surfaces::flagsmith::health::NAME];
-/// The surfaces whose documents have gauges.
-#[cfg(not(feature = "flagsmith"))]
-pub const DOCUMENT_SURFACES: &[&str] = &[];
+pub const DOCUMENT_SURFACES: &[&str] = &[
+    #[cfg(feature = "flagsmith")]
+    crate::surfaces::flagsmith::health::NAME,
+    #[cfg(feature = "ofrep")]
+    crate::surfaces::ofrep::health::NAME,
+];
 
 /// Documents of a surface that all workers of the process keep together.
 pub fn documents(surface: &str) -> String {
@@ -131,8 +146,17 @@ impl Metric {
     }
 
     /// Those of the surfaces beside PostHog's, which carry a label `surface`.
-    #[cfg(feature = "flagsmith")]
     fn of_other_surfaces() -> impl Iterator<Item = Self> {
+        let none = std::iter::empty();
+        #[cfg(feature = "flagsmith")]
+        let none = none.chain(Self::of_flagsmith());
+        #[cfg(feature = "ofrep")]
+        let none = none.chain(Self::of_ofrep());
+        none
+    }
+
+    #[cfg(feature = "flagsmith")]
+    fn of_flagsmith() -> impl Iterator<Item = Self> {
         let answers = FlagsmithAnswer::all().map(FlagsmithCount::Answer);
         let evaluations = Evaluation::ALL.into_iter();
         answers
@@ -141,9 +165,13 @@ impl Metric {
             .map(Self::Flagsmith)
     }
 
-    #[cfg(not(feature = "flagsmith"))]
-    fn of_other_surfaces() -> impl Iterator<Item = Self> {
-        std::iter::empty()
+    #[cfg(feature = "ofrep")]
+    fn of_ofrep() -> impl Iterator<Item = Self> {
+        let answers = OfrepAnswer::all().map(OfrepCount::Answer);
+        let evaluations = Evaluation::ALL.into_iter();
+        answers
+            .chain(evaluations.map(OfrepCount::Evaluation))
+            .map(Self::Ofrep)
     }
 
     /// Place in [`Metric::common`], and in [`Metric::of_team`] for a team's counters: found without a search,
@@ -159,8 +187,14 @@ impl Metric {
         const MODES: usize = limits::Mode::ALL.len();
         const USAGE: usize = LIMITED + Budget::ALL.len() * MODES;
         const LOADER: usize = USAGE + usage::State::ALL.len();
+        #[cfg(any(feature = "flagsmith", feature = "ofrep"))]
+        const OTHERS: usize = LOADER + LoaderEvent::ALL.len();
         #[cfg(feature = "flagsmith")]
-        const FLAGSMITH: usize = LOADER + LoaderEvent::ALL.len();
+        const EVALUATIONS: usize = OTHERS + FlagsmithAnswer::COUNT;
+        #[cfg(all(feature = "ofrep", feature = "flagsmith"))]
+        const OFREP: usize = EVALUATIONS + Evaluation::ALL.len() + usage::State::ALL.len();
+        #[cfg(all(feature = "ofrep", not(feature = "flagsmith")))]
+        const OFREP: usize = OTHERS;
         let limited = |budget: Budget, mode: limits::Mode| budget as usize * MODES + mode as usize;
         match self {
             Self::PostHog(P::Answer(answer)) => answer.number(),
@@ -176,14 +210,18 @@ impl Metric {
             Self::PostHog(P::Usage(state)) => USAGE + state as usize,
             Self::Loader(event) => LOADER + event as usize,
             #[cfg(feature = "flagsmith")]
-            Self::Flagsmith(FlagsmithCount::Answer(answer)) => FLAGSMITH + answer.number(),
-            #[cfg(feature = "flagsmith")]
-            Self::Flagsmith(FlagsmithCount::Evaluation(result)) => {
-                FLAGSMITH + FlagsmithAnswer::COUNT + result as usize
-            }
-            #[cfg(feature = "flagsmith")]
-            Self::Flagsmith(FlagsmithCount::Usage(state)) => {
-                FLAGSMITH + FlagsmithAnswer::COUNT + Evaluation::ALL.len() + state as usize
+            Self::Flagsmith(count) => match count {
+                FlagsmithCount::Answer(answer) => OTHERS + answer.number(),
+                FlagsmithCount::Evaluation(result) => EVALUATIONS + result as usize,
+                FlagsmithCount::Usage(state) => {
+                    EVALUATIONS + Evaluation::ALL.len() + state as usize
+                }
+            },
+            #[cfg(feature = "ofrep")]
+            Self::Ofrep(OfrepCount::Answer(answer)) => OFREP + answer.number(),
+            #[cfg(feature = "ofrep")]
+            Self::Ofrep(OfrepCount::Evaluation(result)) => {
+                OFREP + OfrepAnswer::COUNT + result as usize
             }
             Self::PostHog(P::TeamAnswer(_, status)) => {
                 let known = TEAM_STATUSES.iter().position(|known| *known == status);
@@ -271,16 +309,19 @@ impl Metric {
                 format!("flag_definitions_loader_total;event={};", event.label())
             }
             #[cfg(feature = "flagsmith")]
-            Self::Flagsmith(FlagsmithCount::Answer(answer)) => format!(
-                "flag_definitions_surface_answers_total;surface=flagsmith;status={};reason={};",
-                answer.status(),
-                answer.label()
-            ),
+            Self::Flagsmith(FlagsmithCount::Answer(answer)) => {
+                of_answer("flagsmith", answer.status(), answer.label())
+            }
+            #[cfg(feature = "ofrep")]
+            Self::Ofrep(OfrepCount::Answer(answer)) => {
+                of_answer("ofrep", answer.status(), answer.label())
+            }
             #[cfg(feature = "flagsmith")]
-            Self::Flagsmith(FlagsmithCount::Evaluation(result)) => format!(
-                "flag_definitions_evaluations_total;surface=flagsmith;result={};",
-                result.label()
-            ),
+            Self::Flagsmith(FlagsmithCount::Evaluation(result)) => {
+                of_evaluation("flagsmith", result)
+            }
+            #[cfg(feature = "ofrep")]
+            Self::Ofrep(OfrepCount::Evaluation(result)) => of_evaluation("ofrep", result),
             #[cfg(feature = "flagsmith")]
             Self::Flagsmith(FlagsmithCount::Usage(state)) => format!(
                 "flag_definitions_surface_usage_total;surface=flagsmith;state={};",
@@ -296,6 +337,19 @@ impl Metric {
             ),
         }
     }
+}
+
+#[cfg(any(feature = "flagsmith", feature = "ofrep"))]
+fn of_answer(surface: &str, status: u16, reason: &str) -> String {
+    format!(
+        "flag_definitions_surface_answers_total;surface={surface};status={status};reason={reason};"
+    )
+}
+
+#[cfg(any(feature = "flagsmith", feature = "ofrep"))]
+fn of_evaluation(surface: &str, result: Evaluation) -> String {
+    let result = result.label();
+    format!("flag_definitions_evaluations_total;surface={surface};result={result};")
 }
 
 /// Number of a team's counters.
@@ -355,51 +409,4 @@ impl Counts {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
-
-    const TEAMS: [Tenant; 2] = [Tenant(1), Tenant(7)];
-
-    #[test]
-    fn names_are_unique_and_labels_are_plain() {
-        let mut names: Vec<_> = Metric::all(&TEAMS).map(Metric::name).collect();
-        let count = names.len();
-        for name in &names {
-            assert!(name.ends_with(';') && !name.contains("=other;"), "{name}");
-            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ';' | '=');
-            assert!(name.chars().all(plain), "{name}");
-        }
-        names.sort();
-        names.dedup();
-        assert_eq!(names.len(), count);
-    }
-
-    #[test]
-    fn every_metric_has_a_place_of_its_own() {
-        for (index, metric) in Metric::all(&TEAMS).enumerate() {
-            let mut counts = Counts::new(&TEAMS);
-            counts.add(metric);
-            assert_eq!(
-                counts.drain().collect::<Vec<_>>(),
-                [(index, 1)],
-                "{metric:?}"
-            );
-            assert_eq!(counts.drain().count(), 0);
-        }
-    }
-
-    #[test]
-    fn what_has_no_place_is_not_counted() {
-        let mut counts = Counts::new(&TEAMS);
-        counts.add(Metric::PostHog(PostHogCount::TeamAnswer(Tenant(2), 200)));
-        counts.add(Metric::PostHog(PostHogCount::TeamAnswer(Tenant(1), 418)));
-        assert_eq!(counts.drain().count(), 0);
-    }
-
-    #[test]
-    fn no_team_has_a_label_unless_it_is_asked_for() {
-        assert!(Metric::all(&[]).all(|metric| !metric.name().contains("team=")));
-    }
-}
+mod tests;

@@ -16,6 +16,8 @@ use crate::snapshot::settings::Snapshot;
 use crate::surfaces::Upstream;
 #[cfg(feature = "flagsmith")]
 use crate::surfaces::flagsmith::settings::FlagsmithSettings;
+#[cfg(feature = "ofrep")]
+use crate::surfaces::ofrep::settings::OfrepSettings;
 use crate::surfaces::posthog::definitions::settings::Definitions;
 use crate::surfaces::posthog::quota::settings::Quota;
 use crate::surfaces::posthog::read_through::settings::ReadThrough;
@@ -76,6 +78,9 @@ struct Document {
     #[cfg(feature = "flagsmith")]
     #[serde(deserialize_with = "object")]
     flagsmith: FlagsmithSettings,
+    #[cfg(feature = "ofrep")]
+    #[serde(deserialize_with = "object")]
+    ofrep: OfrepSettings,
 }
 
 /// The section `posthog`: all else of that surface stands at the top.
@@ -101,6 +106,9 @@ pub struct Settings {
     /// Flagsmith's surface.
     #[cfg(feature = "flagsmith")]
     pub flagsmith: FlagsmithSettings,
+    /// OFREP's surface.
+    #[cfg(feature = "ofrep")]
+    pub ofrep: OfrepSettings,
     /// Metrics with a team label.
     pub metrics: Metrics,
     /// What the filter role says of itself.
@@ -149,6 +157,8 @@ impl Settings {
         document.metrics.validate()?;
         #[cfg(feature = "flagsmith")]
         document.flagsmith.validate()?;
+        #[cfg(feature = "ofrep")]
+        document.ofrep.validate()?;
         #[cfg(feature = "flagsmith")]
         let tells_of_flagsmith = document.flagsmith.enabled;
         #[cfg(not(feature = "flagsmith"))]
@@ -168,6 +178,8 @@ impl Settings {
             posthog,
             #[cfg(feature = "flagsmith")]
             flagsmith: document.flagsmith,
+            #[cfg(feature = "ofrep")]
+            ofrep: document.ofrep,
             metrics: document.metrics,
             health: document.health,
             warnings,

@@ -109,6 +109,8 @@ mod tests {
             u32::from(usage::ledger::SLOTS),
             #[cfg(feature = "flagsmith")]
             u32::from(crate::surfaces::flagsmith::usage::SLOTS),
+            #[cfg(feature = "ofrep")]
+            crate::surfaces::ofrep::surface::SLOTS,
             rebuild::SLOTS,
             limits::budgets::SLOTS,
             documents::confirmed::MOST_SLOTS,

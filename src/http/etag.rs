@@ -42,6 +42,11 @@ impl ETag {
         Self(hash.digits().take(DIGITS).collect())
     }
 
+    /// One of twice as many digits.
+    pub fn long(hash: Sha256Hash) -> Self {
+        Self(hash.digits().take(2 * DIGITS).collect())
+    }
+
     /// The digits of a computed tag, without what may follow behind a hyphen; `None` for one of
     /// another form.
     ///

@@ -20,6 +20,8 @@ use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
 mod either;
+#[cfg(any(feature = "flagsmith", feature = "ofrep"))]
+pub mod evaluated;
 #[cfg(feature = "flagsmith")]
 pub mod flagsmith;
 #[cfg(feature = "ofrep")]
@@ -406,6 +408,8 @@ mod tests {
         let mut records = vec![version.encode().unwrap(), secret.encode().unwrap()];
         #[cfg(feature = "flagsmith")]
         records.push(flagsmith::records::FlagsmithRecord::ClientKey(Tenant(1)).encode());
+        #[cfg(feature = "ofrep")]
+        records.push(ofrep::records::OfrepRecord::Selection(Tenant(1)).encode());
         for record in records {
             assert_eq!(check(&record), Ok(()));
             assert!(check(&record[..1]).is_err(), "{record:?}");

@@ -11,10 +11,12 @@ use crate::config::{self, Role, Settings};
 use crate::records::Buckets;
 use crate::shared::{Ambient, Scope};
 use crate::snapshot::LoaderJob;
-#[cfg(feature = "flagsmith")]
+#[cfg(any(feature = "flagsmith", feature = "ofrep"))]
 use crate::surfaces::Pair;
 #[cfg(feature = "flagsmith")]
 use crate::surfaces::flagsmith::{self, Flagsmith};
+#[cfg(feature = "ofrep")]
+use crate::surfaces::ofrep::Ofrep;
 use crate::surfaces::posthog::PostHog;
 use crate::surfaces::{self, Surface};
 use crate::time::Monotonic;
@@ -27,9 +29,13 @@ use crate::worker::{Clusters, Recorder, Worker, registry};
 pub type Shared = Rc<RefCell<Root>>;
 
 #[cfg(feature = "flagsmith")]
-type Surfaces = Pair<PostHog, Flagsmith>;
+type Two = Pair<PostHog, Flagsmith>;
 #[cfg(not(feature = "flagsmith"))]
-type Surfaces = PostHog;
+type Two = PostHog;
+#[cfg(feature = "ofrep")]
+type Surfaces = Pair<Two, Ofrep>;
+#[cfg(not(feature = "ofrep"))]
+type Surfaces = Two;
 
 /// The worker of an Envoy.
 pub type EnvoyWorker = Worker<WasmHost, Surfaces>;
@@ -196,11 +202,24 @@ impl Root {
                     usage,
                     &host,
                 );
+                #[cfg(feature = "ofrep")]
+                let ofrep = Ofrep::new(
+                    settings.ofrep,
+                    settings.posthog.snapshot.clone(),
+                    settings.posthog.redis.snapshot.clone(),
+                    scopes.data.clone(),
+                    &host,
+                );
                 let surface = PostHog::new(settings.posthog, scopes, &host);
                 #[cfg(feature = "flagsmith")]
                 let surface = Pair {
                     first: surface,
                     second: flagsmith,
+                };
+                #[cfg(feature = "ofrep")]
+                let surface = Pair {
+                    first: surface,
+                    second: ofrep,
                 };
                 let recorder = Recorder::new(&settings.metrics.teams);
                 let mut worker =

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::config::Settings;
-#[cfg(feature = "flagsmith")]
+#[cfg(any(feature = "flagsmith", feature = "ofrep"))]
 use crate::records::Buckets;
 use crate::shared::{Scope, Store};
 use crate::snapshot::attempt;
@@ -11,6 +11,8 @@ use crate::snapshot::attempt::Attempt;
 use crate::snapshot::status::{Freshness, Status};
 #[cfg(feature = "flagsmith")]
 use crate::surfaces::flagsmith::health as flagsmith;
+#[cfg(feature = "ofrep")]
+use crate::surfaces::ofrep::health as ofrep;
 use crate::surfaces::posthog::directory::RecordCounts;
 use crate::time::{Monotonic, UnixMillis};
 
@@ -35,6 +37,9 @@ struct Surfaces {
     #[cfg(feature = "flagsmith")]
     #[serde(skip_serializing_if = "Option::is_none")]
     flagsmith: Option<flagsmith::SurfaceHealth>,
+    #[cfg(feature = "ofrep")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ofrep: Option<ofrep::DefinitionsHealth>,
 }
 
 #[derive(Serialize)]
@@ -112,12 +117,17 @@ fn is_ready(status: &Status, store: &impl Store, settings: &Settings, scope: &Sc
     if !status.is_ready(stands_in) {
         return false;
     }
-    #[cfg(feature = "flagsmith")]
-    if settings.flagsmith.enabled
-        && let Some(live) = &status.live
-    {
+    #[cfg(any(feature = "flagsmith", feature = "ofrep"))]
+    if let Some(live) = &status.live {
         let buckets = Buckets::new(scope, settings.posthog.snapshot.buckets);
-        return flagsmith::is_ready(live, store, &buckets);
+        #[cfg(feature = "flagsmith")]
+        if settings.flagsmith.enabled && !flagsmith::is_ready(live, store, &buckets) {
+            return false;
+        }
+        #[cfg(feature = "ofrep")]
+        if settings.ofrep.enabled && !ofrep::is_ready(live, store, &buckets) {
+            return false;
+        }
     }
     let _ = (store, scope);
     true
@@ -194,6 +204,11 @@ fn describe(
             flagsmith: settings.flagsmith.enabled.then(|| {
                 let buckets = Buckets::new(scope, settings.posthog.snapshot.buckets);
                 flagsmith::describe(live, store, &buckets, unix)
+            }),
+            #[cfg(feature = "ofrep")]
+            ofrep: settings.ofrep.enabled.then(|| {
+                let buckets = Buckets::new(scope, settings.posthog.snapshot.buckets);
+                ofrep::describe(live, store, &buckets)
             }),
         },
     }

@@ -86,6 +86,16 @@ fn both_refuse_the_same() {
         json!({"flagsmith": {"max_document_bytes": 1_023}}),
         json!({"flagsmith": {"documents_bytes": 1_073_741_825}}),
         json!({"flagsmith": {"answers_bytes": -1}}),
+        json!({"ofrep": {"keys": "maybe"}}),
+        json!({"ofrep": {"fractional": "v1"}}),
+        json!({"ofrep": {"max_body_bytes": 1_023}}),
+        json!({"ofrep": {"max_document_bytes": 33_554_433}}),
+        json!({"ofrep": {"context": {"static": []}}}),
+        json!({"ofrep": {"context": {"headers": {"a b": "c"}}}}),
+        json!({"ofrep": {"context": {"headers": {"a": 1}}}}),
+        json!({"ofrep": {"context": {"other": {}}}}),
+        json!({"ofrep": {"cors_origins": vec!["a"; 65]}}),
+        json!({"ofrep": {"rate_limit": "600/fortnight"}}),
         json!([]),
     ] {
         assert_eq!(accepted(&document), (false, false), "{document}");

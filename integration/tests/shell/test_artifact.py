@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stack.paths import POSTHOG_WASM, ROOT, WASM
 
-LARGEST_WASM = 1_500_000  # bytes, with all surfaces
+LARGEST_WASM = 1_800_000  # bytes, with all surfaces
 LARGEST_OF_POSTHOG = 1_000_000  # with PostHog's alone
 
 
@@ -24,7 +24,9 @@ def test_the_filter_of_one_surface_is_smaller_and_knows_no_other() -> None:
     wasm = POSTHOG_WASM.read_bytes()
     print(f"{len(wasm)} bytes")
     assert len(wasm) <= LARGEST_OF_POSTHOG
-    assert b"Environment not loaded" in WASM.read_bytes() and b"Environment not loaded" not in wasm
+    whole = WASM.read_bytes()
+    for word in (b"Environment not loaded", b"INVALID_CONTEXT"):
+        assert word in whole and word not in wasm
 
 
 def test_envoy_enters_the_vm_for_nothing_that_the_filter_does_not_do() -> None:

@@ -4,20 +4,15 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use flate2::write::GzEncoder;
-use std::io::Write;
-
 use super::request::{FlagsmithRequest, Route};
 use crate::http::{Body, CorsProfile, ETag, Late, Response};
 use crate::surfaces::Reason;
+use crate::surfaces::evaluated::kept_answers::{gzip, is_zipped};
 use crate::surfaces::table::answers;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 const NOT_LOADED: &str = r#"{"message":"Environment not loaded","status":"service_unavailable"}"#;
-
-/// Shortest body that is compressed, in bytes.
-const GZIP_FROM: usize = 32;
 
 /// What the Edge Proxy says of other origins. An answer without content does not vary by encoding.
 static CORS: CorsProfile = CorsProfile {
@@ -127,7 +122,7 @@ impl FlagsmithAnswer {
     ) -> Response<'r> {
         // Envoy says the same where a body is too long for it, and then the words are its own.
         let is_plain = matches!(self, Self::BodyTooLong);
-        let zipped = (request.accepts_gzip && text.len() >= GZIP_FROM && !is_plain)
+        let zipped = (request.accepts_gzip && is_zipped(text.len()) && !is_plain)
             .then(|| gzip(text.as_bytes()))
             .flatten();
         let varies = !text.is_empty();
@@ -203,17 +198,4 @@ impl FlagsmithAnswer {
             ..self.response(request)
         }
     }
-}
-
-/// The gzip form of a short text; `None` when it cannot be made.
-pub fn gzip(text: &[u8]) -> Option<Vec<u8>> {
-    let content = Vec::with_capacity(text.len() / 4 + 32);
-    let mut encoder = GzEncoder::new(content, flate2::Compression::new(4));
-    encoder.write_all(text).ok()?;
-    encoder.finish().ok()
-}
-
-/// Whether a body of this length is sent in gzip form to who accepts that.
-pub const fn is_zipped(length: usize) -> bool {
-    length >= GZIP_FROM
 }

@@ -1,7 +1,7 @@
 //! What this surface counts. The names are in [`crate::metrics`].
 
 use super::answers::FlagsmithAnswer;
-use crate::labels::labels;
+use crate::surfaces::evaluated::counts::Evaluation;
 use crate::usage::State;
 
 /// Something that is counted.
@@ -18,24 +18,5 @@ pub enum FlagsmithCount {
 impl From<State> for FlagsmithCount {
     fn from(state: State) -> Self {
         Self::Usage(state)
-    }
-}
-
-/// How flags were come by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Evaluation {
-    /// Rules were evaluated.
-    Evaluated,
-    /// The answer to an equal question was kept.
-    Kept,
-    /// The client holds the answer.
-    NotModified,
-}
-
-labels! {
-    Evaluation {
-        Evaluated: "evaluated",
-        Kept: "kept",
-        NotModified: "not_modified",
     }
 }

@@ -1,316 +1,53 @@
-//! A document and its rules: read together, compiled in slices, kept together. A long text is inflated in slices as well, for
-//! who takes no gzip form, and then kept beside them.
+//! An environment's document as it is compiled and kept here ([`crate::surfaces::evaluated`]).
 
-use std::collections::VecDeque;
-use std::io::Write;
 use std::rc::Rc;
 
-use flate2::write::GzDecoder;
-
 use super::engine::{Compiler, Environment, Progress};
-use crate::documents::Document;
-use crate::http::ETag;
+use super::health::NAME;
+use super::records;
+use crate::hash::Sha256Hash;
+use crate::surfaces::evaluated::CompiledRules;
+use crate::surfaces::evaluated::document::EvaluatedDocument;
+use crate::surfaces::evaluated::reads::{DocumentRead, LandedDocument};
 use crate::tenant::Tenant;
 
-/// Bytes of text that one slice inflates or compiles: about a millisecond.
-const SLICE: usize = 64 << 10;
-
-/// Slices that are done at once where a document is read. Most documents are no longer.
-const SLICES_AT_ONCE: usize = 3;
-
-/// Longest text that is inflated in one go for who takes no gzip form; a longer one is inflated in slices, and kept.
-const AT_ONCE: usize = 2 * SLICE;
-
-/// Bytes in gzip form that are inflated at once. They become a thousand times as many at most.
-const PIECE: usize = 512;
-
-/// Most documents that are compiled at a time. Whoever needs another one reads it again.
-const MAX_COMPILING: usize = 256;
-
 /// One version of an environment's document.
-#[derive(Debug)]
-pub struct EnvironmentDocument {
-    version: ETag,
-    gzip: Rc<Vec<u8>>,
-    text_length: usize,
-    /// A long text that somebody asked for without gzip.
-    text: Option<Rc<Vec<u8>>>,
-    rules: Option<Rc<Environment>>,
-}
+pub type EnvironmentDocument = EvaluatedDocument<Environment>;
 
-impl PartialEq for EnvironmentDocument {
-    fn eq(&self, other: &Self) -> bool {
-        self.version == other.version
-            && self.text.is_some() == other.text.is_some()
-            && self.gzip == other.gzip
-    }
-}
+/// What has to be read.
+pub type FlagsmithRead = DocumentRead;
 
-impl EnvironmentDocument {
-    /// Its rules. `None`: it does not fit, and there never was one that does.
-    pub fn rules(&self) -> Option<&Environment> {
-        self.rules.as_deref()
+/// What a read came to.
+pub type FlagsmithLanded = LandedDocument<Environment>;
+
+impl CompiledRules for Environment {
+    type Compiler = Compiler;
+
+    const TENANT: &'static str = "environment";
+
+    const SECTION: &'static str = NAME;
+
+    fn document_key(prefix: &str, tenant: Tenant) -> String {
+        records::document_key(prefix, tenant)
     }
 
-    /// Its text in gzip form.
-    pub const fn gzip(&self) -> &Rc<Vec<u8>> {
-        &self.gzip
+    fn version_hash(tenant: Tenant) -> Sha256Hash {
+        records::version_hash(tenant)
     }
 
-    /// Its text, where it is kept or short. `None`: it is inflated first ([`Workshop::inflate`]).
-    pub fn text_at_hand(&self) -> Option<Rc<Vec<u8>>> {
-        match &self.text {
-            Some(text) => Some(Rc::clone(text)),
-            None if self.text_length <= AT_ONCE => self.inflated().map(Rc::new),
-            None => None,
+    fn compiler(text: Rc<Vec<u8>>) -> Compiler {
+        Compiler::new(text)
+    }
+
+    fn step(compiler: &mut Compiler, budget: usize) -> Option<Result<Box<Self>, String>> {
+        match compiler.step(budget) {
+            Progress::More => None,
+            Progress::Done(rules) => Some(Ok(rules)),
+            Progress::Unfit(unfit) => Some(Err(unfit.to_string())),
         }
-    }
-
-    fn inflated(&self) -> Option<Vec<u8>> {
-        let mut inflated = GzDecoder::new(Vec::with_capacity(self.text_length));
-        inflated.write_all(&self.gzip).ok()?;
-        let text = inflated.finish().ok()?;
-        (text.len() == self.text_length).then_some(text)
-    }
-
-    fn with_text(&self, text: Rc<Vec<u8>>) -> Self {
-        Self {
-            version: self.version.clone(),
-            gzip: Rc::clone(&self.gzip),
-            text_length: self.text_length,
-            text: Some(text),
-            rules: self.rules.clone(),
-        }
-    }
-
-    /// Length of its text, in bytes.
-    pub const fn text_length(&self) -> usize {
-        self.text_length
-    }
-}
-
-impl Document for EnvironmentDocument {
-    fn etag(&self) -> &ETag {
-        &self.version
-    }
-
-    /// The publisher computed it of the text, and wrote both at once.
-    fn etag_is_stored(&self) -> bool {
-        false
-    }
-
-    /// What is kept of the text.
-    fn text(&self) -> &Rc<Vec<u8>> {
-        &self.gzip
     }
 
     fn weight(&self) -> usize {
-        let rules = self.rules().map_or(0, Environment::weight);
-        let text = self.text.as_ref().map_or(0, |text| text.len());
-        self.gzip.len().saturating_add(text).saturating_add(rules)
-    }
-}
-
-/// Why a document cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unusable {
-    /// Its text is longer than documents may be.
-    TooLong,
-    /// Its text cannot be inflated.
-    Unreadable,
-}
-
-/// A document that is being inflated, then compiled, or the text of one that is compiled.
-struct Work {
-    environment: Tenant,
-    version: ETag,
-    gzip: Rc<Vec<u8>>,
-    done: usize,
-    max_bytes: usize,
-    /// The one whose text is wanted.
-    compiled: Option<Rc<EnvironmentDocument>>,
-    stage: Stage,
-}
-
-enum Stage {
-    Inflating(Box<GzDecoder<Vec<u8>>>),
-    Compiling(Box<Compiler>, usize),
-    /// Nothing is left to do.
-    Over,
-}
-
-/// What came of a document.
-pub type Compiled = Result<Rc<EnvironmentDocument>, Unusable>;
-
-impl Stage {
-    fn inflating() -> Self {
-        Self::Inflating(Box::new(GzDecoder::new(Vec::new())))
-    }
-}
-
-impl Work {
-    /// Does a slice; the result, once it is done.
-    fn step(&mut self) -> Option<Compiled> {
-        match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Inflating(inflated) => match (self.inflate(inflated), &self.compiled) {
-                (Ok(None), _) => None,
-                (Ok(Some(text)), Some(compiled)) => Some(Ok(Rc::new(compiled.with_text(text)))),
-                (Ok(Some(text)), None) => {
-                    let length = text.len();
-                    self.stage = Stage::Compiling(Box::new(Compiler::new(text)), length);
-                    None
-                }
-                (Err(problem), _) => Some(Err(problem)),
-            },
-            Stage::Compiling(mut compiler, length) => match compiler.step(SLICE) {
-                Progress::More => {
-                    self.stage = Stage::Compiling(compiler, length);
-                    None
-                }
-                Progress::Done(rules) => Some(Ok(self.document(length, Some(*rules)))),
-                Progress::Unfit(unfit) => {
-                    log::warn!("environment {}: {unfit}", self.environment);
-                    Some(Ok(self.document(length, None)))
-                }
-            },
-            Stage::Over => Some(Err(Unusable::Unreadable)),
-        }
-    }
-
-    /// Inflates a slice; the text, once it is whole.
-    fn inflate(
-        &mut self,
-        mut inflated: Box<GzDecoder<Vec<u8>>>,
-    ) -> Result<Option<Rc<Vec<u8>>>, Unusable> {
-        let goal = inflated.get_ref().len().saturating_add(SLICE);
-        while inflated.get_ref().len() < goal {
-            let end = self.done.saturating_add(PIECE).min(self.gzip.len());
-            let piece = self.gzip.get(self.done..end).unwrap_or_default();
-            if piece.is_empty() {
-                let text = inflated.finish().map_err(|_| Unusable::Unreadable)?;
-                if text.len() > self.max_bytes {
-                    return Err(Unusable::TooLong);
-                }
-                return Ok(Some(Rc::new(text)));
-            }
-            let written = inflated.write_all(piece);
-            written.map_err(|_| Unusable::Unreadable)?;
-            self.done = end;
-            if inflated.get_ref().len() > self.max_bytes {
-                return Err(Unusable::TooLong);
-            }
-        }
-        self.stage = Stage::Inflating(inflated);
-        Ok(None)
-    }
-
-    fn document(&self, text_length: usize, rules: Option<Environment>) -> Rc<EnvironmentDocument> {
-        Rc::new(EnvironmentDocument {
-            version: self.version.clone(),
-            gzip: Rc::clone(&self.gzip),
-            text_length,
-            text: None,
-            rules: rules.map(Rc::new),
-        })
-    }
-}
-
-/// The documents that one worker compiles.
-#[derive(Default)]
-pub struct Workshop {
-    queue: VecDeque<Work>,
-    dropped: Vec<ETag>,
-}
-
-/// How far a document has come that was just read.
-pub enum Begun {
-    /// It is done.
-    Done(Compiled),
-    /// It goes on in later slices.
-    Queued,
-    /// Too many are being compiled.
-    Full,
-}
-
-impl Workshop {
-    /// Begins to compile a document that was read, with a text of at most `max_bytes`. A short one is done at once.
-    pub fn begin(
-        &mut self,
-        environment: Tenant,
-        version: &ETag,
-        gzip: &[u8],
-        max_bytes: usize,
-    ) -> Begun {
-        if self.has(environment, version) {
-            return Begun::Queued;
-        }
-        self.add(Work {
-            environment,
-            version: version.clone(),
-            gzip: Rc::new(gzip.to_vec()),
-            done: 0,
-            max_bytes,
-            compiled: None,
-            stage: Stage::inflating(),
-        })
-    }
-
-    /// Begins to inflate the text of a document, for who takes no gzip form. What it comes to is the document with its text.
-    pub fn inflate(&mut self, environment: Tenant, document: &Rc<EnvironmentDocument>) -> Begun {
-        if self.has(environment, &document.version) {
-            return Begun::Queued;
-        }
-        self.add(Work {
-            environment,
-            version: document.version.clone(),
-            gzip: Rc::clone(&document.gzip),
-            done: 0,
-            max_bytes: document.text_length,
-            compiled: Some(Rc::clone(document)),
-            stage: Stage::inflating(),
-        })
-    }
-
-    fn add(&mut self, mut work: Work) -> Begun {
-        // Of two versions the older is of no use any more.
-        let is_older = |older: &&Work| older.environment == work.environment;
-        let older = self.queue.iter().filter(is_older);
-        self.dropped.extend(older.map(|work| work.version.clone()));
-        self.queue
-            .retain(|older| older.environment != work.environment);
-        if self.queue.len() >= MAX_COMPILING {
-            return Begun::Full;
-        }
-        for _ in 0..SLICES_AT_ONCE {
-            if let Some(compiled) = work.step() {
-                return Begun::Done(compiled);
-            }
-        }
-        self.queue.push_back(work);
-        Begun::Queued
-    }
-
-    /// The versions that the last document took the place of.
-    pub fn take_dropped(&mut self) -> Vec<ETag> {
-        std::mem::take(&mut self.dropped)
-    }
-
-    /// Does a slice of what came first; that document, once it is done.
-    pub fn work(&mut self) -> Option<(Tenant, ETag, Compiled)> {
-        let work = self.queue.front_mut()?;
-        let compiled = work.step()?;
-        let work = self.queue.pop_front()?;
-        Some((work.environment, work.version, compiled))
-    }
-
-    /// Whether a version is being compiled.
-    pub fn has(&self, environment: Tenant, version: &ETag) -> bool {
-        let mut queue = self.queue.iter();
-        queue.any(|work| work.environment == environment && work.version == *version)
-    }
-
-    /// Whether nothing is to be done.
-    pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        Self::weight(self)
     }
 }

@@ -1,23 +1,14 @@
 //! Who a key is, and when an unknown one may be refused.
 
-use std::time::Duration;
-
-use super::records::{FlagsmithRecord, Polled, polled_hash, round_hash, version_hash};
-use crate::documents::current::Published;
+use super::records::{FlagsmithRecord, Polled, polled_hash, round_hash};
 use crate::hash::{Hashes, Sha256Hash};
-use crate::http::ETag;
 use crate::recent::Recent;
-use crate::records::{self, Buckets, LookupError, StreamId};
+use crate::records::{self, Buckets, LookupError};
 use crate::shared::{Ambient, Store, StoreError};
-use crate::snapshot::follow::Confirmation;
+use crate::surfaces::evaluated::admission::Verdict;
+use crate::surfaces::evaluated::library::{PLACES, REMEMBERED};
 use crate::tenant::Tenant;
 use crate::time::{Monotonic, UnixMillis};
-
-/// How long what shared data said counts: a removed key is accepted for so much longer.
-const REMEMBERED: Duration = Duration::from_millis(10);
-
-/// Most keys, and most environments, of which that is remembered.
-const PLACES: usize = 4_096;
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,25 +48,16 @@ impl EdgeReader {
 }
 
 /// What the snapshot says of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyVerdict {
-    /// It reads this.
-    Reads(EdgeReader),
-    /// It is known to read nothing.
-    Refused,
-    /// It is not known here, and the list of keys may lack it.
-    Unknown,
-}
+pub type KeyVerdict = Verdict<EdgeReader>;
 
 /// The prefix of server-side keys.
 pub const SERVER_PREFIX: &[u8] = b"ser.";
 
-/// Keys and versions in shared data, with a memory of what was found a moment ago.
+/// Keys in shared data, with a memory of what was found a moment ago.
 pub struct KeyDirectory {
     buckets: Buckets,
     hashes: Hashes,
     readers: Recent<Sha256Hash, EdgeReader>,
-    versions: Recent<Tenant, Option<(ETag, StreamId)>>,
 }
 
 impl KeyDirectory {
@@ -85,7 +67,6 @@ impl KeyDirectory {
             buckets,
             hashes: Hashes::new(ambient.random_bytes()),
             readers: Recent::new(PLACES, REMEMBERED),
-            versions: Recent::new(PLACES, REMEMBERED),
         }
     }
 
@@ -130,30 +111,6 @@ impl KeyDirectory {
         })
     }
 
-    /// What the publisher said last of a document's version. `None`: it never read one.
-    ///
-    /// # Errors
-    /// When shared data fails.
-    pub fn version(
-        &mut self,
-        environment: Tenant,
-        store: &impl Store,
-        now: Monotonic,
-    ) -> Result<Option<(ETag, StreamId)>, StoreError> {
-        if let Some(known) = self.versions.get(&environment, now) {
-            return Ok(known.clone());
-        }
-        let hash = version_hash(environment);
-        let found = records::find(store, &self.buckets, &hash, FlagsmithRecord::decode);
-        let version = match found {
-            Ok(Some((FlagsmithRecord::Version(etag), id))) => Some((etag, id)),
-            Ok(_) | Err(LookupError::Corrupt(_)) => None,
-            Err(LookupError::Store(error)) => return Err(error),
-        };
-        self.versions.note(environment, version.clone(), now);
-        Ok(version)
-    }
-
     /// What the publisher said last of its polls; `None`: nothing yet, or shared data fails.
     pub fn polled(&self, store: &impl Store) -> Option<Polled> {
         match self.read(store, &polled_hash()) {
@@ -174,14 +131,4 @@ impl KeyDirectory {
             Err(LookupError::Store(error)) => Err(error),
         }
     }
-}
-
-/// A version as the publisher published it, in this clock's time.
-pub fn published(version: (ETag, StreamId), confirmation: Confirmation) -> Option<Published> {
-    let (etag, id) = version;
-    (id >= confirmation.since).then(|| Published {
-        etag,
-        at: confirmation.moment(id),
-        confirmed_at: confirmation.at,
-    })
 }

@@ -9,9 +9,8 @@
 //! | [`records`] | keys, versions and states, as the publisher puts them into the snapshot; where documents are in Redis |
 //! | [`admission`] | who is admitted |
 //! | [`keys`] | who a key is, and when an unknown one may be refused |
-//! | [`reads`], [`document`] | a document out of Redis: text and rules together, compiled in slices |
-//! | [`intake`] | what becomes of a document that was read |
-//! | [`question`], [`kept_answers`] | what is asked of rules; answers to equal questions |
+//! | [`document`] | an environment's document; what becomes of it is shared ([`super::evaluated`]) |
+//! | [`question`] | what is asked of rules |
 //! | [`engine`] | the rules |
 //! | [`health`] | how its environments are |
 //! | [`usage`] | which requests are reported to Flagsmith |
@@ -23,12 +22,9 @@ pub mod counts;
 pub mod document;
 pub mod engine;
 pub mod health;
-mod intake;
-pub mod kept_answers;
 pub mod keys;
 mod pipeline;
 pub mod question;
-pub mod reads;
 pub mod records;
 pub mod request;
 pub mod settings;

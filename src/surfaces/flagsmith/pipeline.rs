@@ -7,22 +7,22 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use super::admission::Denial;
 use super::answers::FlagsmithAnswer;
-use super::counts::{Evaluation, FlagsmithCount};
-use super::document::EnvironmentDocument;
+use super::counts::FlagsmithCount;
+use super::document::{EnvironmentDocument, FlagsmithLanded, FlagsmithRead};
 use super::engine::IdentityRequest;
-use super::keys::{self, EdgeReader};
+use super::keys::EdgeReader;
 use super::question::{FlagQuestion, Subject};
-use super::reads::{FlagsmithLanded, FlagsmithRead};
 use super::request::{FlagsmithRequest, Parameter, Route};
 use super::steps::{Asker, answered, not_modified, replied, waits};
 use super::surface::{Flagsmith, FlagsmithCarried};
-use crate::documents::current::{Current, POLL_TAKES, Rule, current};
 use crate::documents::{Document, Kept};
 use crate::hash::Sha256Hash;
-use crate::http::{Body, ETag, IfNoneMatch, Method, imf_fixdate, rfc3339_rounded_up};
-use crate::shared::{Ambient, Machinery, Store, StoreError};
+use crate::http::{Body, ETag, Method, imf_fixdate, rfc3339_rounded_up};
+use crate::shared::{Ambient, Machinery, Store};
+use crate::surfaces::evaluated::admission::Denial;
+use crate::surfaces::evaluated::counts::Evaluation;
+use crate::surfaces::evaluated::library::Meanwhile;
 use crate::surfaces::{Decided, Reason, Step, Upstream};
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
@@ -109,63 +109,18 @@ impl Flagsmith {
         machinery: &mut Machinery<'_, S, FlagsmithCount>,
     ) -> Decided<'r, Self> {
         let environment = asker.reader.environment;
-        let version = match self.current_version(environment, machinery) {
-            Ok(Some(version)) => {
-                if self.kept.etag(environment) == Some(&version) {
-                    self.current
-                        .note(environment, version.clone(), machinery.now);
-                }
-                version
+        let version = match self.library.current_version(environment, machinery) {
+            Ok(Some(version)) => version,
+            Ok(None) => {
+                let read = self.library.read(environment, machinery.now);
+                return waits(asker, read);
             }
-            Ok(None) => return self.read(asker, machinery.now),
             Err(_) => {
                 let reader = Some(asker.reader);
                 return self.undecided_for(asker.request, Reason::SharedData, reader);
             }
         };
         self.answer(asker, &version, None, machinery)
-    }
-
-    /// The version that is known to be current; `None`: Redis has to be asked.
-    fn current_version<S: Store>(
-        &mut self,
-        environment: Tenant,
-        machinery: &Machinery<'_, S, FlagsmithCount>,
-    ) -> Result<Option<ETag>, StoreError> {
-        let (store, now) = (machinery.store, machinery.now);
-        let rule = Rule {
-            max_age: self.snapshot.etag_max_age,
-            poll_takes: POLL_TAKES.max(self.gateway.timeout),
-            since: None,
-            now,
-        };
-        let published = match self.status.confirmation() {
-            Some(confirmation) => self
-                .directory
-                .version(environment, store, now)?
-                .and_then(|version| keys::published(version, confirmation)),
-            None => None,
-        };
-        // Who holds the published version need not be asked about: it is as good as held by the client.
-        let mut held = IfNoneMatch::default();
-        if let Some(published) = &published {
-            held.add(published.etag.as_bytes());
-        }
-        let confirmations = &mut self.confirmations;
-        let callout = || confirmations.find(store, environment, &held, &rule);
-        Ok(match current(&held, published.as_ref(), callout, &rule)? {
-            Current::Known(version) => Some(version),
-            Current::Ask => None,
-        })
-    }
-
-    /// Reads the document.
-    fn read<'r>(&self, asker: Asker<'r, '_>, now: Monotonic) -> Decided<'r, Self> {
-        let environment = asker.reader.environment;
-        let kept = || self.kept.etag(environment).cloned();
-        // What was of no use is not brought again.
-        let held = self.unusable(environment, now).cloned().or_else(kept);
-        waits(asker, FlagsmithRead::Document { environment, held })
     }
 
     /// Answers when this version is current. `at_hand`: that version, where it was just read.
@@ -185,7 +140,7 @@ impl Flagsmith {
             if asker.request.if_none_match.matches(version) {
                 return not_modified(&asker, version.clone());
             }
-            return match find(&mut self.kept) {
+            return match find(&mut self.library.kept) {
                 Some(document) if is_unmodified(asker.request, &document, machinery.ambient) => {
                     not_modified(&asker, version.clone())
                 }
@@ -205,7 +160,7 @@ impl Flagsmith {
             machinery.count(FlagsmithCount::Evaluation(Evaluation::NotModified));
             return not_modified(&asker, etag);
         }
-        let Some(document) = find(&mut self.kept) else {
+        let Some(document) = find(&mut self.library.kept) else {
             return self.meanwhile(asker, version, machinery);
         };
         let Some(rules) = document.rules() else {
@@ -284,7 +239,8 @@ impl Flagsmith {
         (digest, etag)
     }
 
-    /// Answers out of the version that is kept while the current one is being compiled, or reads that one.
+    /// Answers out of the version that is kept while the current one is being compiled, or reads that one. The whole document is
+    /// waited for.
     pub(super) fn meanwhile<'r, S: Store>(
         &mut self,
         asker: Asker<'r, '_>,
@@ -292,32 +248,25 @@ impl Flagsmith {
         machinery: &mut Machinery<'_, S, FlagsmithCount>,
     ) -> Decided<'r, Self> {
         let environment = asker.reader.environment;
-        if self.unusable(environment, machinery.now) == Some(version) {
-            return answered(
-                asker.request,
-                FlagsmithAnswer::NotLoaded,
-                Some(asker.reader),
-            );
-        }
-        if !self.workshop.has(environment, version) {
-            return self.read(asker, machinery.now);
-        }
-        // One that was current a moment ago; of an older one nobody may be told again. The whole document is waited for.
-        let recent = self.current.get(&environment, machinery.now).cloned();
         let is_flags = asker.request.route != Route::Document;
-        let kept = self.kept.etag(environment).cloned();
-        match kept.filter(|kept| is_flags && recent.as_ref() == Some(kept)) {
-            Some(kept) => self.answer(asker, &kept, None, machinery),
-            None => {
-                let version = version.clone();
-                waits(
-                    asker,
-                    FlagsmithRead::Compiled {
-                        environment,
-                        version,
-                    },
-                )
+        let library = &self.library;
+        match library.meanwhile(environment, version, is_flags, machinery.now) {
+            Meanwhile::Unusable => {
+                let answer = FlagsmithAnswer::NotLoaded;
+                answered(asker.request, answer, Some(asker.reader))
             }
+            Meanwhile::With(kept) => self.answer(asker, &kept, None, machinery),
+            Meanwhile::Reads(read) => waits(asker, read),
+        }
+    }
+
+    /// Tells of a version, once, that an evaluation left conditions out.
+    fn tell_cut_short(&mut self, environment: Tenant, version: &ETag, now: Monotonic) {
+        if self.cut_short.get(&environment, now) != Some(version) {
+            self.cut_short.note(environment, version.clone(), now);
+            log::warn!(
+                "environment {environment}: the document takes more work than one evaluation may: conditions that came later matched nothing"
+            );
         }
     }
 
@@ -333,13 +282,14 @@ impl Flagsmith {
             (false, Some(text)) => Body::Text(text),
             (false, None) => {
                 let environment = asker.reader.environment;
-                let begun = self.workshop.inflate(environment, document);
-                match self.taken_in(environment, document.etag(), begun, machinery.now) {
+                let library = &mut self.library;
+                let begun = library.workshop.inflate(environment, document);
+                match library.taken_in(environment, document.etag(), begun, machinery.now) {
                     FlagsmithLanded::Compiling(version) => {
                         return waits(
                             asker,
                             FlagsmithRead::Compiled {
-                                environment,
+                                tenant: environment,
                                 version,
                             },
                         );

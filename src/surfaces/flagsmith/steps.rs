@@ -1,9 +1,9 @@
 //! What is decided of a request, with what it owes and what it takes along.
 
 use super::answers::FlagsmithAnswer;
+use super::document::FlagsmithRead;
 use super::engine::IdentityRequest;
 use super::keys::EdgeReader;
-use super::reads::FlagsmithRead;
 use super::request::FlagsmithRequest;
 use super::surface::{Flagsmith, FlagsmithCarried};
 use crate::http::{ETag, Response};

@@ -5,49 +5,37 @@ use std::time::Duration;
 
 use super::answers::FlagsmithAnswer;
 use super::counts::FlagsmithCount;
-use super::document::{EnvironmentDocument, Workshop};
-use super::engine::{IdentityRequest, parse_identity};
+use super::document::{FlagsmithLanded, FlagsmithRead};
+use super::engine::{Environment, IdentityRequest, parse_identity};
 use super::health::NAME;
-use super::intake::{TOLD, UNUSABLE, WORKING};
-use super::kept_answers::KeptAnswers;
 use super::keys::{EdgeReader, KeyDirectory};
-use super::reads::{FlagsmithLanded, FlagsmithRead, KnownVersion, StoredDocument, command};
 use super::request::{FlagsmithRequest, Route};
-use super::settings::{EdgeUpstream, FlagsmithSettings};
+use super::settings::FlagsmithSettings;
 use super::steps::{Asker, answered, replied};
 use super::usage;
-use crate::documents::{Confirmations, Confirmed, Document, Documents, Kept, Outflow};
+use crate::documents::{Document, Documents, Outflow};
 use crate::hash::Sha256Hash;
 use crate::http::ETag;
 use crate::limits::LocalBudgets;
-use crate::recent::{OncePerSecond, Recent};
+use crate::recent::Recent;
 use crate::records::Buckets;
-use crate::redis::{Failure, Gateway, Purpose, wire_size};
+use crate::redis::{Failure, Gateway};
 use crate::shared::{Ambient, BUSY, IDLE, Machinery, Scope, Store, Table};
-use crate::snapshot::KnownStatus;
 use crate::snapshot::settings::Snapshot;
 use crate::snapshot::status::Status;
+use crate::surfaces::evaluated::bodies;
+use crate::surfaces::evaluated::kept_answers::KeptAnswers;
+use crate::surfaces::evaluated::library::{DocumentBounds, Library, reason};
+use crate::surfaces::evaluated::reads::KnownVersion;
 use crate::surfaces::{
-    self, Decided, Fetch, Reason, Receipt, Received, SentRead, ShowJob, StepOf, Surface, Terms,
+    Decided, Fetch, Reason, Receipt, Received, SentRead, ShowJob, StepOf, Surface, Terms, Upstream,
 };
 use crate::tenant::Tenant;
 use crate::time::{Monotonic, UnixMillis};
 use crate::usage::UsageJob;
 
-/// Half of the longest wait for a document that is being compiled: the longest takes somewhat more than a second.
-const COMPILING: Duration = Duration::from_millis(1_500);
-
-/// For how long a version answers while the next one is being compiled.
-const MEANWHILE: Duration = Duration::from_secs(3);
-
-/// What a reply has around a document's text.
-const FRAMING: usize = 1 << 10;
-
-/// Most values of a body, counted by what stands before each: a comma or an opening bracket. With more it is too long.
-const MAX_BODY_VALUES: usize = 50_000;
-
-/// What a value of a body takes at most.
-const VALUE_BYTES: usize = 400;
+/// For how long it is remembered what was told of a version.
+const TOLD: Duration = Duration::from_secs(3_600);
 
 /// Bytes of large answers to client-side keys that one worker hands over in a second: they are as large as the traits that a
 /// client sends, and who does not read them lets Envoy keep them.
@@ -59,28 +47,16 @@ const BUDGETS: usize = 4_096;
 /// Flagsmith's surface, of one worker.
 pub struct Flagsmith {
     pub(super) settings: FlagsmithSettings,
-    pub(super) snapshot: Snapshot,
-    pub(super) gateway: Gateway,
-    pub(super) scope: Scope,
-    pub(super) status: KnownStatus,
+    pub(super) library: Library<Environment>,
     pub(super) directory: KeyDirectory,
-    pub(super) confirmations: Confirmations,
     pub(super) budgets: Option<LocalBudgets<Tenant>>,
-    pub(super) kept: Kept<EnvironmentDocument>,
-    pub(super) workshop: Workshop,
-    /// Versions that are kept and were current a moment ago.
-    pub(super) current: Recent<Tenant, ETag>,
-    /// Versions that were read and are of no use.
-    pub(super) unusable: Recent<Tenant, ETag>,
     /// Versions of which it was told that an evaluation was cut short.
     pub(super) cut_short: Recent<Tenant, ETag>,
-    pub(super) finished: Vec<(FlagsmithRead, FlagsmithLanded)>,
     pub(super) answers: KeptAnswers,
     /// Digests of the question for all flags, by environment and kind of key, and the version that they are of.
     pub(super) digests: Recent<(Tenant, bool), (ETag, Sha256Hash, ETag)>,
     outflow: Outflow,
     usage: Option<UsageJob>,
-    pub(super) problems: OncePerSecond,
 }
 
 /// What a request that waits takes along.
@@ -105,26 +81,20 @@ impl Flagsmith {
     ) -> Self {
         let buckets = Buckets::new(&scope, snapshot.buckets);
         let slots = Table::new(&scope, "fe:", 1_024);
+        let bounds = DocumentBounds {
+            kept: settings.documents_bytes,
+            text: settings.max_document_bytes,
+        };
         Self {
-            status: KnownStatus::default(),
             directory: KeyDirectory::new(buckets, ambient),
-            confirmations: Confirmations::new(slots),
             budgets: settings.rate_limit.map(|_| LocalBudgets::new(BUDGETS)),
-            kept: Kept::new(settings.documents_bytes as usize),
-            workshop: Workshop::default(),
-            current: Recent::new(BUDGETS, MEANWHILE),
-            unusable: Recent::new(BUDGETS, UNUSABLE),
             cut_short: Recent::new(BUDGETS, TOLD),
-            finished: Vec::new(),
             answers: KeptAnswers::new(settings.answers_bytes as usize),
             digests: Recent::new(BUDGETS, Duration::MAX),
             outflow: Outflow::default(),
             usage: usage.filter(|_| settings.enabled),
-            problems: OncePerSecond::default(),
+            library: Library::new(bounds, snapshot, gateway, scope, slots),
             settings,
-            snapshot,
-            gateway,
-            scope,
         }
     }
 }
@@ -173,21 +143,16 @@ impl Surface for Flagsmith {
         let Some(reader) = carried.reader else {
             return self.undecided_for(request, Reason::SharedData, None);
         };
-        // Each of these becomes some hundred bytes, whatever it stands for.
-        let is_structural = |byte: &&u8| matches!(byte, b',' | b'{' | b'[');
-        let values = body.iter().filter(is_structural).count();
-        if values > MAX_BODY_VALUES {
+        let Some(bytes) = bodies::cost(body) else {
             return answered(request, FlagsmithAnswer::BodyTooLong, Some(reader));
-        }
+        };
         match parse_identity(body) {
             Ok(identity) => {
                 let asker = Asker {
                     request,
                     reader,
                     identity: Some(identity.into_owned()),
-                    bytes: body
-                        .len()
-                        .saturating_add(values.saturating_mul(VALUE_BYTES)),
+                    bytes,
                 };
                 self.ask(asker, machinery)
             }
@@ -203,7 +168,7 @@ impl Surface for Flagsmith {
     }
 
     fn forwards(&self) -> bool {
-        self.settings.enabled && self.settings.upstream == EdgeUpstream::Forward
+        self.settings.enabled && self.settings.upstream == Upstream::Forward
     }
 
     fn too_long<'r>(&self, request: &'r FlagsmithRequest<'_>) -> StepOf<'r, Self> {
@@ -235,11 +200,7 @@ impl Surface for Flagsmith {
             FlagsmithLanded::Compiling(version) => self.meanwhile(asker, version, machinery),
             FlagsmithLanded::Missing => answered(request, FlagsmithAnswer::NotLoaded, Some(reader)),
             FlagsmithLanded::Failed(failure) => {
-                let reason = match failure {
-                    Failure::Timeout => Reason::Timeout,
-                    _ => Reason::Redis,
-                };
-                self.undecided_for(request, reason, Some(reader))
+                self.undecided_for(request, reason(*failure), Some(reader))
             }
         }
     }
@@ -258,39 +219,15 @@ impl Surface for Flagsmith {
     }
 
     fn fetch(&self, read: &FlagsmithRead) -> Option<Fetch<'_>> {
-        Some(match read {
-            FlagsmithRead::Document { environment, held } => {
-                let command = command(&self.snapshot.prefix, *environment, held.as_ref());
-                let length = self.settings.max_document_bytes as usize;
-                let largest = wire_size(self.gateway.dialect, length);
-                Fetch {
-                    question: surfaces::Question::Redis(&self.gateway, command),
-                    largest_reply: largest.saturating_add(FRAMING),
-                }
-            }
-            FlagsmithRead::Compiled { .. } => Fetch {
-                question: surfaces::Question::Own,
-                largest_reply: 0,
-            },
-        })
+        Some(self.library.fetch(read))
     }
 
     fn terms(&self, read: &FlagsmithRead) -> Terms {
-        Terms {
-            timeout: match read {
-                FlagsmithRead::Document { .. } => self.gateway.timeout,
-                FlagsmithRead::Compiled { .. } => COMPILING,
-            },
-            purpose: Purpose::Documents,
-            reason: Reason::Redis,
-        }
+        self.library.terms(read)
     }
 
     fn known<S: Store>(&self, read: &FlagsmithRead, store: &S) -> KnownVersion {
-        let FlagsmithRead::Document { environment, .. } = read else {
-            return None;
-        };
-        self.confirmations.read(store, *environment).ok().flatten()
+        self.library.known(read, store)
     }
 
     fn landed<S: Store>(
@@ -300,38 +237,11 @@ impl Surface for Flagsmith {
         received: Received<'_>,
         machinery: &mut Machinery<'_, S, FlagsmithCount>,
     ) -> (FlagsmithLanded, Result<(), Failure>) {
-        let FlagsmithRead::Document { environment, .. } = read else {
-            return (FlagsmithLanded::Missing, Ok(()));
-        };
-        let environment = *environment;
-        let reply = received.redis();
-        let counts_as = match &reply {
-            Ok(_) => Ok(()),
-            Err(failure) => Err(*failure),
-        };
-        let (version, landed) = match StoredDocument::of(&reply) {
-            StoredDocument::Same(version) => (version.clone(), FlagsmithLanded::Same(version)),
-            StoredDocument::Full(version, gzip) => {
-                let landed = self.take_in(environment, version.clone(), gzip, machinery);
-                (version, landed)
-            }
-            StoredDocument::Missing => return (FlagsmithLanded::Missing, counts_as),
-            StoredDocument::Failed(failure) => {
-                return (FlagsmithLanded::Failed(failure), counts_as);
-            }
-        };
-        let confirmed = Confirmed {
-            etag: version,
-            at: sent.at,
-        };
-        let before = sent.known.as_ref();
-        self.confirmations
-            .note(machinery.store, environment, before, &confirmed);
-        (landed, counts_as)
+        self.library.landed(read, sent, received, machinery)
     }
 
     fn finished(&mut self) -> Option<(FlagsmithRead, FlagsmithLanded)> {
-        self.finished.pop()
+        self.library.finished()
     }
 
     fn length(&self, _: &FlagsmithRequest<'_>, landed: &FlagsmithLanded) -> usize {
@@ -369,15 +279,12 @@ impl Surface for Flagsmith {
     }
 
     fn tick<S: Store>(&mut self, _: bool, machinery: &mut Machinery<'_, S, FlagsmithCount>) {
-        let (store, now) = (machinery.store, machinery.now);
-        self.status.refresh(store, &self.scope, now);
-        self.outflow.tick(ECHO_PER_SECOND, now);
-        self.work(machinery);
+        self.outflow.tick(ECHO_PER_SECOND, machinery.now);
+        self.library.tick(machinery);
     }
 
     fn loaded<S: Store>(&mut self, machinery: &mut Machinery<'_, S, FlagsmithCount>) {
-        let (store, now) = (machinery.store, machinery.now);
-        self.status.read(store, &self.scope, now);
+        self.library.loaded(machinery);
     }
 
     fn each_job<S: Store>(&mut self, show: &mut ShowJob<'_, S, FlagsmithCount>) {
@@ -387,11 +294,8 @@ impl Surface for Flagsmith {
     }
 
     fn due_in(&self) -> Duration {
-        match (self.workshop.is_empty(), self.outflow.is_busy()) {
-            (false, _) => WORKING,
-            (true, true) => BUSY,
-            (true, false) => IDLE,
-        }
+        let outflow = if self.outflow.is_busy() { BUSY } else { IDLE };
+        self.library.due_in().min(outflow)
     }
 
     fn each_documents(
@@ -408,7 +312,7 @@ impl Surface for Flagsmith {
         let since = |(oldest, unix): (u64, UnixMillis)| unix.as_millis().saturating_sub(oldest);
         show(Documents {
             surface: NAME,
-            kept: self.kept.len(),
+            kept: self.library.kept.len(),
             age: oldest
                 .zip(ambient.unix())
                 .map(since)
@@ -417,7 +321,7 @@ impl Surface for Flagsmith {
     }
 
     fn status(&self) -> &Status {
-        self.status.get()
+        self.library.status.get()
     }
 }
 

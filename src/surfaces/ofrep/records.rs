@@ -38,7 +38,12 @@ const SOURCES: u8 = 34;
 
 /// What the record of a selection is found by. No key has this hash: the text begins with NUL.
 pub fn selection_hash(selector: &str) -> Sha256Hash {
-    Sha256Hash::of(&[b"\0ofrep selection", selector.as_bytes()].concat())
+    Sha256Hash::of(&selection_text(selector))
+}
+
+/// The text that [`selection_hash`] is of.
+pub fn selection_text(selector: &str) -> Vec<u8> {
+    [b"\0ofrep selection", selector.as_bytes()].concat()
 }
 
 /// What the record of a version is found by.

@@ -88,6 +88,8 @@ pub struct OfrepRequest<'a> {
     pub accepts_gzip: bool,
     /// What CORS mirrors.
     pub cors: Cors<'a>,
+    /// Whether a browser asks what it may send to another origin.
+    pub is_preflight: bool,
     /// Whether it came through here before.
     pub forwarded_before: bool,
     /// Whether it says that it is gRPC.
@@ -110,6 +112,7 @@ impl<'a> OfrepRequest<'a> {
             config_etag: None,
             accepts_gzip: false,
             cors: Cors::default(),
+            is_preflight: false,
             forwarded_before: false,
             claims_grpc: false,
             is_read: false,
@@ -162,14 +165,10 @@ impl<'a> OfrepRequest<'a> {
         request.accepts_gzip = accepts.prefers_gzip();
         let key = bearer.or(api_key).filter(|key| !key.is_empty());
         request.key = key.map(Cow::Borrowed);
+        request.is_preflight = request.method == Method::Options
+            && request.cors.origin.is_some()
+            && request.cors.request_method.is_some();
         request
-    }
-
-    /// Whether a browser asks what it may send to another origin.
-    pub fn is_preflight(&self) -> bool {
-        self.method == Method::Options
-            && self.cors.origin.is_some()
-            && self.cors.request_method.is_some()
     }
 }
 
@@ -204,6 +203,7 @@ impl SurfaceRequest for OfrepRequest<'_> {
             config_etag: self.config_etag.map(owned),
             accepts_gzip: self.accepts_gzip,
             cors: self.cors.into_owned(),
+            is_preflight: self.is_preflight,
             forwarded_before: self.forwarded_before,
             claims_grpc: self.claims_grpc,
             is_read: self.is_read,

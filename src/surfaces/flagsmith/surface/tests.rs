@@ -7,14 +7,17 @@ use flate2::write::GzEncoder;
 
 use super::super::keys::KeyVerdict;
 use super::*;
+use crate::documents::Confirmations;
 use crate::hash::Sha256Hash;
 use crate::records::StreamId;
 use crate::records::bucket::{self, Entry};
 use crate::redis::Reply;
 use crate::shared::{CountSink, MemoryStore};
+use crate::snapshot::KnownStatus;
 use crate::snapshot::follow::Follow;
 use crate::snapshot::status::Live;
 use crate::surfaces::Step;
+use crate::surfaces::evaluated::library::{UNUSABLE, WORKING};
 use crate::surfaces::flagsmith::health;
 use crate::surfaces::flagsmith::records::{
     Condition, EnvironmentState, FlagsmithRecord, Polled, Round, polled_hash, round_hash,
@@ -89,7 +92,7 @@ fn zipped(text: &[u8]) -> Vec<u8> {
 
 fn read(held: Option<&str>) -> FlagsmithRead {
     FlagsmithRead::Document {
-        environment: ENVIRONMENT,
+        tenant: ENVIRONMENT,
         held: held.map(etag),
     }
 }
@@ -137,7 +140,7 @@ impl World {
 
     /// A snapshot whose records, and whose versions, were known to be complete then.
     fn publish(&self, records_at: u64, versions_at: u64) {
-        Status::change(&self.store, &self.surface.scope, |status| {
+        Status::change(&self.store, &self.surface.library.scope, |status| {
             status.live = Some(Live {
                 lineage: 1,
                 ..Live::verified("m", NOW)
@@ -157,7 +160,7 @@ impl World {
     }
 
     fn put(&self, hash: Sha256Hash, record: &FlagsmithRecord) {
-        let buckets = Buckets::new(&self.surface.scope, 4);
+        let buckets = Buckets::new(&self.surface.library.scope, 4);
         let key = buckets.name(buckets.of(&hash));
         let current = self.store.read(&key).unwrap();
         let record = record.encode();

@@ -31,7 +31,7 @@ pub mod tag;
 mod value;
 
 #[cfg(test)]
-mod tests;
+pub(in crate::surfaces::ofrep) mod tests;
 
 pub use answers::FlagAnswer;
 pub use compiler::{Compilation, MAX_FLAG, SelectionCompiler};

@@ -18,7 +18,7 @@ pub struct Selection {
 impl Selection {
     pub(super) fn new(flags: Vec<SelectedFlag>) -> Self {
         let mut by_key: Vec<u32> = (0..).take(flags.len()).collect();
-        by_key.sort_by_key(|place| key_at(&flags, *place));
+        by_key.sort_by(|a, b| key_at(&flags, *a).cmp(key_at(&flags, *b)));
         let rules = flags.iter().filter_map(|flag| flag.rule.as_ref());
         Self {
             reads_time: rules.into_iter().any(TargetingRule::reads_time),
@@ -49,16 +49,16 @@ impl Selection {
     }
 
     pub(super) fn flag(&self, key: &str) -> Option<&SelectedFlag> {
-        let own = |place: &u32| key_at(&self.flags, *place);
-        let found = self.by_key.binary_search_by(|place| (*own(place)).cmp(key));
+        let own = |place: &u32| key_at(&self.flags, *place).cmp(key);
+        let found = self.by_key.binary_search_by(own);
         let place = self.by_key.get(found.ok()?)?;
         self.flags.get(usize::try_from(*place).ok()?)
     }
 }
 
-fn key_at(flags: &[SelectedFlag], place: u32) -> Rc<str> {
+fn key_at(flags: &[SelectedFlag], place: u32) -> &str {
     let flag = usize::try_from(place).ok().and_then(|at| flags.get(at));
-    flag.map_or_else(|| Rc::from(""), |flag| Rc::clone(&flag.key))
+    flag.map_or("", |flag| &flag.key)
 }
 
 /// A flag.

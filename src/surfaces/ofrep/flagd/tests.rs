@@ -4,5 +4,5 @@ mod cases;
 mod definitions;
 mod harm;
 mod rules;
-mod support;
+pub mod support;
 mod tags;

@@ -111,9 +111,9 @@ fn a_long_document_is_compiled_in_slices_while_the_old_one_answers() {
         Became::Answered(200, "flags")
     );
     // Nobody is told again of one that was current at some time or other, and of the whole one that is not current.
-    world.surface.current = Recent::new(1, Duration::ZERO);
+    world.surface.library.current = Recent::new(1, Duration::ZERO);
     let compiled = FlagsmithRead::Compiled {
-        environment: ENVIRONMENT,
+        tenant: ENVIRONMENT,
         version: etag("v2"),
     };
     let waits = Became::Waits(compiled);
@@ -123,7 +123,7 @@ fn a_long_document_is_compiled_in_slices_while_the_old_one_answers() {
     assert!(matches!(newest, FlagsmithLanded::Read(_)));
     let (read, landed) = world.surface.finished().unwrap();
     let dropped = FlagsmithRead::Compiled {
-        environment: ENVIRONMENT,
+        tenant: ENVIRONMENT,
         version: etag("v2"),
     };
     assert_eq!(read, dropped);
@@ -131,12 +131,12 @@ fn a_long_document_is_compiled_in_slices_while_the_old_one_answers() {
         world.resume(&landed, "client"),
         Became::Answered(200, "flags")
     );
-    assert!(world.surface.workshop.is_empty());
+    assert!(world.surface.library.workshop.is_empty());
     // Who has no old one waits for it.
     let mut world = World::new("{}");
     let landed = world.land(Ok([b"full", b"v2", &long]));
     let compiled = FlagsmithRead::Compiled {
-        environment: ENVIRONMENT,
+        tenant: ENVIRONMENT,
         version: etag("v2"),
     };
     assert_eq!(
@@ -216,16 +216,20 @@ fn a_version_that_is_of_no_use_is_not_read_for_each_request() {
         let landed = world.land(Ok([b"same", b"v1", b""]));
         assert_eq!(world.resume(&landed, "client"), not_loaded);
         let stale = Monotonic::from_millis(NOW + 3_000);
-        world.surface.unusable = Recent::new(BUDGETS, UNUSABLE);
-        world.surface.unusable.note(ENVIRONMENT, etag("v1"), stale);
-        world.surface.confirmations = Confirmations::new(Table::new(&Scope::new("x", &[]), "", 1));
+        world.surface.library.unusable = Recent::new(BUDGETS, UNUSABLE);
+        world
+            .surface
+            .library
+            .unusable
+            .note(ENVIRONMENT, etag("v1"), stale);
+        world.surface.library.confirmations =
+            Confirmations::new(Table::new(&Scope::new("x", &[]), "", 1));
         world.put(version_hash(ENVIRONMENT), &FlagsmithRecord::Tombstone);
-        world.surface.directory =
-            KeyDirectory::new(Buckets::new(&world.surface.scope, 4), &world.ambient);
+        world.surface.library.versions = Recent::new(1, Duration::ZERO);
         let asks = Became::Waits(read(Some("v1")));
         assert_eq!(world.get(FLAGS, "client"), asks);
         // Another version is read, and so is this one after a while.
-        world.surface.unusable = Recent::new(BUDGETS, Duration::ZERO);
+        world.surface.library.unusable = Recent::new(BUDGETS, Duration::ZERO);
         assert_eq!(world.get(FLAGS, "client"), Became::Waits(read(None)));
     }
 }
@@ -241,11 +245,16 @@ fn a_long_text_is_inflated_in_slices_for_who_takes_no_gzip_and_then_kept() {
     };
     let mut world = World::new("{}");
     compiled(&mut world);
-    let before = world.surface.kept.get(ENVIRONMENT, &etag("v1")).unwrap();
+    let before = world
+        .surface
+        .library
+        .kept
+        .get(ENVIRONMENT, &etag("v1"))
+        .unwrap();
     let gzip = [("accept-encoding", "gzip")];
     assert_eq!(world.ask("GET", WHOLE, "ser.one", &gzip), whole);
     let waits = Became::Waits(FlagsmithRead::Compiled {
-        environment: ENVIRONMENT,
+        tenant: ENVIRONMENT,
         version: etag("v1"),
     });
     assert_eq!(world.get(WHOLE, "ser.one"), waits);
@@ -259,7 +268,7 @@ fn a_long_text_is_inflated_in_slices_for_who_takes_no_gzip_and_then_kept() {
     assert_eq!(text_length, before.text_length());
     assert_eq!(document.weight(), before.weight() + text_length);
     assert_eq!(world.get(WHOLE, "ser.one"), whole);
-    assert!(world.surface.workshop.is_empty());
+    assert!(world.surface.library.workshop.is_empty());
     // Where there is no room for it, the rest stays.
     let limit = before.weight() + 10_000;
     let mut world = World::new(&format!(r#"{{"documents_bytes":{limit}}}"#));
@@ -377,7 +386,7 @@ fn what_is_kept_and_when_it_was_polled_is_told() {
         since: 1_000,
     };
     world.put(state_hash(ENVIRONMENT), &FlagsmithRecord::State(state));
-    let buckets = Buckets::new(&world.surface.scope, 4);
+    let buckets = Buckets::new(&world.surface.library.scope, 4);
     let health = health::describe(None, &world.store, &buckets, world.ambient.unix());
     let health = serde_json::to_value(health).unwrap();
     assert_eq!(health["environment_count"], 300);

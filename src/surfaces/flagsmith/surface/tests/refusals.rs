@@ -28,7 +28,7 @@ fn a_key_is_refused_by_fresh_and_complete_knowledge_alone() {
     world.ambient.0.set(true);
     // The publisher was not heard of for longer than a refusal may rest on it.
     world.publish(NOW - 6_000, NOW);
-    world.surface.status = KnownStatus::default();
+    world.surface.library.status = KnownStatus::default();
     let aging = Became::Answered(503, "snapshot_aging");
     assert_eq!(world.get(FLAGS, "nobody"), aging);
     assert_eq!(world.get(FLAGS, "ser.over"), aging);

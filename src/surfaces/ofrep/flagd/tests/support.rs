@@ -5,7 +5,6 @@ use std::rc::Rc;
 
 use serde_json::{Value as Json, json};
 
-use crate::hash::Sha256Hash;
 use crate::http::ETag;
 use crate::surfaces::ofrep::flagd::{
     Compilation, EvaluationContext, FlagAnswer, FlagdDocument, Fractional, JsonValue, Selection,
@@ -89,15 +88,14 @@ impl Defined {
     pub fn tag(&self, selector: &Selector, context: &EvaluationContext, now: u64) -> ETag {
         let answer = self.selection(selector).reads_time();
         let answer = answer.then(|| self.bulk(selector, context, now).body);
-        let selection = Sha256Hash::of(self.text(selector).as_bytes());
-        tag(
+        let version = ETag::of_text(self.text(selector).as_bytes());
+        ETag::long(tag(
             self.fractional,
             selector,
-            &selection,
+            &version,
             &context.hash(),
             answer.as_deref(),
-        )
-        .unwrap()
+        ))
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use super::document::EnvironmentDocument;
-use super::records;
+use super::CompiledRules;
+use super::document::EvaluatedDocument;
 use crate::documents::Confirmed;
 use crate::http::ETag;
 use crate::redis::{Command, Failure, Reply, Script};
@@ -16,28 +16,28 @@ static SCRIPT: Script = Script::new(include_str!("document.lua"));
 
 /// What has to be read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum FlagsmithRead {
-    /// An environment's document out of Redis.
+pub enum DocumentRead {
+    /// A tenant's document out of Redis.
     Document {
         /// Whose.
-        environment: Tenant,
+        tenant: Tenant,
         /// The version that is kept here.
         held: Option<ETag>,
     },
     /// A document that was read and is being compiled.
     Compiled {
         /// Whose.
-        environment: Tenant,
+        tenant: Tenant,
         /// Its version.
         version: ETag,
     },
 }
 
-impl Read for FlagsmithRead {
+impl Read for DocumentRead {
     fn unconditional(&self) -> Option<Self> {
         match self {
-            Self::Document { environment, .. } => Some(Self::Document {
-                environment: *environment,
+            Self::Document { tenant, .. } => Some(Self::Document {
+                tenant: *tenant,
                 held: None,
             }),
             Self::Compiled { .. } => None,
@@ -46,8 +46,8 @@ impl Read for FlagsmithRead {
 }
 
 /// The command that reads a document, if it is another one than `held`. `prefix` is that of the filter's own keys.
-pub fn command(prefix: &str, environment: Tenant, held: Option<&ETag>) -> Command {
-    let key = records::document_key(prefix, environment);
+pub fn command<R: CompiledRules>(prefix: &str, tenant: Tenant, held: Option<&ETag>) -> Command {
+    let key = R::document_key(prefix, tenant);
     let held: &[u8] = held.map_or(b"", ETag::as_bytes);
     Command::eval_ro(&SCRIPT, [key], [held])
 }
@@ -85,18 +85,29 @@ impl<'a> StoredDocument<'a> {
 }
 
 /// What a read came to, for all who waited for it.
-#[derive(Clone)]
-pub enum FlagsmithLanded {
+pub enum LandedDocument<R> {
     /// The version that was held is current.
     Same(ETag),
     /// The current document.
-    Read(Rc<EnvironmentDocument>),
+    Read(Rc<EvaluatedDocument<R>>),
     /// The current version, which is being compiled.
     Compiling(ETag),
     /// Redis has none.
     Missing,
     /// It is not known whether there is one.
     Failed(Failure),
+}
+
+impl<R> Clone for LandedDocument<R> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Same(version) => Self::Same(version.clone()),
+            Self::Read(document) => Self::Read(Rc::clone(document)),
+            Self::Compiling(version) => Self::Compiling(version.clone()),
+            Self::Missing => Self::Missing,
+            Self::Failed(failure) => Self::Failed(*failure),
+        }
+    }
 }
 
 /// What is known when a read is sent.

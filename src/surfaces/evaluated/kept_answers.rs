@@ -4,11 +4,12 @@
 //! ever wrong; what is not asked for any more gives way.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::rc::Rc;
 
+use flate2::write::GzEncoder;
 use rustc_hash::FxHashMap;
 
-use super::answers::{gzip, is_zipped};
 use crate::hash::Sha256Hash;
 use crate::http::Body;
 
@@ -17,6 +18,40 @@ const OVERHEAD: usize = 200;
 
 /// Largest answer that is kept, in bytes: one of an identity with long traits is not asked for again.
 const LARGEST: usize = 256 << 10;
+
+/// Shortest body that is compressed, in bytes.
+const GZIP_FROM: usize = 32;
+
+/// The gzip form of a short text; `None` when it cannot be made.
+pub fn gzip(text: &[u8]) -> Option<Vec<u8>> {
+    let content = Vec::with_capacity(text.len() / 4 + 32);
+    let mut encoder = GzEncoder::new(content, flate2::Compression::new(4));
+    encoder.write_all(text).ok()?;
+    encoder.finish().ok()
+}
+
+/// Whether a body of this length is sent in gzip form to who accepts that.
+pub const fn is_zipped(length: usize) -> bool {
+    length >= GZIP_FROM
+}
+
+/// A text that is not kept, in the form that the client takes.
+pub fn form(text: Vec<u8>, accepts_gzip: bool) -> Body {
+    formed(&Rc::new(text), accepts_gzip).1
+}
+
+/// The gzip form of a text, where it is made, and the form that the client takes.
+fn formed(text: &Rc<Vec<u8>>, accepts_gzip: bool) -> (Option<Rc<Vec<u8>>>, Body) {
+    let zipped = match accepts_gzip && is_zipped(text.len()) {
+        true => gzip(text).map(Rc::new),
+        false => None,
+    };
+    let body = match &zipped {
+        Some(zipped) => Body::Gzip(Rc::clone(zipped)),
+        None => Body::Text(Rc::clone(text)),
+    };
+    (zipped, body)
+}
 
 /// Answers of one worker.
 pub struct KeptAnswers {
@@ -78,14 +113,7 @@ impl KeptAnswers {
     /// Keeps an answer, and returns it in the form that the client takes.
     pub fn put(&mut self, question: Sha256Hash, text: Vec<u8>, accepts_gzip: bool) -> Body {
         let text = Rc::new(text);
-        let zipped = match accepts_gzip && is_zipped(text.len()) {
-            true => gzip(&text).map(Rc::new),
-            false => None,
-        };
-        let body = match &zipped {
-            Some(zipped) => Body::Gzip(Rc::clone(zipped)),
-            None => Body::Text(Rc::clone(&text)),
-        };
+        let (zipped, body) = formed(&text, accepts_gzip);
         self.uses += 1;
         let entry = Entry {
             text,

@@ -1,0 +1,84 @@
+//! Who is admitted, by what the snapshot says; a refusal rests on fresh and complete knowledge alone.
+
+use super::CompiledRules;
+use super::library::Library;
+use crate::shared::{Machinery, Store, StoreError};
+use crate::snapshot::status::{Freshness, Status};
+use crate::surfaces::Reason;
+
+/// What the snapshot says of who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict<T> {
+    /// This may be read.
+    Reads(T),
+    /// It is known that nothing may be.
+    Refused,
+    /// That is not known, and the snapshot may lack what says so.
+    Unknown,
+}
+
+/// Why a request is not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// It is refused.
+    Refused,
+    /// That is not known.
+    Undecided(Reason),
+}
+
+impl<R: CompiledRules> Library<R> {
+    /// Whether the snapshot may be relied on to admit anybody.
+    ///
+    /// # Errors
+    /// There is none, or none that is young enough.
+    pub fn usable<S: Store, C>(&mut self, machinery: &Machinery<'_, S, C>) -> Result<(), Denial> {
+        let (store, now) = (machinery.store, machinery.now);
+        let freshness = self
+            .status
+            .freshness(store, &self.scope, &self.snapshot, now);
+        match freshness {
+            Freshness::Missing => Err(Denial::Undecided(Reason::SnapshotMissing)),
+            Freshness::Expired => Err(Denial::Undecided(Reason::SnapshotExpired)),
+            Freshness::Current | Freshness::Aging => Ok(()),
+        }
+    }
+
+    /// What may be read. `verdict` looks into shared data; before a refusal it is asked twice, with one snapshot before, in
+    /// between and after. `unknown` is why a request is not decided of which nothing is known.
+    ///
+    /// # Errors
+    /// See [`Denial`].
+    pub fn admit<T, S: Store, C>(
+        &mut self,
+        machinery: &Machinery<'_, S, C>,
+        unknown: Reason,
+        mut verdict: impl FnMut() -> Result<Verdict<T>, StoreError>,
+    ) -> Result<T, Denial> {
+        self.usable(machinery)?;
+        let (store, now) = (machinery.store, machinery.now);
+        let failed = |_: StoreError| Denial::Undecided(Reason::SharedData);
+        match verdict().map_err(failed)? {
+            Verdict::Reads(what) => return Ok(what),
+            Verdict::Unknown => return Err(Denial::Undecided(unknown)),
+            Verdict::Refused => {}
+        }
+        // What is known of the snapshot may be a tick old, and its records may be changing: look again before a refusal.
+        if machinery.ambient.monotonic().is_none() {
+            return Err(Denial::Undecided(Reason::SharedData));
+        }
+        let before = Status::read(store, &self.scope).map_err(failed)?;
+        if before.freshness(now, &self.snapshot) != Freshness::Current {
+            return Err(Denial::Undecided(Reason::SnapshotAging));
+        }
+        match verdict().map_err(failed)? {
+            Verdict::Reads(what) => return Ok(what),
+            Verdict::Unknown => return Err(Denial::Undecided(unknown)),
+            Verdict::Refused => {}
+        }
+        let after = Status::read(store, &self.scope).map_err(failed)?;
+        Err(match after.names_the_same_records_as(&before) {
+            true => Denial::Refused,
+            false => Denial::Undecided(Reason::SnapshotAging),
+        })
+    }
+}

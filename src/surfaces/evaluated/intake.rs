@@ -1,0 +1,111 @@
+//! What becomes of documents that were read: compiled or inflated in slices, kept, or remembered as of no use.
+
+use std::time::Duration;
+
+use super::CompiledRules;
+use super::document::{Begun, Compiled, Unusable};
+use super::library::Library;
+use super::reads::{DocumentRead, LandedDocument};
+use crate::http::ETag;
+use crate::redis::Failure;
+use crate::shared::{Machinery, Store};
+use crate::tenant::Tenant;
+use crate::time::Monotonic;
+
+/// No further slice of a document is begun on a tick when those before it took so long. One takes about a millisecond.
+const SLICES_TAKE: Duration = Duration::from_millis(3);
+
+/// Most slices of one tick.
+const SLICES_PER_TICK: usize = 8;
+
+impl<R: CompiledRules> Library<R> {
+    /// Takes a document that was read.
+    pub(super) fn take_in(
+        &mut self,
+        tenant: Tenant,
+        version: ETag,
+        gzip: &[u8],
+        now: Monotonic,
+    ) -> LandedDocument<R> {
+        let max_bytes = self.bounds.text as usize;
+        let begun = self.workshop.begin(tenant, &version, gzip, max_bytes);
+        self.taken_in(tenant, &version, begun, now)
+    }
+
+    /// What came of the first slices of this version.
+    pub fn taken_in(
+        &mut self,
+        tenant: Tenant,
+        version: &ETag,
+        begun: Begun<R>,
+        now: Monotonic,
+    ) -> LandedDocument<R> {
+        let landed = match begun {
+            Begun::Done(compiled) => self.keep(tenant, version, compiled, now),
+            Begun::Queued => LandedDocument::Compiling(version.clone()),
+            Begun::Full => LandedDocument::Failed(Failure::TooBig),
+        };
+        // Who waited for an older version goes on with this one.
+        for version in self.workshop.take_dropped() {
+            let read = DocumentRead::Compiled { tenant, version };
+            self.finished.push((read, landed.clone()));
+        }
+        landed
+    }
+
+    /// The version of a tenant's document that was read a short time ago and is of no use.
+    pub fn unusable(&self, tenant: Tenant, now: Monotonic) -> Option<&ETag> {
+        self.unusable.get(&tenant, now)
+    }
+
+    fn keep(
+        &mut self,
+        tenant: Tenant,
+        version: &ETag,
+        compiled: Compiled<R>,
+        now: Monotonic,
+    ) -> LandedDocument<R> {
+        match compiled {
+            Ok(document) => {
+                // A text for which there is no room is inflated anew; the rest of the document stays.
+                if self.kept.etag(tenant) != Some(version) || self.kept.has_room(&document) {
+                    self.kept.put(tenant, &document);
+                }
+                LandedDocument::Read(document)
+            }
+            Err(problem) => {
+                self.unusable.note(tenant, version.clone(), now);
+                if self.problems.admits(now) {
+                    let problem = match problem {
+                        Unusable::TooLong => {
+                            format!("is longer than {}.max_document_bytes", R::SECTION)
+                        }
+                        Unusable::Unreadable => "cannot be read".to_owned(),
+                    };
+                    log::warn!("{} {tenant}: the document {problem}", R::TENANT);
+                }
+                LandedDocument::Missing
+            }
+        }
+    }
+
+    /// Does the next slices of documents, as many as there is time for.
+    pub fn work<S: Store, C>(&mut self, machinery: &Machinery<'_, S, C>) {
+        // Without a clock a slice is all that is known to be short.
+        let began = machinery.ambient.clock();
+        let goes_on = || {
+            let passed = machinery.ambient.clock().zip(began);
+            passed.is_some_and(|(now, began)| now.saturating_sub(began) < SLICES_TAKE)
+        };
+        for _ in 0..SLICES_PER_TICK {
+            if let Some((tenant, version, compiled)) = self.workshop.work() {
+                let landed = self.keep(tenant, &version, compiled, machinery.now);
+                let read = DocumentRead::Compiled { tenant, version };
+                self.finished.push((read, landed));
+            }
+            if self.workshop.is_empty() || !goes_on() {
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What a selector selects, what a key may ask for, and when either may be refused.
+
+use super::flagd::Selector;
+use super::health;
+use super::records::{OfrepRecord, SourcesState, selection_text};
+use crate::hash::{Hashes, Sha256Hash};
+use crate::recent::Recent;
+use crate::records::{self, Buckets, LookupError};
+use crate::shared::{Ambient, Store, StoreError};
+use crate::surfaces::evaluated::admission::Verdict;
+use crate::surfaces::evaluated::library::{PLACES, REMEMBERED};
+use crate::tenant::Tenant;
+use crate::time::Monotonic;
+
+/// Selections and keys in shared data, with a memory of what was found a moment ago.
+pub struct SelectionDirectory {
+    buckets: Buckets,
+    hashes: Hashes,
+    selections: Recent<Sha256Hash, Tenant>,
+    /// Keys, and the selection that each is bound to.
+    keys: Recent<Sha256Hash, Option<Sha256Hash>>,
+}
+
+impl SelectionDirectory {
+    /// Those in these buckets.
+    pub fn new(buckets: Buckets, ambient: &dyn Ambient) -> Self {
+        Self {
+            buckets,
+            hashes: Hashes::new(ambient.random_bytes()),
+            selections: Recent::new(PLACES, REMEMBERED),
+            keys: Recent::new(PLACES, REMEMBERED),
+        }
+    }
+
+    /// What a selector's text is found by.
+    pub fn hash(&mut self, selector: &Selector) -> Sha256Hash {
+        self.hashes.of(&selection_text(&selector.text())).hash
+    }
+
+    /// The number of a selection. It is refused where it is known that no flag is in it.
+    ///
+    /// # Errors
+    /// When shared data fails.
+    pub fn selection(
+        &mut self,
+        hash: &Sha256Hash,
+        store: &impl Store,
+        now: Monotonic,
+    ) -> Result<Verdict<Tenant>, StoreError> {
+        if let Some(tenant) = self.selections.get(hash, now) {
+            return Ok(Verdict::Reads(*tenant));
+        }
+        if let Some(OfrepRecord::Selection(tenant)) = self.read(store, hash)? {
+            self.selections.note(*hash, tenant, now);
+            return Ok(Verdict::Reads(tenant));
+        }
+        Ok(match self.sources(store)? {
+            Some(state) if state.knows_selections => Verdict::Refused,
+            _ => Verdict::Unknown,
+        })
+    }
+
+    /// What a key is bound to. One that no record names is refused; where the surface has no source, nobody knows.
+    ///
+    /// # Errors
+    /// When shared data fails.
+    pub fn key(
+        &mut self,
+        key: &[u8],
+        store: &impl Store,
+        now: Monotonic,
+    ) -> Result<Verdict<Option<Sha256Hash>>, StoreError> {
+        let hash = self.hashes.of(key).hash;
+        if let Some(bound) = self.keys.get(&hash, now) {
+            return Ok(Verdict::Reads(*bound));
+        }
+        if let Some(OfrepRecord::Key(bound)) = self.read(store, &hash)? {
+            self.keys.note(hash, bound, now);
+            return Ok(Verdict::Reads(bound));
+        }
+        Ok(match self.sources(store)? {
+            Some(_) => Verdict::Refused,
+            None => Verdict::Unknown,
+        })
+    }
+
+    /// How the publisher's sources are; `None`: nothing is known of any.
+    ///
+    /// # Errors
+    /// When shared data fails.
+    fn sources(&self, store: &impl Store) -> Result<Option<SourcesState>, StoreError> {
+        Ok(match self.read(store, &super::records::sources_hash())? {
+            Some(OfrepRecord::Sources(state)) => Some(state),
+            _ => None,
+        })
+    }
+
+    /// When the sources were read last, in Unix milliseconds.
+    pub fn read_at(&self, store: &impl Store) -> Option<u64> {
+        let state = health::sources(store, &self.buckets)?;
+        (state.read_at > 0).then_some(state.read_at)
+    }
+
+    fn read(
+        &self,
+        store: &impl Store,
+        hash: &Sha256Hash,
+    ) -> Result<Option<OfrepRecord>, StoreError> {
+        match records::find(store, &self.buckets, hash, OfrepRecord::decode) {
+            Ok(found) => Ok(found.map(|(record, _)| record)),
+            // Another surface's.
+            Err(LookupError::Corrupt(_)) => Ok(None),
+            Err(LookupError::Store(error)) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The order of checks: gRPC → preflight → method → path → key → selector → rate limit → length of the body → context → current
+//! version → what the client holds → kept answer, or rules → 200.
+//!
+//! A key is refused, and a selection is empty, by fresh and complete knowledge alone. Who holds the answer is told so before
+//! anything is evaluated, unless a rule reads the time.
+
+use super::admission::{NOBODY, selector};
+use super::answers::OfrepAnswer;
+use super::counts::OfrepCount;
+use super::document::{EMPTY, SelectionDocument};
+use super::flagd::{EvaluationContext, FlagAnswer, Selection, tag};
+use super::request::{Evaluand, OfrepRequest};
+use super::steps::{Asker, Chosen, OfrepCarried, answered, replied, waits};
+use super::surface::Ofrep;
+use crate::http::{ETag, IfNoneMatch, Method};
+use crate::shared::{Machinery, Store};
+use crate::surfaces::evaluated::bodies;
+use crate::surfaces::evaluated::counts::Evaluation;
+use crate::surfaces::evaluated::kept_answers::form;
+use crate::surfaces::evaluated::library::Meanwhile;
+use crate::surfaces::{Decided, Reason, Step, Upstream};
+use crate::tenant::Tenant;
+use std::rc::Rc;
+
+impl Ofrep {
+    /// Decides a request up to its body.
+    pub(super) fn decide<'r, S: Store>(
+        &mut self,
+        request: &'r OfrepRequest<'_>,
+        machinery: &mut Machinery<'_, S, OfrepCount>,
+    ) -> Decided<'r, Self> {
+        if request.claims_grpc {
+            return answered(request, OfrepAnswer::UnsupportedMediaType, None);
+        }
+        if !request.is_read {
+            return self.undecided_for(request, Reason::SharedData, None);
+        }
+        if request.is_preflight {
+            return answered(request, OfrepAnswer::Preflight, None);
+        }
+        if request.method != Method::Post {
+            return answered(request, OfrepAnswer::MethodNotAllowed, None);
+        }
+        if request.evaluand == Evaluand::Nothing {
+            return answered(request, OfrepAnswer::NoFlagNamed, None);
+        }
+        let selector = selector(request);
+        let hash = selector.as_ref().ok().map(|own| self.directory.hash(own));
+        match self.authenticate(request, hash.as_ref(), machinery) {
+            Ok(()) => {}
+            Err(Ok(answer)) => return answered(request, answer, None),
+            Err(Err(reason)) => return self.undecided_for(request, reason, None),
+        }
+        let (selector, hash) = match (selector, hash) {
+            (Ok(selector), Some(hash)) => (selector, hash),
+            (Err(problem), _) => {
+                let refusal = FlagAnswer::bad_selector(request.evaluand.key(), &problem);
+                let answer = OfrepAnswer::InvalidSelector;
+                return replied(answer.with_text(request, refusal.body), answer, None);
+            }
+            (Ok(_), None) => return self.undecided_for(request, Reason::SharedData, None),
+        };
+        let tenant = match self.selected(&hash, machinery) {
+            Ok(tenant) => tenant,
+            Err(reason) => return self.undecided_for(request, reason, None),
+        };
+        if let Some(decided) = self.limited(request, tenant, machinery.now) {
+            return decided;
+        }
+        let max_bytes = self.settings.max_body_bytes;
+        let is_long = |length: u64| length > u64::from(max_bytes);
+        if request.content_length.is_some_and(is_long) {
+            return answered(request, OfrepAnswer::BodyTooLong, tenant);
+        }
+        Decided {
+            step: Step::Body {
+                max_bytes: max_bytes as usize,
+                tenant: tenant.unwrap_or(NOBODY),
+            },
+            carried: OfrepCarried {
+                chosen: Some(Chosen { selector, tenant }),
+                ..OfrepCarried::default()
+            },
+            reads_alone: false,
+        }
+    }
+
+    /// Goes on with a request whose body is there.
+    pub(super) fn read_body<'r, S: Store>(
+        &mut self,
+        request: &'r OfrepRequest<'_>,
+        chosen: Chosen,
+        body: &[u8],
+        machinery: &mut Machinery<'_, S, OfrepCount>,
+    ) -> Decided<'r, Self> {
+        let Some(bytes) = bodies::cost(body) else {
+            return answered(request, OfrepAnswer::BodyTooLong, chosen.tenant);
+        };
+        let Ok(context) = EvaluationContext::parse(body) else {
+            let refusal = FlagAnswer::invalid_context(request.evaluand.key());
+            let answer = OfrepAnswer::InvalidContext;
+            let response = answer.with_text(request, refusal.body);
+            return replied(response, answer, chosen.tenant);
+        };
+        let asker = Asker {
+            context: self.added.to(context, request),
+            request,
+            chosen,
+            bytes,
+        };
+        let Some(tenant) = asker.chosen.tenant else {
+            let version = ETag::of_text(EMPTY);
+            return self.answer(asker, &version, None, machinery);
+        };
+        match self.library.current_version(tenant, machinery) {
+            Ok(Some(version)) => self.answer(asker, &version, None, machinery),
+            Ok(None) => {
+                let read = self.library.read(tenant, machinery.now);
+                waits(asker, read)
+            }
+            Err(_) => self.undecided_for(request, Reason::SharedData, Some(tenant)),
+        }
+    }
+
+    /// Answers when this version is current. `at_hand`: that version, where it was just read.
+    pub(super) fn answer<'r, S: Store>(
+        &mut self,
+        asker: Asker<'r, '_>,
+        version: &ETag,
+        at_hand: Option<&Rc<SelectionDocument>>,
+        machinery: &mut Machinery<'_, S, OfrepCount>,
+    ) -> Decided<'r, Self> {
+        let (request, tenant) = (asker.request, asker.chosen.tenant);
+        let document = match (tenant, at_hand) {
+            (None, _) => None,
+            (Some(_), Some(document)) => Some(Rc::clone(document)),
+            (Some(tenant), None) => match self.library.kept.get(tenant, version) {
+                Some(document) => Some(document),
+                None => return self.meanwhile(asker, tenant, version, machinery),
+            },
+        };
+        let empty = Selection::default();
+        let selection = match &document {
+            None => &empty,
+            Some(document) => match document.rules() {
+                Some(selection) => selection,
+                None => return self.undecided_for(request, Reason::Redis, tenant),
+            },
+        };
+        // No rule of any other selection sees the time.
+        let unix = match machinery.ambient.unix() {
+            Some(unix) => unix.as_millis() / 1_000,
+            None if !selection.reads_time() => 0,
+            None => return self.undecided_for(request, Reason::SharedData, tenant),
+        };
+        let (selector, fractional) = (&asker.chosen.selector, self.settings.fractional);
+        if let Some(key) = request.evaluand.key() {
+            machinery.count(OfrepCount::Evaluation(Evaluation::Evaluated));
+            let found = selection.single(key, selector, &asker.context, fractional, unix);
+            let answer = match found.status {
+                200 => OfrepAnswer::Flag,
+                404 => OfrepAnswer::FlagNotFound,
+                _ => OfrepAnswer::FlagFailed,
+            };
+            return replied(answer.with_text(request, found.body), answer, tenant);
+        }
+        let evaluated = |machinery: &mut Machinery<'_, S, OfrepCount>,
+                         context: &EvaluationContext| {
+            machinery.count(OfrepCount::Evaluation(Evaluation::Evaluated));
+            selection.bulk(selector, context, fractional, unix).body
+        };
+        let text = selection
+            .reads_time()
+            .then(|| evaluated(machinery, &asker.context));
+        let context = asker.context.hash();
+        let digest = tag(fractional, selector, version, &context, text.as_deref());
+        let etag = ETag::long(digest);
+        if holds(request, &etag) {
+            if text.is_none() {
+                machinery.count(OfrepCount::Evaluation(Evaluation::NotModified));
+            }
+            let response = OfrepAnswer::not_modified(request, etag);
+            return replied(response, OfrepAnswer::NotModified, tenant);
+        }
+        let accepts_gzip = request.accepts_gzip;
+        let body = match text {
+            Some(text) => form(text, accepts_gzip),
+            None => match self.answers.get(&digest, accepts_gzip) {
+                Some(body) => {
+                    machinery.count(OfrepCount::Evaluation(Evaluation::Kept));
+                    body
+                }
+                None => {
+                    let text = evaluated(machinery, &asker.context);
+                    self.answers.put(digest, text, accepts_gzip)
+                }
+            },
+        };
+        let response = OfrepAnswer::Bulk.with_body(request, body, Some(etag));
+        replied(response, OfrepAnswer::Bulk, tenant)
+    }
+
+    /// Answers out of the version that is kept while the current one is being compiled, or reads that one.
+    pub(super) fn meanwhile<'r, S: Store>(
+        &mut self,
+        asker: Asker<'r, '_>,
+        tenant: Tenant,
+        version: &ETag,
+        machinery: &mut Machinery<'_, S, OfrepCount>,
+    ) -> Decided<'r, Self> {
+        let library = &self.library;
+        match library.meanwhile(tenant, version, true, machinery.now) {
+            Meanwhile::Unusable => self.undecided_for(asker.request, Reason::Redis, Some(tenant)),
+            Meanwhile::With(kept) => self.answer(asker, &kept, None, machinery),
+            Meanwhile::Reads(read) => waits(asker, read),
+        }
+    }
+
+    pub(super) fn undecided_for<'r>(
+        &self,
+        request: &'r OfrepRequest<'_>,
+        reason: Reason,
+        selection: Option<Tenant>,
+    ) -> Decided<'r, Self> {
+        match self.settings.upstream {
+            Upstream::Forward if !request.forwarded_before => Decided {
+                step: Step::Forward(reason),
+                carried: OfrepCarried::default(),
+                reads_alone: false,
+            },
+            Upstream::Forward => {
+                answered(request, OfrepAnswer::Unavailable(Reason::Loop), selection)
+            }
+            Upstream::None => answered(request, OfrepAnswer::Unavailable(reason), selection),
+        }
+    }
+}
+
+/// Whether the client holds the answer, and its query does not say that the answer is another one.
+fn holds(request: &OfrepRequest<'_>, etag: &ETag) -> bool {
+    let is_current = |tag: &[u8]| {
+        let mut told = IfNoneMatch::default();
+        told.add(tag);
+        told.matches(etag)
+    };
+    request.if_none_match.matches(etag) && request.config_etag.as_deref().is_none_or(is_current)
+}

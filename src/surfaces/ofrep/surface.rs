@@ -1,0 +1,306 @@
+//! The surface as a worker drives it: what one worker knows, and what a read teaches. The order of checks is
+//! [`super::pipeline`]'s.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use super::added::ContextAdditions;
+use super::answers::OfrepAnswer;
+use super::counts::OfrepCount;
+use super::document::OfrepLanded;
+use super::flagd::Selection;
+use super::health::NAME;
+use super::keys::SelectionDirectory;
+use super::request::{Evaluand, OfrepRequest};
+use super::settings::OfrepSettings;
+use super::steps::{Asker, OfrepCarried, answered};
+use crate::documents::{Documents, Outflow};
+use crate::http::Cors;
+use crate::limits::LocalBudgets;
+use crate::records::Buckets;
+use crate::redis::{Failure, Gateway};
+use crate::shared::{Ambient, BUSY, IDLE, Machinery, Scope, Store, Table};
+use crate::snapshot::settings::Snapshot;
+use crate::snapshot::status::Status;
+use crate::surfaces::evaluated::kept_answers::KeptAnswers;
+use crate::surfaces::evaluated::library::{DocumentBounds, Library, reason};
+use crate::surfaces::evaluated::reads::{DocumentRead, KnownVersion};
+use crate::surfaces::{
+    Decided, Fetch, Reason, Receipt, Received, SentRead, ShowJob, StepOf, Surface, Terms, Upstream,
+};
+use crate::tenant::Tenant;
+use crate::time::{Monotonic, UnixMillis};
+
+/// Bytes of large answers that one worker hands over in a second: anybody may ask, and who does not read them lets Envoy keep
+/// them.
+const LARGE_PER_SECOND: u32 = 32 << 20;
+
+/// Most selections whose rates are kept apart exactly.
+const BUDGETS: usize = 4_096;
+
+/// Entries of shared data with versions that callouts confirmed. Selections are few.
+pub const SLOTS: u32 = 64;
+
+/// OFREP's surface, of one worker.
+pub struct Ofrep {
+    pub(super) settings: OfrepSettings,
+    pub(super) library: Library<Selection>,
+    pub(super) directory: SelectionDirectory,
+    pub(super) budgets: Option<LocalBudgets<Tenant>>,
+    pub(super) answers: KeptAnswers,
+    pub(super) added: ContextAdditions,
+    outflow: Outflow,
+}
+
+impl Ofrep {
+    /// A surface that has done nothing yet. `gateway` leads to the Redis of the snapshot, and `scope` is its.
+    pub fn new(
+        settings: OfrepSettings,
+        snapshot: Snapshot,
+        gateway: Gateway,
+        scope: Scope,
+        ambient: &dyn Ambient,
+    ) -> Self {
+        let buckets = Buckets::new(&scope, snapshot.buckets);
+        let slots = Table::new(&scope, "oe:", SLOTS);
+        let bounds = DocumentBounds {
+            kept: settings.documents_bytes,
+            text: settings.max_document_bytes,
+        };
+        Self {
+            library: Library::new(bounds, snapshot, gateway, scope, slots),
+            directory: SelectionDirectory::new(buckets, ambient),
+            budgets: settings.rate_limit.map(|_| LocalBudgets::new(BUDGETS)),
+            answers: KeptAnswers::new(settings.answers_bytes as usize),
+            added: ContextAdditions::new(&settings.context),
+            outflow: Outflow::default(),
+            settings,
+        }
+    }
+
+    /// What CORS answers say to this request: nothing to origins that may not ask, and what a preflight asks for to a preflight.
+    fn cors<'a>(&self, cors: Cors<'a>, is_preflight: bool) -> Cors<'a> {
+        let any = self.settings.allows_any_origin();
+        let listed = |origin: &[u8]| {
+            let mut origins = self.settings.cors_origins.iter();
+            origins.any(|own| own.as_bytes() == origin)
+        };
+        let origin = match cors.origin {
+            Some(_) if any => Some(Cow::Borrowed(&b"*"[..])),
+            origin => origin.filter(|origin| listed(origin)),
+        };
+        let answers_preflight = is_preflight && origin.is_some();
+        Cors {
+            origin,
+            request_headers: cors.request_headers.filter(|_| answers_preflight),
+            request_method: answers_preflight.then_some(Cow::Borrowed(b"POST")),
+        }
+    }
+}
+
+impl Surface for Ofrep {
+    type Request<'a> = OfrepRequest<'a>;
+    type Read = DocumentRead;
+    type Known = KnownVersion;
+    type Landed = OfrepLanded;
+    type Carried = OfrepCarried;
+    type Answer = OfrepAnswer;
+    type Count = OfrepCount;
+
+    fn owns(&self, path: &[u8]) -> bool {
+        self.settings.enabled && Evaluand::of(path).is_some()
+    }
+
+    fn parse<'a>(
+        &mut self,
+        path: &[u8],
+        fields: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> OfrepRequest<'a> {
+        let evaluand = evaluand(path);
+        let mut request = OfrepRequest::parse(evaluand, fields, &self.added.fields());
+        let cors = std::mem::take(&mut request.cors);
+        request.cors = self.cors(cors, request.is_preflight);
+        request
+    }
+
+    fn unread(&self, path: &[u8]) -> OfrepRequest<'static> {
+        OfrepRequest::unread(evaluand(path))
+    }
+
+    fn start<'r, S: Store>(
+        &mut self,
+        request: &'r OfrepRequest<'_>,
+        machinery: &mut Machinery<'_, S, OfrepCount>,
+    ) -> Decided<'r, Self> {
+        self.decide(request, machinery)
+    }
+
+    fn body<'r, S: Store>(
+        &mut self,
+        request: &'r OfrepRequest<'_>,
+        carried: &OfrepCarried,
+        body: &[u8],
+        machinery: &mut Machinery<'_, S, OfrepCount>,
+    ) -> Decided<'r, Self> {
+        match carried.chosen.clone() {
+            Some(chosen) => self.read_body(request, chosen, body, machinery),
+            None => self.undecided_for(request, Reason::SharedData, None),
+        }
+    }
+
+    fn forwards(&self) -> bool {
+        self.settings.enabled && self.settings.upstream == Upstream::Forward
+    }
+
+    fn too_long<'r>(&self, request: &'r OfrepRequest<'_>) -> StepOf<'r, Self> {
+        answered(request, OfrepAnswer::BodyTooLong, None).step
+    }
+
+    fn resume<'r, S: Store>(
+        &mut self,
+        request: &'r OfrepRequest<'_>,
+        carried: &OfrepCarried,
+        landed: &OfrepLanded,
+        machinery: &mut Machinery<'_, S, OfrepCount>,
+    ) -> Decided<'r, Self> {
+        let Some(chosen) = carried.chosen.clone() else {
+            return self.undecided_for(request, Reason::SharedData, None);
+        };
+        let Some(tenant) = chosen.tenant else {
+            return self.undecided_for(request, Reason::SharedData, None);
+        };
+        let asker = Asker {
+            request,
+            chosen,
+            context: carried.context.clone(),
+            bytes: carried.bytes,
+        };
+        match landed {
+            OfrepLanded::Read(document) => {
+                use crate::documents::Document as _;
+                self.answer(asker, document.etag(), Some(document), machinery)
+            }
+            OfrepLanded::Same(version) => self.answer(asker, version, None, machinery),
+            OfrepLanded::Compiling(version) => self.meanwhile(asker, tenant, version, machinery),
+            OfrepLanded::Missing => self.undecided_for(request, Reason::Redis, Some(tenant)),
+            OfrepLanded::Failed(failure) => {
+                self.undecided_for(request, reason(*failure), Some(tenant))
+            }
+        }
+    }
+
+    fn undecided<'r>(&self, request: &'r OfrepRequest<'_>, reason: Reason) -> StepOf<'r, Self> {
+        self.undecided_for(request, reason, None).step
+    }
+
+    fn refuses<'r>(
+        &mut self,
+        _: &DocumentRead,
+        _: &'r OfrepRequest<'_>,
+        _: Monotonic,
+    ) -> Option<StepOf<'r, Self>> {
+        None
+    }
+
+    fn fetch(&self, read: &DocumentRead) -> Option<Fetch<'_>> {
+        Some(self.library.fetch(read))
+    }
+
+    fn terms(&self, read: &DocumentRead) -> Terms {
+        self.library.terms(read)
+    }
+
+    fn known<S: Store>(&self, read: &DocumentRead, store: &S) -> KnownVersion {
+        self.library.known(read, store)
+    }
+
+    fn landed<S: Store>(
+        &mut self,
+        read: &DocumentRead,
+        sent: SentRead<KnownVersion>,
+        received: Received<'_>,
+        machinery: &mut Machinery<'_, S, OfrepCount>,
+    ) -> (OfrepLanded, Result<(), Failure>) {
+        self.library.landed(read, sent, received, machinery)
+    }
+
+    fn finished(&mut self) -> Option<(DocumentRead, OfrepLanded)> {
+        self.library.finished()
+    }
+
+    fn length(&self, request: &OfrepRequest<'_>, landed: &OfrepLanded) -> usize {
+        match landed {
+            OfrepLanded::Read(document) if request.evaluand == Evaluand::Flags => {
+                document.text_length()
+            }
+            _ => 0,
+        }
+    }
+
+    fn tenant_word(_: &OfrepAnswer) -> &'static str {
+        "selection"
+    }
+
+    fn carried_weight(carried: &OfrepCarried) -> usize {
+        carried.bytes
+    }
+
+    fn may_leave(&mut self, _: &OfrepRequest<'_>, length: usize, now: Monotonic) -> bool {
+        self.outflow.admits(length, LARGE_PER_SECOND, now)
+    }
+
+    fn sent<S: Store>(
+        &mut self,
+        receipt: &Receipt<OfrepAnswer>,
+        _: &OfrepRequest<'_>,
+        machinery: &mut Machinery<'_, S, OfrepCount>,
+    ) {
+        machinery.count(OfrepCount::Answer(receipt.answer));
+    }
+
+    fn tick<S: Store>(&mut self, _: bool, machinery: &mut Machinery<'_, S, OfrepCount>) {
+        self.outflow.tick(LARGE_PER_SECOND, machinery.now);
+        self.library.tick(machinery);
+    }
+
+    fn loaded<S: Store>(&mut self, machinery: &mut Machinery<'_, S, OfrepCount>) {
+        self.library.loaded(machinery);
+    }
+
+    fn each_job<S: Store>(&mut self, _: &mut ShowJob<'_, S, OfrepCount>) {}
+
+    fn due_in(&self) -> Duration {
+        let outflow = if self.outflow.is_busy() { BUSY } else { IDLE };
+        self.library.due_in().min(outflow)
+    }
+
+    fn each_documents(
+        &self,
+        store: &impl Store,
+        ambient: &dyn Ambient,
+        show: &mut dyn FnMut(Documents),
+    ) {
+        if !self.settings.enabled {
+            return;
+        }
+        let since = |(at, unix): (u64, UnixMillis)| unix.as_millis().saturating_sub(at);
+        let read_at = self.directory.read_at(store).zip(ambient.unix());
+        show(Documents {
+            surface: NAME,
+            kept: self.library.kept.len(),
+            age: read_at.map(since).map(Duration::from_millis),
+        });
+    }
+
+    fn status(&self) -> &Status {
+        self.library.status.get()
+    }
+}
+
+/// What a path names, beyond its request.
+fn evaluand(path: &[u8]) -> Evaluand<'static> {
+    Evaluand::of(path).map_or(Evaluand::Nothing, Evaluand::into_owned)
+}
+
+#[cfg(test)]
+mod tests;
