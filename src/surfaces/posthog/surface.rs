@@ -12,7 +12,7 @@ use super::read_through::{Found, Lookups, Misses};
 use super::reads::{Landed, PostHogRead};
 use super::rebuild::RebuildJob;
 use super::request::{self, Request};
-use super::settings::{PostHogSettings, Scopes, Upstream};
+use super::settings::{PostHogSettings, Scopes};
 use super::{billing, directory};
 use crate::documents::{Confirmations, Confirmed, Kept, Outflow, confirmed};
 use crate::hash::{Hashes, Sha256Hash};
@@ -24,6 +24,7 @@ use crate::snapshot::KnownStatus;
 use crate::snapshot::status::{Freshness, Status};
 use crate::surfaces::{
     Decided, Fetch, Reason, Receipt, Received, SentRead, ShowJob, Step, StepOf, Surface, Terms,
+    Upstream,
 };
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
