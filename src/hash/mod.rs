@@ -1,7 +1,9 @@
 //! SHA-256 of a token, credential or page, and the memory of those that were hashed last ([`Hashes`]).
 
+mod keyed;
 mod memo;
 
+pub use keyed::KeyedHash;
 pub use memo::{Hashed, Hashes, MAX_SECRET};
 
 use std::fmt;

@@ -28,15 +28,11 @@ pub(crate) fn split_at_byte(bytes: &[u8], separator: u8) -> (&[u8], &[u8]) {
 
 /// Percent-decodes; `+` is a blank, and an incomplete escape stands for itself.
 pub(crate) fn decode(bytes: &[u8]) -> Cow<'_, [u8]> {
-    unescaped(bytes, b' ')
+    unescape(bytes, b' ')
 }
 
-/// Percent-decodes as a path is, where `+` is a plus (RFC 3986 §2.1); an incomplete escape stands for itself.
-pub(crate) fn unescape(bytes: &[u8]) -> Cow<'_, [u8]> {
-    unescaped(bytes, b'+')
-}
-
-fn unescaped(bytes: &[u8], plus: u8) -> Cow<'_, [u8]> {
+/// Percent-decodes; `plus` is what `+` stands for: a plus in a path (RFC 3986 §2.1). An incomplete escape stands for itself.
+pub(crate) fn unescape(bytes: &[u8], plus: u8) -> Cow<'_, [u8]> {
     if !bytes.iter().any(|byte| matches!(byte, b'+' | b'%')) {
         return Cow::Borrowed(bytes);
     }

@@ -8,7 +8,7 @@ use crate::surfaces::Reason;
 
 /// What the snapshot says of who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict<T> {
+pub enum AccessVerdict<T> {
     /// This may be read.
     Reads(T),
     /// It is known that nothing may be.
@@ -52,15 +52,15 @@ impl<R: CompiledRules> Library<R> {
         &mut self,
         machinery: &Machinery<'_, S, C>,
         unknown: Reason,
-        mut verdict: impl FnMut() -> Result<Verdict<T>, StoreError>,
+        mut verdict: impl FnMut() -> Result<AccessVerdict<T>, StoreError>,
     ) -> Result<T, Denial> {
         self.usable(machinery)?;
         let (store, now) = (machinery.store, machinery.now);
         let failed = |_: StoreError| Denial::Undecided(Reason::SharedData);
         match verdict().map_err(failed)? {
-            Verdict::Reads(what) => return Ok(what),
-            Verdict::Unknown => return Err(Denial::Undecided(unknown)),
-            Verdict::Refused => {}
+            AccessVerdict::Reads(what) => return Ok(what),
+            AccessVerdict::Unknown => return Err(Denial::Undecided(unknown)),
+            AccessVerdict::Refused => {}
         }
         // What is known of the snapshot may be a tick old, and its records may be changing: look again before a refusal.
         if machinery.ambient.monotonic().is_none() {
@@ -71,9 +71,9 @@ impl<R: CompiledRules> Library<R> {
             return Err(Denial::Undecided(Reason::SnapshotAging));
         }
         match verdict().map_err(failed)? {
-            Verdict::Reads(what) => return Ok(what),
-            Verdict::Unknown => return Err(Denial::Undecided(unknown)),
-            Verdict::Refused => {}
+            AccessVerdict::Reads(what) => return Ok(what),
+            AccessVerdict::Unknown => return Err(Denial::Undecided(unknown)),
+            AccessVerdict::Refused => {}
         }
         let after = Status::read(store, &self.scope).map_err(failed)?;
         Err(match after.names_the_same_records_as(&before) {

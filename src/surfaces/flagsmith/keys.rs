@@ -5,7 +5,7 @@ use crate::hash::{Hashes, Sha256Hash};
 use crate::recent::Recent;
 use crate::records::{self, Buckets, LookupError};
 use crate::shared::{Ambient, Store, StoreError};
-use crate::surfaces::evaluated::admission::Verdict;
+use crate::surfaces::evaluated::admission::AccessVerdict;
 use crate::surfaces::evaluated::library::{PLACES, REMEMBERED};
 use crate::tenant::Tenant;
 use crate::time::{Monotonic, UnixMillis};
@@ -48,7 +48,7 @@ impl EdgeReader {
 }
 
 /// What the snapshot says of a key.
-pub type KeyVerdict = Verdict<EdgeReader>;
+pub type KeyVerdict = AccessVerdict<EdgeReader>;
 
 /// The prefix of server-side keys.
 pub const SERVER_PREFIX: &[u8] = b"ser.";

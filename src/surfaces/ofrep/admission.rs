@@ -9,7 +9,7 @@ use super::steps::replied;
 use super::surface::Ofrep;
 use crate::hash::Sha256Hash;
 use crate::shared::{Machinery, Store};
-use crate::surfaces::evaluated::admission::{Denial, Verdict};
+use crate::surfaces::evaluated::admission::{AccessVerdict, Denial};
 use crate::surfaces::{Decided, Reason};
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
@@ -41,14 +41,14 @@ impl Ofrep {
         let verdict = || {
             let verdict = directory.key(key, store, now)?;
             answer = OfrepAnswer::Unauthorized;
-            let (Verdict::Reads(Some(bound)), Some(selection)) = (verdict, selection) else {
+            let (AccessVerdict::Reads(Some(bound)), Some(selection)) = (verdict, selection) else {
                 return Ok(verdict);
             };
             if bound == *selection {
                 return Ok(verdict);
             }
             answer = OfrepAnswer::Forbidden;
-            Ok(Verdict::Refused)
+            Ok(AccessVerdict::Refused)
         };
         let admitted = self
             .library

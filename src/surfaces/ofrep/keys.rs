@@ -7,7 +7,7 @@ use crate::hash::{Hashes, Sha256Hash};
 use crate::recent::Recent;
 use crate::records::{self, Buckets, LookupError};
 use crate::shared::{Ambient, Store, StoreError};
-use crate::surfaces::evaluated::admission::Verdict;
+use crate::surfaces::evaluated::admission::AccessVerdict;
 use crate::surfaces::evaluated::library::{PLACES, REMEMBERED};
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
@@ -46,17 +46,17 @@ impl SelectionDirectory {
         hash: &Sha256Hash,
         store: &impl Store,
         now: Monotonic,
-    ) -> Result<Verdict<Tenant>, StoreError> {
+    ) -> Result<AccessVerdict<Tenant>, StoreError> {
         if let Some(tenant) = self.selections.get(hash, now) {
-            return Ok(Verdict::Reads(*tenant));
+            return Ok(AccessVerdict::Reads(*tenant));
         }
         if let Some(OfrepRecord::Selection(tenant)) = self.read(store, hash)? {
             self.selections.note(*hash, tenant, now);
-            return Ok(Verdict::Reads(tenant));
+            return Ok(AccessVerdict::Reads(tenant));
         }
         Ok(match self.sources(store)? {
-            Some(state) if state.knows_selections => Verdict::Refused,
-            _ => Verdict::Unknown,
+            Some(state) if state.knows_selections => AccessVerdict::Refused,
+            _ => AccessVerdict::Unknown,
         })
     }
 
@@ -69,18 +69,18 @@ impl SelectionDirectory {
         key: &[u8],
         store: &impl Store,
         now: Monotonic,
-    ) -> Result<Verdict<Option<Sha256Hash>>, StoreError> {
+    ) -> Result<AccessVerdict<Option<Sha256Hash>>, StoreError> {
         let hash = self.hashes.of(key).hash;
         if let Some(bound) = self.keys.get(&hash, now) {
-            return Ok(Verdict::Reads(*bound));
+            return Ok(AccessVerdict::Reads(*bound));
         }
         if let Some(OfrepRecord::Key(bound)) = self.read(store, &hash)? {
             self.keys.note(hash, bound, now);
-            return Ok(Verdict::Reads(bound));
+            return Ok(AccessVerdict::Reads(bound));
         }
         Ok(match self.sources(store)? {
-            Some(_) => Verdict::Refused,
-            None => Verdict::Unknown,
+            Some(_) => AccessVerdict::Refused,
+            None => AccessVerdict::Unknown,
         })
     }
 

@@ -11,6 +11,7 @@
 //! | [`document`] | a selection's definitions; what becomes of them is shared ([`super::evaluated`]) |
 //! | [`flagd`] | flags as flagd defines and evaluates them |
 //! | [`added`] | what the plugin configuration adds to contexts |
+//! | [`repeated`] | requests that were made before |
 //! | [`health`] | how the definitions are |
 //! | [`settings`], [`counts`] | the section of the plugin configuration; what is counted |
 
@@ -24,6 +25,7 @@ pub mod health;
 pub mod keys;
 mod pipeline;
 pub mod records;
+pub mod repeated;
 pub mod request;
 pub mod settings;
 mod steps;

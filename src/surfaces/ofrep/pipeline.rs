@@ -4,6 +4,8 @@
 //! A key is refused, and a selection is empty, by fresh and complete knowledge alone. Who holds the answer is told so before
 //! anything is evaluated, unless a rule reads the time.
 
+use std::rc::Rc;
+
 use super::admission::{NOBODY, selector};
 use super::answers::OfrepAnswer;
 use super::counts::OfrepCount;
@@ -12,6 +14,7 @@ use super::flagd::{EvaluationContext, FlagAnswer, Selection, tag};
 use super::request::{Evaluand, OfrepRequest};
 use super::steps::{Asker, Chosen, OfrepCarried, answered, replied, waits};
 use super::surface::Ofrep;
+use crate::hash::Sha256Hash;
 use crate::http::{ETag, IfNoneMatch, Method};
 use crate::shared::{Machinery, Store};
 use crate::surfaces::evaluated::bodies;
@@ -20,7 +23,6 @@ use crate::surfaces::evaluated::kept_answers::form;
 use crate::surfaces::evaluated::library::Meanwhile;
 use crate::surfaces::{Decided, Reason, Step, Upstream};
 use crate::tenant::Tenant;
-use std::rc::Rc;
 
 impl Ofrep {
     /// Decides a request up to its body.
@@ -93,6 +95,17 @@ impl Ofrep {
         body: &[u8],
         machinery: &mut Machinery<'_, S, OfrepCount>,
     ) -> Decided<'r, Self> {
+        let version = match chosen.tenant {
+            Some(tenant) => self.library.current_version(tenant, machinery),
+            None => Ok(Some(ETag::of_text(EMPTY))),
+        };
+        let name = self.repeated.name(request, &chosen.selector, body);
+        if let (Some(name), Ok(Some(version))) = (&name, &version)
+            && let Some(digest) = self.repeated.digest(name, version)
+            && let Some(decided) = self.again(request, digest, chosen.tenant, machinery)
+        {
+            return decided;
+        }
         let Some(bytes) = bodies::cost(body) else {
             return answered(request, OfrepAnswer::BodyTooLong, chosen.tenant);
         };
@@ -107,19 +120,37 @@ impl Ofrep {
             request,
             chosen,
             bytes,
+            name,
         };
-        let Some(tenant) = asker.chosen.tenant else {
-            let version = ETag::of_text(EMPTY);
-            return self.answer(asker, &version, None, machinery);
-        };
-        match self.library.current_version(tenant, machinery) {
-            Ok(Some(version)) => self.answer(asker, &version, None, machinery),
-            Ok(None) => {
+        let tenant = asker.chosen.tenant;
+        match (version, tenant) {
+            (Ok(Some(version)), _) => self.answer(asker, &version, None, machinery),
+            (Ok(None), Some(tenant)) => {
                 let read = self.library.read(tenant, machinery.now);
                 waits(asker, read)
             }
-            Err(_) => self.undecided_for(request, Reason::SharedData, Some(tenant)),
+            _ => self.undecided_for(request, Reason::SharedData, tenant),
         }
+    }
+
+    /// The answer of this digest, where the client holds it or it is kept.
+    fn again<'r, S: Store>(
+        &mut self,
+        request: &'r OfrepRequest<'_>,
+        digest: Sha256Hash,
+        tenant: Option<Tenant>,
+        machinery: &mut Machinery<'_, S, OfrepCount>,
+    ) -> Option<Decided<'r, Self>> {
+        let etag = ETag::long(digest);
+        if holds(request, &etag) {
+            machinery.count(OfrepCount::Evaluation(Evaluation::NotModified));
+            let response = OfrepAnswer::not_modified(request, etag);
+            return Some(replied(response, OfrepAnswer::NotModified, tenant));
+        }
+        let body = self.answers.get(&digest, request.accepts_gzip)?;
+        machinery.count(OfrepCount::Evaluation(Evaluation::Kept));
+        let response = OfrepAnswer::Bulk.with_body(request, body, Some(etag));
+        Some(replied(response, OfrepAnswer::Bulk, tenant))
     }
 
     /// Answers when this version is current. `at_hand`: that version, where it was just read.
@@ -147,11 +178,13 @@ impl Ofrep {
                 None => return self.undecided_for(request, Reason::Redis, tenant),
             },
         };
-        // No rule of any other selection sees the time.
-        let unix = match machinery.ambient.unix() {
-            Some(unix) => unix.as_millis() / 1_000,
-            None if !selection.reads_time() => 0,
-            None => return self.undecided_for(request, Reason::SharedData, tenant),
+        let unix = match selection.reads_time() {
+            // No rule sees it.
+            false => 0,
+            true => match machinery.ambient.unix() {
+                Some(unix) => unix.as_millis() / 1_000,
+                None => return self.undecided_for(request, Reason::SharedData, tenant),
+            },
         };
         let (selector, fractional) = (&asker.chosen.selector, self.settings.fractional);
         if let Some(key) = request.evaluand.key() {
@@ -164,39 +197,35 @@ impl Ofrep {
             };
             return replied(answer.with_text(request, found.body), answer, tenant);
         }
-        let evaluated = |machinery: &mut Machinery<'_, S, OfrepCount>,
-                         context: &EvaluationContext| {
+        let evaluate = |machinery: &mut Machinery<'_, S, OfrepCount>| {
             machinery.count(OfrepCount::Evaluation(Evaluation::Evaluated));
-            selection.bulk(selector, context, fractional, unix).body
+            let found = selection.bulk(selector, &asker.context, fractional, unix);
+            found.body
         };
-        let text = selection
-            .reads_time()
-            .then(|| evaluated(machinery, &asker.context));
         let context = asker.context.hash();
-        let digest = tag(fractional, selector, version, &context, text.as_deref());
-        let etag = ETag::long(digest);
-        if holds(request, &etag) {
-            if text.is_none() {
-                machinery.count(OfrepCount::Evaluation(Evaluation::NotModified));
+        let tag = |text: Option<&[u8]>| tag(fractional, selector, version, &context, text);
+        let (body, digest) = if selection.reads_time() {
+            let text = evaluate(machinery);
+            let digest = tag(Some(&text));
+            if holds(request, &ETag::long(digest)) {
+                let response = OfrepAnswer::not_modified(request, ETag::long(digest));
+                return replied(response, OfrepAnswer::NotModified, tenant);
             }
-            let response = OfrepAnswer::not_modified(request, etag);
-            return replied(response, OfrepAnswer::NotModified, tenant);
-        }
-        let accepts_gzip = request.accepts_gzip;
-        let body = match text {
-            Some(text) => form(text, accepts_gzip),
-            None => match self.answers.get(&digest, accepts_gzip) {
-                Some(body) => {
-                    machinery.count(OfrepCount::Evaluation(Evaluation::Kept));
-                    body
-                }
-                None => {
-                    let text = evaluated(machinery, &asker.context);
-                    self.answers.put(digest, text, accepts_gzip)
-                }
-            },
+            (form(text, request.accepts_gzip), digest)
+        } else {
+            let digest = tag(None);
+            if let Some(name) = asker.name {
+                self.repeated.note(name, version.clone(), digest);
+            }
+            if let Some(decided) = self.again(request, digest, tenant, machinery) {
+                return decided;
+            }
+            let text = evaluate(machinery);
+            let body = self.answers.put(digest, text, request.accepts_gzip);
+            (body, digest)
         };
-        let response = OfrepAnswer::Bulk.with_body(request, body, Some(etag));
+        let etag = Some(ETag::long(digest));
+        let response = OfrepAnswer::Bulk.with_body(request, body, etag);
         replied(response, OfrepAnswer::Bulk, tenant)
     }
 

@@ -39,7 +39,7 @@ impl<'a> Evaluand<'a> {
             [b'/', segment @ ..] => segment,
             _ => return None,
         };
-        let key = match unescape(segment) {
+        let key = match unescape(segment, b'+') {
             Cow::Borrowed(bytes) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
             Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
         };

@@ -2,6 +2,7 @@
 
 use super::answers::OfrepAnswer;
 use super::flagd::{EvaluationContext, Selector};
+use super::repeated::RepeatedName;
 use super::request::OfrepRequest;
 use super::surface::Ofrep;
 use crate::http::Response;
@@ -24,6 +25,7 @@ pub struct OfrepCarried {
     pub(super) context: EvaluationContext,
     /// What the context takes at most, in bytes.
     pub(super) bytes: usize,
+    pub(super) name: Option<RepeatedName>,
 }
 
 /// Whoever is answered: with what is known of the current version.
@@ -32,6 +34,8 @@ pub(super) struct Asker<'r, 'q> {
     pub chosen: Chosen,
     pub context: EvaluationContext,
     pub bytes: usize,
+    /// What the request is remembered by.
+    pub name: Option<RepeatedName>,
 }
 
 pub(super) fn answered<'r>(
@@ -66,6 +70,7 @@ pub(super) fn waits<'r>(asker: Asker<'r, '_>, read: DocumentRead) -> Decided<'r,
             chosen: Some(asker.chosen),
             context: asker.context,
             bytes: asker.bytes,
+            name: asker.name,
         },
         reads_alone: false,
     }

@@ -11,6 +11,7 @@ use super::document::OfrepLanded;
 use super::flagd::Selection;
 use super::health::NAME;
 use super::keys::SelectionDirectory;
+use super::repeated::RepeatedRequests;
 use super::request::{Evaluand, OfrepRequest};
 use super::settings::OfrepSettings;
 use super::steps::{Asker, OfrepCarried, answered};
@@ -49,6 +50,7 @@ pub struct Ofrep {
     pub(super) budgets: Option<LocalBudgets<Tenant>>,
     pub(super) answers: KeptAnswers,
     pub(super) added: ContextAdditions,
+    pub(super) repeated: RepeatedRequests,
     outflow: Outflow,
 }
 
@@ -73,6 +75,7 @@ impl Ofrep {
             budgets: settings.rate_limit.map(|_| LocalBudgets::new(BUDGETS)),
             answers: KeptAnswers::new(settings.answers_bytes as usize),
             added: ContextAdditions::new(&settings.context),
+            repeated: RepeatedRequests::new(ambient.random_bytes()),
             outflow: Outflow::default(),
             settings,
         }
@@ -174,6 +177,7 @@ impl Surface for Ofrep {
             chosen,
             context: carried.context.clone(),
             bytes: carried.bytes,
+            name: carried.name,
         };
         match landed {
             OfrepLanded::Read(document) => {

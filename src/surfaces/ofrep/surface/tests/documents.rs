@@ -55,6 +55,36 @@ fn who_holds_the_answer_is_told_so_and_nothing_is_evaluated() {
     assert_eq!((single.status(), single.header("etag")), (200, None));
 }
 
+/// What a repeated request depends on beside its body.
+#[test]
+fn a_body_that_came_before_is_answered_as_if_it_were_new() {
+    let settings = r#"{"context":{"headers":{"x-key":"targetingKey"}}}"#;
+    let mut world = World::with(settings, &plain());
+    let as_who = |who| [SHOP, ("x-key", who)];
+    let mut get = |fields: &[(&str, &str)], body: &str| {
+        let got = world.post(ALL, fields, body);
+        (
+            got.status(),
+            got.header("etag").map(str::to_owned),
+            got.body,
+        )
+    };
+    let ann = get(&as_who("ann"), "{}");
+    let bob = get(&as_who("bob"), "{}");
+    assert!(ann.1 != bob.1 && ann.2 != bob.2);
+    assert_eq!(get(&as_who("ann"), "{}"), ann, "remembered");
+    assert_eq!(get(&[SHOP], ANN), ann, "the same context");
+    assert_ne!(get(&[as_who("ann")[1]], "{}").1, ann.1, "another selection");
+    for _ in 0..2 {
+        assert_eq!(get(&[SHOP], "[1]").0, 400);
+    }
+    let mut documents = plain();
+    documents[0]["document"]["flags"]["a"]["variants"]["on"] = json!("changed");
+    world.publish(&documents);
+    let changed = world.post(ALL, &as_who("ann"), "{}");
+    assert_ne!(changed.body, ann.2);
+}
+
 #[test]
 fn a_configuration_tag_that_is_not_current_wants_the_answer() {
     let mut world = World::with("{}", &plain());
@@ -167,6 +197,7 @@ fn a_change_is_served_when_the_publisher_says_so_and_elsewhere_tags_stay() {
 #[test]
 fn long_definitions_are_compiled_in_slices_while_the_old_ones_answer() {
     let mut world = World::with("{}", &plain());
+    world.post(ALL, &[SHOP], ANN);
     let old = world.post(ALL, &[SHOP], ANN);
     let mut documents = plain();
     let flag = documents[0]["document"]["flags"]["a"].clone();
