@@ -1,4 +1,4 @@
-//! Answers PostHog's `/flags/definitions` and Flagsmith's Edge Proxy API inside Envoy.
+//! Answers PostHog's `/flags/definitions`, Flagsmith's Edge Proxy API and OFREP inside Envoy.
 //!
 //! # The map
 //! | room | job |
@@ -15,8 +15,9 @@
 //! | [`documents`] | what each tenant's flags are: when a version is current, what is kept, gzip, proof |
 //! | [`surfaces`] | one product's API each, over the same machinery; two of them as one ([`surfaces::Pair`]) |
 //! | [`surfaces::posthog`] | PostHog's: request, checks, answers, payload, quota, billing, read-through, rebuild; with a map of its own |
-//! | `surfaces::flagsmith` | Flagsmith's (feature `flagsmith`): request, keys, answers, documents, rules (its engine), health; with a map of its own |
-//! | `surfaces::ofrep` | OFREP's rules (feature `ofrep`): flagd's definitions, evaluated; no surface yet; with a map of its own |
+//! | `surfaces::evaluated` | what surfaces share that evaluate flags: documents, compiled and kept; refusals; kept answers; with a map of its own |
+//! | `surfaces::flagsmith` | Flagsmith's (feature `flagsmith`): request, keys, answers, rules (its engine), health; with a map of its own |
+//! | `surfaces::ofrep` | OFREP's (feature `ofrep`): request, keys, answers, flagd's rules, health; with a map of its own |
 //! | [`config`] | plugin configuration (JSON) → validated settings |
 //! | [`metrics`] | every metric name, once |
 //! | [`worker`] | what one worker does, whatever the shell and the surface: serving, bodies, shared reads, loader and jobs, log, health |
