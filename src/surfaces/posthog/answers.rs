@@ -128,11 +128,12 @@ impl Answer {
     /// The answer, whose content is fixed, to a request with these CORS fields.
     pub fn response<'a>(self, cors: &'a Cors<'a>) -> Response<'a> {
         let status = self.status();
+        let (content_type, text) = self.content().unzip();
         Response {
             status,
             reason: self.label(),
-            body: Body::Fixed(self.body()),
-            content_type: self.content().map(|(content_type, _)| content_type),
+            body: Body::Fixed(text.unwrap_or_default()),
+            content_type,
             allow: match self {
                 Self::MethodNotAllowed => Some("GET, OPTIONS, HEAD"),
                 _ => None,
