@@ -83,6 +83,11 @@ impl<R: CompiledRules> EvaluatedDocument<R> {
         }
     }
 
+    /// Its rules, where nobody else has them.
+    pub(super) fn into_rules(self) -> Option<R> {
+        self.rules.and_then(Rc::into_inner)
+    }
+
     /// Length of its text, in bytes.
     pub const fn text_length(&self) -> usize {
         self.text_length

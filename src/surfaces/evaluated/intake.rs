@@ -1,5 +1,6 @@
 //! What becomes of documents that were read: compiled or inflated in slices, kept, or remembered as of no use.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::CompiledRules;
@@ -68,7 +69,12 @@ impl<R: CompiledRules> Library<R> {
         match compiled {
             Ok(document) => {
                 // A text for which there is no room is inflated anew; the rest of the document stays.
-                if self.kept.etag(tenant) != Some(version) || self.kept.has_room(&document) {
+                let older = self.kept.etag(tenant).filter(|kept| *kept != version);
+                if let Some(older) = older.cloned() {
+                    let older = self.kept.get(tenant, &older);
+                    self.kept.put(tenant, &document);
+                    self.outgoing.extend(older);
+                } else if self.kept.etag(tenant).is_none() || self.kept.has_room(&document) {
                     self.kept.put(tenant, &document);
                 }
                 LandedDocument::Read(document)
@@ -103,9 +109,27 @@ impl<R: CompiledRules> Library<R> {
                 let read = DocumentRead::Compiled { tenant, version };
                 self.finished.push((read, landed));
             }
-            if self.workshop.is_empty() || !goes_on() {
+            if self.workshop.is_empty() {
+                self.clear();
+            }
+            if !self.has_work() || !goes_on() {
                 break;
             }
         }
+    }
+
+    /// Takes apart what newer versions took the place of: freeing all of a long one takes longer than compiling a slice.
+    fn clear(&mut self) {
+        let next = || Rc::into_inner(self.outgoing.pop()?)?.into_rules();
+        let rules = self.clearing.take().or_else(next);
+        self.clearing = rules.and_then(|mut rules| match rules.shrink() {
+            true => None,
+            false => Some(rules),
+        });
+    }
+
+    /// Whether a tick has something to do.
+    pub(super) fn has_work(&self) -> bool {
+        !self.workshop.is_empty() || !self.outgoing.is_empty() || self.clearing.is_some()
     }
 }

@@ -1,6 +1,7 @@
 //! The documents of one surface, as one worker has them: which version is current, what has to be read for it, and what
 //! answers meanwhile.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::CompiledRules;
@@ -67,6 +68,9 @@ pub struct Library<R: CompiledRules> {
     pub(super) bounds: DocumentBounds,
     pub(super) finished: Vec<(DocumentRead, LandedDocument<R>)>,
     pub(super) problems: OncePerSecond,
+    /// Documents that newer versions took the place of, and the rules of one of them that are taken apart.
+    pub(super) outgoing: Vec<Rc<EvaluatedDocument<R>>>,
+    pub(super) clearing: Option<R>,
     gateway: Gateway,
     buckets: Buckets,
 }
@@ -102,6 +106,8 @@ impl<R: CompiledRules> Library<R> {
             bounds,
             finished: Vec::new(),
             problems: OncePerSecond::default(),
+            outgoing: Vec::new(),
+            clearing: None,
             buckets: Buckets::new(&scope, snapshot.buckets),
             snapshot,
             scope,
@@ -303,9 +309,9 @@ impl<R: CompiledRules> Library<R> {
 
     /// How long until it wants the next tick.
     pub fn due_in(&self) -> Duration {
-        match self.workshop.is_empty() {
-            false => WORKING,
-            true => IDLE,
+        match self.has_work() {
+            true => WORKING,
+            false => IDLE,
         }
     }
 }

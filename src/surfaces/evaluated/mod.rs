@@ -50,4 +50,9 @@ pub trait CompiledRules: fmt::Debug + Sized {
 
     /// About how many bytes of memory they take.
     fn weight(&self) -> usize;
+
+    /// Frees a part of rules that nobody needs any more: about a millisecond's worth. Whether the rest takes no longer.
+    fn shrink(&mut self) -> bool {
+        true
+    }
 }

@@ -17,6 +17,9 @@ pub type SelectionDocument = EvaluatedDocument<Selection>;
 /// What a read came to.
 pub type OfrepLanded = LandedDocument<Selection>;
 
+/// Flags that are freed in one slice.
+const FREED_AT_ONCE: usize = 500;
+
 /// The text of a selection that no flag is in.
 pub const EMPTY: &[u8] = br#"{"flags":[]}"#;
 
@@ -49,5 +52,9 @@ impl CompiledRules for Selection {
 
     fn weight(&self) -> usize {
         Self::weight(self)
+    }
+
+    fn shrink(&mut self) -> bool {
+        self.drop_flags(FREED_AT_ONCE)
     }
 }

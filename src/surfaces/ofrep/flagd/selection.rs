@@ -37,6 +37,14 @@ impl Selection {
         self.flags.len()
     }
 
+    /// Drops so many flags at most; whether no more are left than that.
+    pub fn drop_flags(&mut self, most: usize) -> bool {
+        // None is found any more.
+        self.by_key = Vec::new();
+        self.flags.truncate(self.flags.len().saturating_sub(most));
+        self.flags.len() <= most
+    }
+
     /// Whether there is no flag.
     pub const fn is_empty(&self) -> bool {
         self.flags.is_empty()

@@ -78,11 +78,28 @@ fn a_body_that_came_before_is_answered_as_if_it_were_new() {
     for _ in 0..2 {
         assert_eq!(get(&[SHOP], "[1]").0, 400);
     }
+    // What is remembered is answered with, were it wrong.
+    let wrong = Sha256Hash::of(b"another");
+    let mut world = World::with("{}", &plain());
+    let shop = Selector::FlagSet("shop".to_owned());
+    let request = world.surface.unread(ALL.as_bytes());
+    let name = world.surface.repeated.name(&request, &shop, b"{}").unwrap();
+    let version = ETag::of_text(world.texts[1].1.as_bytes());
+    world.surface.repeated.note(name, version, wrong);
+    let tag = format!("\"{}\"", &wrong.to_hex()[..32]);
+    assert_eq!(world.post(ALL, &held(&tag), "{}").status(), 304);
+    // It is of one version.
     let mut documents = plain();
     documents[0]["document"]["flags"]["a"]["variants"]["on"] = json!("changed");
     world.publish(&documents);
-    let changed = world.post(ALL, &as_who("ann"), "{}");
-    assert_ne!(changed.body, ann.2);
+    assert_eq!(world.post(ALL, &held(&tag), "{}").status(), 200);
+    assert_eq!(
+        world
+            .surface
+            .repeated
+            .name(&request, &shop, &[b' '; 16_385]),
+        None
+    );
 }
 
 #[test]
@@ -202,7 +219,7 @@ fn long_definitions_are_compiled_in_slices_while_the_old_ones_answer() {
     let mut documents = plain();
     let flag = documents[0]["document"]["flags"]["a"].clone();
     let flags = documents[0]["document"]["flags"].as_object_mut().unwrap();
-    for number in 0..4_000 {
+    for number in 0..6_000 {
         flags.insert(format!("flag-{number}"), flag.clone());
     }
     world.publish(&documents);
@@ -223,8 +240,18 @@ fn long_definitions_are_compiled_in_slices_while_the_old_ones_answer() {
     });
     assert!(ticks.is_some_and(|ticks| ticks > 1), "{ticks:?}");
     let new = world.post(ALL, &[SHOP], ANN);
-    assert_eq!(new.json()["flags"].as_array().unwrap().len(), 4_001);
-    assert!(!new.body.is_empty() && world.surface.due_in() == IDLE);
+    assert_eq!(new.json()["flags"].as_array().unwrap().len(), 6_001);
+    // The old one is freed.
+    world.tick();
+    assert_eq!(world.surface.due_in(), IDLE);
+    // Freeing a long one takes more slices than a tick does.
+    world.publish(&plain());
+    assert_eq!(world.post(ALL, &[SHOP], ANN).body, old.body);
+    let ticks = (1..50).find(|_| {
+        world.tick();
+        world.surface.due_in() == IDLE
+    });
+    assert_eq!(ticks, Some(2));
 }
 
 #[test]
