@@ -213,3 +213,72 @@ fn describe(
         },
     }
 }
+
+#[cfg(all(test, feature = "ofrep"))]
+mod tests {
+    use super::*;
+    use crate::records::StreamId;
+    use crate::records::bucket::{self, Entry};
+    use crate::shared::MemoryStore;
+    use crate::snapshot::status::Live;
+    use crate::surfaces::ofrep::records::{OfrepRecord, SourcesState, sources_hash};
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn a_surface_that_is_on_and_has_a_source_is_waited_for_and_told_of() {
+        let (store, scope) = (MemoryStore::default(), Scope::new("", &[]));
+        let settings = |enabled: bool| {
+            let json = format!(r#"{{"snapshot":{{"buckets":4}},"ofrep":{{"enabled":{enabled}}}}}"#);
+            Settings::from_json(json.as_bytes()).unwrap()
+        };
+        let ask = |path: &str, enabled: bool| {
+            let now = Monotonic::from_millis(1);
+            answer(
+                path.as_bytes(),
+                &store,
+                &settings(enabled),
+                &scope,
+                now,
+                None,
+            )
+            .unwrap()
+        };
+        Status::change(&store, &scope, |status| {
+            status.live = Some(Live {
+                surfaces: vec!["ofrep".to_owned()],
+                ..Live::verified("m", 1)
+            });
+        })
+        .unwrap();
+        let ready = |enabled| ask("/ready", enabled).status;
+        assert_eq!((ready(true), ready(false)), (503, 200));
+        let state = SourcesState {
+            read_at: 1_000,
+            knows_selections: false,
+        };
+        let entry = Entry {
+            hash: sources_hash(),
+            id: StreamId::default(),
+            record: &OfrepRecord::Sources(state).encode(),
+        };
+        let buckets = Buckets::new(&scope, 4);
+        let key = buckets.name(buckets.of(&entry.hash));
+        let bucket = bucket::merge(b"", &[entry], StreamId::default()).unwrap();
+        let cas = store.read(&key).unwrap().cas;
+        assert!(store.replace(&key, &bucket, cas).unwrap());
+        assert_eq!((ready(true), ready(false)), (200, 200));
+        let told = |enabled| {
+            let health: serde_json::Value =
+                serde_json::from_slice(&ask("/health", enabled).body).unwrap();
+            health["surfaces"]["ofrep"].clone()
+        };
+        let expected = serde_json::json!({
+            "source": true, "last_read": "1970-01-01T00:00:01.000000000Z", "selections_known": false,
+        });
+        assert_eq!(
+            (told(true), told(false)),
+            (expected, serde_json::Value::Null)
+        );
+    }
+}
