@@ -5,11 +5,13 @@
 //! |---|---|
 //! | `posthog` | teams, credentials and ETags |
 //! | `flagsmith` | keys, states and documents |
+//! | `ofrep` | selections, states and documents |
 //!
 //! A record belongs to a surface by its kind, whether the surface has a source here or not: what another publisher left
 //! stays. Versions are of one kind for all; the hash that one is found by says whose it is.
 
 mod flagsmith;
+mod ofrep;
 mod posthog;
 
 use std::fmt;
@@ -62,6 +64,11 @@ trait SurfaceRecords: Sync {
     /// Its kinds, without tombstones and versions, in the order in which they are shown.
     fn kinds(&self) -> &'static [KindNames];
 
+    /// The first so many kinds are told in a manifest also where there are none of them.
+    fn always_told(&self) -> usize {
+        0
+    }
+
     /// The place of a record's kind among [`SurfaceRecords::kinds`], and what the record stands for. `None`: the surface
     /// cannot read it.
     fn read(&self, record: &[u8]) -> Option<(usize, Meaning)>;
@@ -78,7 +85,11 @@ trait SurfaceRecords: Sync {
     fn document(&self, prefix: &str, tenant: Tenant) -> Option<DocumentPlace>;
 }
 
-static SURFACES: [&dyn SurfaceRecords; 2] = [&posthog::PostHogKinds, &flagsmith::FlagsmithKinds];
+static SURFACES: [&dyn SurfaceRecords; 3] = [
+    &posthog::PostHogKinds,
+    &flagsmith::FlagsmithKinds,
+    &ofrep::OfrepKinds,
+];
 
 /// A surface whose records may be in the snapshot.
 #[derive(Clone, Copy)]
@@ -118,6 +129,11 @@ impl RecordOwner {
     /// Its kinds, in the order in which they are shown.
     pub fn kinds(self) -> &'static [KindNames] {
         self.surface.kinds()
+    }
+
+    /// The first so many of them are told in a manifest also where there are none.
+    pub fn always_told(self) -> usize {
+        self.surface.always_told()
     }
 
     /// What takes the place of one of its records until its source has spoken: the record without what is true only while the
