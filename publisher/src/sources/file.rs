@@ -82,9 +82,7 @@ fn ofrep_key(place: usize, selector: Option<String>) -> Result<OfrepRecord, Docu
         )),
         Ok(selector) => Ok(OfrepRecord::Key(Some(selection_hash(&selector.text())))),
         // What stands there is no selector, so it may be anything.
-        Err(BadSelector::Key(_)) => Err(refused(
-            "must be flagSetId=… or source=…".to_owned(),
-        )),
+        Err(BadSelector::Key(_)) => Err(refused("must be flagSetId=… or source=…".to_owned())),
         Err(unreadable) => Err(refused(unreadable.to_string())),
     }
 }
@@ -190,7 +188,10 @@ mod tests {
     #[test]
     fn a_selector_that_selects_nothing_is_refused_by_its_path() {
         for (selector, problem) in [
-            (r#""""#, "must not be empty, use null for a key to every selection"),
+            (
+                r#""""#,
+                "must not be empty, use null for a key to every selection",
+            ),
             (r#""hunter2=x""#, "must be flagSetId=… or source=…"),
             ("1", "wrong type or range, expected a string"),
         ] {

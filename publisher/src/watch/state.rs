@@ -408,10 +408,7 @@ mod tests {
             json(&state),
             alone.replace("\"etags\":0", "\"etags\":2,\"client_keys\":1")
         );
-        assert_eq!(
-            state.labelled_counts().last(),
-            Some(&("flag_sources", 0))
-        );
+        assert_eq!(state.labelled_counts().last(), Some(&("flag_sources", 0)));
         assert_eq!(orphans(&state), [posthog.version_hash(Tenant(7))]);
 
         let others = state.of_others();

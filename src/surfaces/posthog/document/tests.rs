@@ -25,9 +25,8 @@ fn a_document_becomes_records() {
     );
     let records = parse(json.as_bytes()).unwrap();
     assert_eq!(records.by_hash.len(), 3);
-    let record = |token: &str| {
-        Record::decode(&records.by_hash[&Sha256Hash::of(token.as_bytes())]).unwrap()
-    };
+    let record =
+        |token: &str| Record::decode(&records.by_hash[&Sha256Hash::of(token.as_bytes())]).unwrap();
     assert_eq!(record("phs_a"), Record::TeamSecret(Tenant(1)));
     assert!(matches!(record("phx_a"), Record::Personal(key) if !key.reads_flags));
     assert_eq!(records.counts.teams, 1);
@@ -96,7 +95,9 @@ fn an_error_names_the_record_and_the_field() {
             "ofrep_keys[0].selector: wrong type or range, expected a string",
         ),
         (
-            &format!(r#"{{"format":1,"ofrep_keys":[{{"sha256":"{good}"}},{{"sha256":"{good}"}}]}}"#),
+            &format!(
+                r#"{{"format":1,"ofrep_keys":[{{"sha256":"{good}"}},{{"sha256":"{good}"}}]}}"#
+            ),
             "ofrep_keys[1].sha256: is the same secret as ofrep_keys[0].sha256",
         ),
         (
