@@ -224,6 +224,7 @@ pub fn version_record(version: &ETag) -> Box<[u8]> {
 mod tests {
     use super::*;
     use flag_definitions_filter::surfaces::flagsmith::records::{FlagsmithRecord, Round};
+    use flag_definitions_filter::surfaces::ofrep::records::{OfrepRecord, SourcesState};
     use flag_definitions_filter::surfaces::posthog::directory::{PersonalKey, Record, Team};
 
     #[test]
@@ -256,6 +257,15 @@ mod tests {
         let key = FlagsmithRecord::ClientKey(Tenant(7)).encode();
         let reader = Meaning::Reader(Tenant(7));
         assert_eq!(belonging(&key), Belonging::Surface(flagsmith, 0, reader));
+        let ofrep = RecordOwner::named("ofrep").unwrap();
+        let selection = OfrepRecord::Selection(Tenant(7)).encode();
+        let found = belonging(&selection);
+        assert_eq!(found, Belonging::Surface(ofrep, 0, reader));
+        // Keys stand in source documents, whoever is asked with them.
+        for bound in [None, Some(Sha256Hash::of(b"source=a"))] {
+            let found = belonging(&OfrepRecord::Key(bound).encode());
+            assert_eq!(found, Belonging::Surface(posthog, 4, Meaning::Credential));
+        }
         let version = version_record(&ETag::new(b"v1").unwrap());
         assert_eq!(belonging(&version), Belonging::Version);
         for nobodys in [
@@ -300,6 +310,18 @@ mod tests {
         };
         let unsure = flagsmith.unsure(&round(true));
         assert_eq!(unsure.as_deref(), Some(&*round(false)));
+        let ofrep = RecordOwner::named("ofrep").unwrap();
+        let sources = |knows_selections| {
+            let read_at = 7;
+            OfrepRecord::Sources(SourcesState {
+                read_at,
+                knows_selections,
+            })
+            .encode()
+        };
+        let unsure = ofrep.unsure(&sources(true));
+        assert_eq!(unsure.as_deref(), Some(&*sources(false)));
+        assert_eq!(ofrep.unsure(&sources(false)), None);
         let key = FlagsmithRecord::ClientKey(Tenant(7)).encode();
         for stays in [&*round(false), &key, &[TOMBSTONE], &[]] {
             assert_eq!(flagsmith.unsure(stays), None, "{stays:?}");
@@ -313,11 +335,13 @@ mod tests {
         let hashes: Vec<_> = RecordOwner::all()
             .map(|owner| owner.version_hash(Tenant(7)))
             .collect();
-        assert_ne!(hashes[0], hashes[1]);
+        let once: std::collections::BTreeSet<_> = hashes.iter().collect();
+        assert_eq!(once.len(), 3);
         let places: Vec<_> = RecordOwner::all()
             .map(|owner| owner.document("p:", Tenant(7)))
             .collect();
         assert_eq!(places[0], None);
         assert_eq!(places[1].as_ref().unwrap().key, "p:flagsmith:7");
+        assert_eq!(places[2].as_ref().unwrap().key, "p:ofrep:7");
     }
 }
