@@ -40,6 +40,8 @@ class Settings:
         None  # a Flagsmith Edge Proxy configuration file, which the publisher follows
     )
     flagsmith_upstream: str | None = None  # host:port behind the filter on Flagsmith's paths
+    flagd_uri: str | None = None  # flagd's definitions, separated by spaces, which the publisher follows
+    ofrep_upstream: str | None = None  # host:port behind the filter on OFREP's paths
     concurrency: int = 2
     wasm: Path = WASM
     publisher: Path = PUBLISHER
@@ -62,7 +64,7 @@ class Settings:
     @property
     def follows(self) -> bool:
         """Whether the publisher watches anything."""
-        return self.watch or self.flagsmith_config is not None
+        return self.watch or bool(self.flagsmith_config or self.flagd_uri)
 
     @property
     def run_dir(self) -> Path:
@@ -90,7 +92,9 @@ class Settings:
             settings["config"] = config if config.lstrip().startswith("{") else read_config(config)
         if flagsmith := env.get("FLAGSMITH_CONFIG"):
             settings["flagsmith_config"] = Path(flagsmith).resolve()
-        for name in ("UPSTREAM", "FLAGSMITH_UPSTREAM"):
+        if flagd := (env.get("FLAGD_URI") or "").strip():
+            settings["flagd_uri"] = flagd
+        for name in ("UPSTREAM", "FLAGSMITH_UPSTREAM", "OFREP_UPSTREAM"):
             if upstream := env.get(name):
                 split_host_port(name, upstream)  # complain now, not after Redis was started
                 settings[name.lower()] = upstream
