@@ -34,8 +34,7 @@ def upstash_secret(settings: Settings, token_file: Path) -> str:
 def bootstrap(settings: Settings, *more: Cluster) -> str:
     """The bootstrap with these clusters beside its own."""
     upstreams = {
-        name: getattr(settings, name.lower())
-        for name in ("UPSTREAM", "FLAGSMITH_UPSTREAM", "OFREP_UPSTREAM")
+        name: getattr(settings, name.lower()) for name in ("UPSTREAM", "FLAGSMITH_UPSTREAM", "OFREP_UPSTREAM")
     }
     values: dict[str, str] = {}
     for name, upstream in upstreams.items():

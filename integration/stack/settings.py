@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -93,7 +94,7 @@ class Settings:
         if flagsmith := env.get("FLAGSMITH_CONFIG"):
             settings["flagsmith_config"] = Path(flagsmith).resolve()
         if flagd := (env.get("FLAGD_URI") or "").strip():
-            settings["flagd_uri"] = flagd
+            settings["flagd_uri"] = from_here(flagd)
         for name in ("UPSTREAM", "FLAGSMITH_UPSTREAM", "OFREP_UPSTREAM"):
             if upstream := env.get(name):
                 split_host_port(name, upstream)  # complain now, not after Redis was started
@@ -105,6 +106,12 @@ def read_switch(name: str, text: str | None) -> bool:
     if text not in (None, "", "0", "1"):
         raise StackError(f"{name}={text}: expected 1, or 0")
     return text == "1"
+
+
+def from_here(uris: str) -> str:
+    """The same URIs, with files that another process finds in its own folder."""
+    relative = re.compile(r"(?<!\S)file:(?!/)(?=\S)")
+    return relative.sub(lambda _: f"file:{Path.cwd()}/", uris)
 
 
 def watched(env: dict[str, str]) -> dict[str, Any]:
