@@ -216,14 +216,14 @@ impl SourceReader {
                 let failure = problem.failure();
                 if self.problem.as_ref() != Some(&problem) {
                     let (flag, member) = (problem.flag(), problem.member());
-                    let stays = match self.last {
-                        Some(_) => "the flags that it had stay",
-                        None => "nothing is published before it was read",
-                    };
-                    warn!(source = %self.uri, flag, member, %problem, "flagd's definitions are not taken; {stays}");
+                    warn!(source = %self.uri, flag, member, %problem, "flagd's definitions are not taken; what was published stays");
                 }
+                let is_refused = matches!(problem, FlagdProblem::Unfit(_));
                 self.problem = Some(problem);
-                Looked::Failed(failure)
+                match is_refused {
+                    true => Looked::Refused,
+                    false => Looked::Failed(failure),
+                }
             }
         };
         self.say(looked);

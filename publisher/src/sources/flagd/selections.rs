@@ -1,7 +1,8 @@
 //! What all sources say together, and what is told of it. No clock, no thread and no file is here: time is an argument.
 //!
-//! Each source keeps the last document that it gave. Nothing is told before every one has given one: flags that a source
-//! lacks only because it was not read must not be taken away.
+//! Each source keeps the last document that it gave. Nothing is told before every one was read: flags that a source lacks only
+//! because it is away must not be taken away. A source whose first document is refused has no flags, as flagd has it; as long as
+//! there is such a one, what is told is for where nothing was published before.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -44,6 +45,8 @@ pub enum Looked {
     Changed(FlagdDocument),
     /// It said nothing that is taken: what it said before stays.
     Failed(PollFailure),
+    /// It said what is no definitions: what it said before stays.
+    Refused,
 }
 
 /// All sources together.
@@ -54,6 +57,8 @@ pub struct FlagSelections {
     /// By selector text, as they were told.
     told: Option<BTreeMap<String, ToldSelection>>,
     is_changed: bool,
+    /// Whether what was told was for good.
+    is_final: bool,
     /// When it was told last as of when the sources were read, and that.
     marked: Option<(Instant, u64)>,
     polls: Arc<Polls>,
@@ -63,6 +68,8 @@ pub struct FlagSelections {
 #[derive(Clone, Debug, Default)]
 struct LastRead {
     document: Option<FlagdDocument>,
+    /// Whether its document was refused, and none was taken before.
+    is_refused: bool,
     /// When it last said what the document says.
     at: Option<Moment>,
 }
@@ -81,6 +88,7 @@ impl FlagSelections {
             sources: vec![LastRead::default(); sources],
             told: None,
             is_changed: false,
+            is_final: false,
             marked: None,
             polls,
         }
@@ -93,14 +101,25 @@ impl FlagSelections {
         };
         match looked {
             Looked::Failed(failure) => return self.polls.note_failure(failure),
+            Looked::Refused => {
+                self.polls.note_failure(PollFailure::Refused);
+                if source.document.is_some() {
+                    return;
+                }
+                self.is_changed |= !source.is_refused;
+                source.is_refused = true;
+            }
             Looked::Changed(document) => {
                 source.document = Some(document);
+                source.is_refused = false;
                 self.is_changed = true;
             }
             Looked::Same => {}
         }
         source.at = Some(now);
-        if let Some(oldest) = self.read_at() {
+        if let Some(oldest) = self.read_at()
+            && !self.has_refused()
+        {
             self.polls.note_round(oldest.instant);
         }
     }
@@ -123,6 +142,10 @@ impl FlagSelections {
         }
     }
 
+    fn has_refused(&self) -> bool {
+        self.sources.iter().any(|source| source.is_refused)
+    }
+
     /// As of when what all sources say is known; `None`: of one it is not.
     fn read_at(&self) -> Option<Moment> {
         let moments = self.sources.iter().map(|source| source.at);
@@ -139,6 +162,10 @@ impl FlagSelections {
             .map(|(selector, text): (Selector, String)| (selector.text(), text))
             .collect();
         let numbers = numbers("ofrep", texts.iter().map(|(name, _)| name.as_bytes()));
+        let is_final = !self.has_refused();
+        // What was told for the time being is told for good now.
+        let is_told_anew = is_final && !self.is_final;
+        self.is_final = is_final;
         let before = self.told.take().unwrap_or_default();
         let (mut news, mut told) = (Vec::new(), BTreeMap::new());
         for (name, text) in &texts {
@@ -150,14 +177,14 @@ impl FlagSelections {
                 tenant,
                 version: ETag::of_text(text.as_bytes()),
             };
-            if before.get(name) != Some(&selection)
+            if (is_told_anew || before.get(name) != Some(&selection))
                 && let Some(gzip) = compressed(text)
             {
                 news.push(DocumentNews::Document(SourcedDocument {
                     tenant,
                     version: selection.version.clone(),
                     gzip,
-                    fits: true,
+                    fits: is_final,
                 }));
             }
             told.insert(name.clone(), selection);
@@ -193,7 +220,10 @@ impl FlagSelections {
         };
         let record = OfrepRecord::Sources(state).encode();
         records.insert(sources_hash(), record.into());
-        DocumentNews::Records(records)
+        match self.is_final {
+            true => DocumentNews::Records(records),
+            false => DocumentNews::FirstRecords(records),
+        }
     }
 }
 
@@ -248,6 +278,7 @@ mod tests {
                     told.0.insert(document.tenant, text);
                 }
                 DocumentNews::Records(records) => told.1 = Some(records),
+                DocumentNews::FirstRecords(_) => panic!("for the time being"),
                 DocumentNews::Gone(tenant) => {
                     assert!(told.1.is_some(), "records that name it go first");
                     told.2.push(tenant);
@@ -320,7 +351,7 @@ mod tests {
         assert_eq!((records.unwrap(), gone), (first.clone(), vec![]));
 
         // A failure changes nothing, and a set without flags goes.
-        sources.note(1, Looked::Failed(PollFailure::Refused), at(start, 3));
+        sources.note(1, Looked::Refused, at(start, 3));
         assert_eq!(sources.news(at(start, 3)), []);
         sources.note(1, changed("b", &[]), at(start, 4));
         let (documents, records, gone) = told(sources.news(at(start, 4)));
@@ -328,6 +359,29 @@ mod tests {
         assert!(documents.keys().eq([&all]) && tenant_of(&records, "flagSetId=app").is_none());
         assert_eq!(gone.len(), 2);
         assert!(tenants[1..].iter().all(|tenant| gone.contains(tenant)));
+    }
+
+    #[test]
+    fn a_first_document_that_is_refused_has_no_flags_where_nothing_was_published() {
+        let start = Instant::now();
+        let polls = Arc::<Polls>::default();
+        let mut sources = FlagSelections::new(2, Arc::clone(&polls));
+        sources.note(0, changed("a", &[flag("shop", "x", true)]), at(start, 0));
+        sources.note(1, Looked::Refused, at(start, 0));
+        let is_fit = |news: &DocumentNews| match news {
+            DocumentNews::Document(document) => document.fits,
+            other => !matches!(other, DocumentNews::FirstRecords(_)),
+        };
+        let news = sources.news(at(start, 0));
+        assert_eq!((news.len(), news.iter().any(is_fit)), (4, false));
+        sources.note(1, Looked::Refused, at(start, 1));
+        assert_eq!(sources.news(at(start, 1)), []);
+        assert_eq!(polls.figures().completed, None);
+        assert_eq!(polls.figures().failed(PollFailure::Refused), 2);
+        // All is told anew as soon as it is for good.
+        sources.note(1, changed("b", &[]), at(start, 2));
+        let news = sources.news(at(start, 2));
+        assert_eq!((news.len(), news.iter().all(is_fit)), (4, true));
     }
 
     #[test]
