@@ -203,6 +203,13 @@ fn a_swapped_file_is_published_and_a_bad_one_is_named_and_changes_nothing() {
     let log = watching.log();
     assert!(!log.contains("hunter2"), "{log}");
     assert_eq!(log.matches("are not taken").count(), 1, "once: {log}");
+    eventually("a snapshot", || {
+        let is_there = redis
+            .keys()
+            .iter()
+            .any(|key| key == "flag_definitions:snapshot");
+        is_there.then_some(())
+    });
     assert_eq!(redis.manifest().surfaces, ["ofrep"]);
 }
 
