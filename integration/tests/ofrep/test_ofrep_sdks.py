@@ -210,8 +210,8 @@ def test_who_asks_too_often_pauses_and_keeps_its_flags(tmp_path: Path) -> None:
 
 
 def test_flags_outlive_outages(tmp_path: Path) -> None:
-    """Without the publisher nothing changes. Without Redis, who has flags keeps them, and nobody is told that a
-    flag is not there or that a key is wrong."""
+    """Without the publisher nothing changes. Without Redis, who has flags keeps them, and nobody is told that
+    a flag is not there or that a key is wrong."""
     with evaluating(tmp_path, documents()) as evaluated:
         stack = evaluated.stack
         with (
