@@ -353,6 +353,10 @@ fn keys_come_with_a_source_document_that_is_followed_and_with_publish() {
         "{}",
         outcome.stdout
     );
+    let arguments = ["inspect", "token", "--redis-url", &alone.url()];
+    let outcome = run(&arguments, b"hunter2").expect(0);
+    let known = "OFREP key, every selection, as of ";
+    assert!(outcome.stdout.contains(known), "{}", outcome.stdout);
     let arguments = ["diff", "--file", "-", "--redis-url", &alone.url()];
     run(&arguments, both.to_string().as_bytes()).expect(0);
     both["ofrep_keys"][0]["selector"] = json!("flagSetId=shop");
