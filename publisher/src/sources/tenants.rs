@@ -60,7 +60,7 @@ mod tests {
         (0..count).map(name).collect()
     }
 
-    fn of(names: &[Vec<u8>]) -> impl Iterator<Item = &[u8]> + Clone + DoubleEndedIterator {
+    fn of(names: &[Vec<u8>]) -> impl Clone + DoubleEndedIterator<Item = &[u8]> {
         names.iter().map(Vec::as_slice)
     }
 

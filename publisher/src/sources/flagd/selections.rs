@@ -406,11 +406,7 @@ mod tests {
         }
         assert_eq!(told_at, [10, 20]);
         sources.note(0, Looked::Failed(PollFailure::Content), at(start, 40));
-        assert_eq!(
-            told(sources.news(at(start, 40))).1.is_some(),
-            true,
-            "as of 24"
-        );
+        assert!(told(sources.news(at(start, 40))).1.is_some(), "as of 24");
         assert_eq!(sources.news(at(start, 60)), []);
     }
 }
