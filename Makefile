@@ -27,7 +27,7 @@ export PATH := $(PATH):$(CURDIR)/.tools/bin
 
 # Read by the launcher; `make up EDGE_PORT=11000` and `EDGE_PORT=11000 make up` are the same.
 export EDGE_PORT ADMIN_PORT HEALTH_PORT REDIS_PORT WEBDIS_PORT
-export FLAGSMITH_CONFIG FLAGSMITH_UPSTREAM
+export FLAGSMITH_CONFIG FLAGSMITH_UPSTREAM FLAGD_URI OFREP_UPSTREAM
 export SNAPSHOT CONFIG UPSTREAM CONCURRENCY WATCH DATABASE_URL PUBLISHER_PORT
 
 # Stamps: a finished installation is not looked at again until its pin changes.
@@ -51,6 +51,8 @@ help: ## Show this list
 	@echo '  SURFACES          posthog: a filter without the other surfaces (of build; all)'
 	@echo '  FLAGSMITH_CONFIG  a Flagsmith Edge Proxy configuration file: the publisher follows its environments (off)'
 	@echo '  FLAGSMITH_UPSTREAM  host:port of an Edge Proxy behind the filter (none)'
+	@echo '  FLAGD_URI         flagd sources, separated by spaces: file:PATH, http://… or https://…: the publisher follows them (off)'
+	@echo '  OFREP_UPSTREAM    host:port of a flagd behind the filter (none)'
 	@echo '  CONCURRENCY       Envoy workers (2)'
 	@echo '  WATCH=1           the publisher watches the PostgreSQL of DATABASE_URL instead of publishing SNAPSHOT'
 	@echo '  DATABASE_URL      postgresql://user:password@host:port/database, for WATCH=1'

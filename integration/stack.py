@@ -9,7 +9,7 @@ import sys
 import time
 
 from stack.launcher import Stack
-from stack.paths import SAMPLE_FLAGSMITH_CONFIG, SAMPLE_SNAPSHOT
+from stack.paths import SAMPLE_FLAGS, SAMPLE_FLAGSMITH_CONFIG, SAMPLE_SNAPSHOT
 from stack.processes import StackError, end_on_signals
 from stack.running import definitions_key
 from stack.settings import Settings
@@ -39,6 +39,8 @@ def describe(stack: Stack) -> str:
         ]
     if stack.settings.flagsmith_config:
         lines += flagsmith_examples(stack)
+    if stack.settings.flagd_uri:
+        lines += ofrep_examples(stack)
     return "\n".join(lines)
 
 
@@ -58,6 +60,22 @@ def flagsmith_examples(stack: Stack) -> list[str]:
         f"curl -i '{stack.edge_url}/api/v1/identities/' {asked} --json '{identity}'",
         "# whether all environments were read",
         f"curl -i '{stack.health_url}/proxy/health/readiness'",
+    ]
+
+
+def ofrep_examples(stack: Stack) -> list[str]:
+    """What to ask OFREP's routes. A URI may hold a password, so none is shown."""
+    url = f"{stack.edge_url}/ofrep/v1/evaluate/flags"
+    context = json.dumps({"context": {"targetingKey": "user-1", "email": "ann@example.com"}})
+    key = "<key>"
+    if stack.settings.flagd_uri == f"file:{SAMPLE_FLAGS}":
+        key = next(iter(json.loads(SAMPLE_FLAGS.read_text())["flags"]))
+    return [
+        "",
+        "# 200: all flags, evaluated by OFREP; with its ETag as If-None-Match 304",
+        f"curl -i '{url}' --json '{context}'",
+        "# 200: one flag",
+        f"curl -i '{url}/{key}' --json '{context}'",
     ]
 
 
@@ -105,8 +123,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="The local stack: Redis, webdis and Envoy with the filter, on loopback.",
         epilog="Settings come from the environment: EDGE_PORT ADMIN_PORT HEALTH_PORT REDIS_PORT "
-        "WEBDIS_PORT SNAPSHOT CONFIG UPSTREAM FLAGSMITH_CONFIG FLAGSMITH_UPSTREAM CONCURRENCY WATCH "
-        "DATABASE_URL.",
+        "WEBDIS_PORT SNAPSHOT CONFIG UPSTREAM FLAGSMITH_CONFIG FLAGSMITH_UPSTREAM FLAGD_URI OFREP_UPSTREAM "
+        "CONCURRENCY WATCH DATABASE_URL.",
     )
     parser.add_argument("command", choices=commands)
     command = parser.parse_args().command

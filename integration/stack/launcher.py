@@ -156,8 +156,10 @@ class Stack(Running):
             sources += ["--flagsmith-config", settings.flagsmith_config]
         if not settings.watch and settings.snapshot:
             sources += ["--file", settings.snapshot]
-        # Not among the arguments, which every local user can read: both hold a password.
+        # Not among the arguments, which every local user can read: each may hold a password.
         environment = {"REDIS_URL": self.publisher_url}
+        if settings.flagd_uri:
+            environment["FLAGD_URI"] = settings.flagd_uri
         if settings.watch:
             environment["DATABASE_URL"] = settings.database_url
         self._start(

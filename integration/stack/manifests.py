@@ -23,6 +23,8 @@ FLAGSMITH_PATHS = {
     for name in ("flags", "identities", "environment-document")
     for slash in ("", "/")
 }
+OFREP = "/ofrep/v1/evaluate/flags"
+OFREP_PATHS = {OFREP, f"{OFREP}/", f"{OFREP}/new-checkout", f"{OFREP}/a/b", f"{OFREP}/a%2Fb"}
 OTHERS = {
     "/api/v1/flags/1",
     "/api/v1/flagss",
@@ -30,6 +32,10 @@ OTHERS = {
     "/api/v1/analytics/flags/",
     "/api/v1/",
     "/v1/flags",
+    "/ofrep/v1/evaluate",
+    "/ofrep/v1/evaluate/flagss",
+    "/ofrep/v1/configuration",
+    "/OFREP/v1/evaluate/flags",
 }
 
 

@@ -33,7 +33,9 @@ def upstash_secret(settings: Settings, token_file: Path) -> str:
 
 def bootstrap(settings: Settings, *more: Cluster) -> str:
     """The bootstrap with these clusters beside its own."""
-    upstreams = {"UPSTREAM": settings.upstream, "FLAGSMITH_UPSTREAM": settings.flagsmith_upstream}
+    upstreams = {
+        name: getattr(settings, name.lower()) for name in ("UPSTREAM", "FLAGSMITH_UPSTREAM", "OFREP_UPSTREAM")
+    }
     values: dict[str, str] = {}
     for name, upstream in upstreams.items():
         kind, endpoints = _upstream(name, upstream)
@@ -105,11 +107,12 @@ def _with_timeout(config: dict[str, Any], timeout: str | None) -> dict[str, Any]
 def built_in_config(settings: Settings) -> dict[str, Any]:
     """The built-in plugin configuration, with the surfaces whose sources the publisher follows."""
     config: dict[str, Any] = json.loads(LOCAL_CONFIG.read_text())
-    if settings.flagsmith_config:
-        flagsmith: dict[str, Any] = {"enabled": True}
-        if settings.flagsmith_upstream:
-            flagsmith["upstream"] = "forward"
-        config["flagsmith"] = flagsmith
+    for surface, source, upstream in (
+        ("flagsmith", settings.flagsmith_config, settings.flagsmith_upstream),
+        ("ofrep", settings.flagd_uri, settings.ofrep_upstream),
+    ):
+        if source:
+            config[surface] = {"enabled": True} | ({"upstream": "forward"} if upstream else {})
     return config
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +41,8 @@ class Settings:
         None  # a Flagsmith Edge Proxy configuration file, which the publisher follows
     )
     flagsmith_upstream: str | None = None  # host:port behind the filter on Flagsmith's paths
+    flagd_uri: str | None = None  # flagd's definitions, separated by spaces, which the publisher follows
+    ofrep_upstream: str | None = None  # host:port behind the filter on OFREP's paths
     concurrency: int = 2
     wasm: Path = WASM
     publisher: Path = PUBLISHER
@@ -62,7 +65,7 @@ class Settings:
     @property
     def follows(self) -> bool:
         """Whether the publisher watches anything."""
-        return self.watch or self.flagsmith_config is not None
+        return self.watch or bool(self.flagsmith_config or self.flagd_uri)
 
     @property
     def run_dir(self) -> Path:
@@ -90,7 +93,9 @@ class Settings:
             settings["config"] = config if config.lstrip().startswith("{") else read_config(config)
         if flagsmith := env.get("FLAGSMITH_CONFIG"):
             settings["flagsmith_config"] = Path(flagsmith).resolve()
-        for name in ("UPSTREAM", "FLAGSMITH_UPSTREAM"):
+        if flagd := (env.get("FLAGD_URI") or "").strip():
+            settings["flagd_uri"] = from_here(flagd)
+        for name in ("UPSTREAM", "FLAGSMITH_UPSTREAM", "OFREP_UPSTREAM"):
             if upstream := env.get(name):
                 split_host_port(name, upstream)  # complain now, not after Redis was started
                 settings[name.lower()] = upstream
@@ -101,6 +106,12 @@ def read_switch(name: str, text: str | None) -> bool:
     if text not in (None, "", "0", "1"):
         raise StackError(f"{name}={text}: expected 1, or 0")
     return text == "1"
+
+
+def from_here(uris: str) -> str:
+    """The same URIs, with files that another process finds in its own folder."""
+    relative = re.compile(r"(?<!\S)file:(?!/)(?=\S)")
+    return relative.sub(lambda _: f"file:{Path.cwd()}/", uris)
 
 
 def watched(env: dict[str, str]) -> dict[str, Any]:

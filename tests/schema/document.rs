@@ -48,6 +48,10 @@ fn full() -> Value {
                 "scoped_organizations": null, "scopes": null,
             },
         ],
+        "ofrep_keys": [
+            {"sha256": hash('1'), "selector": "flagSetId=shop"},
+            {"sha256": format!("sha256${}", hash('2')), "selector": null},
+        ],
     })
 }
 
@@ -92,6 +96,10 @@ fn both_refuse_the_same() {
         ("/personal_keys/0/organization_ids/0", json!("x")),
         ("/personal_keys/0/scoped_teams/0", json!(-1)),
         ("/personal_keys/0/scoped_organizations/0", json!(null)),
+        ("/ofrep_keys", json!(null)),
+        ("/ofrep_keys/0", json!("key")),
+        ("/ofrep_keys/0/sha256", json!("clear")),
+        ("/ofrep_keys/0/selector", json!(1)),
     ] {
         let mut document = full();
         *document.pointer_mut(pointer).unwrap() = bad;
@@ -109,6 +117,7 @@ fn what_is_required_and_what_is_unknown_is_the_same() {
             "/personal_keys/0",
             &["sha256", "user_active", "organization_ids"],
         ),
+        ("/ofrep_keys/0", &["sha256"]),
     ] {
         let fields: Vec<String> = object(&mut full(), pointer).keys().cloned().collect();
         for field in fields {

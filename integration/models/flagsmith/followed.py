@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from models.flagsmith.recorded import DOCUMENT, Answer, ask
+from models.flagsmith.recorded import DOCUMENT
 from models.flagsmith.upstream import PROXY_KEY, Upstream, running, write_configuration
+from stack.asking import Answer, ask
 from stack.launcher import Stack
 from stack.render import built_in_config
 from stack.settings import Settings

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from models.flagsmith.recorded import CASES, DOCUMENT, Answer, ask, differences, document_of
+from models.flagsmith.recorded import CASES, DOCUMENT, differences, document_of
 from models.flagsmith.upstream import Upstream, running, write_configuration
+from stack.asking import Answer, ask
 from stack.launcher import Stack
 from stack.settings import Settings
 

@@ -22,9 +22,10 @@ from flagsmith.mappers import (
 
 from models.flagsmith.differences import GRID, OPERATORS, PLACES, TRAITS, VERSIONS, grid, places
 from models.flagsmith.random_documents import Identity, some_document, some_identities
-from models.flagsmith.recorded import ask, same
+from models.flagsmith.recorded import same
 from models.flagsmith.sdks import CLASSES, States, alike, sdk, states_of
 from models.flagsmith.upstream import Upstream, running, write_configuration
+from stack.asking import ask
 from stack.launcher import Stack
 from stack.paths import INTEGRATION
 from stack.settings import Settings

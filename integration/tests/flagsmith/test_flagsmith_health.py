@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from models.flagsmith.followed import CLIENT_KEY, IDENTITIES, SERVER_KEY, WHOLE, Followed, following
-from models.flagsmith.recorded import ask
+from stack.asking import ask
 from stack.edge import trap_count
 from stack.render import built_in_config
 

@@ -13,6 +13,7 @@ import yaml
 from stack.manifests import (
     CONTOUR,
     FLAGSMITH_PATHS,
+    OFREP_PATHS,
     OTHERS,
     PATHS,
     cluster,
@@ -28,7 +29,8 @@ def test_contour_routes_the_four_paths_and_retries_only_what_was_not_answered() 
     proxied = http_proxy()["spec"]["routes"]
     assert {route["conditions"][0]["exact"] for route in proxied} == PATHS
     (flagsmith,) = http_proxy("flagsmith.yaml")["spec"]["routes"]
-    for route in (*proxied, flagsmith):
+    (ofrep,) = http_proxy("ofrep.yaml")["spec"]["routes"]
+    for route in (*proxied, flagsmith, ofrep):
         # The whole answer, and a pause in it.
         assert route["timeoutPolicy"] == {"response": "60s", "idle": "5s"}
         assert route["retryPolicy"] == {"count": 3, "retryOn": ["reset-before-request", "connect-failure"]}
@@ -38,21 +40,26 @@ def test_contour_routes_the_four_paths_and_retries_only_what_was_not_answered() 
     assert manifest("Service")["metadata"]["annotations"] == {"projectcontour.io/max-retries": "100"}
 
 
-def test_contour_routes_flagsmith_s_paths_with_and_without_a_slash() -> None:
-    (route,) = http_proxy("flagsmith.yaml")["spec"]["routes"]
+@pytest.mark.parametrize(
+    ("surface", "own", "others"),
+    [("flagsmith", FLAGSMITH_PATHS, OFREP_PATHS), ("ofrep", OFREP_PATHS, FLAGSMITH_PATHS)],
+)
+def test_contour_routes_the_paths_of_the_other_surfaces(
+    surface: str, own: set[str], others: set[str]
+) -> None:
+    (route,) = http_proxy(f"{surface}.yaml")["spec"]["routes"]
     ((condition,),) = [route["conditions"]]
     pattern = re.compile(condition["regex"])
-    assert all(pattern.fullmatch(path) for path in FLAGSMITH_PATHS)
-    assert not any(pattern.fullmatch(path) for path in PATHS | OTHERS)
-    names = {http_proxy(name)["metadata"]["name"] for name in ("httpproxy.yaml", "flagsmith.yaml")}
-    assert len(names) == 2
+    assert all(pattern.fullmatch(path) for path in own)
+    assert not any(pattern.fullmatch(path) for path in PATHS | others | OTHERS)
+    assert http_proxy(f"{surface}.yaml")["metadata"]["name"] == f"flag-definitions-{surface}"
     # What the filter cannot decide goes to the same service.
-    (edge_proxy,) = [s for s in route["services"] if s["name"] != manifest("Service")["metadata"]["name"]]
-    upstream = cluster(yaml.safe_load(contour_files()["envoy.yaml"]), "flag_definitions_flagsmith")
+    (behind,) = [s for s in route["services"] if s["name"] != manifest("Service")["metadata"]["name"]]
+    upstream = cluster(yaml.safe_load(contour_files()["envoy.yaml"]), f"flag_definitions_{surface}")
     (endpoint,) = upstream["load_assignment"]["endpoints"][0]["lb_endpoints"]
     address = endpoint["endpoint"]["address"]["socket_address"]
-    assert address["address"].startswith(edge_proxy["name"] + ".")
-    assert address["port_value"] == edge_proxy["port"]
+    assert address["address"].startswith(behind["name"] + ".")
+    assert address["port_value"] == behind["port"]
 
 
 def test_applying_the_kustomization_leaves_the_weights_alone() -> None:
@@ -66,6 +73,7 @@ def test_applying_the_kustomization_leaves_the_weights_alone() -> None:
     [
         ("httpproxy.yaml", "rollback.yaml", "posthog-feature-flags"),
         ("flagsmith.yaml", "rollback-flagsmith.yaml", "flagsmith-edge-proxy"),
+        ("ofrep.yaml", "rollback-ofrep.yaml", "flagd"),
     ],
 )
 def test_the_rollback_gives_the_other_service_everything(proxy: str, patch: str, service: str) -> None:
@@ -135,33 +143,52 @@ def test_webdis_listens_on_loopback_and_logs_in_as_the_filter_s_user() -> None:
     assert f"http://{contour['http_host']}:{contour['http_port']}/EVAL/" in probe
 
 
-def test_the_publisher_follows_a_flagsmith_where_the_config_map_names_its_file() -> None:
+@pytest.mark.parametrize(
+    ("name", "key", "mounted", "origin"),
+    [
+        (
+            "FLAGSMITH_CONFIG",
+            "flagsmith-config",
+            "{}/config.json",
+            {"secret": {"secretName": "flag-definitions-flagsmith", "optional": True}},
+        ),
+        (
+            "FLAGD_URI",
+            "flagd-uri",
+            "file:{}/flags.json",
+            {"configMap": {"name": "flag-definitions-flags", "optional": True}},
+        ),
+    ],
+)
+def test_the_publisher_follows_a_file_where_the_config_map_names_it(
+    name: str, key: str, mounted: str, origin: dict[str, Any]
+) -> None:
     pod = manifest("Deployment", "flag-definitions-publisher")["spec"]["template"]["spec"]
     (publisher,) = pod["containers"]
-    (variable,) = [entry for entry in publisher["env"] if entry["name"] == "FLAGSMITH_CONFIG"]
+    (variable,) = [entry for entry in publisher["env"] if entry["name"] == name]
     named = variable["valueFrom"]["configMapKeyRef"]
-    assert named == {
-        "name": manifest("ConfigMap")["metadata"]["name"],
-        "key": "flagsmith-config",
-        "optional": True,
-    }
+    assert named == {"name": manifest("ConfigMap")["metadata"]["name"], "key": key, "optional": True}
     assert named["key"] not in contour_files(), "nobody follows one unasked"
     # As it stands there, one has to take the # away.
     text = (CONTOUR / "configmap.yaml").read_text()
     (path,) = re.findall(rf"^  # {named['key']}: (\S+)$", text, re.MULTILINE)
     enabled = yaml.safe_load(text.replace(f"  # {named['key']}:", f"  {named['key']}:"))
     assert enabled["data"] == contour_files() | {named["key"]: path}
-    (mount,) = publisher["volumeMounts"]
-    (volume,) = [entry for entry in pod["volumes"] if entry["name"] == mount["name"]]
-    assert path == f"{mount['mountPath']}/config.json" and mount["readOnly"] is True
-    # Without the Secret the pod starts all the same.
-    assert volume["secret"] == {"secretName": "flag-definitions-flagsmith", "optional": True}
+    # Without the Secret or the ConfigMap the pod starts all the same.
+    (volume,) = [entry for entry in pod["volumes"] if entry | origin == entry]
+    (mount,) = [entry for entry in publisher["volumeMounts"] if entry["name"] == volume["name"]]
+    # A file that is mounted by a subPath does not change.
+    assert mount.keys() == {"name", "mountPath", "readOnly"} and mount["readOnly"] is True
+    assert path == mounted.format(mount["mountPath"])
     databases = [entry["valueFrom"] for entry in publisher["env"] if entry["name"] == "DATABASE_URL"]
-    assert [origin["secretKeyRef"]["optional"] for origin in databases] == [True], "Flagsmith alone is enough"
+    assert [origin["secretKeyRef"]["optional"] for origin in databases] == [True], "each alone is enough"
 
 
-def test_the_contour_configuration_is_prepared_for_flagsmith_and_leaves_it_off() -> None:
+@pytest.mark.parametrize("surface", ["flagsmith", "ofrep"])
+def test_the_contour_configuration_is_prepared_for_the_other_surfaces_and_leaves_them_off(
+    surface: str,
+) -> None:
     listeners = yaml.safe_load(contour_files()["envoy.yaml"])["static_resources"]["listeners"]
-    flagsmith = plugin_configuration(listeners, "edge")["flagsmith"]
-    assert flagsmith["enabled"] is False
-    assert flagsmith["upstream"] == "forward", "what cannot be decided goes to the Edge Proxy"
+    section = plugin_configuration(listeners, "edge")[surface]
+    assert section["enabled"] is False
+    assert section["upstream"] == "forward", "what cannot be decided goes to the service behind"

@@ -10,8 +10,8 @@ from types import ModuleType
 import pytest
 
 from stack.launcher import Stack
-from stack.paths import INTEGRATION, SAMPLE_FLAGSMITH_CONFIG
-from stack.settings import Settings
+from stack.paths import INTEGRATION, SAMPLE_FLAGS, SAMPLE_FLAGSMITH_CONFIG
+from stack.settings import Settings, from_here
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +48,26 @@ def test_the_sample_s_client_side_key_is_shown_and_no_server_side_key(program: M
     assert "# 503" in text, "the keys are made up"
     for path in ("/api/v1/flags/", "/api/v1/identities/", "/proxy/health/readiness"):
         assert path in text
+
+
+def test_flags_of_ofrep_are_asked_for_by_post_and_no_uri_is_shown(program: ModuleType) -> None:
+    assert "/ofrep/" not in described(program, None)
+
+    def text(uris: str) -> str:
+        return program.describe(Stack(Settings.on_free_ports(snapshot=None, flagd_uri=uris)))
+
+    sample = text(f"file:{SAMPLE_FLAGS}")
+    assert "/ofrep/v1/evaluate/flags/new-checkout' --json '{" in sample
+    other = text("https://u:hunter2@h/flags.json?key=hunter2")
+    assert "/ofrep/v1/evaluate/flags/<key>'" in other and "hunter2" not in other
+
+
+def test_a_file_is_found_whatever_folder_the_publisher_is_in() -> None:
+    here = Path.cwd()
+    assert (
+        from_here("file:a/b.json  file:/c http://h/file:d")
+        == f"file:{here}/a/b.json  file:/c http://h/file:d"
+    )
+    settings = Settings.from_environment({"FLAGD_URI": " file:a ", "OFREP_UPSTREAM": "h:8016"})
+    assert (settings.flagd_uri, settings.ofrep_upstream) == (f"file:{here}/a", "h:8016")
+    assert settings.follows and not Settings.from_environment({"FLAGD_URI": ""}).follows

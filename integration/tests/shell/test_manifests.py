@@ -14,6 +14,8 @@ import yaml
 
 from stack.manifests import (
     FLAGSMITH_PATHS,
+    OFREP,
+    OFREP_PATHS,
     OTHERS,
     PATHS,
     cluster,
@@ -69,17 +71,18 @@ def test_envoy_accepts_the_local_configuration(tmp_path: Path) -> None:
     validate(tmp_path / "envoy.yaml")
 
 
-def test_the_filter_is_off_except_on_the_paths_of_both_products(envoy: tuple[Any, list[Any]]) -> None:
+def test_the_filter_is_off_except_on_the_paths_of_the_products(envoy: tuple[Any, list[Any]]) -> None:
     manager = connection_manager(envoy[1], "edge")
     assert wasm_filter(manager)["disabled"] is True
     enabled = [route for route in routes(manager) if "typed_per_filter_config" in route]
-    *posthog, flagsmith = enabled
+    *posthog, flagsmith, ofrep = enabled
     assert {route["match"]["path"] for route in posthog} == PATHS
     # The filter takes any number of slashes at both ends.
     pattern = re.compile(flagsmith["match"]["safe_regex"]["regex"])
     slashed = {f"/{path}//" for path in FLAGSMITH_PATHS}
     assert all(pattern.fullmatch(path) for path in FLAGSMITH_PATHS | slashed)
-    assert not any(pattern.fullmatch(path) for path in PATHS | OTHERS)
+    assert not any(pattern.fullmatch(path) for path in PATHS | OFREP_PATHS | OTHERS)
+    assert ofrep["match"] == {"path_separated_prefix": OFREP}
     for route in enabled:
         assert route["typed_per_filter_config"]["flag_definitions"] == {
             "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig",
@@ -98,6 +101,12 @@ def test_a_request_with_a_body_reaches_the_filter(envoy: tuple[Any, list[Any]]) 
     assert flagsmith["request_body_buffer_limit"] > 2 << 20
     assert flagsmith["route"]["cluster"] == "flag_definitions_flagsmith"
     assert cluster(envoy[0], flagsmith["route"]["cluster"])["connect_timeout"] == "1s"
+    (ofrep,) = [route for route in routes(manager) if "path_separated_prefix" in route["match"]]
+    defaults = json.loads((ROOT / "filter-config/examples/all-settings.json").read_text())
+    longest = defaults["ofrep"] | plugin_configuration(envoy[1], "edge").get("ofrep", {})
+    assert ofrep["request_body_buffer_limit"] > longest["max_body_bytes"]
+    assert ofrep["route"]["cluster"] == "flag_definitions_ofrep"
+    assert cluster(envoy[0], ofrep["route"]["cluster"])["connect_timeout"] == "1s"
 
 
 def test_a_body_that_envoy_refuses_is_refused_in_the_edge_proxy_s_words(envoy: tuple[Any, list[Any]]) -> None:
@@ -107,6 +116,20 @@ def test_a_body_that_envoy_refuses_is_refused_in_the_edge_proxy_s_words(envoy: t
     pattern = re.compile(path["header_filter"]["header"]["string_match"]["safe_regex"]["regex"])
     assert pattern.fullmatch("/api/v1/identities/?x=y") and not pattern.fullmatch("/flags/definitions")
     assert too_long["body"]["inline_string"] == "Failed to buffer the request body: length limit exceeded"
+
+
+def test_what_envoy_itself_says_of_ofrep_is_json_that_clients_read(envoy: tuple[Any, list[Any]]) -> None:
+    mappers = connection_manager(envoy[1], "edge")["local_reply_config"]["mappers"]
+    path = {"name": ":path", "string_match": {"prefix": OFREP}}
+    ofrep = [
+        one for one in mappers if one["filter"]["and_filter"]["filters"][1]["header_filter"]["header"] == path
+    ]
+    too_long, idle = ofrep
+    assert json.loads(too_long["body"]["inline_string"]) == {"errorDetails": "request body too large"}
+    assert "status_code" not in too_long and idle["status_code"] == 503
+    assert json.loads(idle["body"]["inline_string"]).keys() == {"errorCode", "errorDetails"}
+    for mapper in ofrep:
+        assert mapper["body_format_override"]["content_type"] == "application/json"
 
 
 def milliseconds(duration: str) -> int:
@@ -162,8 +185,9 @@ def test_what_envoy_may_use_fits_the_limit_of_the_pod() -> None:
     # What all workers hand over before they hear that the heap is full.
     assert workers * per_second < 0.5 * heap
     mebibyte = 1 << 20
-    flagsmith = plugin["flagsmith"]
-    kept = 64 * mebibyte + flagsmith["documents_bytes"] + flagsmith["answers_bytes"]
+    kept = 64 * mebibyte
+    for surface in (plugin["flagsmith"], plugin["ofrep"]):
+        kept += surface["documents_bytes"] + surface["answers_bytes"]
     kept_bodies = 1.5 * kept * workers
     limit = container["resources"]["limits"]["memory"]
     assert limit == "1Gi"
@@ -202,7 +226,7 @@ def test_both_listeners_accept_http_10(envoy: tuple[Any, list[Any]], listener: s
 
 def test_an_answer_of_the_upstream_moves_in_small_pieces(envoy: tuple[Any, list[Any]]) -> None:
     (edge,) = [listener for listener in envoy[1] if listener["name"] == "edge"]
-    upstreams = ("flag_definitions_upstream", "flag_definitions_flagsmith")
+    upstreams = ("flag_definitions_upstream", "flag_definitions_flagsmith", "flag_definitions_ofrep")
     for place in (edge, *(cluster(envoy[0], name) for name in upstreams)):
         assert place["per_connection_buffer_limit_bytes"] == 32_768
 
@@ -224,8 +248,10 @@ def test_both_listeners_read_the_same_shared_data(envoy: tuple[Any, list[Any]]) 
 
 
 def test_an_idle_stream_is_answered_like_each_product_s_timeout(envoy: tuple[Any, list[Any]]) -> None:
-    _, *mappers = connection_manager(envoy[1], "edge")["local_reply_config"]["mappers"]
-    for mapper, words in zip(mappers, ("service_unavailable", "The request timed out."), strict=True):
+    mappers = connection_manager(envoy[1], "edge")["local_reply_config"]["mappers"]
+    idle = [one for one in mappers if "response_flag_filter" in one["filter"]["and_filter"]["filters"][0]]
+    words_of_each = ("service_unavailable", "are not available", "The request timed out.")
+    for mapper, words in zip(idle, words_of_each, strict=True):
         assert mapper["status_code"] == 503 and words in mapper["body"]["inline_string"]
 
 

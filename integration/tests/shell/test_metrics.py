@@ -113,10 +113,10 @@ VALUES = {
         "project_secret_api_key",
     },
     ("flag_definitions_rate_limited_total", "budget"): {"full", "conditional"},
-    ("flag_definitions_surface_answers_total", "surface"): {"flagsmith"},
-    ("flag_definitions_evaluations_total", "surface"): {"flagsmith"},
-    ("flag_definitions_documents", "surface"): {"flagsmith"},
-    ("flag_definitions_document_age_seconds", "surface"): {"flagsmith"},
+    ("flag_definitions_surface_answers_total", "surface"): {"flagsmith", "ofrep"},
+    ("flag_definitions_evaluations_total", "surface"): {"flagsmith", "ofrep"},
+    ("flag_definitions_documents", "surface"): {"flagsmith", "ofrep"},
+    ("flag_definitions_document_age_seconds", "surface"): {"flagsmith", "ofrep"},
     ("flag_definitions_evaluations_total", "result"): {"evaluated", "kept", "not_modified"},
 }
 

@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use flag_definitions_filter::hash::Sha256Hash;
-use flag_definitions_filter::surfaces::posthog::directory::Record;
 
-use super::describe::{Described, Kind, short};
+use super::describe::{Kind, SourcedRecord, short};
 use crate::redis::published::RecordMap;
 
 /// How many records of one kind differ.
@@ -64,14 +63,15 @@ impl Comparison {
     }
 
     fn note(&mut self, examples: usize, hash: &Sha256Hash, old: Option<&[u8]>, new: Option<&[u8]>) {
-        let decode = |bytes: Option<&[u8]>| Record::decode(bytes?).ok();
+        let decode = |bytes: Option<&[u8]>| SourcedRecord::decode(bytes?);
         let (before, after) = (decode(old), decode(new));
-        let Some(kind) = after.as_ref().or(before.as_ref()).map(Kind::of) else {
+        let Some(kind) = after.as_ref().or(before.as_ref()).map(SourcedRecord::kind) else {
             return;
         };
-        // ETags and tombstones have no row.
-        let Some(counts) = self.counts.get_mut(&kind) else {
-            return;
+        let counts = match kind {
+            // They have no row.
+            Kind::ETag | Kind::Tombstone => return,
+            kind => self.counts.entry(kind).or_default(),
         };
         let short = short(hash);
         let line = match (&before, &after) {
@@ -82,15 +82,14 @@ impl Comparison {
             }
             (None, Some(record)) => {
                 counts.added += 1;
-                format!("+ {short} {}", Described(record))
+                format!("+ {short} {record}")
             }
             (Some(record), None) => {
                 counts.removed += 1;
-                format!("- {short} {}", Described(record))
+                format!("- {short} {record}")
             }
             (Some(before), Some(after)) => {
                 counts.changed += 1;
-                let (before, after) = (Described(before), Described(after));
                 let width = short.chars().count();
                 format!("~ {short} {before}\n  {:>width$} {after}", "→")
             }
@@ -157,7 +156,8 @@ impl fmt::Display for Comparison {
 mod tests {
     use super::*;
     use flag_definitions_filter::http::ETag;
-    use flag_definitions_filter::surfaces::posthog::directory::{Team, etag_hash};
+    use flag_definitions_filter::surfaces::ofrep::records::{OfrepRecord, selection_hash};
+    use flag_definitions_filter::surfaces::posthog::directory::{Record, Team, etag_hash};
     use flag_definitions_filter::tenant::Tenant;
 
     fn records(list: &[(&str, Record)]) -> RecordMap {
@@ -212,6 +212,17 @@ mod tests {
         }
         assert!(all.contains("→ team secret of team 3"), "{all}");
         assert!(!all.contains("ph"), "{all}");
+    }
+
+    #[test]
+    fn keys_of_ofrep_are_compared_and_have_a_row_where_there_are_some() {
+        let key = |bound: Option<&str>| OfrepRecord::Key(bound.map(selection_hash)).encode();
+        let of = |bound| RecordMap::from([(Sha256Hash::of(b"key"), key(bound).into())]);
+        let text = Comparison::of(&of(None), &of(Some("source=a")), 9).to_string();
+        let row = "\nOFREP keys                   0         1         0          0\n";
+        assert!(text.contains(row), "{text}");
+        let (before, after) = ("OFREP key, every selection", "→ OFREP key, selection ");
+        assert!(text.contains(before) && text.contains(after), "{text}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::surfaces::ofrep::records::OfrepRecord;
 use flag_definitions_filter::surfaces::posthog::directory::{
     OrganizationId, PersonalKey, Record, Team,
 };
@@ -19,6 +20,8 @@ pub enum Kind {
     ProjectSecret,
     /// A personal API key.
     Personal,
+    /// A key of OFREP.
+    OfrepKey,
     /// A team's ETag.
     ETag,
     /// A removal.
@@ -45,8 +48,48 @@ impl Kind {
             Self::TeamSecret => "team secret",
             Self::ProjectSecret => "project secret key",
             Self::Personal => "personal key",
+            Self::OfrepKey => "OFREP key",
             Self::ETag => "ETag",
             Self::Tombstone => "removed",
+        }
+    }
+}
+
+/// A record that a [`crate::sources::Source`] reads.
+#[derive(Clone, Debug)]
+pub enum SourcedRecord {
+    /// PostHog's.
+    PostHog(Record),
+    /// A key of OFREP, and what the selector is found by that it is bound to.
+    OfrepKey(Option<Sha256Hash>),
+}
+
+impl SourcedRecord {
+    /// Reads one; `None`: no source reads such a record.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        match OfrepRecord::decode(bytes) {
+            Ok(OfrepRecord::Key(bound)) => Some(Self::OfrepKey(bound)),
+            _ => Record::decode(bytes).ok().map(Self::PostHog),
+        }
+    }
+
+    /// Its kind.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::PostHog(record) => Kind::of(record),
+            Self::OfrepKey(_) => Kind::OfrepKey,
+        }
+    }
+}
+
+impl fmt::Display for SourcedRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PostHog(record) => Described(record).fmt(f),
+            Self::OfrepKey(None) => write!(f, "{}, every selection", self.kind().name()),
+            Self::OfrepKey(Some(bound)) => {
+                write!(f, "{}, selection {}", self.kind().name(), short(bound))
+            }
         }
     }
 }

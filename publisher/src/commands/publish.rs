@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use flag_definitions_filter::records::StreamId;
+use flag_definitions_filter::snapshot::counts::KindCounts;
 use flag_definitions_filter::snapshot::manifest::{self, Manifest, PageDigest};
 use flag_definitions_filter::snapshot::page::{self, Page};
-use flag_definitions_filter::surfaces::posthog::directory::RecordCounts;
 
 use super::{diff, document};
 use crate::error::Error;
@@ -23,7 +23,9 @@ use crate::redis::options::ConnectionOptions;
 use crate::redis::published;
 use crate::redis::store::{Reservation, SnapshotPlace, SnapshotStore};
 use crate::sources::Reading;
+use crate::sources::kinds::RecordOwner;
 use crate::watch::doubt::MAX_REMOVAL_PERCENT;
+use crate::watch::state::PublishedState;
 
 /// Options of `publish`.
 #[derive(Debug, Args)]
@@ -88,7 +90,7 @@ pub fn run(options: &PublishOptions) -> Result<String, Error> {
 /// A checked document, ready to be written.
 struct Snapshot {
     pages: Vec<Page>,
-    counts: RecordCounts,
+    counts: KindCounts,
 }
 
 impl Snapshot {
@@ -96,7 +98,7 @@ impl Snapshot {
         let by_hash = reading.records.iter();
         Self {
             pages: page::split(by_hash.map(|(hash, record)| (*hash, record.as_ref()))),
-            counts: reading.counts,
+            counts: PublishedState::of(reading.records.clone()).counts(),
         }
     }
 
@@ -161,7 +163,7 @@ impl Snapshot {
             pages: self.pages.iter().map(PageDigest::of).collect(),
             etags_watched: false,
             lineage: 0,
-            records: self.counts.into(),
+            records: self.counts.clone(),
             surfaces: Vec::new(),
         }
     }
@@ -185,21 +187,18 @@ impl Snapshot {
 
 impl std::fmt::Display for Snapshot {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let RecordCounts {
-            teams,
-            team_secrets,
-            project_secret_keys,
-            personal_keys,
-            ..
-        } = self.counts;
+        let owner = RecordOwner::of_sources();
+        let mut counts = Vec::new();
+        for (place, kind) in owner.kinds().iter().enumerate() {
+            let count = self.counts.of(kind.manifest);
+            if place < owner.always_told() || count > 0 {
+                counts.push(format!("{count} {}", kind.words));
+            }
+        }
         let pages = self.pages.len();
         let plural = if pages == 1 { "page" } else { "pages" };
         let bytes: usize = self.pages.iter().map(|page| page.bytes.len()).sum();
-        write!(
-            f,
-            "{teams} teams, {team_secrets} team secrets, {project_secret_keys} project secret keys, \
-             {personal_keys} personal keys; {pages} {plural}, {bytes} bytes"
-        )
+        write!(f, "{}; {pages} {plural}, {bytes} bytes", counts.join(", "))
     }
 }
 

@@ -1,12 +1,10 @@
 //! `watch`: keeps the snapshot in Redis up to date with its sources.
 
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use clap::Args;
-use flag_definitions_filter::json::parse_duration;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tracing::info;
 
@@ -14,7 +12,7 @@ use crate::error::Error;
 use crate::logging::LoggingOptions;
 use crate::redis::options::ConnectionOptions;
 use crate::redis::server::Server;
-use crate::sources::options::{OpenSources, SourceOptions};
+use crate::sources::options::{OpenSources, SourceOptions, interval};
 use crate::watch::doubt::MAX_REMOVAL_PERCENT;
 use crate::watch::monitor::{Listen, Monitor};
 use crate::watch::status::WatchStatus;
@@ -38,7 +36,7 @@ pub struct WatchOptions {
         value_name = "DURATION",
         env = "FLAG_DEFINITIONS_DIFF_INTERVAL",
         default_value = "30s",
-        value_parser = duration
+        value_parser = interval
     )]
     pub diff_interval: Duration,
     /// Time between two checks of all ETags, or between two watermarks where none are watched: 100ms to 24h. A filter answers
@@ -48,7 +46,7 @@ pub struct WatchOptions {
         value_name = "DURATION",
         env = "FLAG_DEFINITIONS_SWEEP_INTERVAL",
         default_value = "1s",
-        value_parser = duration
+        value_parser = interval
     )]
     pub sweep_interval: Duration,
     /// Time between two snapshots when something changed: 100ms to 24h
@@ -57,7 +55,7 @@ pub struct WatchOptions {
         value_name = "DURATION",
         env = "FLAG_DEFINITIONS_SNAPSHOT_INTERVAL",
         default_value = "10m",
-        value_parser = duration
+        value_parser = interval
     )]
     pub snapshot_interval: Duration,
     /// How long changes stay in the stream: 100ms to 24h. A filter that was away for longer loads the snapshot
@@ -66,7 +64,7 @@ pub struct WatchOptions {
         value_name = "DURATION",
         env = "FLAG_DEFINITIONS_RETENTION",
         default_value = "1h",
-        value_parser = duration
+        value_parser = interval
     )]
     pub retention: Duration,
     /// Largest part that one full read may remove without being doubted, in percent; 100 trusts all. Removals are held
@@ -135,17 +133,5 @@ impl WatchOptions {
             trim_interval: TRIM_INTERVAL,
             max_removal_percent: self.max_removal_percent,
         }
-    }
-}
-
-/// A duration within what an interval may be.
-fn duration(text: &str) -> Result<Duration, String> {
-    const RANGE: RangeInclusive<Duration> =
-        Duration::from_millis(100)..=Duration::from_secs(24 * 3_600);
-    let duration = parse_duration(text)?;
-    if RANGE.contains(&duration) {
-        Ok(duration)
-    } else {
-        Err("is out of range, use 100ms to 24h".to_owned())
     }
 }

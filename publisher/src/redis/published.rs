@@ -154,10 +154,16 @@ fn read_below<'a>(
 impl PublishedSnapshot {
     /// What PostHog's surface knows under a hash, and as of when. `None`: nothing.
     pub fn find(&self, hash: &Sha256Hash) -> Option<(Record, StreamId)> {
+        let (record, id) = self.record(hash)?;
+        Some((Record::decode(record).ok()?, id))
+    }
+
+    /// The record of a hash, of any surface, and as of when. `None`: there is none.
+    pub fn record(&self, hash: &Sha256Hash) -> Option<(&[u8], StreamId)> {
         if let Some(id) = self.removed.get(hash) {
-            return Some((Record::Tombstone, *id));
+            return Some((&[TOMBSTONE], *id));
         }
-        let record = Record::decode(self.records.get(hash)?).ok()?;
+        let record = self.records.get(hash)?;
         let snapshot = self.manifest.as_ref().map(|manifest| manifest.stream_id);
         let id = self.changed.get(hash).copied().or(snapshot);
         Some((record, id.unwrap_or_default()))

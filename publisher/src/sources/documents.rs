@@ -49,6 +49,9 @@ pub enum DocumentNews {
     /// none of them names any more, and whose document was not told, is gone as well: nobody else removes what an earlier
     /// publisher left of it.
     Records(BTreeMap<Sha256Hash, Box<[u8]>>),
+    /// The same of a source that does not know all of its own yet. They are published where nothing of the surface is: what an
+    /// earlier publisher left stays until the source has told records for good.
+    FirstRecords(BTreeMap<Sha256Hash, Box<[u8]>>),
     /// A document that was read.
     Document(SourcedDocument),
     /// A tenant that is no more: its document and version go, once no record names it.

@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use flag_definitions_filter::surfaces::posthog::document;
+use flag_definitions_filter::surfaces::ofrep::flagd::{BadSelector, Selector};
+use flag_definitions_filter::surfaces::ofrep::records::{OfrepRecord, selection_hash};
+use flag_definitions_filter::surfaces::posthog::document::{self, DocumentError};
 
 use super::followed_file::{FollowedFile, Look};
 use super::{Heard, Reading, Source, SourceError, SourceNature};
 use crate::progress::say;
+use crate::redis::published::RecordMap;
 
 /// A source document. It is read anew each time.
 #[derive(Debug)]
@@ -43,15 +46,44 @@ impl Source for DocumentFile {
                 return refused(format!("{}: {error} (nothing was written)", path.display()));
             }
         };
-        progress(document.by_hash.len() as u64);
         let records = document.by_hash.into_iter();
+        let mut records: RecordMap = records
+            .map(|(hash, record)| (hash, record.into_boxed_slice()))
+            .collect();
+        for (place, (hash, selector)) in document.ofrep_keys.into_iter().enumerate() {
+            match ofrep_key(place, selector) {
+                Ok(key) => drop(records.insert(hash, key.encode().into())),
+                Err(error) => {
+                    return refused(format!("{}: {error} (nothing was written)", path.display()));
+                }
+            }
+        }
+        progress(records.len() as u64);
         Ok(Reading {
-            records: records
-                .map(|(hash, record)| (hash, record.into_boxed_slice()))
-                .collect(),
+            records,
             counts: document.counts,
             ..Reading::default()
         })
+    }
+}
+
+/// The record of one of `ofrep_keys`.
+fn ofrep_key(place: usize, selector: Option<String>) -> Result<OfrepRecord, DocumentError> {
+    let refused = |problem: String| DocumentError {
+        path: format!("ofrep_keys[{place}].selector"),
+        problem,
+    };
+    let Some(text) = selector else {
+        return Ok(OfrepRecord::Key(None));
+    };
+    match Selector::parse(text.as_bytes()) {
+        Ok(Selector::All) => Err(refused(
+            "must not be empty, use null for a key to every selection".to_owned(),
+        )),
+        Ok(selector) => Ok(OfrepRecord::Key(Some(selection_hash(&selector.text())))),
+        // What stands there is no selector, so it may be anything.
+        Err(BadSelector::Key(_)) => Err(refused("must be flagSetId=… or source=…".to_owned())),
+        Err(unreadable) => Err(refused(unreadable.to_string())),
     }
 }
 
@@ -118,5 +150,54 @@ impl Source for FollowedDocument {
                 }
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flag_definitions_filter::hash::Sha256Hash;
+
+    fn read(selector: &str) -> Result<Reading, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let hash = Sha256Hash::of(b"key").to_hex();
+        let key = format!(r#"{{"sha256":"{hash}","selector":{selector}}}"#);
+        let document = format!(r#"{{"format":1,"ofrep_keys":[{key}]}}"#);
+        std::fs::write(&file, document).unwrap();
+        let read = DocumentFile::new(file.path()).read_all(&mut |_| ());
+        let path = format!("{}: ", file.path().display());
+        read.map_err(|error| error.to_string().replace(&path, ""))
+    }
+
+    #[test]
+    fn keys_of_ofrep_become_records_under_their_selectors() {
+        for (selector, bound) in [
+            ("null", None),
+            (r#""flagSetId=shop""#, Some("flagSetId=shop")),
+            (r#""source=shop.json""#, Some("source=shop.json")),
+            (r#""shop.json""#, Some("source=shop.json")),
+            (r#""flagSetId=""#, Some("flagSetId=")),
+        ] {
+            let reading = read(selector).unwrap();
+            let record = &reading.records[&Sha256Hash::of(b"key")];
+            let expected = OfrepRecord::Key(bound.map(selection_hash));
+            assert_eq!(OfrepRecord::decode(record), Ok(expected), "{selector}");
+        }
+    }
+
+    #[test]
+    fn a_selector_that_selects_nothing_is_refused_by_its_path() {
+        for (selector, problem) in [
+            (
+                r#""""#,
+                "must not be empty, use null for a key to every selection",
+            ),
+            (r#""hunter2=x""#, "must be flagSetId=… or source=…"),
+            ("1", "wrong type or range, expected a string"),
+        ] {
+            let refused = read(selector).unwrap_err();
+            let expected = format!("ofrep_keys[0].selector: {problem} (nothing was written)");
+            assert_eq!(refused, expected);
+        }
     }
 }

@@ -10,10 +10,12 @@
 //! | [`combined`] | a database and beside it a source document |
 //! | [`posthog`] | PostHog's database and its cache of flag definitions, followed as they change |
 //! | [`flagsmith`] | the environments of a Flagsmith, followed as they change |
+//! | [`flagd`] | flagd's definitions, followed as they change |
 //! | [`authorities`] | which certificate authorities are believed |
 //! | `client` | HTTP requests to sources |
 //! | [`left_out`] | rows of a source that became no records |
 //! | [`polls`] | what came of polls, in figures |
+//! | [`tenants`] | which number each tenant has that is known by a name |
 //! | [`options`] | which source is watched, with its own options |
 //!
 //! The contract has three parts, as the records and the ETags of one product may stand in different places. A
@@ -33,6 +35,7 @@ pub mod left_out;
 pub mod options;
 pub mod polls;
 pub mod posthog;
+pub mod tenants;
 pub mod usage;
 
 use std::fmt;

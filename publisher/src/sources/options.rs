@@ -1,13 +1,17 @@
 //! Which sources are watched. The options of a source are the source's own; here they are put together.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
+use flag_definitions_filter::json::parse_duration;
 
 use super::combined::Combined;
 use super::file::FollowedDocument;
+use super::flagd::options::FlagdOptions;
 use super::flagsmith::options::FlagsmithOptions;
 use super::posthog::PostHogOptions;
 use super::{Source, SourceError, WatchedSources};
@@ -43,7 +47,7 @@ pub enum OpenError {
 }
 
 /// The options that name sources, for who named none.
-pub const SOURCE_OPTIONS: &str = "--postgres-url (DATABASE_URL), --file (FLAG_DEFINITIONS_FILE), --flagsmith-config (FLAGSMITH_CONFIG), or several";
+pub const SOURCE_OPTIONS: &str = "--postgres-url (DATABASE_URL), --file (FLAG_DEFINITIONS_FILE), --flagsmith-config (FLAGSMITH_CONFIG), --flagd-uri (FLAGD_URI), or several";
 
 /// What is watched: any of these, each with options of its own.
 #[derive(Debug, Args)]
@@ -51,13 +55,16 @@ pub struct SourceOptions {
     /// PostHog's database and its cache of flag definitions.
     #[command(flatten)]
     pub posthog: PostHogOptions,
-    /// Source document (JSON) with PostHog's teams and credentials, followed as it changes. With --postgres-url its records
+    /// Source document (JSON) with PostHog's teams and credentials and OFREP's keys, followed as it changes. With --postgres-url its records
     /// are added to the database's
     #[arg(long, value_name = "FILE", env = "FLAG_DEFINITIONS_FILE")]
     pub file: Option<PathBuf>,
     /// Flagsmith's environments.
     #[command(flatten)]
     pub flagsmith: FlagsmithOptions,
+    /// flagd's definitions.
+    #[command(flatten)]
+    pub flagd: FlagdOptions,
 }
 
 /// Sources that are ready to be watched.
@@ -97,7 +104,10 @@ impl SourceOptions {
                 (None, Some(document)) => Some(Arc::new(document)),
                 (None, None) => None,
             },
-            documents: self.flagsmith.open()?.into_iter().collect(),
+            documents: [self.flagsmith.open()?, self.flagd.open()?]
+                .into_iter()
+                .flatten()
+                .collect(),
         };
         if sources.records.is_none() && sources.documents.is_empty() {
             return Err(OpenError::Nothing);
@@ -121,6 +131,21 @@ fn follow(file: &Path) -> Result<FollowedDocument, OpenError> {
     let document = FollowedDocument::new(file);
     document.read_all(&mut |_| ()).map_err(OpenError::Source)?;
     Ok(document)
+}
+
+/// A duration within what an interval may be.
+///
+/// # Errors
+/// What is wrong with the text.
+pub fn interval(text: &str) -> Result<Duration, String> {
+    const RANGE: RangeInclusive<Duration> =
+        Duration::from_millis(100)..=Duration::from_secs(24 * 3_600);
+    let duration = parse_duration(text)?;
+    if RANGE.contains(&duration) {
+        Ok(duration)
+    } else {
+        Err("is out of range, use 100ms to 24h".to_owned())
+    }
 }
 
 impl From<OptionError> for OpenError {

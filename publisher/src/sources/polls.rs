@@ -61,6 +61,19 @@ pub struct PollFigures {
 }
 
 impl PollFigures {
+    /// Those of several upstreams: the sums, and when the one was polled well that was longest ago.
+    pub fn together(several: impl Iterator<Item = Self>) -> Self {
+        let add = |mut sum: Self, next: Self| {
+            for (failed, more) in sum.failed.iter_mut().zip(next.failed) {
+                *failed += more;
+            }
+            let both = sum.completed.zip(next.completed);
+            sum.completed = both.map(|(one, other)| one.min(other));
+            sum
+        };
+        several.reduce(add).unwrap_or_default()
+    }
+
     /// How many polls failed for this reason.
     pub fn failed(&self, failure: PollFailure) -> u64 {
         self.failed

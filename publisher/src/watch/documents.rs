@@ -52,7 +52,7 @@ impl Session<'_, '_> {
         news: DocumentNews,
     ) -> Result<(), SnapshotStoreError> {
         let document = match &news {
-            DocumentNews::Records(_) => None,
+            DocumentNews::Records(_) | DocumentNews::FirstRecords(_) => None,
             DocumentNews::Document(document) => Some((document.tenant, false)),
             DocumentNews::Gone(tenant) => Some((*tenant, true)),
         };
@@ -75,15 +75,20 @@ impl Session<'_, '_> {
         self.drop_orphans()
     }
 
-    /// Makes a surface's records those that its source said last. Until it said any, what is published stays.
+    /// Makes a surface's records those that its source said last. Until it said any for good, what is published stays.
     fn publish_records(&mut self, owner: RecordOwner) -> Result<(), SnapshotStoreError> {
-        let Some(records) = self.writer.shelf.records(owner) else {
-            return Ok(());
+        let is_published = !self.state.records_of(owner).is_empty();
+        let shelf = &mut self.writer.shelf;
+        let records = match shelf.first_records(owner, is_published) {
+            Some(first) => first.clone(),
+            None => match shelf.records(owner) {
+                Some(records) => records.clone(),
+                None => return Ok(()),
+            },
         };
-        let wanted = records.iter().map(|(hash, record)| (*hash, record.clone()));
         let is_sure = |record: &[u8]| owner.unsure(record).is_some();
         let (claims, others): (Vec<RecordChange>, Vec<RecordChange>) =
-            between(self.state.records_of(owner), wanted)
+            between(self.state.records_of(owner), records)
                 .filter(|(hash, _)| !self.state.is_of_another(owner, hash))
                 .partition(|(hash, record)| {
                     record.as_deref().is_some_and(is_sure)

@@ -144,7 +144,7 @@ pub fn watch_all(
         let reports = source.reports(events::usage_news(owner, events.clone()));
         reporters.extend(reports.map(|reports| Reporter::new(owner, reports)));
         if let Some(polls) = source.polls() {
-            status.update(|figures| figures.polls = Some(polls));
+            status.update(|figures| figures.polls.push(polls));
         }
         source.start(events::document_news(owner, events.clone()), stop);
     }

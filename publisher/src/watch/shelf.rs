@@ -1,6 +1,6 @@
 //! What sources of documents said last. It outlives a session, so that whoever takes the lock publishes all of it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;
 
 use flag_definitions_filter::hash::Sha256Hash;
@@ -20,6 +20,10 @@ pub type DocumentOwner = (RecordOwner, Tenant);
 pub struct Shelf {
     /// `None`: not yet said.
     records: BTreeMap<RecordOwner, Option<RecordMap>>,
+    /// Those that are published only where there are none, of who told no others.
+    first: BTreeMap<RecordOwner, RecordMap>,
+    /// Whose published records are such ones.
+    has_first_published: BTreeSet<RecordOwner>,
     documents: BTreeMap<DocumentOwner, SourcedDocument>,
     /// The versions that were published last although they do not fit.
     unfit: BTreeMap<DocumentOwner, ETag>,
@@ -38,18 +42,13 @@ impl Shelf {
     /// Notes what the source of a surface said.
     pub fn note(&mut self, owner: RecordOwner, news: DocumentNews) {
         match news {
-            DocumentNews::Records(mut records) => {
-                let told = records.len();
-                records.retain(|_, record| is_of(owner, record));
-                if records.len() < told {
-                    // A fault of this program: it would take records of another surface for its own.
-                    let strange = told - records.len();
-                    error!(
-                        surface = owner.name(),
-                        strange, "records that are not the surface's are left out"
-                    );
-                }
-                self.records.insert(owner, Some(records));
+            DocumentNews::Records(records) => {
+                self.first.remove(&owner);
+                self.has_first_published.remove(&owner);
+                self.records.insert(owner, Some(own(owner, records)));
+            }
+            DocumentNews::FirstRecords(records) => {
+                self.first.insert(owner, own(owner, records));
             }
             DocumentNews::Document(document) => {
                 let key = (owner, document.tenant);
@@ -82,17 +81,34 @@ impl Shelf {
 
     /// Whether every source said which records it has.
     pub fn is_complete(&self) -> bool {
-        self.records.values().all(Option::is_some)
+        let mut sources = self.records.iter();
+        sources.all(|(owner, records)| records.is_some() || self.first.contains_key(owner))
     }
 
     /// Whether no source said which records it has.
     pub fn is_silent(&self) -> bool {
-        self.records.values().all(Option::is_none)
+        self.first.is_empty() && self.records.values().all(Option::is_none)
     }
 
     /// A surface's records, if its source said which those are.
     pub fn records(&self, owner: RecordOwner) -> Option<&RecordMap> {
         self.records.get(&owner)?.as_ref()
+    }
+
+    /// What a surface's records are to be, whose source does not know all of its own yet, where nothing of it `is_published`.
+    /// It counts as published with that.
+    pub fn first_records(&mut self, owner: RecordOwner, is_published: bool) -> Option<&RecordMap> {
+        let first = self.first.get(&owner)?;
+        if is_published && !self.has_first_published.contains(&owner) {
+            return None;
+        }
+        self.has_first_published.insert(owner);
+        Some(first)
+    }
+
+    /// Somebody else may have published since.
+    pub fn forget_published(&mut self) {
+        self.has_first_published.clear();
     }
 
     /// A document.
@@ -114,6 +130,21 @@ impl Shelf {
             .map(|(owner, tenant)| owner.version_hash(*tenant))
             .collect()
     }
+}
+
+/// The records that are the surface's.
+fn own(owner: RecordOwner, mut records: RecordMap) -> RecordMap {
+    let told = records.len();
+    records.retain(|_, record| is_of(owner, record));
+    if records.len() < told {
+        // A fault of this program: it would take records of another surface for its own.
+        let strange = told - records.len();
+        error!(
+            surface = owner.name(),
+            strange, "records that are not the surface's are left out"
+        );
+    }
+    records
 }
 
 fn is_of(owner: RecordOwner, record: &[u8]) -> bool {
@@ -179,6 +210,30 @@ mod tests {
         assert_eq!(shelf.unfit(&(owner(), Tenant(1))), None);
         shelf.note(owner(), document(1, "v6", false));
         assert!(shelf.document(&(owner(), Tenant(1))).is_some());
+    }
+
+    #[test]
+    fn first_records_are_for_where_nothing_is_published_until_there_are_others() {
+        let mut shelf = Shelf::new([owner()]);
+        let records = |key: &[u8]| {
+            let record: Box<[u8]> = FlagsmithRecord::ClientKey(Tenant(1)).encode().into();
+            RecordMap::from([(Sha256Hash::of(key), record)])
+        };
+        assert_eq!(shelf.first_records(owner(), false), None);
+        shelf.note(owner(), DocumentNews::FirstRecords(records(b"a")));
+        assert!(shelf.is_complete() && !shelf.is_silent());
+        assert_eq!(shelf.records(owner()), None);
+        // What an earlier publisher left.
+        assert_eq!(shelf.first_records(owner(), true), None);
+        assert_eq!(shelf.first_records(owner(), false), Some(&records(b"a")));
+        // Its own, unless somebody else had the lock since.
+        shelf.note(owner(), DocumentNews::FirstRecords(records(b"b")));
+        assert_eq!(shelf.first_records(owner(), true), Some(&records(b"b")));
+        shelf.forget_published();
+        assert_eq!(shelf.first_records(owner(), true), None);
+        shelf.note(owner(), DocumentNews::Records(records(b"c")));
+        assert_eq!(shelf.first_records(owner(), false), None);
+        assert_eq!(shelf.records(owner()), Some(&records(b"c")));
     }
 
     #[test]

@@ -135,15 +135,14 @@ impl PublishedState {
         }
     }
 
-    /// Number of records by kind, as a manifest tells them. Of surfaces without a [`crate::sources::Source`] only kinds of
-    /// which there are some.
+    /// Number of records by kind, as a manifest tells them. Most kinds only where there are some.
     pub fn counts(&self) -> KindCounts {
         let mut counts = Vec::new();
         for owner in RecordOwner::all() {
             let is_first = owner == RecordOwner::of_sources();
             for (place, kind) in owner.kinds().iter().enumerate() {
                 let count = self.count(owner, place);
-                if is_first || count > 0 {
+                if place < owner.always_told() || count > 0 {
                     counts.push((kind.manifest, count));
                 }
             }
@@ -409,10 +408,7 @@ mod tests {
             json(&state),
             alone.replace("\"etags\":0", "\"etags\":2,\"client_keys\":1")
         );
-        assert_eq!(
-            state.labelled_counts().last(),
-            Some(&("environment_polls", 0))
-        );
+        assert_eq!(state.labelled_counts().last(), Some(&("flag_sources", 0)));
         assert_eq!(orphans(&state), [posthog.version_hash(Tenant(7))]);
 
         let others = state.of_others();

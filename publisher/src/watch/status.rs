@@ -61,8 +61,8 @@ pub struct Figures {
     pub hints: u64,
     /// Failures, by dependency.
     pub errors: Errors,
-    /// What comes of the polls of a source of documents.
-    pub polls: Option<Arc<Polls>>,
+    /// What comes of the polls of each source of documents that polls.
+    pub polls: Vec<Arc<Polls>>,
 }
 
 /// Requests that were served and counted for a report, by what became of them.

@@ -171,6 +171,7 @@ impl<'a> Writer<'a> {
         if fence != self.fence + 1 {
             // Somebody held it meanwhile.
             self.memory = None;
+            self.shelf.forget_published();
         }
         self.fence = fence;
         self.epoch += 1;
@@ -209,6 +210,7 @@ impl<'a> Writer<'a> {
                     }
                     // What it publishes is not what we had.
                     self.memory = None;
+                    self.shelf.forget_published();
                     self.idle(LOCK_RETRY);
                 }
             }

@@ -136,7 +136,9 @@ impl Followed {
 impl Told {
     fn take(&mut self, news: DocumentNews) -> Result<(), WriterGone> {
         match news {
-            DocumentNews::Records(records) => self.records = records,
+            DocumentNews::Records(records) | DocumentNews::FirstRecords(records) => {
+                self.records = records;
+            }
             DocumentNews::Document(document) => {
                 self.documents_told += 1;
                 self.documents.insert(document.tenant, document);

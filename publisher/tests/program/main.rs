@@ -11,6 +11,7 @@ mod certificates;
 mod diff;
 mod endpoint;
 mod failures;
+mod flagd;
 mod flagsmith;
 #[allow(dead_code)]
 #[path = "../flagsmith/stub.rs"]

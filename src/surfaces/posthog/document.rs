@@ -1,4 +1,4 @@
-//! The source document: what a person writes and `publish --file` takes.
+//! The source document: what a person writes, and `publish --file` and `watch --file` take.
 //!
 //! It is checked whole before anything is made of it; an error names the record and the field, and never
 //! repeats a token.
@@ -29,6 +29,8 @@ struct Document {
     project_secret_keys: Vec<Object<SourceProjectSecret>>,
     #[serde(default)]
     personal_keys: Vec<Object<SourcePersonalKey>>,
+    #[serde(default)]
+    ofrep_keys: Vec<Object<SourceOfrepKey>>,
     /// Tells editors of `filter-config/snapshot.schema.json`.
     #[serde(default, rename = "$schema")]
     _schema: String,
@@ -68,6 +70,14 @@ struct SourcePersonalKey {
     scopes: Option<Vec<String>>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SourceOfrepKey {
+    sha256: String,
+    #[serde(default)]
+    selector: Option<String>,
+}
+
 /// A refused document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DocumentError {
@@ -92,6 +102,9 @@ pub struct Records {
     pub by_hash: BTreeMap<Sha256Hash, Vec<u8>>,
     /// Number of each kind.
     pub counts: RecordCounts,
+    /// Keys of another surface, in the document's order (`ofrep_keys`): the hash, and the selector that a key is bound to as it
+    /// is written. No key has the hash of a record.
+    pub ofrep_keys: Vec<(Sha256Hash, Option<String>)>,
 }
 
 /// Reads and checks a document.
@@ -162,6 +175,7 @@ struct Builder {
     defined_by: BTreeMap<Sha256Hash, String>,
     teams: BTreeMap<u32, String>,
     counts: RecordCounts,
+    ofrep_keys: Vec<(Sha256Hash, Option<String>)>,
 }
 
 impl Builder {
@@ -175,9 +189,16 @@ impl Builder {
         for (index, Object(key)) in document.personal_keys.iter().enumerate() {
             self.personal_key(&format!("personal_keys[{index}]"), key)?;
         }
+        for (index, Object(key)) in document.ofrep_keys.into_iter().enumerate() {
+            let path = format!("ofrep_keys[{index}]");
+            let hash = hash(&path, "sha256", &key.sha256)?;
+            self.define(&path, "sha256", hash)?;
+            self.ofrep_keys.push((hash, key.selector));
+        }
         Ok(Records {
             by_hash: self.by_hash,
             counts: self.counts,
+            ofrep_keys: self.ofrep_keys,
         })
     }
 
@@ -270,12 +291,16 @@ impl Builder {
         if self.by_hash.get(&hash) == Some(&bytes) {
             return Ok(());
         }
-        let here = format!("{path}.{field}");
-        if let Some(other) = self.defined_by.insert(hash, here) {
-            return problem(path, field, &format!("is the same secret as {other}"));
-        }
+        self.define(path, field, hash)?;
         self.by_hash.insert(hash, bytes);
         Ok(())
+    }
+
+    fn define(&mut self, path: &str, field: &str, hash: Sha256Hash) -> Result<(), DocumentError> {
+        match self.defined_by.insert(hash, format!("{path}.{field}")) {
+            Some(other) => problem(path, field, &format!("is the same secret as {other}")),
+            None => Ok(()),
+        }
     }
 }
 
@@ -305,131 +330,4 @@ fn problem<T>(path: &str, field: &str, problem: &str) -> Result<T, DocumentError
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
-
-    fn error(json: &str) -> String {
-        parse(json.as_bytes()).unwrap_err().to_string()
-    }
-
-    fn with_team(fields: &str) -> String {
-        format!(r#"{{"format":1,"teams":[{{"id":1,"api_token":"phc_a"{fields}}}]}}"#)
-    }
-
-    #[test]
-    fn a_document_becomes_records() {
-        let secret = Sha256Hash::of(b"phs_a").to_hex();
-        let personal = Sha256Hash::of(b"phx_a").to_hex();
-        let json = format!(
-            r#"{{"format":1,
-                "teams":[{{"id":1,"api_token":"phc_a","organization_id":null,
-                    "secret_token_sha256":["sha256${secret}"]}}],
-                "personal_keys":[{{"sha256":"{personal}","user_active":true,"organization_ids":[],
-                    "scoped_teams":null,"scoped_organizations":null,"scopes":[]}}]}}"#
-        );
-        let records = parse(json.as_bytes()).unwrap();
-        assert_eq!(records.by_hash.len(), 3);
-        let record = |token: &str| {
-            Record::decode(&records.by_hash[&Sha256Hash::of(token.as_bytes())]).unwrap()
-        };
-        assert_eq!(record("phs_a"), Record::TeamSecret(Tenant(1)));
-        assert!(matches!(record("phx_a"), Record::Personal(key) if !key.reads_flags));
-        assert_eq!(records.counts.teams, 1);
-        assert_eq!(records.counts.team_secrets, 1);
-        assert_eq!(records.counts.personal_keys, 1);
-    }
-
-    #[test]
-    fn an_error_names_the_record_and_the_field() {
-        let good = "0".repeat(64);
-        let keys = |fields: &str| format!(r#"{{"format":1,"project_secret_keys":[{{{fields}}}]}}"#);
-        for (json, expected) in [
-            ("", "document: EOF"),
-            ("{}", "document: missing field `format`"),
-            (r#"{"format":2}"#, "format: 2 is not supported, use 1"),
-            (
-                r#"{"format":1,"$schema":1}"#,
-                "$schema: wrong type or range, expected a string",
-            ),
-            (
-                r#"{"format":1,"team":[]}"#,
-                "team: unknown field, expected one of `format`, `teams`",
-            ),
-            (
-                r#"{"format":1,"teams":[{"id":1}]}"#,
-                "teams[0]: missing field `api_token`",
-            ),
-            (
-                r#"{"format":1,"teams":[[1,"a"]]}"#,
-                "teams[0]: wrong type or range, expected a JSON object",
-            ),
-            (
-                r#"{"format":1,"project_secret_keys":[["a",1]]}"#,
-                "project_secret_keys[0]: wrong type or range, expected a JSON object",
-            ),
-            (
-                r#"{"format":1,"teams":[{"id":0,"api_token":"a"}]}"#,
-                "teams[0].id: must be positive",
-            ),
-            (
-                r#"{"format":1,"teams":[{"id":1,"api_token":"a b"}]}"#,
-                "teams[0].api_token: must be 1 to 200 visible",
-            ),
-            (
-                r#"{"format":1,"teams":[{"id":1,"api_token":"a"},{"id":1,"api_token":"b"}]}"#,
-                "teams[1].id: is also the id of teams[0]",
-            ),
-            (
-                r#"{"format":1,"teams":[{"id":1,"api_token":"a"},{"id":2,"api_token":"a"}]}"#,
-                "teams[1].api_token: is the same secret as teams[0].api_token",
-            ),
-            (
-                &with_team(r#","organization_id":"x""#),
-                "teams[0].organization_id: must be a UUID",
-            ),
-            (
-                &with_team(r#","secret_token_sha256":["phs_clear"]"#),
-                "teams[0].secret_token_sha256[0]: must be 64 hexadecimal digits",
-            ),
-            (
-                &keys(&format!(r#""sha256":"{good}","team_id":9"#)),
-                "project_secret_keys[0].team_id: is not the id of a team",
-            ),
-        ] {
-            let message = error(json);
-            assert!(message.starts_with(expected), "{json}: {message}");
-        }
-    }
-
-    #[test]
-    fn a_backup_may_equal_its_secret() {
-        let hash = Sha256Hash::of(b"phs_a").to_hex();
-        let field = format!(r#","secret_token_sha256":["{hash}","{hash}"]"#);
-        assert_eq!(
-            parse(with_team(&field).as_bytes()).unwrap().by_hash.len(),
-            2
-        );
-    }
-
-    #[test]
-    fn an_error_never_repeats_a_value() {
-        for json in [
-            r#"{"format":1,"teams":[{"id":"phs_secret","api_token":"phs_secret"}]}"#,
-            r#"{"format":1,"teams":["phs_secret"]}"#,
-            r#"{"format":1,"teams":"phs_secret"}"#,
-            &with_team(r#","secret_token_sha256":["phs_secret"]"#),
-            &with_team(r#","secret_token_sha256":"phs_secret""#),
-            r#"{"format":"phs_secret"}"#,
-            r#"{"format":1,"phs_secret":1}"#,
-            r#"{"format":1,"teams":[{"id":1,"api_token":"a","phs_secret":1}]}"#,
-        ] {
-            assert!(
-                !error(json).contains("phs_secret"),
-                "{json}: {}",
-                error(json)
-            );
-        }
-    }
-}
+mod tests;

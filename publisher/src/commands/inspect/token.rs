@@ -14,7 +14,7 @@ use flag_definitions_filter::surfaces::posthog::request::{Request, Token};
 use serde::Serialize;
 
 use super::StateView;
-use crate::commands::describe::{Described, Kind, short};
+use crate::commands::describe::{Kind, SourcedRecord, short};
 use crate::error::TokenInputError;
 use crate::redis::published::PublishedSnapshot;
 
@@ -154,14 +154,15 @@ impl TokenView {
 
 impl Found {
     fn of(hash: &Sha256Hash, published: &PublishedSnapshot, state: &StateView) -> Self {
-        let found = published.find(hash);
+        let found = published.record(hash);
+        let found = found.and_then(|(record, id)| Some((SourcedRecord::decode(record)?, id)));
         Self {
             sha256: short(hash),
-            kind: found.as_ref().map(|(record, _)| Kind::of(record).name()),
+            kind: found.as_ref().map(|(record, _)| record.kind().name()),
             stream_id: found.as_ref().map(|(_, id)| id.to_string()),
             description: found.map_or_else(
                 || "nothing is known of it".to_owned(),
-                |(record, id)| format!("{}, as of {}", Described(&record), state.ago(id)),
+                |(record, id)| format!("{record}, as of {}", state.ago(id)),
             ),
         }
     }

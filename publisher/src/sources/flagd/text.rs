@@ -1,6 +1,8 @@
 //! Definitions as text: JSON as it was written, YAML as the JSON that stands for the same.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 use std::thread;
 
@@ -60,6 +62,18 @@ impl TextKind {
             _ => Self::of_path(Path::new(path)),
         }
     }
+}
+
+/// The bytes of a file; a few more than [`MAX_TEXT_BYTES`] at most.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = File::open(path)?;
+    file.take(MAX_TEXT_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The text as JSON. Whether JSON is well-formed is seen by whoever reads it.

@@ -5,11 +5,13 @@
 //! |---|---|
 //! | `posthog` | teams, credentials and ETags |
 //! | `flagsmith` | keys, states and documents |
+//! | `ofrep` | selections, states and documents |
 //!
 //! A record belongs to a surface by its kind, whether the surface has a source here or not: what another publisher left
 //! stays. Versions are of one kind for all; the hash that one is found by says whose it is.
 
 mod flagsmith;
+mod ofrep;
 mod posthog;
 
 use std::fmt;
@@ -62,6 +64,11 @@ trait SurfaceRecords: Sync {
     /// Its kinds, without tombstones and versions, in the order in which they are shown.
     fn kinds(&self) -> &'static [KindNames];
 
+    /// The first so many kinds are told in a manifest also where there are none of them.
+    fn always_told(&self) -> usize {
+        0
+    }
+
     /// The place of a record's kind among [`SurfaceRecords::kinds`], and what the record stands for. `None`: the surface
     /// cannot read it.
     fn read(&self, record: &[u8]) -> Option<(usize, Meaning)>;
@@ -78,7 +85,11 @@ trait SurfaceRecords: Sync {
     fn document(&self, prefix: &str, tenant: Tenant) -> Option<DocumentPlace>;
 }
 
-static SURFACES: [&dyn SurfaceRecords; 2] = [&posthog::PostHogKinds, &flagsmith::FlagsmithKinds];
+static SURFACES: [&dyn SurfaceRecords; 3] = [
+    &posthog::PostHogKinds,
+    &flagsmith::FlagsmithKinds,
+    &ofrep::OfrepKinds,
+];
 
 /// A surface whose records may be in the snapshot.
 #[derive(Clone, Copy)]
@@ -118,6 +129,11 @@ impl RecordOwner {
     /// Its kinds, in the order in which they are shown.
     pub fn kinds(self) -> &'static [KindNames] {
         self.surface.kinds()
+    }
+
+    /// The first so many of them are told in a manifest also where there are none.
+    pub fn always_told(self) -> usize {
+        self.surface.always_told()
     }
 
     /// What takes the place of one of its records until its source has spoken: the record without what is true only while the
@@ -208,6 +224,7 @@ pub fn version_record(version: &ETag) -> Box<[u8]> {
 mod tests {
     use super::*;
     use flag_definitions_filter::surfaces::flagsmith::records::{FlagsmithRecord, Round};
+    use flag_definitions_filter::surfaces::ofrep::records::{OfrepRecord, SourcesState};
     use flag_definitions_filter::surfaces::posthog::directory::{PersonalKey, Record, Team};
 
     #[test]
@@ -240,6 +257,15 @@ mod tests {
         let key = FlagsmithRecord::ClientKey(Tenant(7)).encode();
         let reader = Meaning::Reader(Tenant(7));
         assert_eq!(belonging(&key), Belonging::Surface(flagsmith, 0, reader));
+        let ofrep = RecordOwner::named("ofrep").unwrap();
+        let selection = OfrepRecord::Selection(Tenant(7)).encode();
+        let found = belonging(&selection);
+        assert_eq!(found, Belonging::Surface(ofrep, 0, reader));
+        // Keys stand in source documents, whoever is asked with them.
+        for bound in [None, Some(Sha256Hash::of(b"source=a"))] {
+            let found = belonging(&OfrepRecord::Key(bound).encode());
+            assert_eq!(found, Belonging::Surface(posthog, 4, Meaning::Credential));
+        }
         let version = version_record(&ETag::new(b"v1").unwrap());
         assert_eq!(belonging(&version), Belonging::Version);
         for nobodys in [
@@ -284,6 +310,18 @@ mod tests {
         };
         let unsure = flagsmith.unsure(&round(true));
         assert_eq!(unsure.as_deref(), Some(&*round(false)));
+        let ofrep = RecordOwner::named("ofrep").unwrap();
+        let sources = |knows_selections| {
+            let read_at = 7;
+            OfrepRecord::Sources(SourcesState {
+                read_at,
+                knows_selections,
+            })
+            .encode()
+        };
+        let unsure = ofrep.unsure(&sources(true));
+        assert_eq!(unsure.as_deref(), Some(&*sources(false)));
+        assert_eq!(ofrep.unsure(&sources(false)), None);
         let key = FlagsmithRecord::ClientKey(Tenant(7)).encode();
         for stays in [&*round(false), &key, &[TOMBSTONE], &[]] {
             assert_eq!(flagsmith.unsure(stays), None, "{stays:?}");
@@ -297,11 +335,13 @@ mod tests {
         let hashes: Vec<_> = RecordOwner::all()
             .map(|owner| owner.version_hash(Tenant(7)))
             .collect();
-        assert_ne!(hashes[0], hashes[1]);
+        let once: std::collections::BTreeSet<_> = hashes.iter().collect();
+        assert_eq!(once.len(), 3);
         let places: Vec<_> = RecordOwner::all()
             .map(|owner| owner.document("p:", Tenant(7)))
             .collect();
         assert_eq!(places[0], None);
         assert_eq!(places[1].as_ref().unwrap().key, "p:flagsmith:7");
+        assert_eq!(places[2].as_ref().unwrap().key, "p:ofrep:7");
     }
 }

@@ -1,6 +1,7 @@
-//! PostHog's records. Its documents are its own: their ETags are watched in its cache.
+//! PostHog's records, and OFREP's keys: what a [`crate::sources::Source`] reads. PostHog's documents are its own: their ETags are watched in its cache.
 
 use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::surfaces::ofrep::records::OfrepRecord;
 use flag_definitions_filter::surfaces::posthog::directory::{Record, etag_hash};
 use flag_definitions_filter::tenant::Tenant;
 
@@ -36,10 +37,22 @@ impl SurfaceRecords for PostHogKinds {
                 label: "personal_key",
                 words: "personal keys",
             },
+            KindNames {
+                manifest: "ofrep_keys",
+                label: "ofrep_key",
+                words: "OFREP keys",
+            },
         ]
     }
 
+    fn always_told(&self) -> usize {
+        4
+    }
+
     fn read(&self, record: &[u8]) -> Option<(usize, Meaning)> {
+        if let Ok(OfrepRecord::Key(_)) = OfrepRecord::decode(record) {
+            return Some((4, Meaning::Credential));
+        }
         match Record::decode(record).ok()? {
             Record::Team(team) => Some((0, Meaning::Reader(team.id))),
             Record::TeamSecret(_) => Some((1, Meaning::Credential)),

@@ -99,8 +99,8 @@ impl Moment {
     }
 
     fn polls(&self) -> PollFigures {
-        let polls = self.figures.polls.as_ref();
-        polls.map_or_else(PollFigures::default, |polls| polls.figures())
+        let polls = self.figures.polls.iter();
+        PollFigures::together(polls.map(|polls| polls.figures()))
     }
 
     /// Of what is read.
@@ -151,7 +151,7 @@ impl Moment {
             (
                 Gauge,
                 "last_complete_round_age_seconds",
-                "Since all environments had been polled well last.",
+                "Since all environments, and all sources of flags, had been read well last.",
                 age(self.polls().completed),
             ),
         ]
@@ -212,7 +212,7 @@ impl Moment {
             (
                 Counter,
                 "failed_polls",
-                "Polls of environments, or of their list, whose answer was not taken.",
+                "Reads of environments, of their list, or of a source of flags, that were not taken.",
                 By("reason", failed.to_vec()),
             ),
         ]
@@ -254,8 +254,11 @@ mod tests {
         let polls = Arc::new(Polls::default());
         polls.note_failure(PollFailure::Status);
         polls.note_round(now - Duration::from_secs(61));
+        let others = Arc::new(Polls::default());
+        others.note_failure(PollFailure::Status);
+        others.note_round(now - Duration::from_secs(5));
         let figures = Figures {
-            polls: Some(polls),
+            polls: vec![polls, others],
             active: true,
             sweep: Some(Duration::from_millis(250)),
             watermark: Some(now - Duration::from_millis(1_500)),
@@ -293,7 +296,7 @@ mod tests {
             "flag_definitions_publisher_watermark_age_seconds 1.5\n",
             "flag_definitions_publisher_changes_total{kind=\"upsert\"} 12345678\n",
             "flag_definitions_publisher_usage_total{state=\"refused\"} 3\n",
-            "flag_definitions_publisher_failed_polls_total{reason=\"status\"} 1\n",
+            "flag_definitions_publisher_failed_polls_total{reason=\"status\"} 2\n",
             "flag_definitions_publisher_failed_polls_total{reason=\"timeout\"} 0\n",
             "flag_definitions_publisher_last_complete_round_age_seconds 61.0\n",
             "flag_definitions_publisher_errors_total{dependency=\"definitions_redis\"} 0\n",

@@ -133,7 +133,9 @@ impl Simulated {
         let mut told = Told::default();
         for news in self.environments.news(self.now()) {
             match news {
-                DocumentNews::Records(records) => told.records.push(records),
+                DocumentNews::Records(records) | DocumentNews::FirstRecords(records) => {
+                    told.records.push(records)
+                }
                 DocumentNews::Document(document) if document.fits => {
                     told.documents.push(document.tenant);
                 }

@@ -1,0 +1,245 @@
+//! The threads: one for each source, and one that tells what they say together.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::surfaces::ofrep::flagd::{FlagdDocument, UnfitDefinitions};
+use tokio::runtime;
+use tracing::{error, info, warn};
+
+use super::http::PolledUrl;
+use super::problem::FlagdProblem;
+use super::selections::{FlagSelections, Looked, Moment};
+use super::text::{TextKind, as_json, read_file};
+use super::uri::FlagdUri;
+use crate::sources::documents::{DocumentSource, TellDocuments};
+use crate::sources::followed_file::{FollowedFile, Look};
+use crate::sources::polls::Polls;
+
+/// What the surface is called, and the threads.
+const NAME: &str = "ofrep";
+
+/// Longest wait before it is looked whether to stop.
+const WAIT: Duration = Duration::from_millis(50);
+
+/// Sources of flagd's definitions that are followed.
+pub struct FlagdSource {
+    sources: Vec<OpenSource>,
+    poll_interval: Duration,
+    polls: Arc<Polls>,
+}
+
+/// One of them.
+pub struct OpenSource {
+    /// Where it is.
+    pub uri: FlagdUri,
+    /// What is read there.
+    pub reached: Reached,
+}
+
+/// How a source is read.
+pub enum Reached {
+    /// A file is followed.
+    File(FollowedFile),
+    /// A URL is read again and again.
+    Url(Box<PolledUrl>),
+}
+
+impl FlagdSource {
+    /// Reads nothing yet. A later source wins; URLs are read so often.
+    pub fn new(sources: Vec<OpenSource>, poll_interval: Duration) -> Self {
+        Self {
+            sources,
+            poll_interval,
+            polls: Arc::default(),
+        }
+    }
+}
+
+impl DocumentSource for FlagdSource {
+    fn surface(&self) -> &'static str {
+        NAME
+    }
+
+    fn polls(&self) -> Option<Arc<Polls>> {
+        Some(Arc::clone(&self.polls))
+    }
+
+    fn start(self: Box<Self>, tell: TellDocuments, stop: &Arc<AtomicBool>) {
+        let selections = FlagSelections::new(self.sources.len(), self.polls);
+        let (looked, looks) = channel();
+        for (place, source) in self.sources.into_iter().enumerate() {
+            let reader = SourceReader {
+                name: source.uri.name(),
+                uri: source.uri,
+                place,
+                last: None,
+                refused: None,
+                problem: None,
+                tell: looked.clone(),
+            };
+            let (stop, interval) = (Arc::clone(stop), self.poll_interval);
+            spawn(move || match source.reached {
+                Reached::File(file) => reader.follow(&file, &stop),
+                Reached::Url(url) => reader.poll(*url, interval, &stop),
+            });
+        }
+        let stop = Arc::clone(stop);
+        spawn(move || run(selections, &looks, &tell, &stop));
+    }
+}
+
+fn spawn(run: impl FnOnce() + Send + 'static) {
+    let thread = thread::Builder::new().name(NAME.to_owned());
+    if let Err(problem) = thread.spawn(run) {
+        error!(%problem, "flagd's definitions are not followed: no thread can be started");
+    }
+}
+
+/// Tells what the sources say together.
+fn run(
+    mut selections: FlagSelections,
+    looks: &Receiver<(usize, Looked)>,
+    tell: &TellDocuments,
+    stop: &AtomicBool,
+) {
+    while !stop.load(Ordering::Relaxed) {
+        let first = match looks.recv_timeout(WAIT) {
+            Err(RecvTimeoutError::Disconnected) => return,
+            first => first.ok(),
+        };
+        for (place, looked) in first.into_iter().chain(looks.try_iter()) {
+            selections.note(place, looked, now());
+        }
+        let news = selections.news(now());
+        if news.into_iter().any(|news| tell(news).is_err()) {
+            return;
+        }
+    }
+}
+
+/// Reads one source.
+struct SourceReader {
+    uri: FlagdUri,
+    name: String,
+    place: usize,
+    /// The SHA-256 of the text that was taken last.
+    last: Option<Sha256Hash>,
+    /// Why the text that was read last was refused.
+    refused: Option<UnfitDefinitions>,
+    /// What is wrong with it now, as it was logged.
+    problem: Option<FlagdProblem>,
+    tell: Sender<(usize, Looked)>,
+}
+
+impl SourceReader {
+    fn follow(mut self, file: &FollowedFile, stop: &AtomicBool) {
+        info!(source = %self.uri, "following a file of flagd's definitions");
+        file.watch(stop, |look| match look {
+            Look::Same => self.say(Looked::Same),
+            Look::StillRefused => {}
+            Look::Changed(_) => {
+                let read = file.read(|path| self.read_file(path));
+                self.conclude(read);
+            }
+        });
+    }
+
+    fn poll(mut self, mut url: PolledUrl, interval: Duration, stop: &AtomicBool) {
+        info!(source = %self.uri, "following a URL of flagd's definitions");
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(problem) => {
+                error!(%problem, "flagd's definitions are not followed: no thread can be started");
+                return;
+            }
+        };
+        while !stop.load(Ordering::Relaxed) {
+            let began = Instant::now();
+            let read = match runtime.block_on(url.read()) {
+                Ok(Some(text)) => self.take(&text),
+                // What was refused is no better for being the same.
+                Ok(None) => match &self.refused {
+                    Some(unfit) => Err(FlagdProblem::Unfit(unfit.clone())),
+                    None => Ok(None),
+                },
+                Err(problem) => Err(FlagdProblem::Http(problem)),
+            };
+            self.conclude(read);
+            while began.elapsed() < interval && !stop.load(Ordering::Relaxed) {
+                thread::sleep(WAIT.min(interval));
+            }
+        }
+    }
+
+    fn read_file(&mut self, path: &Path) -> Result<Option<FlagdDocument>, FlagdProblem> {
+        let bytes = read_file(path).map_err(|error| FlagdProblem::File(error.to_string()))?;
+        let text = as_json(bytes, TextKind::of_path(path)).map_err(FlagdProblem::Text)?;
+        self.take(&text)
+    }
+
+    /// The document that a text is; `None`: it is the one that was taken last.
+    fn take(&mut self, text: &str) -> Result<Option<FlagdDocument>, FlagdProblem> {
+        self.refused = None;
+        let hash = Sha256Hash::of(text.as_bytes());
+        if self.last == Some(hash) {
+            return Ok(None);
+        }
+        match FlagdDocument::parse(&self.name, text.as_bytes()) {
+            Ok(document) => {
+                self.last = Some(hash);
+                Ok(Some(document))
+            }
+            Err(unfit) => {
+                self.refused = Some(unfit.clone());
+                Err(FlagdProblem::Unfit(unfit))
+            }
+        }
+    }
+
+    /// Logs a problem that is new, and says what the look came to.
+    fn conclude(&mut self, read: Result<Option<FlagdDocument>, FlagdProblem>) {
+        let looked = match read {
+            Ok(read) => {
+                if self.problem.take().is_some() {
+                    info!(source = %self.uri, "flagd's definitions are read again");
+                }
+                read.map_or(Looked::Same, Looked::Changed)
+            }
+            Err(problem) => {
+                let failure = problem.failure();
+                if self.problem.as_ref() != Some(&problem) {
+                    let (flag, member) = (problem.flag(), problem.member());
+                    warn!(source = %self.uri, flag, member, %problem, "flagd's definitions are not taken; what was published stays");
+                }
+                let is_refused = matches!(problem, FlagdProblem::Unfit(_));
+                self.problem = Some(problem);
+                match is_refused {
+                    true => Looked::Refused,
+                    false => Looked::Failed(failure),
+                }
+            }
+        };
+        self.say(looked);
+    }
+
+    fn say(&self, looked: Looked) {
+        // Nobody listens when the program ends.
+        let _ = self.tell.send((self.place, looked));
+    }
+}
+
+fn now() -> Moment {
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).ok();
+    let millis = unix.and_then(|unix| u64::try_from(unix.as_millis()).ok());
+    Moment {
+        instant: Instant::now(),
+        unix: millis.unwrap_or(0),
+    }
+}

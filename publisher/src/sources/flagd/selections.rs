@@ -1,0 +1,412 @@
+//! What all sources say together, and what is told of it. No clock, no thread and no file is here: time is an argument.
+//!
+//! Each source keeps the last document that it gave. Nothing is told before every one was read: flags that a source lacks only
+//! because it is away must not be taken away. A source whose first document is refused has no flags, as flagd has it; as long as
+//! there is such a one, what is told is for where nothing was published before.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::http::ETag;
+use flag_definitions_filter::surfaces::ofrep::flagd::{FlagdDocument, Selector, selections};
+use flag_definitions_filter::surfaces::ofrep::records::{
+    OfrepRecord, SourcesState, selection_hash, sources_hash,
+};
+use flag_definitions_filter::tenant::Tenant;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tracing::{error, info};
+
+use crate::sources::documents::{DocumentNews, SourcedDocument};
+use crate::sources::polls::{PollFailure, Polls};
+use crate::sources::tenants::numbers;
+
+/// Shortest time between two tellings of when the sources were read, where nothing else changed.
+const TELL_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A moment, by both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// For ages.
+    pub instant: Instant,
+    /// For records: Unix milliseconds.
+    pub unix: u64,
+}
+
+/// What a look at a source came to.
+#[derive(Debug)]
+pub enum Looked {
+    /// It says what it said.
+    Same,
+    /// It says this from now on.
+    Changed(FlagdDocument),
+    /// It said nothing that is taken: what it said before stays.
+    Failed(PollFailure),
+    /// It said what is no definitions: what it said before stays.
+    Refused,
+}
+
+/// All sources together.
+#[derive(Debug)]
+pub struct FlagSelections {
+    /// In the order in which they are named: a later one wins.
+    sources: Vec<LastRead>,
+    /// By selector text, as they were told.
+    told: Option<BTreeMap<String, ToldSelection>>,
+    is_changed: bool,
+    /// Whether what was told was for good.
+    is_final: bool,
+    /// When it was told last as of when the sources were read, and that.
+    marked: Option<(Instant, u64)>,
+    polls: Arc<Polls>,
+}
+
+/// What is known of one source.
+#[derive(Clone, Debug, Default)]
+struct LastRead {
+    document: Option<FlagdDocument>,
+    /// Whether its document was refused, and none was taken before.
+    is_refused: bool,
+    /// When it last said what the document says.
+    at: Option<Moment>,
+}
+
+/// A selection that was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ToldSelection {
+    tenant: Tenant,
+    version: ETag,
+}
+
+impl FlagSelections {
+    /// Of so many sources, of which none was read. `polls` is told what comes of the looks.
+    pub fn new(sources: usize, polls: Arc<Polls>) -> Self {
+        Self {
+            sources: vec![LastRead::default(); sources],
+            told: None,
+            is_changed: false,
+            is_final: false,
+            marked: None,
+            polls,
+        }
+    }
+
+    /// Notes what a look at the source of this place came to.
+    pub fn note(&mut self, place: usize, looked: Looked, now: Moment) {
+        let Some(source) = self.sources.get_mut(place) else {
+            return;
+        };
+        match looked {
+            Looked::Failed(failure) => return self.polls.note_failure(failure),
+            Looked::Refused => {
+                self.polls.note_failure(PollFailure::Refused);
+                if source.document.is_some() {
+                    return;
+                }
+                self.is_changed |= !source.is_refused;
+                source.is_refused = true;
+            }
+            Looked::Changed(document) => {
+                source.document = Some(document);
+                source.is_refused = false;
+                self.is_changed = true;
+            }
+            Looked::Same => {}
+        }
+        source.at = Some(now);
+        if let Some(oldest) = self.read_at()
+            && !self.has_refused()
+        {
+            self.polls.note_round(oldest.instant);
+        }
+    }
+
+    /// What is to be told now, in this order.
+    pub fn news(&mut self, now: Moment) -> Vec<DocumentNews> {
+        let Some(read_at) = self.read_at() else {
+            return Vec::new();
+        };
+        if self.is_changed || self.told.is_none() {
+            self.is_changed = false;
+            return self.all_news(read_at, now);
+        }
+        let is_due = self.marked.is_none_or(|(told, at)| {
+            at < read_at.unix && now.instant.saturating_duration_since(told) >= TELL_INTERVAL
+        });
+        match is_due {
+            true => vec![self.records(read_at, now)],
+            false => Vec::new(),
+        }
+    }
+
+    fn has_refused(&self) -> bool {
+        self.sources.iter().any(|source| source.is_refused)
+    }
+
+    /// As of when what all sources say is known; `None`: of one it is not.
+    fn read_at(&self) -> Option<Moment> {
+        let moments = self.sources.iter().map(|source| source.at);
+        let moments: Option<Vec<Moment>> = moments.collect();
+        moments?.into_iter().min_by_key(|moment| moment.instant)
+    }
+
+    /// Documents that changed, before records that name them; then those that no record names any more.
+    fn all_news(&mut self, read_at: Moment, now: Moment) -> Vec<DocumentNews> {
+        let documents = self.sources.iter().map(|source| source.document.clone());
+        let documents: Vec<FlagdDocument> = documents.flatten().collect();
+        let texts = selections(&documents).into_iter();
+        let texts: Vec<(String, String)> = texts
+            .map(|(selector, text): (Selector, String)| (selector.text(), text))
+            .collect();
+        let numbers = numbers("ofrep", texts.iter().map(|(name, _)| name.as_bytes()));
+        let is_final = !self.has_refused();
+        // What was told for the time being is told for good now.
+        let is_told_anew = is_final && !self.is_final;
+        self.is_final = is_final;
+        let before = self.told.take().unwrap_or_default();
+        let (mut news, mut told) = (Vec::new(), BTreeMap::new());
+        for (name, text) in &texts {
+            let Some(tenant) = numbers.get(name.as_bytes()).copied() else {
+                error!("a selection has no number, so its flags are not published");
+                continue;
+            };
+            let selection = ToldSelection {
+                tenant,
+                version: ETag::of_text(text.as_bytes()),
+            };
+            if (is_told_anew || before.get(name) != Some(&selection))
+                && let Some(gzip) = compressed(text)
+            {
+                news.push(DocumentNews::Document(SourcedDocument {
+                    tenant,
+                    version: selection.version.clone(),
+                    gzip,
+                    fits: is_final,
+                }));
+            }
+            told.insert(name.clone(), selection);
+        }
+        let flags: usize = documents.iter().map(FlagdDocument::len).sum();
+        let (selections, changed) = (told.len(), news.len());
+        info!(flags, selections, changed, "flagd's definitions changed");
+        let is_left = |tenant: &Tenant| told.values().any(|selection| selection.tenant == *tenant);
+        let gone: Vec<Tenant> = before
+            .into_values()
+            .map(|selection| selection.tenant)
+            .filter(|tenant| !is_left(tenant))
+            .collect();
+        self.told = Some(told);
+        news.push(self.records(read_at, now));
+        news.extend(gone.into_iter().map(DocumentNews::Gone));
+        news
+    }
+
+    /// All records but those of versions.
+    fn records(&mut self, read_at: Moment, now: Moment) -> DocumentNews {
+        self.marked = Some((now.instant, read_at.unix));
+        let told = self.told.iter().flatten();
+        let mut records: BTreeMap<Sha256Hash, Box<[u8]>> = told
+            .map(|(name, selection)| {
+                let record = OfrepRecord::Selection(selection.tenant);
+                (selection_hash(name), record.encode().into())
+            })
+            .collect();
+        let state = SourcesState {
+            read_at: read_at.unix,
+            knows_selections: true,
+        };
+        let record = OfrepRecord::Sources(state).encode();
+        records.insert(sources_hash(), record.into());
+        match self.is_final {
+            true => DocumentNews::Records(records),
+            false => DocumentNews::FirstRecords(records),
+        }
+    }
+}
+
+fn compressed(text: &str) -> Option<Arc<[u8]>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    // Into memory it never fails.
+    encoder.write_all(text.as_bytes()).ok()?;
+    Some(encoder.finish().ok()?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::read::GzDecoder;
+    use std::io::Read;
+
+    fn at(start: Instant, seconds: u64) -> Moment {
+        Moment {
+            instant: start + Duration::from_secs(seconds),
+            unix: 1_000 * (1 + seconds),
+        }
+    }
+
+    fn flag(set: &str, key: &str, on: bool) -> String {
+        format!(
+            r#""{key}":{{"variants":{{"on":{on}}},"defaultVariant":"on","metadata":{{"flagSetId":"{set}"}}}}"#
+        )
+    }
+
+    fn changed(source: &str, flags: &[String]) -> Looked {
+        let text = format!(r#"{{"flags":{{{}}}}}"#, flags.join(","));
+        Looked::Changed(FlagdDocument::parse(source, text.as_bytes()).unwrap())
+    }
+
+    /// The texts of documents by tenant, the records, and who is gone.
+    type Told = (
+        BTreeMap<Tenant, String>,
+        Option<BTreeMap<Sha256Hash, Box<[u8]>>>,
+        Vec<Tenant>,
+    );
+
+    fn told(news: Vec<DocumentNews>) -> Told {
+        let mut told = Told::default();
+        for news in news {
+            match news {
+                DocumentNews::Document(document) => {
+                    assert!(told.1.is_none(), "documents come before records");
+                    let mut text = String::new();
+                    let mut gzip = GzDecoder::new(&*document.gzip);
+                    gzip.read_to_string(&mut text).unwrap();
+                    assert_eq!(document.version, ETag::of_text(text.as_bytes()));
+                    told.0.insert(document.tenant, text);
+                }
+                DocumentNews::Records(records) => told.1 = Some(records),
+                DocumentNews::FirstRecords(_) => panic!("for the time being"),
+                DocumentNews::Gone(tenant) => {
+                    assert!(told.1.is_some(), "records that name it go first");
+                    told.2.push(tenant);
+                }
+            }
+        }
+        told
+    }
+
+    fn tenant_of(records: &BTreeMap<Sha256Hash, Box<[u8]>>, selector: &str) -> Option<Tenant> {
+        match OfrepRecord::decode(records.get(&selection_hash(selector))?) {
+            Ok(OfrepRecord::Selection(tenant)) => Some(tenant),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn nothing_is_told_before_every_source_was_read() {
+        let start = Instant::now();
+        let polls = Arc::<Polls>::default();
+        let mut sources = FlagSelections::new(2, Arc::clone(&polls));
+        assert_eq!(sources.news(at(start, 0)), []);
+        sources.note(0, changed("a", &[flag("shop", "x", true)]), at(start, 0));
+        sources.note(1, Looked::Failed(PollFailure::Status), at(start, 0));
+        assert_eq!(sources.news(at(start, 60)), []);
+        assert_eq!(polls.figures().failed(PollFailure::Status), 1);
+        assert_eq!(polls.figures().completed, None);
+
+        sources.note(1, changed("b", &[flag("shop", "x", false)]), at(start, 61));
+        let (documents, records, gone) = told(sources.news(at(start, 61)));
+        let records = records.unwrap();
+        // The later one wins, so the other source has no flag left.
+        let selectors = ["", "flagSetId=shop", "source=b"];
+        for selector in selectors {
+            let tenant = tenant_of(&records, selector).unwrap();
+            assert!(documents[&tenant].contains(r#""on":false"#), "{selector}");
+        }
+        assert_eq!((records.len(), documents.len(), gone.len()), (4, 3, 0));
+        let state = OfrepRecord::decode(&records[&sources_hash()]);
+        // As of when the one was read that was read longest ago.
+        let expected = SourcesState {
+            read_at: 1_000,
+            knows_selections: true,
+        };
+        assert_eq!(state, Ok(OfrepRecord::Sources(expected)));
+        assert_eq!(polls.figures().completed, Some(start));
+    }
+
+    #[test]
+    fn only_what_changed_is_told_again() {
+        let start = Instant::now();
+        let mut sources = FlagSelections::new(2, Arc::default());
+        let shop = [flag("shop", "x", true)];
+        sources.note(0, changed("a", &shop), at(start, 0));
+        sources.note(1, changed("b", &[flag("app", "y", true)]), at(start, 0));
+        let (_, first, _) = told(sources.news(at(start, 0)));
+        let first = first.unwrap();
+        assert_eq!(sources.news(at(start, 1)), []);
+
+        sources.note(1, changed("b", &[flag("app", "y", false)]), at(start, 2));
+        let (documents, records, gone) = told(sources.news(at(start, 2)));
+        let tenants =
+            ["", "flagSetId=app", "source=b"].map(|name| tenant_of(&first, name).unwrap());
+        assert!(
+            documents
+                .keys()
+                .copied()
+                .eq(BTreeMap::from(tenants.map(|tenant| (tenant, ()))).into_keys())
+        );
+        assert_eq!((records.unwrap(), gone), (first.clone(), vec![]));
+
+        // A failure changes nothing, and a set without flags goes.
+        sources.note(1, Looked::Refused, at(start, 3));
+        assert_eq!(sources.news(at(start, 3)), []);
+        sources.note(1, changed("b", &[]), at(start, 4));
+        let (documents, records, gone) = told(sources.news(at(start, 4)));
+        let (records, all) = (records.unwrap(), tenant_of(&first, "").unwrap());
+        assert!(documents.keys().eq([&all]) && tenant_of(&records, "flagSetId=app").is_none());
+        assert_eq!(gone.len(), 2);
+        assert!(tenants[1..].iter().all(|tenant| gone.contains(tenant)));
+    }
+
+    #[test]
+    fn a_first_document_that_is_refused_has_no_flags_where_nothing_was_published() {
+        let start = Instant::now();
+        let polls = Arc::<Polls>::default();
+        let mut sources = FlagSelections::new(2, Arc::clone(&polls));
+        sources.note(0, changed("a", &[flag("shop", "x", true)]), at(start, 0));
+        sources.note(1, Looked::Refused, at(start, 0));
+        let is_fit = |news: &DocumentNews| match news {
+            DocumentNews::Document(document) => document.fits,
+            other => !matches!(other, DocumentNews::FirstRecords(_)),
+        };
+        let news = sources.news(at(start, 0));
+        assert_eq!((news.len(), news.iter().any(is_fit)), (4, false));
+        sources.note(1, Looked::Refused, at(start, 1));
+        assert_eq!(sources.news(at(start, 1)), []);
+        assert_eq!(polls.figures().completed, None);
+        assert_eq!(polls.figures().failed(PollFailure::Refused), 2);
+        // All is told anew as soon as it is for good.
+        sources.note(1, changed("b", &[]), at(start, 2));
+        let news = sources.news(at(start, 2));
+        assert_eq!((news.len(), news.iter().all(is_fit)), (4, true));
+    }
+
+    #[test]
+    fn as_of_when_sources_were_read_is_told_now_and_then() {
+        let start = Instant::now();
+        let mut sources = FlagSelections::new(1, Arc::default());
+        sources.note(0, changed("a", &[]), at(start, 0));
+        assert_eq!(
+            told(sources.news(at(start, 0))).0.len(),
+            1,
+            "all flags: none"
+        );
+        let mut told_at = Vec::new();
+        for seconds in 1..25 {
+            // It is not read for some time.
+            if !(12..18).contains(&seconds) {
+                sources.note(0, Looked::Same, at(start, seconds));
+            }
+            let (documents, records, _) = told(sources.news(at(start, seconds)));
+            assert!(documents.is_empty());
+            told_at.extend(records.map(|_| seconds));
+        }
+        assert_eq!(told_at, [10, 20]);
+        sources.note(0, Looked::Failed(PollFailure::Content), at(start, 40));
+        assert!(told(sources.news(at(start, 40))).1.is_some(), "as of 24");
+        assert_eq!(sources.news(at(start, 60)), []);
+    }
+}
