@@ -9,8 +9,8 @@ from paths import RESULTS, ROOT, SCRATCH
 
 
 def write(results: dict[str, Any], proves: bool = True, adds: bool = False) -> None:
-    """What does not prove anything, for it was done in a hurry or in part, goes into .run/bench. `adds`: members
-    of objects that are there already stay."""
+    """What does not prove anything, for it was done in a hurry or in part, goes into .run/bench. `adds`:
+    members of objects that are there already stay."""
     path = RESULTS if proves else SCRATCH / RESULTS.name
     before = json.loads(path.read_text()) if path.exists() else {}
     path.parent.mkdir(parents=True, exist_ok=True)
