@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol, TypeVar
 
+import flagsmith
 import requests
 from flagsmith.exceptions import FlagsmithAPIError
 
-import flagsmith
 from stack.paths import INTEGRATION
 from stack.processes import StackError
 from stack.programs import tool
