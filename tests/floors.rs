@@ -55,7 +55,7 @@ const PRODUCT_WORDS: &[&str] = &[
 const PRODUCTS: &[&str] = &["posthog", "flagsmith", "flagd"];
 
 /// Files of the contract that all surfaces share.
-const CONTRACT: &[&str] = &["either", "reason", "table", "upstream"];
+const CONTRACT: &[&str] = &["either", "reason"];
 
 /// The room of a module: its first name, below `surfaces` the first two but for files of the contract. The crate root is no room.
 fn room(module: &[String]) -> Option<String> {

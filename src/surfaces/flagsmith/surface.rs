@@ -237,6 +237,8 @@ impl Surface for Flagsmith {
             FlagsmithLanded::Failed(failure) => {
                 let reason = match failure {
                     Failure::Timeout => Reason::Timeout,
+                    // Longer than is read, or too much is being compiled: Redis is well.
+                    Failure::TooBig => Reason::Overloaded,
                     _ => Reason::Redis,
                 };
                 self.undecided_for(request, reason, Some(reader))
