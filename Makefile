@@ -14,7 +14,7 @@ REMAP = --remap-path-prefix=$(CURDIR)=/flag-definitions-filter \
 	--remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}/registry/src=/crates \
 	--remap-path-prefix=$$(rustc --print sysroot)/lib/rustlib/src/rust=/rustc/$$(rustc -vV | sed -n 's/^commit-hash: //p')
 # Half of LLVM's own threshold: 60 KB less, and no slower.
-INLINE = -Cllvm-args=-inline-threshold=120
+INLINE = -Cllvm-args=-inline-threshold=80
 FILTER_BUILD = CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS="$(REMAP) $(INLINE)" \
 	CARGO_TARGET_WASM32_WASIP1_LINKER="$(CURDIR)/src/wasm/link.sh" \
 	cargo build --release --locked --target wasm32-wasip1 -p $(FILTER)

@@ -182,17 +182,23 @@ def reply_only(
     body: bytes = b"",
     host_calls: str = "none",
     callout: str | None = None,
+    shipped_routes: bool = False,
 ) -> Callable[[Document], None]:
     """A filter that sends this answer, or what webdis says to `callout`, and decides nothing; see
-    bench/filters."""
+    bench/filters. It is on a route for all paths, or where this filter is: on the shipped ones."""
 
     def change(listener: Document) -> None:
         answer: Document = {"status": status, "headers": headers, "body": base64.b64encode(body).decode()}
         answer["host_calls"] = host_calls
         if callout:
             answer["callout"] = {"cluster": PLAIN_WEBDIS, "body": callout}
-        connection_manager(listener)["http_filters"][0] = _bench_filter(json.dumps(answer))
-        _answer_with(listener, _direct(404, None))
+        stand_in = _bench_filter(json.dumps(answer))
+        filters = connection_manager(listener)["http_filters"]
+        if shipped_routes:
+            filters[0]["typed_config"] = stand_in["typed_config"]
+        else:
+            filters[0] = stand_in
+            _answer_with(listener, _direct(404, None))
 
     return change
 

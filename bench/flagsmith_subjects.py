@@ -158,6 +158,7 @@ def subjects(stack: BenchStack) -> list[Subject]:
                 list(answer.headers),
                 answer.body,
                 "request" if name.startswith("host_calls") else "none",
+                shipped_routes=True,
             )
             for name, answer in said.items()
         }

@@ -12,13 +12,13 @@ use crate::time::Monotonic;
 /// Most requests whose bodies are awaited at a time.
 const MAX_AWAITED: usize = 1_024;
 
-/// Most of them of one tenant: others need room as well.
+/// Most of them of one tenant, once half of the room is taken: others need room as well.
 const MAX_AWAITED_OF_ONE: usize = MAX_AWAITED / 8;
 
 /// Most bytes of them all, header fields and what is there of the bodies. The host keeps these beside what it keeps for others.
 const MAX_BYTES: usize = 16 << 20;
 
-/// Most bytes of those of one tenant.
+/// Most bytes of those of one tenant, once half of the room is taken.
 const MAX_BYTES_OF_ONE: usize = MAX_BYTES / 4;
 
 /// Longest time from a request's header fields to the end of its body.
@@ -75,15 +75,17 @@ impl<S: Surface> Bodies<S> {
     /// Whether there is no room for another one of this tenant.
     pub fn is_full(&self, request: &S::Request<'_>, tenant: Tenant) -> bool {
         let of_tenant = self.by_tenant.get(&tenant);
+        let has_many = of_tenant.is_some_and(|(count, _)| *count >= MAX_AWAITED_OF_ONE);
         self.awaited.len() >= MAX_AWAITED
-            || of_tenant.is_some_and(|(count, _)| *count >= MAX_AWAITED_OF_ONE)
+            || (has_many && self.awaited.len() >= MAX_AWAITED / 2)
             || self.has_no_room_for(tenant, request.weight())
     }
 
     fn has_no_room_for(&self, tenant: Tenant, bytes: usize) -> bool {
         let of_tenant = self.by_tenant.get(&tenant).map_or(0, |(_, bytes)| *bytes);
-        self.bytes.saturating_add(bytes) > MAX_BYTES
-            || of_tenant.saturating_add(bytes) > MAX_BYTES_OF_ONE
+        let all = self.bytes.saturating_add(bytes);
+        let has_much = of_tenant.saturating_add(bytes) > MAX_BYTES_OF_ONE;
+        all > MAX_BYTES || (has_much && all > MAX_BYTES / 2)
     }
 
     fn add(&mut self, tenant: Tenant, bytes: usize) {

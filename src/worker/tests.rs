@@ -231,26 +231,32 @@ fn bodies_that_are_awaited_are_bounded() {
 }
 
 #[test]
-fn one_tenant_has_an_eighth_of_all_bodies_and_a_quarter_of_their_bytes() {
+fn one_tenant_leaves_half_of_all_room_for_bodies_to_the_others() {
     let mut worker = worker(Toy::default());
     worker.surface.body_bytes = 3 << 20;
-    for stream in 0..128 {
+    for stream in 0..512 {
         assert_eq!(worker.ask_with_body(stream), Served::Waits);
     }
-    assert_eq!(worker.ask_with_body(200), Served::Answered(Late::Nothing));
-    assert_eq!(worker.answered(), [(200, 503, "overloaded")]);
+    assert_eq!(worker.ask_with_body(600), Served::Answered(Late::Nothing));
+    assert_eq!(worker.answered(), [(600, 503, "overloaded")]);
     worker.on_stream_done(7);
-    assert_eq!(worker.ask_with_body(200), Served::Waits, "one has left");
-    assert_eq!(worker.on_body_part(1, 3 << 20), Served::Waits);
-    worker.host.entered = 2;
+    assert_eq!(worker.ask_with_body(600), Served::Waits, "one has left");
+    for stream in 1..=2 {
+        assert_eq!(worker.on_body_part(stream, 3 << 20), Served::Waits);
+    }
+    worker.host.entered = 3;
     assert_eq!(
-        worker.on_body_part(2, 3 << 20),
+        worker.on_body_part(3, 3 << 20),
         Served::Answered(Late::Nothing)
     );
-    assert_eq!(worker.answered(), [(2, 503, "overloaded")]);
+    assert_eq!(worker.answered(), [(3, 503, "overloaded")]);
     worker.surface.tenant = Tenant(2);
-    assert_eq!(worker.ask_with_body(300), Served::Waits, "another's");
-    assert_eq!(worker.on_body_part(300, 3 << 20), Served::Waits);
+    for stream in 700..828 {
+        assert_eq!(worker.ask_with_body(stream), Served::Waits, "another's");
+    }
+    assert_eq!(worker.ask_with_body(900), Served::Answered(Late::Nothing));
+    assert_eq!(worker.answered(), [(900, 503, "overloaded")]);
+    assert_eq!(worker.on_body_part(700, 3 << 20), Served::Waits);
 }
 
 #[test]

@@ -16,6 +16,8 @@ local function act()
     redis.call('HSET', KEYS[2], ARGV[at], ARGV[at + 1] .. ' ' .. since .. ' ' .. ARGV[2])
   end
   if #ARGV == 4 then
+    -- So that the key is there also where nobody is reported.
+    redis.call('HSET', KEYS[2], '-', '- 0 ' .. ARGV[2])
     local names = redis.call('HGETALL', KEYS[2])
     for at = 1, #names, 2 do
       local named_at = tonumber(string.match(names[at + 1], ' (%d+)$') or '0')

@@ -211,6 +211,7 @@ impl Server {
             address: self.address().to_string(),
             text,
             advice: self.tls_advice(error).or_else(|| advice(error)),
+            is_denied: error.code() == Some("NOPERM"),
         }
     }
 
@@ -264,6 +265,14 @@ pub struct RedisProblem {
     address: String,
     text: String,
     advice: Option<&'static str>,
+    is_denied: bool,
+}
+
+impl RedisProblem {
+    /// Whether Redis says that the user may not do this: nothing else is wrong.
+    pub const fn is_denied(&self) -> bool {
+        self.is_denied
+    }
 }
 
 impl fmt::Display for RedisProblem {

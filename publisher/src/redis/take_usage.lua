@@ -2,7 +2,7 @@
 -- in one step. Where there is a batch already, it is that one.
 -- KEYS: lock, batch, names, hash of an hour without the hour. ARGV: token, id of a new batch, first hour, last hour, oldest hour
 -- that is reported, most rows, seconds for which a batch stays.
--- Returns {'taken', requests that are too old, requests of nobody known, batch or ''}.
+-- Returns {'taken', requests that are too old, requests of nobody known, batch or ''}, or {'unnamed'} where the names are lost.
 local function act()
   local old, unknown = 0, 0
   local function reply(batch)
@@ -12,16 +12,23 @@ local function act()
   if batch then
     return reply(batch)
   end
+  if redis.call('EXISTS', KEYS[3]) == 0 then
+    return {'unnamed'}
+  end
   local oldest, most = tonumber(ARGV[5]), tonumber(ARGV[6])
   for hour = tonumber(ARGV[3]), tonumber(ARGV[4]) do
     local key = KEYS[4] .. string.format('%.0f', hour)
-    local counts = redis.call('HGETALL', key)
-    if #counts > 0 then
+    -- What stands there may be anything.
+    local counts = redis.pcall('HGETALL', key)
+    if not counts.err and #counts > 0 then
       -- Whoever may not remove counts must not send them. This removes none.
       redis.call('HDEL', key, '')
       local rows, taken = {}, {}
       for at = 1, #counts, 2 do
-        local tenant, resource = string.match(counts[at], '^(%d+):(%d+)$')
+        local tenant, resource = string.match(counts[at], '^(%d+):(%d%d?%d?)$')
+        if resource and tonumber(resource) > 255 then
+          tenant = nil
+        end
         local count = string.match(counts[at + 1], '^%d+$') or '0'
         local hash, since
         if tenant and hour >= oldest then

@@ -46,6 +46,8 @@ pub struct TakenUsage {
     pub unknown: u64,
     /// The text of the batch that is to be sent; empty: there is nothing to send.
     pub batch: String,
+    /// Whether Redis lost who has which number: nothing was taken then.
+    pub is_unnamed: bool,
 }
 
 fn batch_key(prefix: &str, name: &str) -> String {
@@ -110,6 +112,7 @@ impl SnapshotStore<'_> {
         let arguments: Vec<&[u8]> = arguments.iter().map(String::as_bytes).collect();
         let reply = self.attempt(TAKE_USAGE, &keys, &arguments, "taking counts of usage")?;
         Ok(reply.map(|reply| {
+            let is_unnamed = reply.first().is_some_and(|outcome| outcome == "unnamed");
             let mut reply = reply.into_iter().skip(1);
             let mut number = || reply.next().and_then(|text| text.parse().ok()).unwrap_or(0);
             let [old, unknown] = [number(), number()];
@@ -117,6 +120,7 @@ impl SnapshotStore<'_> {
                 old,
                 unknown,
                 batch: reply.next().unwrap_or_default(),
+                is_unnamed,
             }
         }))
     }
@@ -140,7 +144,13 @@ impl SnapshotStore<'_> {
         arguments: &[&[u8]],
         doing: &'static str,
     ) -> Result<Allowed<Vec<String>>, SnapshotStoreError> {
-        let reply = self.write(script, keys, arguments, doing)?;
+        let reply = match self.write(script, keys, arguments, doing) {
+            // The keys themselves are refused before a script runs.
+            Err(SnapshotStoreError::Command { problem, .. }) if problem.is_denied() => {
+                return Ok(Err(problem.to_string()));
+            }
+            reply => reply?,
+        };
         Ok(match reply.as_slice() {
             [outcome, problem] if outcome == "refused" => Err(problem.clone()),
             _ => Ok(reply),

@@ -113,11 +113,20 @@ impl Reporter {
                 requests, "usage of tenants that are not reported any more is dropped"
             );
         }
+        if taken.is_unnamed {
+            self.named = None;
+            self.due = now;
+        }
         if taken.batch.is_empty() {
             return Ok(());
         }
         let Some(batch) = UsageBatch::parse(&taken.batch) else {
-            self.redis_refused("its batch cannot be read".to_owned(), status);
+            self.redis_refused(
+                "its batch cannot be read, so it is dropped".to_owned(),
+                status,
+            );
+            let id = taken.batch.split(' ').next().unwrap_or_default();
+            self.end(store, id, status)?;
             return Ok(());
         };
         if batch.hour < hour.saturating_sub(REPORTED_HOURS) {

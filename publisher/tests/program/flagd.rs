@@ -306,7 +306,11 @@ fn a_bad_document_at_the_start_takes_nothing_away_that_was_published() {
             .keys()
             .iter()
             .any(|key| key == "flag_definitions:snapshot");
-        let records = is_there.then(|| records(redis)).unwrap_or_default();
+        let records = if is_there {
+            records(redis)
+        } else {
+            Default::default()
+        };
         let knows = match records.get(&sources_hash()) {
             Some(OfrepRecord::Sources(state)) => Some(state.knows_selections),
             _ => None,

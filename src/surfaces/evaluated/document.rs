@@ -192,7 +192,9 @@ impl<R: CompiledRules> Work<R> {
             let end = self.done.saturating_add(PIECE).min(self.gzip.len());
             let piece = self.gzip.get(self.done..end).unwrap_or_default();
             if piece.is_empty() {
-                let text = inflated.finish().map_err(|_| Unusable::Unreadable)?;
+                let mut text = inflated.finish().map_err(|_| Unusable::Unreadable)?;
+                // It counts by its length, and may have twice the room.
+                text.shrink_to_fit();
                 if text.len() > self.max_bytes {
                     return Err(Unusable::TooLong);
                 }

@@ -337,6 +337,8 @@ fn published(version: (ETag, StreamId), confirmation: Confirmation) -> Option<Pu
 pub const fn reason(failure: Failure) -> Reason {
     match failure {
         Failure::Timeout => Reason::Timeout,
+        // Longer than is read, or too much is being compiled: Redis is well.
+        Failure::TooBig => Reason::Overloaded,
         _ => Reason::Redis,
     }
 }

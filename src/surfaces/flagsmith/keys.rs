@@ -85,9 +85,13 @@ impl KeyDirectory {
         let known = self.readers.get(&hash, now).copied();
         let reader = match known {
             Some(reader) => reader,
-            None => match self.read(store, &hash)?.as_ref().and_then(EdgeReader::of) {
-                Some(reader) => reader,
-                None => return self.unknown(store),
+            None => match self.read(store, &hash)? {
+                Found::Newer => return Ok(KeyVerdict::Unknown),
+                Found::Record(record) => match EdgeReader::of(&record) {
+                    Some(reader) => reader,
+                    None => return self.unknown(store),
+                },
+                Found::Nothing => return self.unknown(store),
             },
         };
         let is_over = |unix: UnixMillis| unix.as_millis() / 1_000 >= reader.expires_at;
@@ -105,7 +109,7 @@ impl KeyDirectory {
     fn unknown(&self, store: &impl Store) -> Result<KeyVerdict, StoreError> {
         let round = self.read(store, &round_hash())?;
         Ok(match round {
-            Some(FlagsmithRecord::Round(round)) if round.knows_keys => KeyVerdict::Refused,
+            Found::Record(FlagsmithRecord::Round(round)) if round.knows_keys => KeyVerdict::Refused,
             // Without a round the surface has no source.
             _ => KeyVerdict::Unknown,
         })
@@ -114,21 +118,30 @@ impl KeyDirectory {
     /// What the publisher said last of its polls; `None`: nothing yet, or shared data fails.
     pub fn polled(&self, store: &impl Store) -> Option<Polled> {
         match self.read(store, &polled_hash()) {
-            Ok(Some(FlagsmithRecord::Polled(polled))) => Some(polled),
+            Ok(Found::Record(FlagsmithRecord::Polled(polled))) => Some(polled),
             _ => None,
         }
     }
 
-    fn read(
-        &self,
-        store: &impl Store,
-        hash: &Sha256Hash,
-    ) -> Result<Option<FlagsmithRecord>, StoreError> {
-        match records::find(store, &self.buckets, hash, FlagsmithRecord::decode) {
-            Ok(found) => Ok(found.map(|(record, _)| record)),
+    fn read(&self, store: &impl Store, hash: &Sha256Hash) -> Result<Found, StoreError> {
+        let decode = |bytes: &[u8]| match FlagsmithRecord::decode(bytes) {
+            Ok(record) => Ok(Found::Record(record)),
+            Err(_) if FlagsmithRecord::is_newer(bytes) => Ok(Found::Newer),
+            Err(problem) => Err(problem),
+        };
+        match records::find(store, &self.buckets, hash, decode) {
+            Ok(found) => Ok(found.map_or(Found::Nothing, |(found, _)| found)),
             // Another surface's.
-            Err(LookupError::Corrupt(_)) => Ok(None),
+            Err(LookupError::Corrupt(_)) => Ok(Found::Nothing),
             Err(LookupError::Store(error)) => Err(error),
         }
     }
+}
+
+/// What shared data has under a hash.
+enum Found {
+    Nothing,
+    Record(FlagsmithRecord),
+    /// A record of this surface of a kind that came after this build. It may well be a key.
+    Newer,
 }

@@ -277,7 +277,12 @@ impl Flagsmith {
         machinery: &Machinery<'_, impl Store, FlagsmithCount>,
     ) -> Decided<'r, Self> {
         let (request, reader) = (asker.request, Some(asker.reader));
-        let body = match (request.accepts_gzip, document.text_at_hand()) {
+        // Inflating a text that nobody wants would cost more than all else of the answer.
+        let text = match request.accepts_gzip {
+            true => None,
+            false => document.text_at_hand(),
+        };
+        let body = match (request.accepts_gzip, text) {
             (true, _) => Body::Gzip(Rc::clone(document.gzip())),
             (false, Some(text)) => Body::Text(text),
             (false, None) => {

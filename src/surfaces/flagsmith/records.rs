@@ -93,6 +93,9 @@ const COUNTED_CLIENT_KEY: u8 = 20;
 const COUNTED_SERVER_KEY: u8 = 21;
 const POLLED: u8 = 22;
 
+/// Kinds of the next surface begin here.
+const NEXT_SURFACE: u8 = 32;
+
 /// What the record of a document's version is found by. No key has this hash: the text begins with NUL.
 pub fn version_hash(environment: Tenant) -> Sha256Hash {
     numbered(b"\0flagsmith version", environment)
@@ -191,6 +194,12 @@ impl FlagsmithRecord {
     /// Whether these bytes are a record of this surface's own kinds: no tombstone, and no version, which are all surfaces'.
     pub fn is_own(bytes: &[u8]) -> bool {
         matches!(bytes.first(), Some(&(CLIENT_KEY..=POLLED)))
+    }
+
+    /// Whether these bytes are of a kind that is this surface's and that this build does not know.
+    pub fn is_newer(bytes: &[u8]) -> bool {
+        let is_newer = |kind: &u8| *kind > POLLED && *kind < NEXT_SURFACE;
+        bytes.first().is_some_and(is_newer)
     }
 
     /// Reads what [`FlagsmithRecord::encode`] wrote.

@@ -160,10 +160,13 @@ impl World {
     }
 
     fn put(&self, hash: Sha256Hash, record: &FlagsmithRecord) {
+        self.put_bytes(hash, &record.encode());
+    }
+
+    fn put_bytes(&self, hash: Sha256Hash, record: &[u8]) {
         let buckets = Buckets::new(&self.surface.library.scope, 4);
         let key = buckets.name(buckets.of(&hash));
         let current = self.store.read(&key).unwrap();
-        let record = record.encode();
         self.records.set(self.records.get() + 1);
         let entry = Entry {
             hash,
@@ -171,7 +174,7 @@ impl World {
                 millis: self.records.get(),
                 sequence: 0,
             },
-            record: &record,
+            record,
         };
         let next = bucket::merge(&current.value, &[entry], StreamId::default()).unwrap();
         assert!(self.store.replace(&key, &next, current.cas).unwrap());

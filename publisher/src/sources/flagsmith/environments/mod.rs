@@ -344,8 +344,9 @@ impl Environments {
         let mut listed: Vec<_> = told
             .map(|environment| (environment.followed.tenant, environment.polled_at))
             .collect();
-        listed.sort_unstable();
-        let oldest = listed.iter().map(|(_, polled_at)| *polled_at).min();
+        // Those come first that somebody has to look after.
+        listed.sort_unstable_by_key(|(tenant, polled_at)| (*polled_at, *tenant));
+        let oldest = listed.first().map(|(_, polled_at)| *polled_at);
         let count = u32::try_from(listed.len()).unwrap_or(u32::MAX);
         listed.truncate(MAX_LISTED);
         let polled = Polled {

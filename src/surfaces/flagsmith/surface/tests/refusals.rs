@@ -36,6 +36,17 @@ fn a_key_is_refused_by_fresh_and_complete_knowledge_alone() {
 }
 
 #[test]
+fn a_key_of_a_kind_that_came_later_is_not_refused() {
+    let mut world = World::new("{}");
+    world.put_bytes(Sha256Hash::of(b"later"), b"\x1fwhat this build cannot read");
+    let unknown = Became::Answered(503, "unknown_credential");
+    assert_eq!(world.get(FLAGS, "later"), unknown);
+    // Another surface's is no key here.
+    world.put_bytes(Sha256Hash::of(b"another"), b"\x20another surface's");
+    assert_eq!(world.get(FLAGS, "another"), UNKNOWN);
+}
+
+#[test]
 fn without_a_source_or_a_snapshot_nobody_is_refused() {
     let mut world = World::new("{}");
     world.put(round_hash(), &FlagsmithRecord::Tombstone);
