@@ -316,6 +316,12 @@ mod tests {
     }
 
     #[test]
+    fn the_script_lets_a_hash_of_fields_expire_after_the_time_that_is_said() {
+        let expiry = format!("'EXPIRE',KEYS[tonumber(ARGV[at+1])],{FIELD_HASH_SECONDS})");
+        assert!(SCRIPT.text().contains(&expiry));
+    }
+
+    #[test]
     fn a_command_is_bounded_in_bytes_and_counters() {
         let longest = |tenant: u32| counter(tenant, u8::MAX, u32::MAX);
         let big = |slot: u16| {

@@ -1,5 +1,7 @@
 //! What a read of a document teaches, and who is answered out of it.
 
+use std::borrow::Cow;
+
 use super::*;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -289,24 +291,33 @@ fn pages_of_another_origin_see_as_of_when_flags_are() {
     ] {
         let mut fields = vec![(":method", "GET"), ("x-environment-key", "client")];
         fields.extend(origin.map(|origin| ("origin", origin)));
-        let fields = fields
+        let (_, extra) = extra_fields(&mut world, &fields);
+        let exposed = extra
             .iter()
-            .map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        let request = world.surface.parse(FLAGS.as_bytes(), fields);
-        let mut machinery = Machinery {
-            store: &world.store,
-            now: Monotonic::from_millis(NOW),
-            ambient: &world.ambient,
-            counts: &mut world.counted,
-        };
-        let Step::Reply(response, _) = world.surface.start(&request, &mut machinery).step else {
-            panic!("no reply");
-        };
-        let mut extra = response.extra.iter();
-        let exposed = extra.find(|(name, _)| *name == "access-control-expose-headers");
+            .find(|(name, _)| *name == "access-control-expose-headers");
         let exposed = exposed.map(|(_, value)| String::from_utf8_lossy(value));
         assert_eq!(exposed.as_deref(), expected);
     }
+}
+
+/// Name and value.
+type ExtraField = (&'static str, Cow<'static, [u8]>);
+
+/// Status of the reply to a request for flags, and the fields that not every answer has.
+fn extra_fields(world: &mut World, fields: &[(&str, &str)]) -> (u16, Vec<ExtraField>) {
+    let fields = fields.iter();
+    let fields = fields.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+    let request = world.surface.parse(FLAGS.as_bytes(), fields);
+    let mut machinery = Machinery {
+        store: &world.store,
+        now: Monotonic::from_millis(NOW),
+        ambient: &world.ambient,
+        counts: &mut world.counted,
+    };
+    let Step::Reply(response, _) = world.surface.start(&request, &mut machinery).step else {
+        panic!("no reply");
+    };
+    (response.status, response.extra)
 }
 
 #[test]
@@ -322,21 +333,9 @@ fn a_document_says_no_more_in_a_header_field_than_a_date() {
         let mut world = World::new("{}");
         let text = zipped(document.to_string().as_bytes());
         world.land(Ok([b"full", b"v1", &text]));
-        let fields: [(&[u8], &[u8]); 2] = [(b":method", b"GET"), (b"x-environment-key", b"client")];
-        let request = world.surface.parse(FLAGS.as_bytes(), fields.into_iter());
-        let mut machinery = Machinery {
-            store: &world.store,
-            now: Monotonic::from_millis(NOW),
-            ambient: &world.ambient,
-            counts: &mut world.counted,
-        };
-        let Step::Reply(response, _) = world.surface.start(&request, &mut machinery).step else {
-            panic!("no reply");
-        };
-        assert_eq!(
-            (response.status, response.extra.len()),
-            (200, usize::from(is_sent))
-        );
+        let fields = [(":method", "GET"), ("x-environment-key", "client")];
+        let (status, extra) = extra_fields(&mut world, &fields);
+        assert_eq!((status, extra.len()), (200, usize::from(is_sent)));
     }
 }
 
