@@ -17,7 +17,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 
 /// How a run goes. Times are in milliseconds.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+struct Plan {
     seed: u64,
     interval: u64,
     etag_max_age: u64,

@@ -9,7 +9,7 @@ const TEXT: &[u8] = br#"{"flags":[{"key":"a"}]}"#;
 
 /// The scripts, as `tests/scripts/` has them in a real Redis.
 #[derive(Default)]
-pub struct Redis {
+pub(super) struct Redis {
     /// When the team's limit ends, while the list has it.
     pub limited_until: Option<u64>,
     /// Its end. There is one version of the document.
@@ -19,7 +19,7 @@ pub struct Redis {
     pub latched_at: Option<u64>,
 }
 
-pub type Parts = Vec<Vec<u8>>;
+pub(super) type Parts = Vec<Vec<u8>>;
 
 impl Redis {
     /// What a script answers `at` so many milliseconds after [`TIME`].
