@@ -184,21 +184,30 @@ test-integration: build-tested $(VENV) $(NODE_PACKAGES) test-packages
 	.venv/bin/pytest integration -m "not alone" --numprocesses $(TEST_PROCESSES) --dist loadfile
 	.venv/bin/pytest integration -m alone
 
-PEERS := integration/peers/flagsmith-java
-PEERS_BUILD := target/peers/flagsmith-java/built
+JAVA_PEERS := $(patsubst %,target/peers/%/built,flagsmith-java)
+FLAGD_PEER := target/peers/flagd/flagd
 
 # The tests of programs that not every machine can build: outside of `make test`.
 .PHONY: compare-peers
-compare-peers: jvm $(PEERS_BUILD) build $(VENV) stack-packages ## Compare with peers that need JDK 17 and Maven; fails without
+compare-peers: $(JAVA_PEERS) $(FLAGD_PEER) build $(VENV) stack-packages ## Compare with peers that need JDK 17, Maven and Go 1.26; fails without
 	.venv/bin/pytest integration/peers
 
 .PHONY: jvm
 jvm:
 	@$(SETUP) jvm
 
-$(PEERS_BUILD): $(PEERS)/pom.xml $(wildcard $(PEERS)/src/*.java)
-	cd $(PEERS) && mvn --quiet --batch-mode compiler:compile dependency:copy-dependencies
+.PHONY: go-compiler
+go-compiler:
+	@$(SETUP) go-compiler
+
+target/peers/%/built: integration/peers/%/pom.xml integration/peers/%/src/Driver.java | jvm
+	cd integration/peers/$* && mvn --quiet --batch-mode compiler:compile dependency:copy-dependencies
 	@touch $@
+
+# What Go fetches and compiles stays here, too; `make clean` must be able to remove it.
+$(FLAGD_PEER): $(wildcard integration/peers/flagd/*.go integration/peers/flagd/go.*) | go-compiler
+	cd integration/peers/flagd && GOMODCACHE=$(CURDIR)/target/peers/go/modules GOCACHE=$(CURDIR)/target/peers/go/build \
+	GOFLAGS=-modcacherw go build -trimpath -o $(CURDIR)/$@ .
 
 .PHONY: lint
 lint: $(RUST) $(VENV) ## Check formatting and lints
