@@ -30,6 +30,7 @@ from stack.settings import Settings
 from subjects import ACCEPT_GZIP, Answer, Subject, ask, wait_until_it_answers
 from surface_subjects import plain
 
+SECTION = "flagsmith"  # of the plugin configuration
 SERVICE = "edge_proxy"
 KEY_HEADER = "X-Environment-Key"
 AGENT = "User-Agent: flagsmith-python-sdk/6.3.0"
@@ -184,4 +185,4 @@ def sorted_as(ours: Answer, theirs: Answer) -> list[tuple[str, str]]:
 def prove_evaluated(stack: BenchStack, directory: Path) -> dict[str, Any]:
     """That each request for an identity is evaluated."""
     asked = Subject("flagsmith_identity", "edge", 200, (identity(),))
-    return surface_subjects.prove(stack, "flagsmith", asked, "evaluated", directory)
+    return surface_subjects.prove(stack, SECTION, asked, "evaluated", directory)

@@ -27,6 +27,7 @@ from stack.settings import Settings
 from subjects import Subject, ask, wait_until_it_answers
 from surface_subjects import plain
 
+SECTION = "ofrep"  # of the plugin configuration
 SERVICE = "flagd"
 NAMES = {
     "reply_only_ofrep_304",
@@ -39,7 +40,9 @@ NAMES = {
 COMPARED = 50  # contexts for which filter and engine have to say the same
 FLAGS_OF_DOCUMENT = 50
 
-SHARE = {"fractional": [{"cat": [{"var": "$flagd.flagKey"}, {"var": "targetingKey"}]}, ["on", 30], ["off", 70]]}
+SHARE = {
+    "fractional": [{"cat": [{"var": "$flagd.flagKey"}, {"var": "targetingKey"}]}, ["on", 30], ["off", 70]]
+}
 # Each kind of rule that flagd's documents show.
 RULES: list[Any] = [
     {"if": [{"in": ["@example.com", {"var": "email"}]}, "on", "off"]},
@@ -165,5 +168,5 @@ def compare(stack: BenchStack) -> None:
 def prove_evaluated(stack: BenchStack, directory: Path) -> dict[str, Any]:
     """That nothing is evaluated for a 304, and each time for a new user."""
     unchanged, bulk = of_this_filter(stack)
-    proven = surface_subjects.prove(stack, "ofrep", unchanged, "not_modified", directory)
-    return proven | surface_subjects.prove(stack, "ofrep", bulk, "evaluated", directory)
+    proven = surface_subjects.prove(stack, SECTION, unchanged, "not_modified", directory)
+    return proven | surface_subjects.prove(stack, SECTION, bulk, "evaluated", directory)

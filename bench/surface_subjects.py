@@ -25,6 +25,7 @@ TOLD = 2.0  # seconds after which a worker told of all that it counted
 class Surface(Protocol):
     """A module that has the subjects of a surface."""
 
+    SECTION: str
     NAMES: set[str]
 
     def stack_for(self, directory: Path) -> AbstractContextManager[BenchStack]: ...
@@ -38,9 +39,7 @@ def plain(answer: Answer) -> bytes:
     return zlib.decompress(answer.body, zlib.MAX_WBITS | 16) if answer.gzipped else answer.body
 
 
-def stand_ins(
-    stack: BenchStack, models: Mapping[str, Subject], awaits_body: bool = False
-) -> list[Subject]:
+def stand_ins(stack: BenchStack, models: Mapping[str, Subject], awaits_body: bool = False) -> list[Subject]:
     """For each of these subjects two filters that say the same, called `reply_only_` and `host_calls_` with
     its key: the one reads nothing, the other makes the host calls that the answer needs, which are the
     request's header fields and the clock. With `awaits_body` they reply at its end; the other reads it."""
