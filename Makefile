@@ -138,9 +138,11 @@ build-tested: filter
 	cargo build --release --locked -p flag-definitions-publisher & publisher=$$!; \
 	$(MAKE) --no-print-directory build-faults build-posthog && wait $$publisher || { wait; exit 1; }
 
-# What the benchmark compares with.
+FLAGD_PEER := target/peers/flagd/flagd
+
+# What the benchmark compares with; flagd's engine where there is Go.
 .PHONY: build-bench
-build-bench: build
+build-bench: build $(if $(shell command -v go),$(FLAGD_PEER))
 	cargo build --release --locked --target wasm32-wasip1 -p bench-filters
 	cargo build --release --locked -p bench-service
 
@@ -185,7 +187,6 @@ test-integration: build-tested $(VENV) $(NODE_PACKAGES) test-packages
 	.venv/bin/pytest integration -m alone
 
 JAVA_PEERS := $(patsubst %,target/peers/%/built,flagsmith-java)
-FLAGD_PEER := target/peers/flagd/flagd
 
 # The tests of programs that not every machine can build: outside of `make test`.
 .PHONY: compare-peers
