@@ -262,6 +262,10 @@ bench-watch: build $(VENV) test-packages ## Measure the watching publisher with 
 bench-environments: build $(VENV) stack-packages ## Measure workers with 3 000 Flagsmith environments, and how soon changes are served
 	$(PYTHON) bench/environments.py $(BENCH_OPTIONS)
 
+.PHONY: bench-long-definitions
+bench-long-definitions: build $(VENV) stack-packages ## Measure workers with 10 000 of flagd's flags, long contexts, and how soon changes are served
+	$(PYTHON) bench/long_definitions.py $(BENCH_OPTIONS)
+
 .PHONY: bench-timeouts
 bench-timeouts: build $(VENV) stack-packages ## Measure callouts that read large payloads; adds to bench/results.json
 	$(PYTHON) bench/timeouts.py $(BENCH_OPTIONS)

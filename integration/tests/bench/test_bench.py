@@ -16,6 +16,7 @@ import load
 import machine
 import ratios
 import subjects
+import turns
 from paths import ROOT
 
 
@@ -153,8 +154,8 @@ def test_documents_of_the_benchmark_are_as_long_as_is_said_and_differ() -> None:
 
 
 def test_only_turns_above_five_milliseconds_count_as_long() -> None:
-    before = environments.Turns(Counter({100.0: 3, 10_000.0: 1}))
-    after = environments.Turns(Counter({100.0: 5, 5_000.0: 2, 10_000.0: 2}))
+    before = turns.Turns(Counter({100.0: 3, 10_000.0: 1}))
+    after = turns.Turns(Counter({100.0: 5, 5_000.0: 2, 10_000.0: 2}))
     assert after.since(before) == {"turns": 5, "turns_above_5_ms": 1, "longest_turn_below_ms": 10}
 
 

@@ -169,7 +169,7 @@ impl PartialContext {
     /// Goes on for about so many bytes. `None`: there is more to do.
     pub fn step(&mut self, budget: usize) -> Option<Result<EvaluationContext, InvalidContext>> {
         if let Some((context, text, hasher)) = &mut self.whole {
-            let mut piece = Vec::with_capacity(budget);
+            let mut piece = Vec::new();
             let is_over = text.write(&mut piece, budget);
             hasher.add(&piece);
             return is_over.then(|| {
