@@ -124,6 +124,14 @@ fn all_flags_of_a_long_selection_are_evaluated_in_slices() {
     assert_eq!(first, second);
     assert_eq!(world.evaluations(), [Evaluation::Evaluated]);
     assert_eq!(world.surface.due_in(), WORKING);
+    // A tick does slices, or ends in answers.
+    while !world.surface.long.is_empty() {
+        world.tick();
+        assert!(world.surface.finished().is_none());
+    }
+    assert_eq!(world.surface.due_in(), WORKING);
+    world.tick();
+    assert!(world.surface.finished().is_some());
 }
 
 #[test]
