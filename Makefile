@@ -138,9 +138,11 @@ build-tested: filter
 	cargo build --release --locked -p flag-definitions-publisher & publisher=$$!; \
 	$(MAKE) --no-print-directory build-faults build-posthog && wait $$publisher || { wait; exit 1; }
 
-# What the benchmark compares with.
+FLAGD_PEER := target/peers/flagd/flagd
+
+# What the benchmark compares with; flagd's engine where there is Go.
 .PHONY: build-bench
-build-bench: build
+build-bench: build $(if $(shell command -v go),$(FLAGD_PEER))
 	cargo build --release --locked --target wasm32-wasip1 -p bench-filters
 	cargo build --release --locked -p bench-service
 
@@ -184,21 +186,29 @@ test-integration: build-tested $(VENV) $(NODE_PACKAGES) test-packages
 	.venv/bin/pytest integration -m "not alone" --numprocesses $(TEST_PROCESSES) --dist loadfile
 	.venv/bin/pytest integration -m alone
 
-PEERS := integration/peers/flagsmith-java
-PEERS_BUILD := target/peers/flagsmith-java/built
+JAVA_PEERS := $(patsubst %,target/peers/%/built,flagsmith-java)
 
 # The tests of programs that not every machine can build: outside of `make test`.
 .PHONY: compare-peers
-compare-peers: jvm $(PEERS_BUILD) build $(VENV) stack-packages ## Compare with peers that need JDK 17 and Maven; fails without
+compare-peers: $(JAVA_PEERS) $(FLAGD_PEER) build $(VENV) stack-packages ## Compare with peers that need JDK 17, Maven and Go 1.26; fails without
 	.venv/bin/pytest integration/peers
 
 .PHONY: jvm
 jvm:
 	@$(SETUP) jvm
 
-$(PEERS_BUILD): $(PEERS)/pom.xml $(wildcard $(PEERS)/src/*.java)
-	cd $(PEERS) && mvn --quiet --batch-mode compiler:compile dependency:copy-dependencies
+.PHONY: go-compiler
+go-compiler:
+	@$(SETUP) go-compiler
+
+target/peers/%/built: integration/peers/%/pom.xml integration/peers/%/src/Driver.java | jvm
+	cd integration/peers/$* && mvn --quiet --batch-mode compiler:compile dependency:copy-dependencies
 	@touch $@
+
+# What Go fetches and compiles stays here, too; `make clean` must be able to remove it.
+$(FLAGD_PEER): $(wildcard integration/peers/flagd/*.go integration/peers/flagd/go.*) | go-compiler
+	cd integration/peers/flagd && GOMODCACHE=$(CURDIR)/target/peers/go/modules GOCACHE=$(CURDIR)/target/peers/go/build \
+	GOFLAGS=-modcacherw go build -trimpath -o $(CURDIR)/$@ .
 
 .PHONY: lint
 lint: $(RUST) $(VENV) ## Check formatting and lints
@@ -251,6 +261,10 @@ bench-watch: build $(VENV) test-packages ## Measure the watching publisher with 
 .PHONY: bench-environments
 bench-environments: build $(VENV) stack-packages ## Measure workers with 3 000 Flagsmith environments, and how soon changes are served
 	$(PYTHON) bench/environments.py $(BENCH_OPTIONS)
+
+.PHONY: bench-long-definitions
+bench-long-definitions: build $(VENV) stack-packages ## Measure workers with 10 000 of flagd's flags, long contexts, and how soon changes are served
+	$(PYTHON) bench/long_definitions.py $(BENCH_OPTIONS)
 
 .PHONY: bench-timeouts
 bench-timeouts: build $(VENV) stack-packages ## Measure callouts that read large payloads; adds to bench/results.json

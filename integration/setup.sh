@@ -7,6 +7,7 @@
 #   integration/setup.sh rust                           the wasm targets of the pinned toolchain
 #   integration/setup.sh nextest | wasm-bindgen         into .tools/, unless the machine has them
 #   integration/setup.sh jvm                            nothing: fails where a JDK of at least 17 or Maven is missing
+#   integration/setup.sh go-compiler                    nothing: fails where Go of at least 1.26 is missing
 #   integration/setup.sh fuzz | oha                     cargo-fuzz; the load generator oha: into .tools/
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -80,6 +81,12 @@ jvm() {
   version=${version#javac }
   ((${version%%.*} >= 17)) || fail "the JDK is of version $version, not of 17 or newer; $remedy"
   command -v mvn >/dev/null || fail "Maven is missing; $remedy"
+}
+
+go-compiler() {
+  local remedy='see https://go.dev/dl' version
+  version=$(go env GOVERSION 2>&1) || fail "Go is missing (1.26 or newer); $remedy"
+  [[ "$version" =~ ^go1\.([0-9]+) ]] && ((BASH_REMATCH[1] >= 26)) || fail "Go is of version ${version#go}, not of 1.26 or newer; $remedy"
 }
 
 # Neither tool has a package with a binary in a registry. Unoptimized they are built in a third of the time; the Node tests take 40 s

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::CompiledRules;
 use super::document::{EvaluatedDocument, Workshop};
 use super::reads::{DocumentRead, KnownVersion, LandedDocument, StoredDocument, command};
+use super::slices::Slices;
 use crate::documents::current::{Current, POLL_TAKES, Published, Rule, current};
 use crate::documents::{Confirmations, Confirmed, Kept};
 use crate::http::{ETag, IfNoneMatch};
@@ -22,7 +23,7 @@ use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
 /// Half of the longest wait for a document that is being compiled: the longest takes somewhat more than a second.
-const COMPILING: Duration = Duration::from_millis(1_500);
+pub(in crate::surfaces) const COMPILING: Duration = Duration::from_millis(1_500);
 
 /// For how long a version answers while the next one is being compiled.
 const MEANWHILE: Duration = Duration::from_secs(3);
@@ -295,10 +296,10 @@ impl<R: CompiledRules> Library<R> {
     }
 
     /// Regular work.
-    pub fn tick<S: Store, C>(&mut self, machinery: &Machinery<'_, S, C>) {
+    pub fn tick<S: Store, C>(&mut self, machinery: &Machinery<'_, S, C>, slices: &mut Slices<'_>) {
         let (store, now) = (machinery.store, machinery.now);
         self.status.refresh(store, &self.scope, now);
-        self.work(machinery);
+        self.work(now, slices);
     }
 
     /// A snapshot became live in this worker.

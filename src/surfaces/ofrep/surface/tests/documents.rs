@@ -231,7 +231,10 @@ fn long_definitions_are_compiled_in_slices_while_the_old_ones_answer() {
     world.surface.library.current = Recent::new(1, Duration::ZERO);
     let waits = world.post(ALL, &[SHOP], ANN).became;
     assert!(
-        matches!(waits, Became::Waits(DocumentRead::Compiled { .. })),
+        matches!(
+            waits,
+            Became::Waits(OfrepRead::Document(DocumentRead::Compiled { .. }))
+        ),
         "{waits:?}"
     );
     let ticks = (1..500).find(|_| {
