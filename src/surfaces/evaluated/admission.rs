@@ -44,13 +44,15 @@ impl<R: CompiledRules> Library<R> {
     }
 
     /// What may be read. `verdict` looks into shared data; before a refusal it is asked twice, with one snapshot before, in
-    /// between and after. `unknown` is why a request is not decided of which nothing is known.
+    /// between and after. Nobody is refused where the publisher has no `source` ([`Status::sourced`]). `unknown` is why a
+    /// request is not decided of which nothing is known.
     ///
     /// # Errors
     /// See [`Denial`].
     pub fn admit<T, S: Store, C>(
         &mut self,
         machinery: &Machinery<'_, S, C>,
+        source: &str,
         unknown: Reason,
         mut verdict: impl FnMut() -> Result<AccessVerdict<T>, StoreError>,
     ) -> Result<T, Denial> {
@@ -67,7 +69,8 @@ impl<R: CompiledRules> Library<R> {
             return Err(Denial::Undecided(Reason::SharedData));
         }
         let before = Status::read(store, &self.scope).map_err(failed)?;
-        if before.freshness(now, &self.snapshot) != Freshness::Current {
+        let freshness = before.freshness(now, &self.snapshot);
+        if before.sourced(source, freshness) != Freshness::Current {
             return Err(Denial::Undecided(Reason::SnapshotAging));
         }
         match verdict().map_err(failed)? {

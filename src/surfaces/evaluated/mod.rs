@@ -8,6 +8,7 @@
 //! | [`reads`], [`document`] | a document out of Redis: text and rules together, compiled in slices |
 //! | `intake` | what becomes of a document that was read |
 //! | [`kept_answers`] | answers to equal questions |
+//! | [`records`] | records in shared data, of later releases as well |
 //! | [`bodies`], [`counts`] | what a body costs; what is counted |
 
 use std::fmt;
@@ -24,6 +25,7 @@ mod intake;
 pub mod kept_answers;
 pub mod library;
 pub mod reads;
+pub mod records;
 
 /// Rules that a text is compiled to, and what their surface calls things.
 pub trait CompiledRules: fmt::Debug + Sized {

@@ -3,10 +3,11 @@
 use super::records::{FlagsmithRecord, Polled, polled_hash, round_hash};
 use crate::hash::{Hashes, Sha256Hash};
 use crate::recent::Recent;
-use crate::records::{self, Buckets, LookupError};
+use crate::records::Buckets;
 use crate::shared::{Ambient, Store, StoreError};
 use crate::surfaces::evaluated::admission::AccessVerdict;
 use crate::surfaces::evaluated::library::{PLACES, REMEMBERED};
+use crate::surfaces::evaluated::records::{Found, find};
 use crate::tenant::Tenant;
 use crate::time::{Monotonic, UnixMillis};
 
@@ -86,7 +87,7 @@ impl KeyDirectory {
         let reader = match known {
             Some(reader) => reader,
             None => match self.read(store, &hash)? {
-                Found::Newer => return Ok(KeyVerdict::Unknown),
+                Found::Later => return Ok(KeyVerdict::Unknown),
                 Found::Record(record) => match EdgeReader::of(&record) {
                     Some(reader) => reader,
                     None => return self.unknown(store),
@@ -123,25 +124,11 @@ impl KeyDirectory {
         }
     }
 
-    fn read(&self, store: &impl Store, hash: &Sha256Hash) -> Result<Found, StoreError> {
-        let decode = |bytes: &[u8]| match FlagsmithRecord::decode(bytes) {
-            Ok(record) => Ok(Found::Record(record)),
-            Err(_) if FlagsmithRecord::is_newer(bytes) => Ok(Found::Newer),
-            Err(problem) => Err(problem),
-        };
-        match records::find(store, &self.buckets, hash, decode) {
-            Ok(found) => Ok(found.map_or(Found::Nothing, |(found, _)| found)),
-            // Another surface's.
-            Err(LookupError::Corrupt(_)) => Ok(Found::Nothing),
-            Err(LookupError::Store(error)) => Err(error),
-        }
+    fn read(
+        &self,
+        store: &impl Store,
+        hash: &Sha256Hash,
+    ) -> Result<Found<FlagsmithRecord>, StoreError> {
+        find(store, &self.buckets, hash)
     }
-}
-
-/// What shared data has under a hash.
-enum Found {
-    Nothing,
-    Record(FlagsmithRecord),
-    /// A record of this surface of a kind that came after this build. It may well be a key.
-    Newer,
 }

@@ -3,6 +3,7 @@
 use super::answers::OfrepAnswer;
 use super::counts::OfrepCount;
 use super::flagd::Selector;
+use super::health::{KEYS, NAME};
 use super::request::OfrepRequest;
 use super::settings::Keys;
 use super::steps::replied;
@@ -52,7 +53,7 @@ impl Ofrep {
         };
         let admitted = self
             .library
-            .admit(machinery, Reason::UnknownCredential, verdict);
+            .admit(machinery, KEYS, Reason::UnknownCredential, verdict);
         match admitted {
             Ok(_) => Ok(()),
             Err(Denial::Refused) => Err(Ok(answer)),
@@ -74,7 +75,7 @@ impl Ofrep {
         let verdict = || directory.selection(selection, store, now);
         let admitted = self
             .library
-            .admit(machinery, Reason::SnapshotMissing, verdict);
+            .admit(machinery, NAME, Reason::SnapshotMissing, verdict);
         match admitted {
             Ok(tenant) => Ok(Some(tenant)),
             Err(Denial::Refused) => Ok(None),
