@@ -327,6 +327,7 @@ fn became(step: StepOf<'_, Flagsmith>) -> Became {
     }
 }
 
+mod any_tag;
 mod documents;
 mod refusals;
 mod reported;
