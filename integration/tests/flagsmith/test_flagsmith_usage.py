@@ -114,17 +114,19 @@ def test_a_report_that_fails_comes_again_as_it_was(edge: Followed) -> None:
     edge.upstream.report_status = 500
     ask_flags(edge, 9)
     edge.stack.wait_until(lambda: len(edge.upstream.reports) >= 2)
-    # What is served meanwhile waits for its turn.
+    # Too many requests are no refusal of this one. What is served meanwhile waits for its turn.
+    edge.upstream.report_status = 429
     ask_flags(edge, 4)
     edge.stack.wait_until(lambda: len(edge.upstream.reports) >= 4)
     failed = list(edge.upstream.reports)
     edge.upstream.report_status = 202
     wait_for(edge, served(flags=13))
     assert len({(report.id, report.body) for report in failed}) == 1
+    assert {report.status for report in failed} == {500, 429}
     first = next(report for report in edge.upstream.reports if report.status == 202)
     assert (first.id, first.body) == (failed[0].id, failed[0].body)
     log = edge.stack.log("publisher")
-    assert log.count("a report of usage is not taken") == 1
+    assert log.count("a report of usage is not taken") == 2, "once for each problem"
 
 
 def test_a_report_that_is_refused_is_dropped_and_counted(edge: Followed) -> None:

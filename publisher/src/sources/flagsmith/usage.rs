@@ -95,10 +95,14 @@ impl Report {
     }
 }
 
-/// What came of sending a report: only a status of success takes it, and a refusal drops it.
+/// What came of sending a report: only a status of success takes it, and a refusal drops it. 408, 425 and 429 refuse nothing: they
+/// ask for the same once more, later (RFC 9110 section 15.5.9, RFC 8470 section 5.2, RFC 6585 section 4).
 pub fn answer(answer: Result<(), UpstreamProblem>) -> UsageAnswer {
     match answer {
         Ok(()) => UsageAnswer::Taken,
+        Err(problem @ UpstreamProblem::Status(408 | 425 | 429)) => {
+            UsageAnswer::Kept(problem.to_string())
+        }
         Err(problem @ UpstreamProblem::Status(400..=499)) => {
             UsageAnswer::Refused(problem.to_string())
         }

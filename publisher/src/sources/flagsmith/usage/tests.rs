@@ -62,6 +62,9 @@ fn only_success_takes_a_report_and_only_a_refusal_drops_it() {
     }
     for problem in [
         UpstreamProblem::Status(302),
+        UpstreamProblem::Status(408),
+        UpstreamProblem::Status(425),
+        UpstreamProblem::Status(429),
         UpstreamProblem::Status(500),
         UpstreamProblem::Status(503),
         UpstreamProblem::Timeout(Duration::from_secs(5)),
