@@ -140,7 +140,7 @@ def running(upstream: Upstream) -> Iterator[Upstream]:
         def hand_out(self, document: dict[str, Any], begin: int, trouble: Trouble) -> None:
             upstream.answered[trouble.value] += 1
             since = self.headers.get("if-modified-since")
-            updated_at = datetime.fromisoformat(document["updated_at"])
+            updated_at = datetime.fromisoformat(document["updated_at"]).replace(microsecond=0)
             if trouble is Trouble.FAILED:
                 return self.answer(500, b"")
             if upstream.knows_dates and since and updated_at <= parsedate_to_datetime(since):
