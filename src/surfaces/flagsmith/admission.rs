@@ -27,8 +27,8 @@ impl Flagsmith {
         let (store, ambient, now) = (machinery.store, machinery.ambient, machinery.now);
         let directory = &mut self.directory;
         self.library
-            .admit(machinery, NAME, Reason::UnknownCredential, || {
-                directory.reader(key, store, ambient, now)
+            .admit(machinery, NAME, Reason::UnknownCredential, |is_fresh| {
+                directory.reader(key, store, (ambient, is_fresh), now)
             })
     }
 

@@ -71,7 +71,8 @@ impl KeyDirectory {
         }
     }
 
-    /// Who a key is.
+    /// Who a key is. One that expires is taken out by the publisher, by its clock. Where the snapshot is not `fresh`, that may not
+    /// have come, and the wall clock here says that it is not known any more; that clock may be wrong, so it refuses nobody.
     ///
     /// # Errors
     /// When shared data fails.
@@ -79,7 +80,7 @@ impl KeyDirectory {
         &mut self,
         key: &[u8],
         store: &impl Store,
-        ambient: &dyn Ambient,
+        (ambient, is_fresh): (&dyn Ambient, bool),
         now: Monotonic,
     ) -> Result<KeyVerdict, StoreError> {
         let hash = self.hashes.of(key).hash;
@@ -96,9 +97,8 @@ impl KeyDirectory {
             },
         };
         let is_over = |unix: UnixMillis| unix.as_millis() / 1_000 >= reader.expires_at;
-        if reader.expires_at > 0 && ambient.unix().is_some_and(is_over) {
-            // It may have been given more time since the list was read.
-            return self.unknown(store);
+        if reader.expires_at > 0 && !is_fresh && ambient.unix().is_some_and(is_over) {
+            return Ok(KeyVerdict::Unknown);
         }
         if known.is_none() {
             self.readers.note(hash, reader, now);

@@ -39,7 +39,7 @@ impl Ofrep {
         let (store, now) = (machinery.store, machinery.now);
         let directory = &mut self.directory;
         let mut answer = OfrepAnswer::Unauthorized;
-        let verdict = || {
+        let verdict = |_| {
             let verdict = directory.key(key, store, now)?;
             answer = OfrepAnswer::Unauthorized;
             let (AccessVerdict::Reads(Some(bound)), Some(selection)) = (verdict, selection) else {
@@ -72,7 +72,7 @@ impl Ofrep {
     ) -> Result<Option<Tenant>, Reason> {
         let (store, now) = (machinery.store, machinery.now);
         let directory = &mut self.directory;
-        let verdict = || directory.selection(selection, store, now);
+        let verdict = |_| directory.selection(selection, store, now);
         let admitted = self
             .library
             .admit(machinery, NAME, Reason::SnapshotMissing, verdict);
