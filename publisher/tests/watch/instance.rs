@@ -180,7 +180,8 @@ impl Instance {
         source: &Arc<impl Source + 'static>,
         etags: Box<dyn ETagSource>,
     ) -> Self {
-        Self::of(settings, records_of(Arc::clone(source), etags))
+        let records = Arc::clone(source) as Arc<dyn Source>;
+        Self::of(settings, records_of(records, etags))
     }
 
     /// With any sources.
