@@ -175,6 +175,8 @@ mod tests {
         let path = directory.path().join("document.json");
         write(&path, TEAMS);
         let combined = Combined::new(Arc::new(Database), FollowedDocument::new(&path));
+        assert!(Database.lists().is_empty());
+        assert_eq!(combined.lists(), ["ofrep_keys"]);
         for text in [TEAMS, "{"] {
             write(&path, text);
             let reading = combined.read_all(&mut |_| ()).unwrap();

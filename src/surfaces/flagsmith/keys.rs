@@ -71,8 +71,8 @@ impl KeyDirectory {
         }
     }
 
-    /// Who a key is. One that expires is taken out by the publisher, by its clock. Where the snapshot is not `fresh`, that may not
-    /// have come, and the wall clock here says that it is not known any more; that clock may be wrong, so it refuses nobody.
+    /// Who a key is. One that expires is taken out by the publisher, by its clock. Where the publisher was not heard of, or does not
+    /// know all keys, the wall clock here makes it unknown: that clock may be wrong, so it refuses nobody.
     ///
     /// # Errors
     /// When shared data fails.
@@ -97,7 +97,10 @@ impl KeyDirectory {
             },
         };
         let is_over = |unix: UnixMillis| unix.as_millis() / 1_000 >= reader.expires_at;
-        if reader.expires_at > 0 && !is_fresh && ambient.unix().is_some_and(is_over) {
+        if reader.expires_at > 0
+            && ambient.unix().is_some_and(is_over)
+            && !(is_fresh && self.are_known(store)?)
+        {
             return Ok(KeyVerdict::Unknown);
         }
         if known.is_none() {
@@ -108,12 +111,16 @@ impl KeyDirectory {
 
     /// A key that no record names is refused where the publisher says that it knows all keys.
     fn unknown(&self, store: &impl Store) -> Result<KeyVerdict, StoreError> {
-        let round = self.read(store, &round_hash())?;
-        Ok(match round {
-            Found::Record(FlagsmithRecord::Round(round)) if round.knows_keys => KeyVerdict::Refused,
-            // Without a round the surface has no source.
-            _ => KeyVerdict::Unknown,
+        Ok(match self.are_known(store)? {
+            true => KeyVerdict::Refused,
+            false => KeyVerdict::Unknown,
         })
+    }
+
+    /// Whether the publisher says that it knows all keys. Without a round the surface has no source.
+    fn are_known(&self, store: &impl Store) -> Result<bool, StoreError> {
+        let round = self.read(store, &round_hash())?.record();
+        Ok(matches!(round, Some(FlagsmithRecord::Round(round)) if round.knows_keys))
     }
 
     /// What the publisher said last of its polls; `None`: nothing yet, or shared data fails.

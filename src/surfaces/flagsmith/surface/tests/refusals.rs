@@ -44,7 +44,12 @@ fn a_key_that_expires_is_refused_by_nobody_s_clock_but_the_publisher_s() {
     let unknown = Became::Answered(503, "unknown_credential");
     assert_eq!(world.get(WHOLE, "ser.over"), unknown);
     assert_eq!(world.get(WHOLE, "ser.soon"), Became::Waits(read(None)));
+    // And one that has not read its list yet may not know it.
     world.publish(NOW, NOW);
+    world.surface.library.status = KnownStatus::default();
+    world.round(false);
+    assert_eq!(world.get(WHOLE, "ser.over"), unknown);
+    world.round(true);
     world.put(Sha256Hash::of(b"ser.over"), &FlagsmithRecord::Tombstone);
     world.surface.library.status = KnownStatus::default();
     let buckets = Buckets::new(&world.surface.library.scope, 4);
