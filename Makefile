@@ -184,7 +184,7 @@ test-integration: build-tested $(VENV) $(NODE_PACKAGES) test-packages
 	.venv/bin/pytest integration -m "not alone" --numprocesses $(TEST_PROCESSES) --dist loadfile
 	.venv/bin/pytest integration -m alone
 
-JAVA_PEERS := $(patsubst %,target/peers/%/built,flagsmith-java)
+JAVA_PEERS := $(patsubst %,target/peers/%/built,flagsmith-java ofrep-java)
 FLAGD_PEER := target/peers/flagd/flagd
 
 # The tests of programs that not every machine can build: outside of `make test`.
@@ -200,7 +200,7 @@ jvm:
 go-compiler:
 	@$(SETUP) go-compiler
 
-target/peers/%/built: integration/peers/%/pom.xml integration/peers/%/src/Driver.java | jvm
+target/peers/%/built: integration/peers/%/pom.xml integration/peers/%/src/Driver.java integration/peers/java/Lines.java | jvm
 	cd integration/peers/$* && mvn --quiet --batch-mode compiler:compile dependency:copy-dependencies
 	@touch $@
 
