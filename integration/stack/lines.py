@@ -17,7 +17,7 @@ class LineProgram:
     """Such a program. It ends when its input does."""
 
     def __init__(self, command: list[str]) -> None:
-        self.name = Path(command[1] if len(command) > 1 else command[0]).name
+        self.name = " ".join(Path(part).name for part in command[:2])
         started = [tool(command[0]), *command[1:]]
         self.process = subprocess.Popen(started, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 

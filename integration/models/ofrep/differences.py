@@ -160,7 +160,6 @@ OPERATORS = [
     Operator("node", ARITHMETIC[:-2], ("null", "bool"), ("number",), "null and false are 0, true is 1"),
     Operator("node", ARITHMETIC, ("word",), ("number",), "a text that is no number is an error, and not 0"),
     Operator("node", ("min", "max"), TEXTS, ("number",), "no text is a number"),
-    Operator("node", ("%",), ("number",), ("number",), "-0 is 0"),
     Operator(
         "node", ("cat",), ("null", "bool"), ("empty", "word", "number"), "null and true are their names"
     ),
@@ -215,7 +214,13 @@ OPERATORS = [
 # === All else ===
 
 ERROR, NULL = "an error", "the default variant"
-ABOUT: dict[str, Json] = {"targetingKey": "u", "tags": ["eu"], "sizes": [1, 5], "n": 5}
+ABOUT: dict[str, Json] = {
+    "targetingKey": "u",
+    "tags": ["eu"],
+    "sizes": [1, 5],
+    "n": 5,
+    "rule": {"==": [1, 1]},
+}
 SUM = {"reduce": [{"var": "sizes"}, {"+": [{"var": "current"}, {"var": "accumulator"}]}, 0]}
 
 
@@ -270,18 +275,100 @@ PLACES = [
     Place("texts are joined, lists are none", {"cat": ["a", ["b"]]}, ERROR, "ab", "ab"),
     Place("the greatest of nothing", {"max": []}, NULL, ERROR, ERROR),
 ]
-PLACE_NAMES = ["yes", "no", "a", "b", "ab", "a,b", "[a,b]", "true", "false", "3", "5", "default"]
+
+NAMES = [
+    "yes",
+    "no",
+    "a",
+    "b",
+    "ab",
+    "a,b",
+    "[a,b]",
+    "true",
+    "false",
+    "3",
+    "5",
+    "default",
+    "0",
+    "-0",
+    "1",
+    "17",
+    '"yes"',
+]
 
 
-def places() -> Json:
-    """A document with a flag for each of `PLACES`, `f<its place>`."""
+def places(rows: list[Any]) -> Json:
+    """A document with a flag for the rule of each row, `f<its place>`."""
     flags = {
         f"f{number}": {
             "state": "ENABLED",
-            "variants": dict.fromkeys(PLACE_NAMES, "value"),
+            "variants": {name: name for name in NAMES},
             "defaultVariant": "default",
-            "targeting": place.rule,
+            "targeting": row.rule,
         }
-        for number, place in enumerate(PLACES)
+        for number, row in enumerate(rows)
     }
     return {"flags": flags}
+
+
+# === flagd's own engine, in Go ===
+
+
+@dataclass(frozen=True)
+class FlagdRule:
+    """A rule that it evaluates otherwise, of whom `ABOUT` says: the names of what it gives."""
+
+    reason: str
+    rule: Json
+    filter: str
+    flagd: str
+
+
+def nested(levels: int) -> Json:
+    """A rule of so many operators, each in a list."""
+    rule: Json = True
+    for _ in range(levels):
+        rule = {"!!": [rule]}
+    return rule
+
+
+FLAGD_RULES = [
+    FlagdRule("-0 is 0", {"*": [0, -1]}, "0", "-0"),
+    FlagdRule("what is in the context is no rule", {"if": [True, {"var": "rule"}]}, ERROR, "true"),
+    FlagdRule("numbers in texts are decimal", {"+": ["0x1p4", 1]}, "1", "17"),
+    FlagdRule("and have digits alone", {"==": ["1_0", 10]}, "false", "true"),
+    FlagdRule("a place beyond 64 bits is the end", {"substr": ["yes", 0, 1e21]}, "yes", ERROR),
+    FlagdRule(
+        "a nested list that is none is an error",
+        {"all": [[[1, 2]], {"some": [{"var": "none"}, True]}]},
+        ERROR,
+        "false",
+    ),
+    FlagdRule("a text is a variant's name as it is", {"cat": ['"', "yes", '"']}, '"yes"', ERROR),
+    FlagdRule("rules nest at most 100 levels", nested(51), ERROR, "true"),
+]
+
+
+@dataclass(frozen=True)
+class FlagdDocument:
+    """A document that it reads otherwise: what the flag `f` is."""
+
+    reason: str
+    document: Json
+    filter: Json
+    flagd: Json
+
+
+def flag(**members: Json) -> Json:
+    return {"state": "ENABLED", "variants": {"yes": "yes", "no": "no"}, "defaultVariant": "no"} | members
+
+
+REFERRED = {"$ref": "named"}
+FLAGD_DOCUMENTS = [
+    FlagdDocument(
+        "a reference is one in targeting alone",
+        {"$evaluators": {"named": {"in": ["a", "b"]}}, "flags": {"f": flag(variants={"no": REFERRED})}},
+        REFERRED,
+        {"in": ["a", "b"]},
+    ),
+]

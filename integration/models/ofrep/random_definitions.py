@@ -272,6 +272,8 @@ class Wild:
             return {self.rng.choice(["log", "upper", "IF"]): self.value(depth - 1)}
         name = self.rng.choice(list(ARITIES))
         arguments: Json = [self.value(depth - 1) for _ in range(ARITIES[name])]
+        if name == "substr":  # places beyond 64 bits mean what the machine makes of them
+            arguments[1:] = [self.rng.choice([0, 1, 2, -1, 2.5, "1", {"var": "a"}]) for _ in arguments[1:]]
         dice = self.rng.random()
         if name == "sem_ver" and dice < 0.7:
             arguments[1] = self.rng.choice(["=", "!=", "<", "<=", ">", ">=", "^", "~", "=="])
@@ -331,7 +333,7 @@ def wild_document(rng: random.Random, flag_set: str, flags: int, prefix: str = "
         targeting = wild.call(rng.choice([1, 2, 2, 3])) if number % 20 else wild.value(2)
         found[f"{prefix}f{number}"] = {
             "state": "ENABLED",
-            "variants": dict.fromkeys(RESULTS, number) | rng.choice([{}, {"": number}]),
+            "variants": dict.fromkeys([*RESULTS, "-0"], number) | rng.choice([{}, {"": number}]),
             "defaultVariant": rng.choice([*RESULTS, None]),
             "targeting": targeting,
         }
@@ -352,7 +354,7 @@ WILD_CONTEXTS: list[Context] = [
         "targetingKey": "user-1",
         "ver": "1.2.3",
     },
-    {},
+    {"zero": 0, "nul": None},
     {
         "a": "b",
         "b": [1, [2, 3]],
@@ -386,7 +388,7 @@ WILD_CONTEXTS: list[Context] = [
     {
         "a": "",
         "b": "a",
-        "list": [[1, 2], [3]],
+        "list": ["x", 5],
         "txt": "é",
         "targetingKey": "",
         "t": "false",
@@ -405,12 +407,16 @@ def wild_context(rng: random.Random) -> Context:
     return context
 
 
-def some_value(rng: random.Random, depth: int, texts_only: bool = False) -> Json:
-    """Any value that JSON can have, of bounded depth; lists are none of rules, whose lists are buckets."""
-    letters = 'abzżółć€😀 -_@."\\\n0'
-    text = "".join(rng.choice(letters) for _ in range(rng.choice([0, 1, 2, 3, 4, 5, 23, 24, 25, 255, 256, 300])))
-    if texts_only:
-        return text
+def some_text(rng: random.Random, ascii_only: bool = False) -> str:
+    letters = 'ab -_@."\\\n0' + ("" if ascii_only else "żółć€😀")
+    return "".join(
+        rng.choice(letters) for _ in range(rng.choice([0, 1, 2, 3, 4, 5, 23, 24, 25, 255, 256, 300]))
+    )
+
+
+def some_value(rng: random.Random, depth: int) -> Json:
+    """Any value of JSON, nested at most so deep. Lists are in objects alone: elsewhere they are buckets."""
+    powers = rng.choice([1, -1]) * 2.0 ** rng.randint(-40, 40) * rng.choice([1, 1.5, 1.0009765625])
     number = rng.choice(
         [
             rng.randint(-30, 300),
@@ -418,16 +424,14 @@ def some_value(rng: random.Random, depth: int, texts_only: bool = False) -> Json
             rng.randint(2**53, 2**63) & ~0x7FF,
             -(2.0 ** rng.randint(50, 70)),
             rng.uniform(-1e3, 1e3),
-            rng.choice([1, -1]) * 2.0 ** rng.randint(-40, 40) * rng.choice([1, 1.5, 1.0009765625]),
+            powers,
             float(rng.randint(-5, 5)),
             1e300,
         ]
     )
-    simple = [text, text, number, number, number, True, False]
+    text = some_text(rng)
     if depth == 0 or rng.random() < 0.6:
-        return rng.choice([*simple, *([None] if depth == 0 else [])])
-    members = [
-        (some_value(rng, 0, texts_only=True), some_value(rng, depth - 1)) for _ in range(rng.randint(0, 4))
-    ]
+        return rng.choice([text, text, number, number, number, True, False, None])
+    members = {some_text(rng): some_value(rng, depth - 1) for _ in range(rng.randint(0, 4))}
     inner = [some_value(rng, depth - 1) for _ in range(rng.randint(0, 4))]
-    return dict(members) | ({"list": inner} if rng.random() < 0.5 else {})
+    return members | ({"list": inner} if rng.random() < 0.5 else {})
