@@ -204,6 +204,10 @@ target/peers/%/built: integration/peers/%/pom.xml integration/peers/%/src/Driver
 	cd integration/peers/$* && mvn --quiet --batch-mode compiler:compile dependency:copy-dependencies
 	@touch $@
 
+# flagd's engine behind OFREP.
+.PHONY: flagd-peer
+flagd-peer: $(FLAGD_PEER)
+
 # What Go fetches and compiles stays here, too; `make clean` must be able to remove it.
 $(FLAGD_PEER): $(wildcard integration/peers/flagd/*.go integration/peers/flagd/go.*) | go-compiler
 	cd integration/peers/flagd && GOMODCACHE=$(CURDIR)/target/peers/go/modules GOCACHE=$(CURDIR)/target/peers/go/build \
