@@ -6,10 +6,12 @@ compare-peers` builds the program that has the engine; how flagd's server asks i
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,11 +19,12 @@ from urllib.parse import quote
 import pytest
 
 from models.ofrep.differences import ABOUT, ERROR, FLAGD_DOCUMENTS, FLAGD_RULES, NULL, places
-from models.ofrep.engines import Asked, FlagdEngine, doubles, flagd, outcome_of
+from models.ofrep.engines import Asked, FlagdEngine, doubles, flagd, outcome_of, serving
 from models.ofrep.evaluated import Evaluated, evaluating
 from models.ofrep.random_definitions import plain_context, plain_document, wild_context, wild_document
+from models.ofrep.recorded import CASES, Played, body_of, same
 from models.ofrep.recorded import DOCUMENTS as RECORDED
-from models.ofrep.recorded import same
+from stack.asking import Answer, ask
 
 SEED = int(os.environ.get("FLAG_DEFINITIONS_SEED", "20261130"))
 PLAIN, WILD, RULES, CONTEXTS = 8, 6, 150, 40
@@ -146,6 +149,25 @@ def test_all_else_that_is_agreed(tmp_path: Path) -> None:
 def given(entry: dict[str, Any]) -> str | None:
     outcome = outcome_of(entry)
     return ERROR if outcome.error else outcome.variant if outcome.reason == "TARGETING_MATCH" else NULL
+
+
+def test_the_program_answers_as_flagd_s_server_did(tmp_path: Path) -> None:
+    """Its HTTP side is ours. Left out are cases of what is switched on, and of what is decided anew."""
+    cases = [
+        case
+        for case in CASES
+        if case["obtained"].startswith("run: flagd main") and not {"config", "documents"} & case.keys()
+    ]
+    assert len(cases) > 70
+    with serving(tmp_path, RECORDED) as port:
+
+        def send(request: dict[str, Any], _: str) -> Answer:
+            given = ask(port, request["method"], request["path"], request["headers"], body_of(request))
+            is_json = given.headers.get("content-type") == "application/json"
+            return replace(given, body=json.dumps(agreed(given.json)).encode()) if is_json else given
+
+        played = Played(send, lambda _: None)
+        assert {case["id"]: found for case in cases if (found := played.differences(case))} == {}
 
 
 def test_the_recorded_documents(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from openfeature.contrib.tools.flagd.core import FlagdCore
@@ -15,6 +17,7 @@ from openfeature.exception import OpenFeatureError
 
 from stack.lines import LineProgram, answering
 from stack.paths import INTEGRATION, ROOT
+from stack.ports import free_port
 
 Json = Any
 FLAGD = ROOT / "target/peers/flagd/flagd"
@@ -127,6 +130,23 @@ class FlagdEngine:
 def flagd() -> Iterator[FlagdEngine]:
     with answering([str(FLAGD), "lines"]) as program:
         yield FlagdEngine(program)
+
+
+@contextmanager
+def serving(folder: Path, documents: list[dict[str, Json]]) -> Iterator[int]:
+    """The same behind HTTP, following these documents in files, which are its sources: the port."""
+    for one in documents:
+        (folder / one["source"]).write_text(json.dumps(one["document"]))
+    port = free_port()
+    files = [part for one in documents for part in ("--file", one["source"])]
+    command = [str(FLAGD), "serve", "--port", str(port), *files]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        try:
+            assert process.stdout and process.stdout.readline() == b"ready\n"
+            yield port
+        finally:
+            process.terminate()
+    assert process.returncode == 0
 
 
 # === Comparison ===
