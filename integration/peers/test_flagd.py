@@ -18,8 +18,8 @@ from urllib.parse import quote
 
 import pytest
 
-from models.ofrep.differences import ABOUT, ERROR, FLAGD_DOCUMENTS, FLAGD_RULES, NULL, places
-from models.ofrep.engines import Asked, FlagdEngine, doubles, flagd, outcome_of, serving
+from models.ofrep.differences import ABOUT, FLAGD_DOCUMENTS, FLAGD_RULES, places
+from models.ofrep.engines import Asked, FlagdEngine, doubles, flagd, given, outcome_of, serving
 from models.ofrep.evaluated import Evaluated, evaluating
 from models.ofrep.random_definitions import plain_context, plain_document, wild_context, wild_document
 from models.ofrep.recorded import CASES, Played, body_of, same
@@ -140,15 +140,10 @@ def test_all_else_that_is_agreed(tmp_path: Path) -> None:
     for peers in following(tmp_path, listed):
         for number, row in enumerate(FLAGD_RULES):
             ours, theirs = peers.both(Asked(ABOUT, "flagSetId=rules", f"f{number}"))
-            assert (given(ours), given(theirs)) == (row.filter, row.flagd), row.reason
+            assert (given(outcome_of(ours)), given(outcome_of(theirs))) == (row.filter, row.flagd), row.reason
         for number, row in enumerate(FLAGD_DOCUMENTS):
             ours, theirs = peers.both(Asked({}, f"flagSetId=set{number}", "f"))
             assert (ours["value"], theirs["value"]) == (row.filter, row.flagd), row.reason
-
-
-def given(entry: dict[str, Any]) -> str | None:
-    outcome = outcome_of(entry)
-    return ERROR if outcome.error else outcome.variant if outcome.reason == "TARGETING_MATCH" else NULL
 
 
 def test_the_program_answers_as_flagd_s_server_did(tmp_path: Path) -> None:

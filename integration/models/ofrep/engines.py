@@ -15,6 +15,7 @@ from openfeature.contrib.tools.flagd.core import FlagdCore
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import OpenFeatureError
 
+from models.ofrep.differences import ERROR, NULL
 from stack.lines import LineProgram, answering
 from stack.paths import INTEGRATION, ROOT
 from stack.ports import free_port
@@ -39,6 +40,13 @@ def outcome_of(entry: dict[str, Json]) -> Outcome:
     variant = entry.get("variant", "" if "value" in entry else None)  # an empty name is left out
     reason = "ERROR" if error else entry["reason"]
     return Outcome(reason, variant, entry.get("value"), error, entry["metadata"])
+
+
+def given(outcome: Outcome) -> str | None:
+    """What a flag's rule gives, by the name of the variant."""
+    if outcome.error:
+        return ERROR
+    return outcome.variant if outcome.reason == "TARGETING_MATCH" else NULL
 
 
 # === Python ===

@@ -176,20 +176,8 @@ def plain_context(rng: random.Random) -> Context:
 SCALARS: list[Json] = [None, True, False, 0, 1, -1, 2, 2.5, -0.5, 10, 1e21, 5e-7]
 SCALARS += ["", "a", "b", "ab", "1", "10", "2.5", " 1 ", "true", "null", "1.2.3", "é"]
 NAMES = ["a", "b", "list", "objs", "nested", "nested.x", "nested.y.1", "list.0", "objs.1.a", "txt", "zero"]
-NAMES += [
-    "nul",
-    "none",
-    "",
-    "targetingKey",
-    "ver",
-    "t",
-    "$flagd.flagKey",
-    "a.b",
-    ".",
-    "objs.0",
-    "list.9",
-    "list.x",
-]
+NAMES += ["nul", "none", "", "targetingKey", "ver", "t", "$flagd.flagKey", "a.b", ".", "objs.0", "list.9"]
+NAMES += ["list.x"]
 ARITIES = {
     **dict.fromkeys(["==", "!=", "===", "!==", *ORDERS, "%", "in", "starts_with", "ends_with"], 2),
     **dict.fromkeys(["contains_all", "contains_any", "contains_none", "missing_some"], 2),
@@ -199,36 +187,10 @@ ARITIES = {
 }
 OF_LISTS = ["map", "filter", "all", "some", "none"]
 # Names of what rules give, so that it is seen which of them it was.
-RESULTS = [
-    "true",
-    "false",
-    "null",
-    *map(str, range(-3, 12)),
-    "2.5",
-    "-0.5",
-    "0.5",
-    "1e+21",
-    "5e-7",
-    "20",
-    "100",
-]
-RESULTS += [
-    "a",
-    "b",
-    "ab",
-    "aa",
-    "é",
-    "1.2.3",
-    "abc",
-    "[]",
-    "{}",
-    "[1]",
-    "[a]",
-    "[null]",
-    "[true]",
-    "[1,2]",
-    "[a,b]",
-]
+RESULTS = ["true", "false", "null", *map(str, range(-3, 12)), "2.5", "-0.5", "0.5", "1e+21", "5e-7", "20"]
+RESULTS += ["100"]
+RESULTS += ["a", "b", "ab", "aa", "é", "1.2.3", "abc", "[]", "{}", "[1]", "[a]", "[null]", "[true]"]
+RESULTS += ["[1,2]", "[a,b]"]
 RESULTS += ["user-1", "f1", "x", "deep", " 1 ", "Abc", "hello world", "h", "hello"]
 
 

@@ -17,9 +17,7 @@ import pytest
 
 from models.ofrep.differences import (
     ABOUT,
-    ERROR,
     GRID,
-    NULL,
     OPERATORS,
     PLACES,
     VALUES,
@@ -27,7 +25,7 @@ from models.ofrep.differences import (
     grid,
     places,
 )
-from models.ofrep.engines import NodeEngine, Outcome, PythonEngine, doubles, node, outcome_of
+from models.ofrep.engines import NodeEngine, Outcome, PythonEngine, doubles, given, node, outcome_of
 from models.ofrep.evaluated import Evaluated, evaluating
 from models.ofrep.random_definitions import plain_context, plain_document, some_text, some_value
 from models.ofrep.recorded import same
@@ -78,13 +76,6 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
         node() as javascript,
     ):
         yield Engines(documents, {"node": v2, "python": v3}, {"node": javascript, "python": PythonEngine()})
-
-
-def given(outcome: Outcome) -> str | None:
-    """What a rule gives, by the name of its variant."""
-    if outcome.error:
-        return ERROR
-    return outcome.variant if outcome.reason == "TARGETING_MATCH" else NULL
 
 
 def test_the_versions_are_those_that_are_installed() -> None:
