@@ -74,10 +74,13 @@ def agreed(answer: Any) -> Any:
             return agreed(answer | {"metadata": others})
         case {"flags": list(entries)}:
             entries = [agreed(entry) for entry in entries]
-            # Flags of no set come first. One key comes once: as of the set that wins, here the last one.
-            entries.sort(key=lambda entry: (entry["metadata"] or {}).get("flagSetId", ""))
-            winners = {entry["key"]: entry for entry in entries}
-            return answer | {"flags": [entry for entry in entries if winners[entry["key"]] is entry]}
+            # Flags of no set come first. One key comes once: flagd evaluates the one that wins for the other
+            # sets, too, and takes another type of values there for an error.
+            entries.sort(
+                key=lambda one: ((one["metadata"] or {}).get("flagSetId", ""), one["key"], "errorCode" in one)
+            )
+            first = {entry["key"]: entry for entry in reversed(entries)}
+            return answer | {"flags": [entry for entry in entries if first[entry["key"]] is entry]}
         case _:
             return answer
 
