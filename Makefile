@@ -186,7 +186,7 @@ test-integration: build-tested $(VENV) $(NODE_PACKAGES) test-packages
 	.venv/bin/pytest integration -m "not alone" --numprocesses $(TEST_PROCESSES) --dist loadfile
 	.venv/bin/pytest integration -m alone
 
-JAVA_PEERS := $(patsubst %,target/peers/%/built,flagsmith-java)
+JAVA_PEERS := $(patsubst %,target/peers/%/built,flagsmith-java ofrep-java)
 
 # The tests of programs that not every machine can build: outside of `make test`.
 .PHONY: compare-peers
@@ -201,9 +201,13 @@ jvm:
 go-compiler:
 	@$(SETUP) go-compiler
 
-target/peers/%/built: integration/peers/%/pom.xml integration/peers/%/src/Driver.java | jvm
+target/peers/%/built: integration/peers/%/pom.xml integration/peers/%/src/Driver.java integration/peers/java/Lines.java | jvm
 	cd integration/peers/$* && mvn --quiet --batch-mode compiler:compile dependency:copy-dependencies
 	@touch $@
+
+# flagd's engine behind OFREP.
+.PHONY: flagd-peer
+flagd-peer: $(FLAGD_PEER)
 
 # What Go fetches and compiles stays here, too; `make clean` must be able to remove it.
 $(FLAGD_PEER): $(wildcard integration/peers/flagd/*.go integration/peers/flagd/go.*) | go-compiler

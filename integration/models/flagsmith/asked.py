@@ -50,6 +50,22 @@ def answered(followed: Followed, status: int) -> float:
     return followed.stack.metric(answers, surface="flagsmith", status=str(status))
 
 
+def sees_a_change(followed: Followed, client: Sdk) -> None:
+    """A client has a change at the upstream soon, with and without an identity. It is put back."""
+
+    def shows(value: str) -> bool:
+        found = client.flags()["banner_text"], client.identity("u", {})["banner_text"]
+        return found == ((True, value), (True, value))
+
+    followed.stack.wait_until(lambda: shows("Hello"), 20)
+    followed.change("banner_text", "Changed")
+    try:
+        followed.stack.wait_until(lambda: shows("Changed"), 20)
+    finally:
+        followed.change("banner_text", "Hello")
+    followed.stack.wait_until(lambda: shows("Hello"), 20)
+
+
 def is_refused(client: Sdk, status: int) -> bool:
     try:
         client.flags()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -13,9 +11,8 @@ import flagsmith
 import requests
 from flagsmith.exceptions import FlagsmithAPIError
 
+from stack.lines import LineProgram
 from stack.paths import INTEGRATION
-from stack.processes import StackError
-from stack.programs import tool
 
 REFRESH = 0.2  # seconds between two polls of an SDK that evaluates locally
 
@@ -109,17 +106,15 @@ class PythonSdk:
 # === Programs ===
 
 
-class ProgramSdk:
-    """An SDK in a program of its own, which answers each line of JSON with one."""
+class ProgramSdk(LineProgram):
+    """An SDK in a program of its own."""
 
     # What starts it, and the seconds between two of its polls.
     command: ClassVar[list[str]]
     refresh: ClassVar[float] = REFRESH
 
     def __init__(self, url: str, key: str, local: bool) -> None:
-        command = [tool(self.command[0]), *self.command[1:]]
-        command += [url, key, "local" if local else "remote", str(self.refresh)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        super().__init__([*self.command, url, key, "local" if local else "remote", str(self.refresh)])
 
     def flags(self) -> States:
         return self._ask([{}])[0]
@@ -136,26 +131,10 @@ class ProgramSdk:
         return [{name: (on, value) for name, (on, value) in flags.items()} for flags in answers]
 
     def line(self, question: dict[str, Any]) -> dict[str, Any]:
-        """The answer to one question."""
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(json.dumps(question) + "\n")
-        self.process.stdin.flush()
-        line: dict[str, Any] = json.loads(self.process.stdout.readline() or '{"error": "the program ended"}')
+        line = super().line(question)
         if "status" in line:
             raise Refused(line["status"])
-        if "error" in line:
-            raise StackError(f"{self.command}: {line['error']}")
         return line
-
-    def stop(self) -> None:
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.close()
-        try:
-            self.process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.process.stdout.close()
 
 
 class NodeSdk(ProgramSdk):

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from openfeature.contrib.provider.ofrep import OFREPProvider
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import OpenFeatureError
 
+from stack.lines import LineProgram
 from stack.paths import INTEGRATION
-from stack.processes import StackError
-from stack.programs import tool
 
 POLL = 200  # milliseconds between two polls of a browser
 
@@ -28,51 +26,48 @@ class Flag(NamedTuple):
     error: str | None
 
 
-class NodeSdk:
-    """One of the JavaScript providers, in a program of its own."""
+class Client(Protocol):
+    """A provider, as whoever uses it sees it."""
 
-    def __init__(self, mode: Literal["web", "server"], url: str, headers: dict[str, str], poll: int) -> None:
-        program = INTEGRATION / "node/ofrep.mjs"
-        command = [tool("node"), str(program), mode, url, json.dumps(headers), str(poll)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def flag(self, key: str, default: Any, context: dict[str, Any] | None = None) -> Flag: ...
+
+    def flags(self, defaults: dict[str, Any], context: dict[str, Any] | None = None) -> dict[str, Flag]: ...
+
+
+class ProgramSdk(LineProgram):
+    """A provider in a program of its own."""
+
+    def __init__(self, command: list[str]) -> None:
+        super().__init__(command)
         self.seen: list[str] = []  # requests and events since they were looked at
 
     def context(self, **context: Any) -> None:
         """From now on it is asked for this context. The first one starts the provider."""
-        self._ask({"context": context})
+        self.line({"context": context})
 
     def flag(self, key: str, default: Any, context: dict[str, Any] | None = None) -> Flag:
-        return flag_of(self._ask({"key": key, "default": default, "context": context or {}})["flag"])
+        return flag_of(self.line({"key": key, "default": default, "context": context or {}})["flag"])
 
     def flags(self, defaults: dict[str, Any], context: dict[str, Any] | None = None) -> dict[str, Flag]:
-        flags = self._ask({"keys": defaults, "context": context or {}})["flags"]
+        flags = self.line({"keys": defaults, "context": context or {}})["flags"]
         return {key: flag_of(flag) for key, flag in flags.items()}
 
     def wait(self, milliseconds: int) -> list[str]:
         """What was seen until then, since it was looked at last."""
-        self._ask({"wait": milliseconds})
+        self.line({"wait": milliseconds})
         seen, self.seen = self.seen, []
         return seen
 
-    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(json.dumps(question) + "\n")
-        self.process.stdin.flush()
-        line: dict[str, Any] = json.loads(self.process.stdout.readline() or '{"error": "the program ended"}')
-        if "error" in line:
-            raise StackError(f"ofrep.mjs: {line['error']}")
+    def line(self, question: dict[str, Any]) -> dict[str, Any]:
+        line = super().line(question)
         self.seen += line["seen"]
         return line
 
-    def stop(self) -> None:
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.close()
-        try:
-            self.process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.process.stdout.close()
+
+def node(mode: Literal["web", "server"], url: str, headers: dict[str, str], poll: int) -> ProgramSdk:
+    """One of the JavaScript providers."""
+    program = INTEGRATION / "node/ofrep.mjs"
+    return ProgramSdk(["node", str(program), mode, url, json.dumps(headers), str(poll)])
 
 
 def flag_of(answer: dict[str, Any]) -> Flag:
@@ -111,20 +106,20 @@ class PythonSdk:
 
 
 @contextmanager
-def web(url: str, headers: dict[str, str] | None = None, poll: int = POLL) -> Iterator[NodeSdk]:
+def web(url: str, headers: dict[str, str] | None = None, poll: int = POLL) -> Iterator[ProgramSdk]:
     """The provider of browsers, which polls so often."""
-    yield from stopped(NodeSdk("web", url, headers or {}, poll))
+    yield from stopped(node("web", url, headers or {}, poll))
 
 
 @contextmanager
-def server(name: str, url: str, headers: dict[str, str] | None = None) -> Iterator[NodeSdk | PythonSdk]:
+def server(name: str, url: str, headers: dict[str, str] | None = None) -> Iterator[ProgramSdk | PythonSdk]:
     """A provider of servers, which asks for each flag: `node` or `python`."""
     if name == "python":
         yield from stopped(PythonSdk(url, headers or {}))
         return
-    node = NodeSdk("server", url, headers or {}, 0)
-    node.context()
-    yield from stopped(node)
+    program = node("server", url, headers or {}, 0)
+    program.context()
+    yield from stopped(program)
 
 
 def stopped(running: Any) -> Iterator[Any]:

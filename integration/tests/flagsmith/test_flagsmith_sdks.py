@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from models.flagsmith.asked import ASKED, SEVERAL, answered, is_refused, raw
+from models.flagsmith.asked import ASKED, SEVERAL, answered, is_refused, raw, sees_a_change
 from models.flagsmith.differences import RECORDED
 from models.flagsmith.followed import CLIENT_KEY, SERVER_KEY, Followed, following
 from models.flagsmith.recorded import same
@@ -49,14 +49,7 @@ def test_a_document_is_evaluated_as_the_filter_evaluates_it_but_for_what_is_list
 @SDKS
 def test_a_change_comes_with_the_next_poll(shared: Followed, name: str) -> None:
     with sdk(name, shared.stack.edge_url, SERVER_KEY, local=True) as client:
-        assert client.flags()["banner_text"] == (True, "Hello")
-        shared.change("banner_text", "Changed")
-        try:
-            shared.stack.wait_until(lambda: client.flags()["banner_text"] == (True, "Changed"), 20)
-            assert client.identity("u", {})["banner_text"] == (True, "Changed")
-        finally:
-            shared.change("banner_text", "Hello")
-        shared.stack.wait_until(lambda: client.flags()["banner_text"] == (True, "Hello"), 20)
+        sees_a_change(shared, client)
 
 
 # === Evaluated by the filter ===
@@ -89,13 +82,7 @@ def test_transient_identities_and_traits_are_evaluated_like_others(shared: Follo
 @SDKS
 def test_a_change_comes_with_the_next_question(shared: Followed, name: str) -> None:
     with sdk(name, shared.stack.edge_url, CLIENT_KEY) as client:
-        shared.change("banner_text", "Changed")
-        try:
-            shared.stack.wait_until(lambda: client.flags()["banner_text"] == (True, "Changed"), 20)
-            shared.stack.wait_until(lambda: client.identity("u", {})["banner_text"] == (True, "Changed"))
-        finally:
-            shared.change("banner_text", "Hello")
-        shared.stack.wait_until(lambda: client.flags()["banner_text"] == (True, "Hello"), 20)
+        sees_a_change(shared, client)
 
 
 # === Refusals and outages ===

@@ -62,6 +62,15 @@ def test_a_body_that_does_not_come_is_an_outage_in_json(evaluated: Evaluated) ->
     assert body["errorCode"] == "GENERAL" and body["errorDetails"]
 
 
+def test_an_offer_of_http_2_is_answered_in_http_1(evaluated: Evaluated) -> None:
+    """The provider for the JVM makes it with every request."""
+    offer = {"Upgrade": "h2c", "Connection": "Upgrade, HTTP2-Settings", "HTTP2_Settings": "AAEAAEAAAAIAAAAB"}
+    for key in ("", "open"):
+        answer = evaluated.ask(key, **offer)
+        assert answer.status == 200 and "upgrade" not in answer.headers
+        assert answer.json == evaluated.ask(key).json
+
+
 def test_requests_go_on_untouched_where_the_surface_is_off(tmp_path: Path) -> None:
     with upstream() as behind:
         settings = {"ofrep_upstream": behind.address}

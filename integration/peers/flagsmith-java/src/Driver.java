@@ -1,14 +1,9 @@
 import com.fasterxml.jackson.databind.JsonNode;
-import com.fasterxml.jackson.databind.ObjectMapper;
 import com.flagsmith.FlagsmithClient;
 import com.flagsmith.config.FlagsmithConfig;
 import com.flagsmith.models.BaseFlag;
 import com.flagsmith.models.Flags;
 import com.flagsmith.models.TraitConfig;
-import java.io.BufferedReader;
-import java.io.InputStreamReader;
-import java.io.PrintStream;
-import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.LinkedHashMap;
@@ -25,23 +20,15 @@ import okhttp3.Response;
  * {"answers":[status,…]} of all answers so far. Ends when standard input is closed, or after SECONDS (240).
  */
 public final class Driver {
-    private static final ObjectMapper JSON = new ObjectMapper();
-
     /** The statuses of all answers: the client tells that it got no flags, not why. */
     private static final List<Integer> ANSWERS = new ArrayList<>();
 
     private static volatile int last = 200;
 
     public static void main(String[] arguments) throws Exception {
-        endAfter(arguments.length > 4 ? Long.parseLong(arguments[4]) : 240);
         FlagsmithClient client =
                 FlagsmithClient.newBuilder().setApiKey(arguments[1]).withConfiguration(configuration(arguments)).build();
-        PrintStream out = new PrintStream(System.out, true, StandardCharsets.UTF_8);
-        var in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
-        for (String line = in.readLine(); line != null; line = in.readLine()) {
-            out.println(JSON.writeValueAsString(answer(client, JSON.readTree(line))));
-        }
-        System.exit(0); // its threads would keep the program
+        Lines.answer(arguments.length > 4 ? Long.parseLong(arguments[4]) : 240, question -> answer(client, question));
     }
 
     private static FlagsmithConfig configuration(String[] arguments) {
@@ -57,19 +44,6 @@ public final class Driver {
                     return response;
                 })
                 .build();
-    }
-
-    private static void endAfter(long seconds) {
-        Thread clock = new Thread(() -> {
-            try {
-                Thread.sleep(seconds * 1000);
-            } catch (InterruptedException interrupted) {
-                return;
-            }
-            Runtime.getRuntime().halt(0);
-        });
-        clock.setDaemon(true);
-        clock.start();
     }
 
     private static Map<String, Object> answer(FlagsmithClient client, JsonNode question) {
@@ -105,7 +79,7 @@ public final class Driver {
     /** A trait's value, or that of {"value":…,"transient":true}. */
     private static Object value(JsonNode given) {
         boolean isConfigured = given.isObject() && given.has("transient");
-        Object value = JSON.convertValue(isConfigured ? given.get("value") : given, Object.class);
+        Object value = Lines.JSON.convertValue(isConfigured ? given.get("value") : given, Object.class);
         return isConfigured ? new TraitConfig(value, given.get("transient").asBoolean()) : value;
     }
 }

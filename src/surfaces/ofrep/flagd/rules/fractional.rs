@@ -56,6 +56,8 @@ impl Fractional {
         let (first, rest) = arguments.split_first()?;
         let mut bytes = Vec::new();
         let buckets = match (self, first) {
+            // Of an element that is no object, there is nobody to put into a bucket.
+            (Self::V2, _) if !matches!(data, JsonValue::Object(_)) => return None,
             (Self::V2, JsonValue::Text(text)) => return Some((text.as_bytes().to_vec(), rest)),
             (Self::V2, JsonValue::Null) => rest,
             (_, JsonValue::List(_)) => arguments,

@@ -3,8 +3,8 @@
 //! A rule is compiled once ([`TargetingRule`]). Evaluating it recurses as deep as the rule nests, at most
 //! [`MAX_DEPTH`](super::MAX_DEPTH), and takes a bounded number of steps ([`MAX_STEPS`]).
 //!
-//! Where it differs from flagd: an object or a list that came from the context is data, and is never run as a rule; hexadecimal
-//! numbers in texts are no numbers.
+//! Where it differs from flagd: an object or a list that came from the context is data, and is never run as a rule; only decimal
+//! digits in texts are numbers, without underscores; -0 is written 0.
 
 mod cbor;
 mod evaluation;

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from models.flagsmith.asked import ASKED, SEVERAL, is_refused, raw
+from models.flagsmith.asked import ASKED, SEVERAL, is_refused, raw, sees_a_change
 from models.flagsmith.followed import CLIENT_KEY, SERVER_KEY, WHOLE, Followed, following
 from models.flagsmith.recorded import same
 from models.flagsmith.sdks import ProgramSdk, Refused, States, started
@@ -92,14 +92,7 @@ def test_a_document_is_evaluated_as_the_filter_evaluates_it_but_for_what_is_list
 
 def test_a_change_comes_with_the_next_poll(shared: Followed) -> None:
     with java(shared, SERVER_KEY, local=True) as client:
-        assert client.flags()["banner_text"] == (True, "Hello")
-        shared.change("banner_text", "Changed")
-        try:
-            shared.stack.wait_until(lambda: client.flags()["banner_text"] == (True, "Changed"), 20)
-            assert client.identity("u", {})["banner_text"] == (True, "Changed")
-        finally:
-            shared.change("banner_text", "Hello")
-        shared.stack.wait_until(lambda: client.flags()["banner_text"] == (True, "Hello"), 20)
+        sees_a_change(shared, client)
         assert set(client.answers()) == {200}
 
 
@@ -150,13 +143,7 @@ def test_transient_identities_and_traits_are_evaluated_like_others(shared: Follo
 
 def test_a_change_comes_with_the_next_question(shared: Followed) -> None:
     with java(shared, CLIENT_KEY) as client:
-        shared.change("banner_text", "Changed")
-        try:
-            shared.stack.wait_until(lambda: client.flags()["banner_text"] == (True, "Changed"), 20)
-            shared.stack.wait_until(lambda: client.identity("u", {})["banner_text"] == (True, "Changed"))
-        finally:
-            shared.change("banner_text", "Hello")
-        shared.stack.wait_until(lambda: client.flags()["banner_text"] == (True, "Hello"), 20)
+        sees_a_change(shared, client)
 
 
 # === Refusals and outages ===
