@@ -20,7 +20,7 @@ pub trait KindRecord: Sized {
 
 /// What shared data has under a hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found<T> {
+pub enum FoundRecord<T> {
     /// Nothing of this surface.
     Nothing,
     /// A record.
@@ -29,7 +29,7 @@ pub enum Found<T> {
     Later,
 }
 
-impl<T> Found<T> {
+impl<T> FoundRecord<T> {
     /// The record.
     pub fn record(self) -> Option<T> {
         match self {
@@ -47,16 +47,16 @@ pub fn find<T: KindRecord>(
     store: &impl Store,
     buckets: &Buckets,
     hash: &Sha256Hash,
-) -> Result<Found<T>, StoreError> {
+) -> Result<FoundRecord<T>, StoreError> {
     let is_later = |bytes: &[u8]| bytes.first().is_some_and(|kind| T::LATER.contains(kind));
     let decode = |bytes: &[u8]| match T::decode(bytes) {
-        Err(_) if is_later(bytes) => Ok(Found::Later),
-        decoded => decoded.map(Found::Record),
+        Err(_) if is_later(bytes) => Ok(FoundRecord::Later),
+        decoded => decoded.map(FoundRecord::Record),
     };
     match records::find(store, buckets, hash, decode) {
-        Ok(found) => Ok(found.map_or(Found::Nothing, |(found, _)| found)),
+        Ok(found) => Ok(found.map_or(FoundRecord::Nothing, |(found, _)| found)),
         // Another surface's.
-        Err(LookupError::Corrupt(_)) => Ok(Found::Nothing),
+        Err(LookupError::Corrupt(_)) => Ok(FoundRecord::Nothing),
         Err(LookupError::Store(error)) => Err(error),
     }
 }

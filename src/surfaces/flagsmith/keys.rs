@@ -7,7 +7,7 @@ use crate::records::Buckets;
 use crate::shared::{Ambient, Store, StoreError};
 use crate::surfaces::evaluated::admission::AccessVerdict;
 use crate::surfaces::evaluated::library::{PLACES, REMEMBERED};
-use crate::surfaces::evaluated::records::{Found, find};
+use crate::surfaces::evaluated::records::{FoundRecord, find};
 use crate::tenant::Tenant;
 use crate::time::{Monotonic, UnixMillis};
 
@@ -88,12 +88,12 @@ impl KeyDirectory {
         let reader = match known {
             Some(reader) => reader,
             None => match self.read(store, &hash)? {
-                Found::Later => return Ok(KeyVerdict::Unknown),
-                Found::Record(record) => match EdgeReader::of(&record) {
+                FoundRecord::Later => return Ok(KeyVerdict::Unknown),
+                FoundRecord::Record(record) => match EdgeReader::of(&record) {
                     Some(reader) => reader,
                     None => return self.unknown(store),
                 },
-                Found::Nothing => return self.unknown(store),
+                FoundRecord::Nothing => return self.unknown(store),
             },
         };
         let is_over = |unix: UnixMillis| unix.as_millis() / 1_000 >= reader.expires_at;
@@ -126,7 +126,7 @@ impl KeyDirectory {
     /// What the publisher said last of its polls; `None`: nothing yet, or shared data fails.
     pub fn polled(&self, store: &impl Store) -> Option<Polled> {
         match self.read(store, &polled_hash()) {
-            Ok(Found::Record(FlagsmithRecord::Polled(polled))) => Some(polled),
+            Ok(FoundRecord::Record(FlagsmithRecord::Polled(polled))) => Some(polled),
             _ => None,
         }
     }
@@ -135,7 +135,7 @@ impl KeyDirectory {
         &self,
         store: &impl Store,
         hash: &Sha256Hash,
-    ) -> Result<Found<FlagsmithRecord>, StoreError> {
+    ) -> Result<FoundRecord<FlagsmithRecord>, StoreError> {
         find(store, &self.buckets, hash)
     }
 }

@@ -6,7 +6,7 @@ use super::records::{OfrepRecord, SourcesState, sources_hash};
 use crate::records::Buckets;
 use crate::shared::Store;
 use crate::snapshot::status::Live;
-use crate::surfaces::evaluated::records::{Found, find};
+use crate::surfaces::evaluated::records::{FoundRecord, find};
 use crate::time::UnixMillis;
 
 /// The surface's name in manifests, metrics and health.
@@ -18,7 +18,7 @@ pub const KEYS: &str = "ofrep_keys";
 /// What the publisher said last of its sources; `None`: nothing yet, or shared data fails.
 pub fn sources(store: &impl Store, buckets: &Buckets) -> Option<SourcesState> {
     match find(store, buckets, &sources_hash()) {
-        Ok(Found::Record(OfrepRecord::Sources(state))) => Some(state),
+        Ok(FoundRecord::Record(OfrepRecord::Sources(state))) => Some(state),
         _ => None,
     }
 }

@@ -9,7 +9,7 @@ use crate::records::Buckets;
 use crate::shared::{Ambient, Store, StoreError};
 use crate::surfaces::evaluated::admission::AccessVerdict;
 use crate::surfaces::evaluated::library::{PLACES, REMEMBERED};
-use crate::surfaces::evaluated::records::{Found, find};
+use crate::surfaces::evaluated::records::{FoundRecord, find};
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
@@ -52,11 +52,11 @@ impl SelectionDirectory {
             return Ok(AccessVerdict::Reads(*tenant));
         }
         match self.read(store, hash)? {
-            Found::Record(OfrepRecord::Selection(tenant)) => {
+            FoundRecord::Record(OfrepRecord::Selection(tenant)) => {
                 self.selections.note(*hash, tenant, now);
                 return Ok(AccessVerdict::Reads(tenant));
             }
-            Found::Later => return Ok(AccessVerdict::Unknown),
+            FoundRecord::Later => return Ok(AccessVerdict::Unknown),
             _ => {}
         }
         Ok(match self.sources(store)? {
@@ -80,11 +80,11 @@ impl SelectionDirectory {
             return Ok(AccessVerdict::Reads(*bound));
         }
         match self.read(store, &hash)? {
-            Found::Record(OfrepRecord::Key(bound)) => {
+            FoundRecord::Record(OfrepRecord::Key(bound)) => {
                 self.keys.note(hash, bound, now);
                 return Ok(AccessVerdict::Reads(bound));
             }
-            Found::Later => return Ok(AccessVerdict::Unknown),
+            FoundRecord::Later => return Ok(AccessVerdict::Unknown),
             _ => {}
         }
         Ok(match self.sources(store)? {
@@ -99,7 +99,7 @@ impl SelectionDirectory {
     /// When shared data fails.
     fn sources(&self, store: &impl Store) -> Result<Option<SourcesState>, StoreError> {
         Ok(match self.read(store, &super::records::sources_hash())? {
-            Found::Record(OfrepRecord::Sources(state)) => Some(state),
+            FoundRecord::Record(OfrepRecord::Sources(state)) => Some(state),
             _ => None,
         })
     }
@@ -114,7 +114,7 @@ impl SelectionDirectory {
         &self,
         store: &impl Store,
         hash: &Sha256Hash,
-    ) -> Result<Found<OfrepRecord>, StoreError> {
+    ) -> Result<FoundRecord<OfrepRecord>, StoreError> {
         find(store, &self.buckets, hash)
     }
 }
