@@ -138,9 +138,11 @@ build-tested: filter
 	cargo build --release --locked -p flag-definitions-publisher & publisher=$$!; \
 	$(MAKE) --no-print-directory build-faults build-posthog && wait $$publisher || { wait; exit 1; }
 
-# What the benchmark compares with.
+FLAGD_PEER := target/peers/flagd/flagd
+
+# What the benchmark compares with; flagd's engine where there is Go.
 .PHONY: build-bench
-build-bench: build
+build-bench: build $(if $(shell command -v go),$(FLAGD_PEER))
 	cargo build --release --locked --target wasm32-wasip1 -p bench-filters
 	cargo build --release --locked -p bench-service
 
@@ -185,7 +187,6 @@ test-integration: build-tested $(VENV) $(NODE_PACKAGES) test-packages
 	.venv/bin/pytest integration -m alone
 
 JAVA_PEERS := $(patsubst %,target/peers/%/built,flagsmith-java ofrep-java)
-FLAGD_PEER := target/peers/flagd/flagd
 
 # The tests of programs that not every machine can build: outside of `make test`.
 .PHONY: compare-peers
@@ -264,6 +265,10 @@ bench-watch: build $(VENV) test-packages ## Measure the watching publisher with 
 .PHONY: bench-environments
 bench-environments: build $(VENV) stack-packages ## Measure workers with 3 000 Flagsmith environments, and how soon changes are served
 	$(PYTHON) bench/environments.py $(BENCH_OPTIONS)
+
+.PHONY: bench-long-definitions
+bench-long-definitions: build $(VENV) stack-packages ## Measure workers with 10 000 of flagd's flags, long contexts, and how soon changes are served
+	$(PYTHON) bench/long_definitions.py $(BENCH_OPTIONS)
 
 .PHONY: bench-timeouts
 bench-timeouts: build $(VENV) stack-packages ## Measure callouts that read large payloads; adds to bench/results.json

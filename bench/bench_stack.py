@@ -183,13 +183,14 @@ def reply_only(
     host_calls: str = "none",
     callout: str | None = None,
     shipped_routes: bool = False,
+    awaits_body: bool = False,
 ) -> Callable[[Document], None]:
     """A filter that sends this answer, or what webdis says to `callout`, and decides nothing; see
     bench/filters. It is on a route for all paths, or where this filter is: on the shipped ones."""
 
     def change(listener: Document) -> None:
         answer: Document = {"status": status, "headers": headers, "body": base64.b64encode(body).decode()}
-        answer["host_calls"] = host_calls
+        answer |= {"host_calls": host_calls, "awaits_body": awaits_body}
         if callout:
             answer["callout"] = {"cluster": PLAIN_WEBDIS, "body": callout}
         stand_in = _bench_filter(json.dumps(answer))
@@ -221,6 +222,8 @@ def _bench_filter(configuration: str) -> Document:
     wasm = {
         "name": "bench",
         "root_id": "bench",
+        # As of the shipped filter.
+        "allow_on_headers_stop_iteration": True,
         "vm_config": {
             "vm_id": "bench",
             "runtime": "envoy.wasm.runtime.v8",

@@ -1,9 +1,8 @@
 """Very many Flagsmith environments through two workers: whether all stay kept where they should, what
 happens where there is no room for all, and how soon a changed document is served by every worker.
 
-A callback cannot be longer than the turn of its worker's event loop, which Envoy itself times
-(enable_dispatcher_stats): so turns above 5 ms are what is counted, with one request at a time for each
-worker. Writes "environments" and "flagsmith_change_seconds" into bench/results.json.
+Turns of event loops above 5 ms are counted, with one request at a time for each worker. Writes "environments"
+and "flagsmith_change_seconds" into bench/results.json.
 """
 
 from __future__ import annotations
@@ -16,11 +15,9 @@ import json
 import os
 import platform
 import time
-import urllib.request
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from random import Random
@@ -29,7 +26,6 @@ from typing import Any
 import cpu
 import flagsmith_subjects
 import results
-from bench_stack import PlainStack
 from command import measuring, positive
 from models.flagsmith.followed import FLAGS
 from models.flagsmith.upstream import Upstream, running, write_configuration
@@ -38,15 +34,13 @@ from stack.launcher import Stack
 from stack.processes import StackError
 from stack.render import built_in_config
 from stack.settings import Settings
+from turns import WORKERS, TimedStack, one_to_each_worker
 
-WORKERS = 2
 SIZE = 50_000  # bytes of a document's text
 MANY, TOO_MANY = 1_000, 3_000
 DOCUMENTS_BYTES = 64 << 20  # for `MANY`; less in proportion with --quick
 VARIETY = 20  # documents that differ in more than a value
 PASSES = 3  # in which each worker is asked for each environment, after the first one
-FLUSH = 5.5  # seconds in which Envoy tells what its histograms hold
-LONG = 5_000.0  # microseconds
 NEVER = 86_400  # seconds: no poll but the first one
 PUBLISHED = 240.0  # seconds until all documents are in Redis
 MEGABYTE = 1 << 20
@@ -150,53 +144,6 @@ def server_key(number: int) -> str:
 # === The stack ===
 
 
-class TimedStack(PlainStack):
-    """Envoy times the turns of its event loops. It shares all cores, and goes first where the kernel lets it:
-    what is timed are its callbacks, not how long they wait for a core."""
-
-    def start_envoy(self, wait_ready: bool = True) -> None:
-        Stack.start_envoy(self, wait_ready)
-        with contextlib.suppress(PermissionError):
-            cpu.go_first(self.processes["envoy"].pid)
-
-    def _write(self, name: str, text: str) -> None:
-        if name == "bootstrap.yaml":
-            text += "\nenable_dispatcher_stats: true\n"
-        super()._write(name, text)
-
-    def turns(self) -> Turns:
-        """Of the workers' event loops, since Envoy started."""
-        time.sleep(FLUSH)
-        query = "format=json&histogram_buckets=disjoint&filter=worker_.*dispatcher.loop_duration_us"
-        with urllib.request.urlopen(f"{self.admin_url}/stats?{query}", timeout=15) as answer:
-            (found,) = [
-                one["histograms"] for one in json.loads(answer.read())["stats"] if "histograms" in one
-            ]
-        counted: Counter[float] = Counter()
-        for bucket in (bucket for histogram in found for bucket in histogram["buckets"]):
-            counted[bucket["upper_bound"]] += bucket["cumulative"]
-        return Turns(counted)
-
-    def callouts(self) -> float:
-        return self.metric("flag_definitions_callouts_total", store="documents")
-
-
-@dataclass(frozen=True)
-class Turns:
-    """How many turns took so many microseconds at most, and longer than the next lower bound."""
-
-    by_bound: Counter[float]
-
-    def since(self, before: Turns) -> dict[str, float]:
-        """As in bench/results.json."""
-        taken = self.by_bound - before.by_bound
-        return {
-            "turns": sum(taken.values()),
-            "turns_above_5_ms": sum(times for bound, times in taken.items() if bound > LONG),
-            "longest_turn_below_ms": max(taken, default=0) / 1_000,
-        }
-
-
 @contextlib.contextmanager
 def stack_of(upstream: Upstream, environments: int, poll: int, room: int, directory: Path) -> Iterator[Stack]:
     """Returns when all documents are in Redis."""
@@ -217,37 +164,6 @@ def stack_of(upstream: Upstream, environments: int, poll: int, room: int, direct
             yield stack
 
 
-def one_to_each_worker(stack: Stack) -> list[http.client.HTTPConnection]:
-    """A connection to each worker. The kernel says which one gets a connection, so they are tried."""
-    port = stack.settings.edge_port
-    found: dict[str, http.client.HTTPConnection] = {}
-    for _ in range(200):
-        before = active(stack)
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-        connection.connect()
-        stack.wait_until(lambda before=before: sum(active(stack).values()) > sum(before.values()))
-        now = active(stack)
-        worker = next(name for name in now if now[name] > before.get(name, 0))
-        if worker in found:
-            connection.close()
-            stack.wait_until(lambda: sum(active(stack).values()) == len(found))
-            continue
-        found[worker] = connection
-        if len(found) == WORKERS:
-            return list(found.values())
-    raise StackError(f"no connection to each of {WORKERS} workers")
-
-
-def active(stack: Stack) -> dict[str, int]:
-    """Connections, by worker."""
-    start = f"listener.127.0.0.1_{stack.settings.edge_port}.worker_"
-    return {
-        name: value
-        for name, value in stack.stats().items()
-        if name.startswith(start) and name.endswith("downstream_cx_active")
-    }
-
-
 def mark_of(connection: http.client.HTTPConnection, number: int) -> tuple[int, str]:
     """Status, and how the environment is marked."""
     fields = {flagsmith_subjects.KEY_HEADER: client_key(number), "Accept-Encoding": "identity"}
@@ -258,6 +174,10 @@ def mark_of(connection: http.client.HTTPConnection, number: int) -> tuple[int, s
 
 
 # === Capacity ===
+
+
+def callouts_of(stack: Stack) -> float:
+    return stack.metric("flag_definitions_callouts_total", store="documents")
 
 
 def capacity(environments: int, room: int, directory: Path) -> dict[str, float]:
@@ -273,12 +193,12 @@ def capacity(environments: int, room: int, directory: Path) -> dict[str, float]:
         envoy = stack.processes["envoy"].pid
         began, before = time.monotonic(), stack.turns()
         one_pass(connections, environments)
-        warm, rss, callouts = stack.turns(), cpu.rss_bytes(envoy), stack.callouts()
+        warm, rss, callouts = stack.turns(), cpu.rss_bytes(envoy), callouts_of(stack)
         took = [milliseconds for _ in range(PASSES) for milliseconds in one_pass(connections, environments)]
         after = stack.turns()
         figures = {
             "bytes_of_a_document": len(text(documents[server_key(0)]).encode()),
-            "callouts_when_warm": (stack.callouts() - callouts) / len(took),
+            "callouts_when_warm": (callouts_of(stack) - callouts) / len(took),
             "rss_warm_mb": rss / MEGABYTE,
             "growth_mb": (cpu.rss_bytes(envoy) - rss) / MEGABYTE,
             "p99_ms": percentile(took, 99),

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,20 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import bench_stack
+import surface_subjects
 from bench_stack import BenchStack
-from load import UNIQUE, Request, wrk
+from load import UNIQUE, Request
 from models.flagsmith.followed import CLIENT_KEY, FLAGS, IDENTITIES, SERVER_KEY, WHOLE
 from models.flagsmith.recorded import DOCUMENT, same
 from models.flagsmith.upstream import Upstream, running, write_configuration
 from paths import EDGE_PROXY
-from stack.launcher import Stack
 from stack.ports import accepts_connections, free_port
 from stack.processes import StackError
 from stack.programs import require
 from stack.render import built_in_config
 from stack.settings import Settings
 from subjects import ACCEPT_GZIP, Answer, Subject, ask, wait_until_it_answers
+from surface_subjects import plain
 
+SECTION = "flagsmith"  # of the plugin configuration
 SERVICE = "edge_proxy"
 KEY_HEADER = "X-Environment-Key"
 AGENT = "User-Agent: flagsmith-python-sdk/6.3.0"
@@ -55,8 +55,6 @@ NAMES = {
     "edge_proxy_document_gzip",
 }
 COMPARED = 50  # identities for which filter and service have to say the same
-METRIC = "flag_definitions_evaluations_total"
-TOLD = 2.0  # seconds after which a worker told of all that it counted
 
 
 def document() -> dict[str, Any]:
@@ -144,28 +142,8 @@ def subjects(stack: BenchStack) -> list[Subject]:
     flags, gzip, one, whole, unchanged = of_this_filter(stack)
     compare(stack, [flags.requests[0], gzip.requests[0], whole.requests[0]])
     compare(stack, [identity(f"user-{number}") for number in range(COMPARED)])
-    # A kept answer needs the request's headers and the clock, and nothing else (src/wasm/tests/calls.rs).
-    stand_ins = [
-        replace(model, name=model.name.replace("flagsmith", kind), listener=f"{kind}_{model.name}")
-        for model in (flags, gzip)
-        for kind in ("reply_only", "host_calls")
-    ]
-    said = {stand_in.listener: ask(stack, "edge", stand_in.requests[0]) for stand_in in stand_ins}
-    stack.add_listeners(
-        {
-            name: bench_stack.reply_only(
-                answer.status,
-                list(answer.headers),
-                answer.body,
-                "request" if name.startswith("host_calls") else "none",
-                shipped_routes=True,
-            )
-            for name, answer in said.items()
-        }
-    )
-    for stand_in in stand_ins:
-        if ask(stack, stand_in.listener, stand_in.requests[0]) != said[stand_in.listener]:
-            raise StackError(f"{stand_in.name} does not answer as this filter does")
+    # A kept answer needs nothing else (src/wasm/tests/calls.rs).
+    stand_ins = surface_subjects.stand_ins(stack, {"flags": flags, "flags_gzip": gzip})
 
     def of_service(model: Subject) -> Subject:
         return replace(model, name=model.name.replace("flagsmith", SERVICE), listener=SERVICE)
@@ -204,23 +182,7 @@ def sorted_as(ours: Answer, theirs: Answer) -> list[tuple[str, str]]:
     return sorted(theirs.headers, key=lambda field: order.index(field[0]) if field[0] in order else -1)
 
 
-def plain(answer: Answer) -> bytes:
-    return zlib.decompress(answer.body, zlib.MAX_WBITS | 16) if answer.gzipped else answer.body
-
-
-def evaluations(stack: Stack, result: str) -> float:
-    return stack.metric(METRIC, surface="flagsmith", result=result)
-
-
-def prove_evaluated(stack: BenchStack, directory: Path) -> float:
-    """Asks for identities for a second: the evaluations of each request. Fails when an answer was a kept
-    one."""
-    time.sleep(TOLD)
-    before = {result: evaluations(stack, result) for result in ("evaluated", "kept")}
-    asked, _ = wrk(stack.edge_url, [identity()], 1, directory)
-    time.sleep(TOLD)
-    evaluated, kept = (evaluations(stack, result) - count for result, count in before.items())
-    # Those that were on their way at the end were evaluated, and are not counted by the client.
-    if kept or evaluated < asked:
-        raise StackError(f"of {asked} identities {evaluated:.0f} were evaluated, and {kept:.0f} were kept")
-    return round(evaluated / asked, 3)
+def prove_evaluated(stack: BenchStack, directory: Path) -> dict[str, Any]:
+    """That each request for an identity is evaluated."""
+    asked = Subject("flagsmith_identity", "edge", 200, (identity(),))
+    return surface_subjects.prove(stack, SECTION, asked, "evaluated", directory)

@@ -13,9 +13,11 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import bench_stack
 import flagsmith_subjects
+import ofrep_subjects
 import results
 import ticks
 from command import measuring, need, positive
@@ -56,6 +58,7 @@ OF_FLAGSMITH = [
     "flagsmith_identity",
     "flagsmith_document_gzip",
 ]
+OF_OFREP = ["reply_only_ofrep_304", "host_calls_ofrep_304", "ofrep_304", "ofrep_bulk"]
 # As in the names of ratios.
 NAMES = {"direct_response_304": "bare"}
 # Each VM takes 10 GB of addresses, and valgrind has some 100.
@@ -76,6 +79,18 @@ SAMPLES = 20
 @dataclass
 class CountedFlagsmith(CountedStack, flagsmith_subjects.FlagsmithStack):
     """The stack of Flagsmith's subjects, with an Envoy whose instructions are counted."""
+
+
+@dataclass
+class CountedOfrep(CountedStack, ofrep_subjects.OfrepStack):
+    """The same of OFREP's."""
+
+
+# Subjects of each surface that evaluates flags, and names of those that are counted.
+OF_SURFACES: list[tuple[Any, type[CountedStack], list[str]]] = [
+    (flagsmith_subjects, CountedFlagsmith, OF_FLAGSMITH),
+    (ofrep_subjects, CountedOfrep, OF_OFREP),
+]
 
 
 def main() -> None:
@@ -125,11 +140,12 @@ def counted(directory: Path, options: argparse.Namespace) -> Iterator[tuple[str,
         for name in SUBJECTS:
             (taken,) = count(stack, [every[name]], options.requests)
             yield NAMES.get(name, name), taken
-    with flagsmith_subjects.stack_for(directory, CountedFlagsmith) as stack:
-        every = {subject.name: subject for subject in flagsmith_subjects.subjects(stack)}
-        for name in OF_FLAGSMITH:
-            (taken,) = count(stack, [every[name]], options.requests)
-            yield name, taken
+    for surface, kind, names in OF_SURFACES:
+        with surface.stack_for(directory, kind) as stack:
+            every = {subject.name: subject for subject in surface.subjects(stack)}
+            for name in names:
+                (taken,) = count(stack, [every[name]], options.requests)
+                yield name, taken
     yield from ticks.counted(directory, quick=options.quick)
 
 
@@ -150,10 +166,12 @@ def compared(directory: Path, options: argparse.Namespace) -> Iterator[tuple[str
         others = [*of_a_module("other", etag), callout_of_a_module("other_callout")]
         for pair in zip(ours, others, strict=True):
             yield pair[0].name, *count(stack, pair, options.requests)
-    # A build of before Flagsmith's surface takes no configuration with it.
-    if flagsmith_subjects.KEY_HEADER.lower().encode() in options.against.read_bytes():
-        with flagsmith_subjects.stack_for(directory, CountedFlagsmith, {"other": other}) as stack:
-            for one in (one for one in flagsmith_subjects.of_this_filter(stack) if one.name in OF_FLAGSMITH):
+    for surface, kind, names in OF_SURFACES:
+        # A build of before a surface takes no configuration with it.
+        if surface.SECTION.encode() not in options.against.read_bytes():
+            continue
+        with surface.stack_for(directory, kind, {"other": other}) as stack:
+            for one in (one for one in surface.of_this_filter(stack) if one.name in names):
                 pair = [one, replace(one, listener="other")]
                 wait_until_it_answers(stack, pair[1])
                 yield one.name, *count(stack, pair, options.requests)

@@ -13,6 +13,7 @@ SCRATCH = ROOT / ".run/bench"
 FILTERS = ROOT / "target/wasm32-wasip1/release/bench_filters.wasm"
 SERVICE = ROOT / "target/release/bench-service"
 EDGE_PROXY = ROOT / "target/release/bench-edge-proxy"
+FLAGD = ROOT / "target/peers/flagd/flagd"
 OHA = ROOT / ".tools/bin/oha"
 
 sys.path.insert(0, str(ROOT / "integration"))

@@ -142,6 +142,10 @@ RATIOS = [
         "flagsmith_document_gzip_per_cpu_of_service",
         _per_cpu("flagsmith_document_gzip", "edge_proxy_document_gzip"),
     ),
+    Ratio("ofrep_304_of_reply_only", _rate("ofrep_304", "reply_only_ofrep_304"), at_least=0.75),
+    Ratio("ofrep_304_of_host_calls", _rate("ofrep_304", "host_calls_ofrep_304")),
+    Ratio("ofrep_304_per_cpu_of_flagd", _per_cpu("ofrep_304", "flagd_poll"), at_least=12),
+    Ratio("ofrep_bulk_per_cpu_of_flagd", _per_cpu("ofrep_bulk", "flagd_bulk"), at_least=8),
     Ratio("bytes_per_credential", lambda figures: figures["scale"]["bytes_per_credential"], at_most=200),
 ]
 

@@ -5,8 +5,8 @@ them alike; rounds begin while it is fast, and are done again when it did not st
 counts are ratios, each the median of what the rounds say. Writes into bench/results.json, and pictures into
 docs/.
 
-Parts beside the subjects, for --only: decode, flagsmith (all of its subjects), latency, memory, scale. The
-figures of --only flagsmith go into bench/results.json as well.
+Parts beside the subjects, for --only: decode, flagsmith and ofrep (all subjects of each), latency, memory,
+scale. The figures of --only flagsmith and --only ofrep go into bench/results.json as well.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import decoding
 import flagsmith_subjects
 import latency
 import memory
+import ofrep_subjects
 import results
 import scale
 from command import measuring, need, positive
@@ -34,9 +35,12 @@ from ratios import ratios, ratios_of_best, table
 from rounds import ROUNDS_OF_AN_ENVOY, Measured, throughput
 from stack.processes import StackError
 from subjects import callout_of_this_filter, stack_for, subjects
+from surface_subjects import Surface
 
-PARTS = {"decode", "flagsmith", "latency", "memory", "scale"}
-OURS = ("cached_", "callout_200_", "confirmed_", "flagsmith_", "rejected_", "untouched_")
+SURFACES: dict[str, Surface] = {"flagsmith": flagsmith_subjects, "ofrep": ofrep_subjects}
+OF_SURFACES = frozenset[str]().union(*(surface.NAMES for surface in SURFACES.values()))
+PARTS = {"decode", "latency", "memory", "scale", *SURFACES}
+OURS = ("cached_", "callout_200_", "confirmed_", "flagsmith_", "ofrep_", "rejected_", "untouched_")
 QUICK_CREDENTIALS = 20_000
 
 
@@ -49,9 +53,10 @@ def main() -> None:
     print(f"\n{table(figures['ratios'], figures['ratios_of_best_rounds'])}")
     print(f"{(time.monotonic() - began) / 60:.1f} minutes")
     # A part that is whole counts, beside what a run of all of them found.
-    is_part = options.only == {"flagsmith", *flagsmith_subjects.NAMES}
+    part = next((name for name, of in SURFACES.items() if options.only == {name, *of.NAMES}), None)
+    is_part = part is not None
     if is_part:
-        figures["environment"] = {"flagsmith": figures["environment"]}
+        figures["environment"] = {part: figures["environment"]}
     else:
         draw(figures, SCRATCH if options.quick or options.only else PICTURES)
     results.write(figures, not options.quick and (is_part or not options.only), adds=is_part)
@@ -75,8 +80,9 @@ def arguments() -> argparse.Namespace:
         options.rounds, options.seconds, options.patience = ROUNDS_OF_AN_ENVOY + 1, 1, 0.0
         options.credentials = QUICK_CREDENTIALS
     options.only = set(options.only.split(",")) if options.only else set()
-    if "flagsmith" in options.only:
-        options.only |= flagsmith_subjects.NAMES
+    for part, surface in SURFACES.items():
+        if part in options.only:
+            options.only |= surface.NAMES
     need("bench", "wrk")
     return options
 
@@ -101,11 +107,9 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
         "rounds": {},
         "callouts_per_request": {},
     }
-    flagsmith_wanted = not options.only or bool(options.only & flagsmith_subjects.NAMES)
-    subjects_wanted = not options.only or bool(
-        options.only - (PARTS - {"latency"}) - flagsmith_subjects.NAMES
-    )
-    parts = subjects_wanted + flagsmith_wanted + wanted("latency") + wanted("scale")
+    surfaces = [one for one in SURFACES.values() if not options.only or options.only & one.NAMES]
+    subjects_wanted = not options.only or bool(options.only - (PARTS - {"latency"}) - OF_SURFACES)
+    parts = subjects_wanted + len(surfaces) + wanted("latency") + wanted("scale")
     # Each has a share of its own, and what those before it left: else a slow start takes all from the last.
     share = options.patience / max(1, parts)
     machine = Machine(share=share)
@@ -113,8 +117,8 @@ def measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
         figures["milliseconds"] = decoding.milliseconds(10 if options.quick else 40)
     if subjects_wanted:
         measure_subjects(figures, options, directory, machine)
-    if flagsmith_wanted:
-        measure_flagsmith(figures, options, directory, machine)
+    for surface in surfaces:
+        measure_surface(figures, surface, options, directory, machine)
     if wanted("memory"):
         figures["memory_megabytes"] = memory.megabytes(directory)
     if wanted("scale"):
@@ -138,7 +142,7 @@ def measure_subjects(
         everything = subjects(stack, callout)
         chosen = {subject.name for subject in everything}
         if options.only:
-            others = PARTS | flagsmith_subjects.NAMES
+            others = PARTS | OF_SURFACES
             if unknown := options.only - chosen - others:
                 raise StackError(
                     f"--only {','.join(unknown)}: there are {', '.join(sorted(chosen | others))}"
@@ -158,15 +162,22 @@ def measure_subjects(
                 figures["rounds"].setdefault(name, {})["p99"] = [one.figures()["p99"] for one in of]
 
 
-def measure_flagsmith(
-    figures: dict[str, Any], options: argparse.Namespace, directory: Path, machine: Machine
+def measure_surface(
+    figures: dict[str, Any],
+    surface: Surface,
+    options: argparse.Namespace,
+    directory: Path,
+    machine: Machine,
 ) -> None:
-    with flagsmith_subjects.stack_for(directory) as stack:
-        everything = flagsmith_subjects.subjects(stack)
-        some = [subject for subject in everything if not options.only or subject.name in options.only]
+    with surface.stack_for(directory) as stack:
+        everything = surface.subjects(stack)
+        wanted = surface.NAMES & options.only if options.only else surface.NAMES
+        if lacking := wanted - {subject.name for subject in everything}:
+            print(f"left out, for what answers them is not built here: {', '.join(sorted(lacking))}")
+        some = [subject for subject in everything if subject.name in wanted]
         machine.begin_part()
         note(figures, throughput(stack, some, options.rounds, options.seconds, directory, machine))
-        figures["evaluations_per_identity"] = flagsmith_subjects.prove_evaluated(stack, directory)
+        figures.setdefault("evaluations_per_request", {}).update(surface.prove_evaluated(stack, directory))
 
 
 def note(figures: dict[str, Any], measured: dict[str, Measured]) -> None:

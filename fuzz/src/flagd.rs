@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use flag_definitions_filter::surfaces::ofrep::flagd::{
-    Compilation, EvaluationContext, FlagdDocument, Fractional, JsonValue, Selection,
-    SelectionCompiler, selections,
+    Compilation, EvaluationContext, FlagdDocument, Fractional, JsonValue, Members, PartialContext,
+    Selection, SelectionCompiler, selections,
 };
 
 /// Definitions: each text that is made of them compiles, whole or in slices, and answers for each flag.
@@ -57,5 +57,13 @@ pub fn context(bytes: &[u8]) -> bool {
             again.map(|c| c.hash())
         );
     }
-    EvaluationContext::parse(bytes).is_ok()
+    let parsed = EvaluationContext::parse(bytes);
+    let mut partial = PartialContext::new(bytes, Members::new());
+    let sliced = loop {
+        if let Some(read) = partial.step(1) {
+            break read;
+        }
+    };
+    assert_eq!(sliced.map(|c| c.hash()), parsed.clone().map(|c| c.hash()));
+    parsed.is_ok()
 }

@@ -78,7 +78,6 @@ pub struct Outbox {
     left: u16,
     cargo: Cargo,
     awaited: Vec<(u16, u64)>,
-    unsent: bool,
     more: bool,
     missed: bool,
 }
@@ -108,26 +107,14 @@ impl Outbox {
             left: 0,
             cargo: Cargo::default(),
             awaited: Vec::new(),
-            unsent: true,
             more: false,
-            missed: false,
+            missed: true,
         }
     }
 
     /// Whether there is work that should not wait for the next interval.
     pub fn is_busy(&self) -> bool {
         self.phase == Phase::Collecting || (self.asked && self.phase == Phase::Idle)
-    }
-
-    /// Whether something may be left to send: until a round found nothing that it did not bring to Redis.
-    /// Ask [`Outbox::flush_now`] first; what is counted meanwhile is not known here (see [`ledger::unsent`]).
-    pub fn has_unsent(&self) -> bool {
-        self.unsent || self.asked
-    }
-
-    /// Begins a round at the next tick, after the one under way: for a drain.
-    pub fn flush_now(&mut self) {
-        self.asked = true;
     }
 
     /// Does a slice of work; returns a command to send, if one is due. Its reply goes to [`Outbox::reply`].
@@ -153,7 +140,6 @@ impl Outbox {
 
     fn begin(&mut self, store: &impl Store, now: Monotonic) {
         self.asked = false;
-        self.unsent = true;
         if self.sequences.is_none() {
             let id = process_id(store, &self.slots, self.proposal);
             let Ok(Some(id)) = id else {
@@ -198,7 +184,6 @@ impl Outbox {
             return self.send(rest);
         }
         self.phase = Phase::Idle;
-        self.unsent = self.more || self.missed;
         // More than one batch holds: an outage is over. Not while shared data fails: that would never end.
         self.asked |= self.more && !self.missed;
         None
@@ -251,7 +236,7 @@ impl Outbox {
         self.phase = Phase::Failed;
         self.cargo = Cargo::default();
         self.asked = false;
-        self.unsent = true;
+        self.missed = true;
     }
 }
 

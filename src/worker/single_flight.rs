@@ -108,10 +108,11 @@ impl<S: Surface> SingleFlight<S> {
         self.streams.contains_key(&stream)
     }
 
-    /// Whether there is no room for another request.
+    /// Whether there is no room for another request. One alone always has room.
     pub fn is_full(&self, request: &S::Request<'_>, carried: &S::Carried) -> bool {
         let weight = request.weight().saturating_add(S::carried_weight(carried));
-        self.streams.len() >= MAX_WAITERS || self.bytes.saturating_add(weight) > MAX_WAITING_BYTES
+        let has_bytes = self.bytes == 0 || self.bytes.saturating_add(weight) <= MAX_WAITING_BYTES;
+        self.streams.len() >= MAX_WAITERS || !has_bytes
     }
 
     /// Whether this read is under way, or about to be sent.

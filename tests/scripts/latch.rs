@@ -142,6 +142,27 @@ fn a_limit_that_is_raised_or_shortened_moves_the_end() {
 }
 
 #[test]
+fn who_may_have_answered_402_past_the_end_of_a_shortened_limit_sets_a_later_one() {
+    let mut redis = Redis::start();
+    redis.put_payload(X.as_bytes());
+    let (long, short) = (redis.now() + 3_600_000, redis.now() + 200);
+    redis.latch(50, short, false);
+    redis.wait_until(short + 1);
+    assert_eq!(redis.public(), with_end(X, short));
+    // It knew the long one until now.
+    let before = redis.now();
+    redis.latch(5_000, long, true);
+    redis.latch(5_000, short, false);
+    let (later, _) = redis.latched().unwrap();
+    assert!((before + 5_000..before + 10_000).contains(&later));
+    // An end that lies further ahead than the grace is everybody's.
+    let far = redis.now() + 100_000;
+    redis.latch(5_000, long, true);
+    redis.latch(5_000, far, false);
+    assert_eq!(redis.latched().map(|(end, _)| end), Some(far));
+}
+
+#[test]
 fn a_next_period_hides_the_suffix_until_its_own_end() {
     let mut redis = Redis::start();
     redis.put_payload(X.as_bytes());

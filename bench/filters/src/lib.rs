@@ -33,6 +33,9 @@ struct Answer {
     /// Made before it is sent.
     #[serde(default)]
     host_calls: HostCalls,
+    /// Sent at the end of the request's body; [`HostCalls`] then read that as well.
+    #[serde(default)]
+    awaits_body: bool,
     /// Then `body` is not what is sent.
     callout: Option<Callout>,
 }
@@ -129,6 +132,13 @@ impl ReplyOnly {
         self.send_http_response(self.0.status, headers.collect(), Some(body));
     }
 
+    fn answer(&self) {
+        match &self.0.callout {
+            None => self.send(&self.0.body),
+            Some(callout) => self.call(callout),
+        }
+    }
+
     fn call(&self, callout: &Callout) {
         let path = self.get_http_request_header(":path").unwrap_or_default();
         let team = path.rsplit(|c: char| !c.is_ascii_digit()).next();
@@ -158,7 +168,7 @@ impl Context for ReplyOnly {
 }
 
 impl HttpContext for ReplyOnly {
-    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+    fn on_http_request_headers(&mut self, _: usize, ends: bool) -> Action {
         let answer = &self.0;
         if answer.host_calls != HostCalls::None {
             black_box(self.get_http_request_headers_bytes());
@@ -167,9 +177,22 @@ impl HttpContext for ReplyOnly {
         if answer.host_calls == HostCalls::RequestAndCount {
             count();
         }
-        match &answer.callout {
-            None => self.send(&answer.body),
-            Some(callout) => self.call(callout),
+        if ends || !answer.awaits_body {
+            self.answer();
+        }
+        Action::Pause
+    }
+
+    fn on_http_request_body(&mut self, length: usize, ends: bool) -> Action {
+        if !self.0.awaits_body {
+            return Action::Continue;
+        }
+        if ends {
+            if self.0.host_calls != HostCalls::None {
+                black_box(self.get_http_request_body(0, length));
+                black_box(self.get_current_time());
+            }
+            self.answer();
         }
         Action::Pause
     }

@@ -5,12 +5,13 @@ from __future__ import annotations
 import http.client
 import json
 import queue
+import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
@@ -32,6 +33,7 @@ class Poll:
     status: int
     sent: str | None  # If-None-Match
     flags: dict[str, Any] | None  # None: no definitions were ever loaded
+    asked: float = field(default=0.0, compare=False)  # Unix time
 
 
 class Sdk(Protocol):
@@ -59,9 +61,10 @@ class PythonSdk:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             # Not `load_feature_flags`, which also starts a poller that asks at once.
+            asked = time.time()
             self.client._load_feature_flags()
             status, sent = self.proxy.seen[-1]
-            poll = Poll(status, sent, self.flags())
+            poll = Poll(status, sent, self.flags(), asked)
             if wanted(poll):
                 return poll
             time.sleep(0.1)
@@ -175,7 +178,7 @@ class NodeSdk:
             if line["event"] != "poll":
                 continue
             self.statuses.append(line["status"])
-            poll = Poll(line["status"], line["sent"], line["flags"])
+            poll = Poll(line["status"], line["sent"], line["flags"], line["asked"])
             if wanted(poll):
                 return poll
         raise StackError(f"the Node SDK never saw that within {timeout} s; statuses: {self.statuses}")
@@ -204,3 +207,14 @@ def node_sdk(stack: Stack | Proxy, token: str, secret: str, path: str = DEFINITI
 
 
 SDKS = {"python": python_sdk, "node": node_sdk}
+
+
+@contextmanager
+def asleep(*sdks: Sdk) -> Iterator[None]:
+    """None of them polls meanwhile. One that polls when it is told to need not be held."""
+    processes = [sdk.process for sdk in sdks if isinstance(sdk, NodeSdk)]
+    with ExitStack() as awake:
+        for process in processes:
+            awake.callback(process.send_signal, signal.SIGCONT)
+            process.send_signal(signal.SIGSTOP)
+        yield

@@ -7,15 +7,19 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from itertools import count
+from typing import Any
 
 import pytest
 
 import environments
 import flagsmith_subjects
 import load
+import long_definitions
 import machine
+import ofrep_subjects
 import ratios
 import subjects
+import turns
 from paths import ROOT
 
 
@@ -125,14 +129,24 @@ class Sent:
         pass
 
 
-def test_identities_of_the_benchmark_are_none_that_was_asked_for_before() -> None:
-    asked, bodies = flagsmith_subjects.identity(), set()
+@pytest.mark.parametrize(
+    ("asked", "who"),
+    [
+        (flagsmith_subjects.identity(), lambda body: body["identifier"]),
+        (ofrep_subjects.question(), lambda body: body["context"]["targetingKey"]),
+    ],
+    ids=["flagsmith", "ofrep"],
+)
+def test_users_of_the_benchmark_are_none_that_was_asked_for_before(
+    asked: load.Request, who: Callable[[Any], str]
+) -> None:
+    bodies = set()
     for _ in range(3):
         connection = Sent()
         subjects.send(connection, asked)
         assert connection.headers["content-length"] == str(len(connection.body))
         assert len(connection.body) == len(asked.body), "wrk's script leaves the content length as it is"
-        bodies.add(json.loads(connection.body)["identifier"])
+        bodies.add(who(json.loads(connection.body)))
         time.sleep(0.001)
     assert len(bodies) == 3
     script = (ROOT / "bench/requests.lua").read_text()
@@ -152,10 +166,42 @@ def test_documents_of_the_benchmark_are_as_long_as_is_said_and_differ() -> None:
         assert len(set(ids)) == len(ids)
 
 
+def test_half_of_the_flags_of_the_benchmark_have_a_rule_and_contexts_have_ten_members() -> None:
+    flags = ofrep_subjects.document()["flags"].values()
+    rules = [flag["targeting"] for flag in flags if "targeting" in flag]
+    assert (len(flags), len(rules), len(ofrep_subjects.CONTEXT)) == (50, 25, 10)
+    assert all(rules.count(rule) == 5 for rule in ofrep_subjects.RULES)
+
+
+def test_the_long_document_of_the_benchmark_has_five_megabytes_and_ten_thousand_flags() -> None:
+    texts = [long_definitions.document(mark) for mark in ("a", "b")]
+    assert 4_800_000 < len(texts[0]) < 5_200_000
+    documents = [json.loads(text)["flags"] for text in texts]
+    assert len(documents[0]) == long_definitions.FLAGS_OF_DOCUMENT + 1
+    differ = [key for key, flag in documents[0].items() if documents[1][key] != flag]
+    assert differ == [long_definitions.MARK]
+
+
 def test_only_turns_above_five_milliseconds_count_as_long() -> None:
-    before = environments.Turns(Counter({100.0: 3, 10_000.0: 1}))
-    after = environments.Turns(Counter({100.0: 5, 5_000.0: 2, 10_000.0: 2}))
+    before = turns.Turns(Counter({100.0: 3, 10_000.0: 1}))
+    after = turns.Turns(Counter({100.0: 5, 5_000.0: 2, 10_000.0: 2}))
     assert after.since(before) == {"turns": 5, "turns_above_5_ms": 1, "longest_turn_below_ms": 10}
+
+
+def test_targets_of_ofrep() -> None:
+    wanted = {
+        "ofrep_304_of_reply_only": 0.75,
+        "ofrep_304_per_cpu_of_flagd": 12,
+        "ofrep_bulk_per_cpu_of_flagd": 8,
+    }
+    assert {one.name: one.at_least for one in ratios.RATIOS if one.name in wanted} == wanted
+    rounds = {
+        "ofrep_304": {"rate": [90], "cpu_seconds_per_million": [50]},
+        "reply_only_ofrep_304": {"rate": [100], "cpu_seconds_per_million": [45]},
+        "flagd_poll": {"rate": [9], "cpu_seconds_per_million": [1_000]},
+    }
+    found = ratios.ratios({"rounds": rounds})
+    assert found == {"ofrep_304_of_reply_only": 0.9, "ofrep_304_per_cpu_of_flagd": 20}
 
 
 def test_targets_of_flagsmith() -> None:

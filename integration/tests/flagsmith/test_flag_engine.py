@@ -23,7 +23,7 @@ from flagsmith.mappers import (
 from models.flagsmith.differences import GRID, OPERATORS, PLACES, TRAITS, VERSIONS, grid, places
 from models.flagsmith.random_documents import Identity, some_document, some_identities
 from models.flagsmith.recorded import same
-from models.flagsmith.sdks import CLASSES, States, alike, sdk, states_of
+from models.flagsmith.sdks import CLASSES, NodeSdk, States, alike, sdk, started, states_of
 from models.flagsmith.upstream import Upstream, running, write_configuration
 from stack.asking import ask
 from stack.launcher import Stack
@@ -33,6 +33,12 @@ from stack.settings import Settings
 pytestmark = pytest.mark.filterwarnings("ignore:Equality comparisons between Version and strings")
 SEED = int(os.environ.get("FLAG_DEFINITIONS_SEED", "20261130"))
 DOCUMENTS, IDENTITIES = 32, 20
+
+
+class PatientNodeSdk(NodeSdk):
+    """One that reads its document once: what it is told of an identity is gone with the next one."""
+
+    refresh = 600.0
 
 
 class Engines:
@@ -111,7 +117,7 @@ def test_all_else_that_is_agreed(engines: Engines) -> None:
     url = engines.stack.edge_url
     with (
         sdk("python", url, "ser.places", local=True) as python,
-        sdk("node", url, "ser.places", local=True) as node,
+        started(PatientNodeSdk, url, "ser.places", local=True) as node,
     ):
         for place in PLACES:
             traits, feature = dict(place.traits), place.feature

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import posthog
@@ -12,8 +12,8 @@ import pytest
 
 from models.posthog import writers
 from models.posthog.endpoint import PersonalKey, State, Team, etag_of, stored_text
-from models.posthog.sdks import ALIAS, DEFINITIONS, SDKS, Poll, Sdk, node_sdk, proxy
-from stack.edge import NEGATIVE_TTL, SECRET, TOKEN, get
+from models.posthog.sdks import ALIAS, DEFINITIONS, SDKS, Poll, Sdk, asleep, node_sdk, proxy
+from stack.edge import NEGATIVE_TTL, SECRET, TOKEN, get, wait_until_all
 from stack.launcher import Stack
 from stack.second_envoy import another_envoy
 
@@ -120,6 +120,27 @@ def test_flags_outlive_a_rate_limit(name: str) -> None:
         assert sdk.poll(status(429)).flags == OLD_FLAGS
 
 
+PLAIN = f'W/"{etag_of(stored_text(OLD))}"'
+
+
+def told_of_the_limit(sdks: Iterable[Sdk], *stacks: Stack, seconds: float) -> None:
+    """The project is limited, and each SDK was told 402: it has no flags, and Node has its ETag still.
+
+    They sleep until all workers know of the limit. Before, one that does not answers 304, or by the latch a
+    200 without ETag, after the 402 of another one as well: no sign of the limit's end."""
+    with asleep(*sdks):
+        writers.limit_quota(stacks[0], [TEAM.token], seconds)
+        for stack in stacks:
+            wait_until_all(stack, lambda stack=stack: get(stack, TEAM.token, TEAM.secret).status_code == 402)
+        known = time.time()
+    for sdk in sdks:
+        assert sdk.poll(lambda poll: poll.asked > known) == Poll(402, PLAIN, {})
+
+
+def first_but_402(sdk: Sdk) -> Poll:
+    return sdk.poll(lambda poll: poll.status != 402)
+
+
 @pytest.mark.parametrize("name", SDKS)
 def test_flags_come_back_after_a_quota_period(name: str) -> None:
     """The latch: Node drops its flags on a 402 and keeps its ETag, so a 304 afterwards would leave it without
@@ -129,13 +150,10 @@ def test_flags_come_back_after_a_quota_period(name: str) -> None:
         SDKS[name](stack, TEAM.token, TEAM.secret) as sdk,
     ):
         loaded(sdk)
-        writers.limit_quota(stack, [TEAM.token], seconds=10)
-        dropped = sdk.poll(status(402))
-        assert dropped.flags == {}
+        told_of_the_limit([sdk], stack, seconds=15)
+        # It ends at its score.
         assert stack.redis.zscore(writers.QUOTA_KEY, TEAM.token)
-        back = sdk.poll(lambda poll: bool(poll.flags))
-        assert (back.status, back.flags) == (200, OLD_FLAGS)
-        assert back.sent == (None if name == "python" else f'W/"{etag_of(stored_text(OLD))}"')
+        assert first_but_402(sdk) == Poll(200, None if name == "python" else PLAIN, OLD_FLAGS)
         # Freed once, it is told 304 again.
         assert sdk.poll(status(304)).flags == OLD_FLAGS
 
@@ -143,7 +161,6 @@ def test_flags_come_back_after_a_quota_period(name: str) -> None:
 def test_flags_are_back_at_the_first_poll_that_is_no_402_on_every_envoy() -> None:
     """A limit is lifted, and its end is agreed on some seconds later. Until then Node, which kept its ETag,
     gets its flags back all the same: from whoever notices the lift, and from an Envoy that starts then."""
-    plain = f'W/"{etag_of(stored_text(OLD))}"'
     with (
         writers.stack_with(STATE, quota={"interval": "5s"}) as one,
         another_envoy(one) as two,
@@ -151,34 +168,25 @@ def test_flags_are_back_at_the_first_poll_that_is_no_402_on_every_envoy() -> Non
         node_sdk(one, TEAM.token, TEAM.secret) as of_one,
         node_sdk(two, TEAM.token, TEAM.secret) as of_two,
         node_sdk(front, TEAM.token, TEAM.secret) as moved,
+        ExitStack() as later,
     ):
         sdks = (of_one, of_two, moved)
         for sdk in sdks:
             loaded(sdk)
-        writers.limit_quota(one, [TEAM.token], seconds=3_600)
-        for sdk in sdks:
-            assert sdk.poll(status(402)).flags == {}
+        told_of_the_limit(sdks, one, two, seconds=3_600)
         # It sleeps while its Envoy is exchanged for one that knows nothing of the limit.
-        moved.process.send_signal(signal.SIGSTOP)
-        try:
+        with asleep(moved):
             one.redis.zrem(writers.QUOTA_KEY, TEAM.token)
-            with another_envoy(one) as three:
-                front.stack = three
-                moved.process.send_signal(signal.SIGCONT)
-                for sdk in sdks:
-                    back = sdk.poll(lambda poll: poll.status != 402)
-                    assert (back.status, back.flags) == (200, OLD_FLAGS)
-                    # An Envoy that heard of the limit from another one made it forget its ETag before.
-                    assert back.sent in (plain, None)
-                for stack in (one, two, three):
-                    untold = answers_because(stack, "quota_end_pending")
-                    stack.wait_until(lambda untold=untold: untold() > 0)
-                # Freed once, each is told 304 again, and still has its flags.
-                for sdk in sdks:
-                    again = sdk.poll(status(304))
-                    assert again.flags == OLD_FLAGS and again.sent.startswith(plain[:-1] + "-")
-        finally:
-            moved.process.send_signal(signal.SIGCONT)
+            front.stack = three = later.enter_context(another_envoy(one))
+        for sdk in sdks:
+            assert first_but_402(sdk) == Poll(200, PLAIN, OLD_FLAGS)
+        for stack in (one, two, three):
+            untold = answers_because(stack, "quota_end_pending")
+            stack.wait_until(lambda untold=untold: untold() > 0)
+        # Freed once, each is told 304 again, and still has its flags.
+        for sdk in sdks:
+            again = sdk.poll(status(304))
+            assert again.flags == OLD_FLAGS and again.sent.startswith(PLAIN[:-1] + "-")
 
 
 def answers_because(stack: Stack, reason: str) -> Callable[[], float]:
@@ -190,12 +198,11 @@ def test_without_help_node_stays_without_flags_after_a_quota_period() -> None:
     config = {"quota": {"interval": "1s", "free_latch": False}}
     with (
         writers.stack_with(STATE, **config) as stack,
-        SDKS["node"](stack, TEAM.token, TEAM.secret) as sdk,
+        node_sdk(stack, TEAM.token, TEAM.secret) as sdk,
     ):
         loaded(sdk)
-        writers.limit_quota(stack, [TEAM.token], seconds=10)
-        assert sdk.poll(status(402)).flags == {}
-        assert sdk.poll(status(304)).flags == {}
+        told_of_the_limit([sdk], stack, seconds=15)
+        assert first_but_402(sdk) == Poll(304, PLAIN, {})
 
 
 # === What other SDKs send ===

@@ -16,7 +16,7 @@ use crate::sources::options::{OpenSources, SourceOptions, interval};
 use crate::watch::doubt::MAX_REMOVAL_PERCENT;
 use crate::watch::monitor::{Listen, Monitor};
 use crate::watch::status::WatchStatus;
-use crate::watch::{WatchSettings, watch_all};
+use crate::watch::{WatchSettings, watch};
 
 /// Between two removals of old changes.
 const TRIM_INTERVAL: Duration = Duration::from_secs(60);
@@ -118,7 +118,7 @@ pub fn run(options: &WatchOptions) -> Result<(), Error> {
     let status = Arc::new(WatchStatus::default());
     // It answers as long as this lives.
     let _monitor = Monitor::start(options.listen, Arc::clone(&status))?;
-    Ok(watch_all(&settings, sources, &stop, &status)?)
+    Ok(watch(&settings, sources, &stop, &status)?)
 }
 
 impl WatchOptions {

@@ -81,6 +81,10 @@ impl Source for Combined {
         self.database.nature()
     }
 
+    fn lists(&self) -> &'static [&'static str] {
+        self.document.lists()
+    }
+
     /// The counts and what was left out are the database's.
     fn read_all(&self, progress: &mut dyn FnMut(u64)) -> Result<Reading, SourceError> {
         let mut reading = self.database.read_all(progress)?;
@@ -171,6 +175,8 @@ mod tests {
         let path = directory.path().join("document.json");
         write(&path, TEAMS);
         let combined = Combined::new(Arc::new(Database), FollowedDocument::new(&path));
+        assert!(Database.lists().is_empty());
+        assert_eq!(combined.lists(), ["ofrep_keys"]);
         for text in [TEAMS, "{"] {
             write(&path, text);
             let reading = combined.read_all(&mut |_| ()).unwrap();

@@ -51,7 +51,7 @@ use tracing::error;
 use crate::redis::error::SnapshotStoreError;
 use crate::redis::server::Server;
 use crate::sources::kinds::RecordOwner;
-use crate::sources::{ETagSource, Source, SourceNature, WatchedSources};
+use crate::sources::{SourceNature, WatchedSources};
 use pages::SourcesTold;
 use shelf::Shelf;
 use status::WatchStatus;
@@ -78,30 +78,11 @@ pub struct WatchSettings {
     pub max_removal_percent: u32,
 }
 
-/// Watches a source of records and its ETags until `stop` is set.
+/// Watches sources until `stop` is set.
 ///
 /// # Errors
 /// When the system has no randomness. Everything else is tried again.
 pub fn watch(
-    settings: &WatchSettings,
-    records: Arc<dyn Source>,
-    etags: Box<dyn ETagSource>,
-    stop: &Arc<AtomicBool>,
-    status: &Arc<WatchStatus>,
-) -> Result<(), SnapshotStoreError> {
-    let sources = WatchedSources {
-        records: Some(records),
-        etags: Some(etags),
-        documents: Vec::new(),
-    };
-    watch_all(settings, sources, stop, status)
-}
-
-/// Watches several sources until `stop` is set.
-///
-/// # Errors
-/// When the system has no randomness. Everything else is tried again.
-pub fn watch_all(
     settings: &WatchSettings,
     sources: WatchedSources,
     stop: &Arc<AtomicBool>,
@@ -122,6 +103,8 @@ pub fn watch_all(
     let ask = records.map(|records| {
         let owner = RecordOwner::of_sources();
         told.surfaces.push(owner.name().to_owned());
+        let lists = records.lists().iter();
+        told.surfaces.extend(lists.map(|list| (*list).to_owned()));
         events::start_source(records, Arc::clone(stop), events.clone())
     });
     let orders = etags.map(|etags| {

@@ -20,7 +20,7 @@ use flag_definitions_publisher::sources::{
     Announcement, ETagSource, Heard, Reading, Source, SourceError, SourcePosition, WatchedSources,
 };
 use flag_definitions_publisher::watch::status::{Figures, WatchStatus};
-use flag_definitions_publisher::watch::{WatchSettings, watch, watch_all};
+use flag_definitions_publisher::watch::{WatchSettings, watch};
 use serde_json::{Value, json};
 
 use crate::support::hash;
@@ -180,15 +180,8 @@ impl Instance {
         source: &Arc<impl Source + 'static>,
         etags: Box<dyn ETagSource>,
     ) -> Self {
-        let status = Arc::new(WatchStatus::default());
-        let stop = Arc::new(AtomicBool::new(false));
-        let (source, stopped, seen) = (Arc::clone(source), Arc::clone(&stop), Arc::clone(&status));
-        let run = move || watch(&settings, source, etags, &stopped, &seen).unwrap();
-        Self {
-            status,
-            stop,
-            thread: Some(std::thread::spawn(run)),
-        }
+        let records = Arc::clone(source) as Arc<dyn Source>;
+        Self::of(settings, records_of(records, etags))
     }
 
     /// With any sources.
@@ -196,7 +189,7 @@ impl Instance {
         let status = Arc::new(WatchStatus::default());
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, seen) = (Arc::clone(&stop), Arc::clone(&status));
-        let run = move || watch_all(&settings, sources, &stopped, &seen).unwrap();
+        let run = move || watch(&settings, sources, &stopped, &seen).unwrap();
         Self {
             status,
             stop,
@@ -318,12 +311,19 @@ fn a_process() {
     let etags = etags(&settings);
     watch(
         &settings,
-        source,
-        etags,
+        records_of(source, etags),
         &stop,
         &Arc::new(WatchStatus::default()),
     )
     .unwrap();
+}
+
+fn records_of(records: Arc<dyn Source>, etags: Box<dyn ETagSource>) -> WatchedSources {
+    WatchedSources {
+        records: Some(records),
+        etags: Some(etags),
+        ..WatchedSources::default()
+    }
 }
 
 /// The records of a database, decoded.

@@ -1,23 +1,16 @@
 //! What becomes of documents that were read: compiled or inflated in slices, kept, or remembered as of no use.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::CompiledRules;
-use super::document::{Begun, Compiled, Unusable};
+use super::document::{Begun, Compiled, EvaluatedDocument, Unusable};
 use super::library::Library;
 use super::reads::{DocumentRead, LandedDocument};
+use super::slices::Slices;
 use crate::http::ETag;
 use crate::redis::Failure;
-use crate::shared::{Machinery, Store};
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
-
-/// No further slice of a document is begun on a tick when those before it took so long. One takes about a millisecond.
-const SLICES_TAKE: Duration = Duration::from_millis(3);
-
-/// Most slices of one tick.
-const SLICES_PER_TICK: usize = 8;
 
 impl<R: CompiledRules> Library<R> {
     /// Takes a document that was read.
@@ -59,7 +52,7 @@ impl<R: CompiledRules> Library<R> {
         self.unusable.get(&tenant, now)
     }
 
-    fn keep(
+    pub(super) fn keep(
         &mut self,
         tenant: Tenant,
         version: &ETag,
@@ -95,27 +88,26 @@ impl<R: CompiledRules> Library<R> {
         }
     }
 
-    /// Does the next slices of documents, as many as there is time for.
-    pub fn work<S: Store, C>(&mut self, machinery: &Machinery<'_, S, C>) {
-        // Without a clock a slice is all that is known to be short.
-        let began = machinery.ambient.clock();
-        let goes_on = || {
-            let passed = machinery.ambient.clock().zip(began);
-            passed.is_some_and(|(now, began)| now.saturating_sub(began) < SLICES_TAKE)
-        };
-        for _ in 0..SLICES_PER_TICK {
+    /// Does the next slices of documents, as many as there is time for, and one in any case.
+    pub fn work(&mut self, now: Monotonic, slices: &mut Slices<'_>) {
+        while self.has_work() {
             if let Some((tenant, version, compiled)) = self.workshop.work() {
-                let landed = self.keep(tenant, &version, compiled, machinery.now);
+                let landed = self.keep(tenant, &version, compiled, now);
                 let read = DocumentRead::Compiled { tenant, version };
                 self.finished.push((read, landed));
             }
             if self.workshop.is_empty() {
                 self.clear();
             }
-            if !self.has_work() || !goes_on() {
+            if !slices.goes_on() {
                 break;
             }
         }
+    }
+
+    /// Takes documents that somebody used beside this library: who has one last would free all of it at once.
+    pub fn release(&mut self, documents: Vec<Rc<EvaluatedDocument<R>>>) {
+        self.outgoing.extend(documents);
     }
 
     /// Takes apart what newer versions took the place of: freeing all of a long one takes longer than compiling a slice.

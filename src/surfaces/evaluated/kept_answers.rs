@@ -22,10 +22,15 @@ const LARGEST: usize = 256 << 10;
 /// Shortest body that is compressed, in bytes.
 const GZIP_FROM: usize = 32;
 
+/// Compresses a text of this length.
+pub fn encoder(length: usize) -> GzEncoder<Vec<u8>> {
+    let content = Vec::with_capacity(length / 4 + 32);
+    GzEncoder::new(content, flate2::Compression::new(4))
+}
+
 /// The gzip form of a short text; `None` when it cannot be made.
 pub fn gzip(text: &[u8]) -> Option<Vec<u8>> {
-    let content = Vec::with_capacity(text.len() / 4 + 32);
-    let mut encoder = GzEncoder::new(content, flate2::Compression::new(4));
+    let mut encoder = encoder(text.len());
     encoder.write_all(text).ok()?;
     encoder.finish().ok()
 }
@@ -35,22 +40,35 @@ pub const fn is_zipped(length: usize) -> bool {
     length >= GZIP_FROM
 }
 
-/// A text that is not kept, in the form that the client takes.
-pub fn form(text: Vec<u8>, accepts_gzip: bool) -> Body {
-    formed(&Rc::new(text), accepts_gzip).1
+/// An answer in each form that was made of it.
+#[derive(Clone, Debug)]
+pub struct AnswerForms {
+    /// Its text.
+    pub text: Rc<Vec<u8>>,
+    /// Its gzip form.
+    pub gzip: Option<Rc<Vec<u8>>>,
 }
 
-/// The gzip form of a text, where it is made, and the form that the client takes.
-fn formed(text: &Rc<Vec<u8>>, accepts_gzip: bool) -> (Option<Rc<Vec<u8>>>, Body) {
-    let zipped = match accepts_gzip && is_zipped(text.len()) {
-        true => gzip(text).map(Rc::new),
-        false => None,
-    };
-    let body = match &zipped {
-        Some(zipped) => Body::Gzip(Rc::clone(zipped)),
-        None => Body::Text(Rc::clone(text)),
-    };
-    (zipped, body)
+impl AnswerForms {
+    /// Of a short text: gzip, where the client accepts that.
+    pub fn of(text: Vec<u8>, accepts_gzip: bool) -> Self {
+        let zipped = match accepts_gzip && is_zipped(text.len()) {
+            true => gzip(&text).map(Rc::new),
+            false => None,
+        };
+        Self {
+            text: Rc::new(text),
+            gzip: zipped,
+        }
+    }
+
+    /// What is sent.
+    pub fn body(&self) -> Body {
+        match &self.gzip {
+            Some(zipped) => Body::Gzip(Rc::clone(zipped)),
+            None => Body::Text(Rc::clone(&self.text)),
+        }
+    }
 }
 
 /// Answers of one worker.
@@ -64,15 +82,14 @@ pub struct KeptAnswers {
 }
 
 struct Entry {
-    text: Rc<Vec<u8>>,
-    gzip: Option<Rc<Vec<u8>>>,
+    forms: AnswerForms,
     used: u64,
 }
 
 impl Entry {
     fn bytes(&self) -> usize {
-        let gzip = self.gzip.as_ref().map_or(0, |gzip| gzip.len());
-        self.text.len() + gzip + OVERHEAD
+        let gzip = self.forms.gzip.as_ref().map_or(0, |gzip| gzip.len());
+        self.forms.text.len() + gzip + OVERHEAD
     }
 }
 
@@ -97,38 +114,43 @@ impl KeptAnswers {
             entry.used = self.uses;
             self.by_use.insert(self.uses, *question);
         }
-        if !accepts_gzip || !is_zipped(entry.text.len()) {
-            return Some(Body::Text(Rc::clone(&entry.text)));
+        let forms = &mut entry.forms;
+        if !accepts_gzip || !is_zipped(forms.text.len()) {
+            return Some(Body::Text(Rc::clone(&forms.text)));
         }
-        if entry.gzip.is_none() {
-            let zipped = Rc::new(gzip(&entry.text)?);
+        if forms.gzip.is_none() {
+            let zipped = Rc::new(gzip(&forms.text)?);
             self.bytes += zipped.len();
-            entry.gzip = Some(zipped);
+            forms.gzip = Some(zipped);
         }
-        let zipped = entry.gzip.clone();
+        let zipped = forms.gzip.clone();
         self.make_room();
         zipped.map(Body::Gzip)
     }
 
-    /// Keeps an answer, and returns it in the form that the client takes.
+    /// Keeps a short answer, and returns it in the form that the client takes.
     pub fn put(&mut self, question: Sha256Hash, text: Vec<u8>, accepts_gzip: bool) -> Body {
-        let text = Rc::new(text);
-        let (zipped, body) = formed(&text, accepts_gzip);
+        let forms = AnswerForms::of(text, accepts_gzip);
+        let body = forms.body();
+        self.put_forms(question, forms);
+        body
+    }
+
+    /// Keeps an answer.
+    pub fn put_forms(&mut self, question: Sha256Hash, forms: AnswerForms) {
         self.uses += 1;
         let entry = Entry {
-            text,
-            gzip: zipped,
+            forms,
             used: self.uses,
         };
         if entry.bytes() > self.limit.min(LARGEST) {
-            return body;
+            return;
         }
         self.remove(&question);
         self.bytes += entry.bytes();
         self.by_use.insert(self.uses, question);
         self.entries.insert(question, entry);
         self.make_room();
-        body
     }
 
     fn make_room(&mut self) {

@@ -5,8 +5,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::CompiledRules;
-use super::document::{EvaluatedDocument, Workshop};
+use super::document::{EvaluatedDocument, Unusable, Workshop};
 use super::reads::{DocumentRead, KnownVersion, LandedDocument, StoredDocument, command};
+use super::slices::Slices;
 use crate::documents::current::{Current, POLL_TAKES, Published, Rule, current};
 use crate::documents::{Confirmations, Confirmed, Kept};
 use crate::http::{ETag, IfNoneMatch};
@@ -22,7 +23,7 @@ use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
 /// Half of the longest wait for a document that is being compiled: the longest takes somewhat more than a second.
-const COMPILING: Duration = Duration::from_millis(1_500);
+pub(in crate::surfaces) const COMPILING: Duration = Duration::from_millis(1_500);
 
 /// For how long a version answers while the next one is being compiled.
 const MEANWHILE: Duration = Duration::from_secs(3);
@@ -217,8 +218,10 @@ impl<R: CompiledRules> Library<R> {
     pub fn fetch(&self, read: &DocumentRead) -> Fetch<'_> {
         match read {
             DocumentRead::Document { tenant, held } => {
-                let command = command::<R>(&self.snapshot.prefix, *tenant, held.as_ref());
-                let largest = wire_size(self.gateway.dialect, self.bounds.text as usize);
+                let max_bytes = self.bounds.text as usize;
+                let prefix = &self.snapshot.prefix;
+                let command = command::<R>(prefix, *tenant, held.as_ref(), max_bytes);
+                let largest = wire_size(self.gateway.dialect, max_bytes);
                 Fetch {
                     question: Question::Redis(&self.gateway, command),
                     largest_reply: largest.saturating_add(FRAMING),
@@ -274,6 +277,11 @@ impl<R: CompiledRules> Library<R> {
                 let landed = self.take_in(tenant, version.clone(), gzip, machinery.now);
                 (version, landed)
             }
+            StoredDocument::TooLong(version) => {
+                let unusable = Err(Unusable::TooLong);
+                let landed = self.keep(tenant, &version, unusable, machinery.now);
+                (version, landed)
+            }
             StoredDocument::Missing => return (LandedDocument::Missing, counts_as),
             StoredDocument::Failed(failure) => {
                 return (LandedDocument::Failed(failure), counts_as);
@@ -295,10 +303,10 @@ impl<R: CompiledRules> Library<R> {
     }
 
     /// Regular work.
-    pub fn tick<S: Store, C>(&mut self, machinery: &Machinery<'_, S, C>) {
+    pub fn tick<S: Store, C>(&mut self, machinery: &Machinery<'_, S, C>, slices: &mut Slices<'_>) {
         let (store, now) = (machinery.store, machinery.now);
         self.status.refresh(store, &self.scope, now);
-        self.work(machinery);
+        self.work(now, slices);
     }
 
     /// A snapshot became live in this worker.

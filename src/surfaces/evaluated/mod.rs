@@ -6,8 +6,10 @@
 //! | [`library`] | the documents of one surface: which version is current, what has to be read, what answers meanwhile |
 //! | [`admission`] | who is admitted, and when somebody may be refused |
 //! | [`reads`], [`document`] | a document out of Redis: text and rules together, compiled in slices |
+//! | [`slices`] | how much of it one callback does |
 //! | `intake` | what becomes of a document that was read |
 //! | [`kept_answers`] | answers to equal questions |
+//! | [`records`] | records in shared data, of later releases as well |
 //! | [`bodies`], [`counts`] | what a body costs; what is counted |
 
 use std::fmt;
@@ -24,6 +26,8 @@ mod intake;
 pub mod kept_answers;
 pub mod library;
 pub mod reads;
+pub mod records;
+pub mod slices;
 
 /// Rules that a text is compiled to, and what their surface calls things.
 pub trait CompiledRules: fmt::Debug + Sized {

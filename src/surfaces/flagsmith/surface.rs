@@ -27,6 +27,7 @@ use crate::surfaces::evaluated::bodies;
 use crate::surfaces::evaluated::kept_answers::KeptAnswers;
 use crate::surfaces::evaluated::library::{DocumentBounds, Library, reason};
 use crate::surfaces::evaluated::reads::KnownVersion;
+use crate::surfaces::evaluated::slices::Slices;
 use crate::surfaces::{
     Decided, Fetch, Reason, Receipt, Received, SentRead, ShowJob, StepOf, Surface, Terms, Upstream,
 };
@@ -167,8 +168,8 @@ impl Surface for Flagsmith {
         }
     }
 
-    fn forwards(&self) -> bool {
-        self.settings.enabled && self.settings.upstream == Upstream::Forward
+    fn forwards(&self, _: &[u8]) -> bool {
+        self.settings.upstream == Upstream::Forward
     }
 
     fn too_long<'r>(&self, request: &'r FlagsmithRequest<'_>) -> StepOf<'r, Self> {
@@ -280,7 +281,8 @@ impl Surface for Flagsmith {
 
     fn tick<S: Store>(&mut self, _: bool, machinery: &mut Machinery<'_, S, FlagsmithCount>) {
         self.outflow.tick(ECHO_PER_SECOND, machinery.now);
-        self.library.tick(machinery);
+        let mut slices = Slices::new(machinery.ambient);
+        self.library.tick(machinery, &mut slices);
     }
 
     fn loaded<S: Store>(&mut self, machinery: &mut Machinery<'_, S, FlagsmithCount>) {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::flagd::{EvaluationContext, JsonValue};
+use super::flagd::{EvaluationContext, JsonValue, Members};
 use super::request::OfrepRequest;
 use super::settings::AddedContext;
 
@@ -35,17 +35,14 @@ impl ContextAdditions {
         headers.map(|(field, _)| field.as_slice()).collect()
     }
 
-    /// The context with all that is added to it.
-    pub fn to(&self, context: EvaluationContext, request: &OfrepRequest<'_>) -> EvaluationContext {
-        if self.fixed.is_empty() && request.mapped.is_empty() {
-            return context;
-        }
+    /// What is added to the context of a request.
+    pub fn of(&self, request: &OfrepRequest<'_>) -> Members {
         let mapped = request.mapped.iter().filter_map(|(place, value)| {
             let (_, name) = self.headers.get(*place)?;
             Some((name.as_str(), String::from_utf8_lossy(value)))
         });
         let mapped: Vec<_> = mapped.collect();
         let mapped = mapped.iter().map(|(name, value)| (*name, value.as_ref()));
-        context.merged(&self.fixed, mapped)
+        EvaluationContext::additions(&self.fixed, mapped)
     }
 }

@@ -10,6 +10,7 @@
 //! | `admission`, [`keys`] | who is admitted; what a selector selects, and when one selects nothing |
 //! | [`document`] | a selection's definitions; what becomes of them is shared ([`super::evaluated`]) |
 //! | [`flagd`] | flags as flagd defines and evaluates them |
+//! | [`long`] | what takes longer than a callback may: long bodies, all flags of long selections |
 //! | [`added`] | what the plugin configuration adds to contexts |
 //! | [`repeated`] | requests that were made before |
 //! | [`health`] | how the definitions are |
@@ -23,6 +24,7 @@ pub mod document;
 pub mod flagd;
 pub mod health;
 pub mod keys;
+pub mod long;
 mod pipeline;
 pub mod records;
 pub mod repeated;

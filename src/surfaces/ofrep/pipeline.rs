@@ -9,17 +9,19 @@ use std::rc::Rc;
 use super::admission::{NOBODY, selector};
 use super::answers::OfrepAnswer;
 use super::counts::OfrepCount;
-use super::document::{EMPTY, SelectionDocument};
-use super::flagd::{EvaluationContext, FlagAnswer, Selection, tag};
+use super::document::{EMPTY, OfrepRead, SelectionDocument};
+use super::flagd::{EvaluationContext, FlagAnswer, PartialContext, Selection, tag};
+use super::long::{LongAnswer, LongName};
+use super::repeated::LONGEST;
 use super::request::{Evaluand, OfrepRequest};
 use super::steps::{Asker, Chosen, OfrepCarried, answered, replied, waits};
 use super::surface::Ofrep;
 use crate::hash::Sha256Hash;
 use crate::http::{ETag, IfNoneMatch, Method};
-use crate::shared::{Machinery, Store};
+use crate::shared::{Machinery, Store, StoreError};
 use crate::surfaces::evaluated::bodies;
 use crate::surfaces::evaluated::counts::Evaluation;
-use crate::surfaces::evaluated::kept_answers::form;
+use crate::surfaces::evaluated::kept_answers::AnswerForms;
 use crate::surfaces::evaluated::library::Meanwhile;
 use crate::surfaces::{Decided, Reason, Step, Upstream};
 use crate::tenant::Tenant;
@@ -95,10 +97,7 @@ impl Ofrep {
         body: &[u8],
         machinery: &mut Machinery<'_, S, OfrepCount>,
     ) -> Decided<'r, Self> {
-        let version = match chosen.tenant {
-            Some(tenant) => self.library.current_version(tenant, machinery),
-            None => Ok(Some(ETag::of_text(EMPTY))),
-        };
+        let version = self.version(chosen.tenant, machinery);
         let name = self.repeated.name(request, &chosen.selector, body);
         if let (Some(name), Ok(Some(version))) = (&name, &version)
             && let Some(digest) = self.repeated.digest(name, version)
@@ -109,27 +108,63 @@ impl Ofrep {
         let Some(bytes) = bodies::cost(body) else {
             return answered(request, OfrepAnswer::BodyTooLong, chosen.tenant);
         };
-        let Ok(context) = EvaluationContext::parse(body) else {
-            let refusal = FlagAnswer::invalid_context(request.evaluand.key());
-            let answer = OfrepAnswer::InvalidContext;
-            let response = answer.with_text(request, refusal.body);
-            return replied(response, answer, chosen.tenant);
-        };
-        let asker = Asker {
-            context: self.added.to(context, request),
+        let additions = self.added.of(request);
+        let mut asker = Asker {
+            context: EvaluationContext::default(),
             request,
             chosen,
             bytes,
             name,
         };
+        if body.len() > LONGEST {
+            // The body is kept where it is read.
+            asker.bytes = 0;
+            let context = PartialContext::new(body, additions);
+            let read = self.long.add_context(context, bytes);
+            return self.waits_long(asker, read);
+        }
+        let Ok(context) = EvaluationContext::parse(body) else {
+            return invalid_context(request, asker.chosen.tenant);
+        };
+        asker.context = context.with(additions);
+        self.for_version(asker, version, machinery)
+    }
+
+    /// The version that is known to be current of a selection; `None`: Redis has to be asked.
+    pub(super) fn version<S: Store>(
+        &mut self,
+        tenant: Option<Tenant>,
+        machinery: &mut Machinery<'_, S, OfrepCount>,
+    ) -> Result<Option<ETag>, StoreError> {
+        match tenant {
+            Some(tenant) => self.library.current_version(tenant, machinery),
+            None => Ok(Some(ETag::of_text(EMPTY))),
+        }
+    }
+
+    /// Goes on with a request whose context is known, by what is known of the current version.
+    pub(super) fn for_version<'r, S: Store>(
+        &mut self,
+        asker: Asker<'r, '_>,
+        version: Result<Option<ETag>, StoreError>,
+        machinery: &mut Machinery<'_, S, OfrepCount>,
+    ) -> Decided<'r, Self> {
         let tenant = asker.chosen.tenant;
         match (version, tenant) {
             (Ok(Some(version)), _) => self.answer(asker, &version, None, machinery),
             (Ok(None), Some(tenant)) => {
                 let read = self.library.read(tenant, machinery.now);
-                waits(asker, read)
+                waits(asker, OfrepRead::Document(read))
             }
-            _ => self.undecided_for(request, Reason::SharedData, tenant),
+            _ => self.undecided_for(asker.request, Reason::SharedData, tenant),
+        }
+    }
+
+    /// Waits for what is done in slices. `None`: there is too much to do.
+    fn waits_long<'r>(&self, asker: Asker<'r, '_>, read: Option<OfrepRead>) -> Decided<'r, Self> {
+        match read {
+            Some(read) => waits(asker, read),
+            None => self.undecided_for(asker.request, Reason::Overloaded, asker.chosen.tenant),
         }
     }
 
@@ -197,35 +232,54 @@ impl Ofrep {
             };
             return replied(answer.with_text(request, found.body), answer, tenant);
         }
-        let evaluate = |machinery: &mut Machinery<'_, S, OfrepCount>| {
-            machinery.count(OfrepCount::Evaluation(Evaluation::Evaluated));
-            let found = selection.bulk(selector, &asker.context, fractional, unix);
-            found.body
-        };
         let context = asker.context.hash();
-        let tag = |text: Option<&[u8]>| tag(fractional, selector, version, &context, text);
-        let (body, digest) = if selection.reads_time() {
-            let text = evaluate(machinery);
-            let digest = tag(Some(&text));
-            if holds(request, &ETag::long(digest)) {
-                let response = OfrepAnswer::not_modified(request, ETag::long(digest));
-                return replied(response, OfrepAnswer::NotModified, tenant);
-            }
-            (form(text, request.accepts_gzip), digest)
-        } else {
-            let digest = tag(None);
+        let tag = |text: Option<&Sha256Hash>| tag(fractional, selector, version, &context, text);
+        let digest = tag(None);
+        if !selection.reads_time() {
             if let Some(name) = asker.name {
                 self.repeated.note(name, version.clone(), digest);
             }
             if let Some(decided) = self.again(request, digest, tenant, machinery) {
                 return decided;
             }
-            let text = evaluate(machinery);
-            let body = self.answers.put(digest, text, request.accepts_gzip);
-            (body, digest)
+        }
+        let accepts_gzip = request.accepts_gzip;
+        let name = LongName {
+            digest,
+            unix,
+            accepts_gzip,
         };
-        let etag = Some(ETag::long(digest));
-        let response = OfrepAnswer::Bulk.with_body(request, body, etag);
+        if self.long.has(&name) {
+            return waits(asker, OfrepRead::Answer(name));
+        }
+        machinery.count(OfrepCount::Evaluation(Evaluation::Evaluated));
+        let text = match &document {
+            None => {
+                selection
+                    .bulk(selector, &asker.context, fractional, unix)
+                    .body
+            }
+            Some(document) => {
+                let of = (&asker.context, context);
+                let mut answer = LongAnswer::new(document, selector, fractional, of, unix);
+                let Some(text) = answer.evaluate(selection) else {
+                    let read = self.long.add_answer(name, answer);
+                    return self.waits_long(asker, read);
+                };
+                text
+            }
+        };
+        let (body, digest) = if selection.reads_time() {
+            let digest = tag(Some(&Sha256Hash::of(&text)));
+            if holds(request, &ETag::long(digest)) {
+                let response = OfrepAnswer::not_modified(request, ETag::long(digest));
+                return replied(response, OfrepAnswer::NotModified, tenant);
+            }
+            (AnswerForms::of(text, accepts_gzip).body(), digest)
+        } else {
+            (self.answers.put(digest, text, accepts_gzip), digest)
+        };
+        let response = OfrepAnswer::Bulk.with_body(request, body, Some(ETag::long(digest)));
         replied(response, OfrepAnswer::Bulk, tenant)
     }
 
@@ -241,7 +295,7 @@ impl Ofrep {
         match library.meanwhile(tenant, version, true, machinery.now) {
             Meanwhile::Unusable => self.undecided_for(asker.request, Reason::Redis, Some(tenant)),
             Meanwhile::With(kept) => self.answer(asker, &kept, None, machinery),
-            Meanwhile::Reads(read) => waits(asker, read),
+            Meanwhile::Reads(read) => waits(asker, OfrepRead::Document(read)),
         }
     }
 
@@ -265,8 +319,18 @@ impl Ofrep {
     }
 }
 
+/// 400: the body is no context.
+pub(super) fn invalid_context<'r>(
+    request: &'r OfrepRequest<'_>,
+    selection: Option<Tenant>,
+) -> Decided<'r, Ofrep> {
+    let refusal = FlagAnswer::invalid_context(request.evaluand.key());
+    let answer = OfrepAnswer::InvalidContext;
+    replied(answer.with_text(request, refusal.body), answer, selection)
+}
+
 /// Whether the client holds the answer, and its query does not say that the answer is another one.
-fn holds(request: &OfrepRequest<'_>, etag: &ETag) -> bool {
+pub(super) fn holds(request: &OfrepRequest<'_>, etag: &ETag) -> bool {
     let is_current = |tag: &[u8]| {
         let mut told = IfNoneMatch::default();
         told.add(tag);

@@ -13,8 +13,8 @@ use crate::time::Monotonic;
 /// Most bodies that are remembered: 330 KB.
 const PLACES: usize = 4_096;
 
-/// Longest body that is.
-const LONGEST: usize = 16 << 10;
+/// Longest body that is, and that is read at once: a longer one is read in slices.
+pub const LONGEST: usize = 16 << 10;
 
 /// What a body is remembered by, together with all else that its context and its answer depend on.
 pub type RepeatedName = [u64; 2];

@@ -1,12 +1,12 @@
 //! What is decided of a request, with what it owes and what it takes along.
 
 use super::answers::OfrepAnswer;
+use super::document::OfrepRead;
 use super::flagd::{EvaluationContext, Selector};
 use super::repeated::RepeatedName;
 use super::request::OfrepRequest;
 use super::surface::Ofrep;
 use crate::http::Response;
-use crate::surfaces::evaluated::reads::DocumentRead;
 use crate::surfaces::{Decided, Receipt, Step};
 use crate::tenant::Tenant;
 
@@ -63,7 +63,7 @@ pub(super) fn replied(
     }
 }
 
-pub(super) fn waits<'r>(asker: Asker<'r, '_>, read: DocumentRead) -> Decided<'r, Ofrep> {
+pub(super) fn waits<'r>(asker: Asker<'r, '_>, read: OfrepRead) -> Decided<'r, Ofrep> {
     Decided {
         step: Step::Read(read),
         carried: OfrepCarried {

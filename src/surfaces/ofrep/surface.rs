@@ -7,27 +7,31 @@ use std::time::Duration;
 use super::added::ContextAdditions;
 use super::answers::OfrepAnswer;
 use super::counts::OfrepCount;
-use super::document::OfrepLanded;
+use super::document::{OfrepLanded, OfrepRead};
 use super::flagd::Selection;
 use super::health::NAME;
 use super::keys::SelectionDirectory;
+use super::long::LongWork;
+use super::pipeline::{holds, invalid_context};
 use super::repeated::RepeatedRequests;
 use super::request::{Evaluand, OfrepRequest};
 use super::settings::OfrepSettings;
-use super::steps::{Asker, OfrepCarried, answered};
+use super::steps::{Asker, OfrepCarried, answered, replied};
 use crate::documents::{Documents, Outflow};
-use crate::http::Cors;
+use crate::http::{Cors, ETag};
 use crate::limits::LocalBudgets;
 use crate::records::Buckets;
-use crate::redis::{Failure, Gateway};
+use crate::redis::{Failure, Gateway, Purpose};
 use crate::shared::{Ambient, BUSY, IDLE, Machinery, Scope, Store, Table};
 use crate::snapshot::settings::Snapshot;
 use crate::snapshot::status::Status;
 use crate::surfaces::evaluated::kept_answers::KeptAnswers;
-use crate::surfaces::evaluated::library::{DocumentBounds, Library, reason};
-use crate::surfaces::evaluated::reads::{DocumentRead, KnownVersion};
+use crate::surfaces::evaluated::library::{COMPILING, DocumentBounds, Library, WORKING, reason};
+use crate::surfaces::evaluated::reads::{KnownVersion, LandedDocument};
+use crate::surfaces::evaluated::slices::Slices;
 use crate::surfaces::{
-    Decided, Fetch, Reason, Receipt, Received, SentRead, ShowJob, StepOf, Surface, Terms, Upstream,
+    Decided, Fetch, Question, Reason, Receipt, Received, SentRead, ShowJob, StepOf, Surface, Terms,
+    Upstream,
 };
 use crate::tenant::Tenant;
 use crate::time::{Monotonic, UnixMillis};
@@ -51,6 +55,10 @@ pub struct Ofrep {
     pub(super) answers: KeptAnswers,
     pub(super) added: ContextAdditions,
     pub(super) repeated: RepeatedRequests,
+    pub(super) long: LongWork,
+    /// Of that, what is done, and what was done before this tick.
+    done: Vec<(OfrepRead, OfrepLanded)>,
+    due: Vec<(OfrepRead, OfrepLanded)>,
     outflow: Outflow,
 }
 
@@ -76,6 +84,9 @@ impl Ofrep {
             answers: KeptAnswers::new(settings.answers_bytes as usize),
             added: ContextAdditions::new(&settings.context),
             repeated: RepeatedRequests::new(ambient.random_bytes()),
+            long: LongWork::default(),
+            done: Vec::new(),
+            due: Vec::new(),
             outflow: Outflow::default(),
             settings,
         }
@@ -103,7 +114,7 @@ impl Ofrep {
 
 impl Surface for Ofrep {
     type Request<'a> = OfrepRequest<'a>;
-    type Read = DocumentRead;
+    type Read = OfrepRead;
     type Known = KnownVersion;
     type Landed = OfrepLanded;
     type Carried = OfrepCarried;
@@ -151,8 +162,8 @@ impl Surface for Ofrep {
         }
     }
 
-    fn forwards(&self) -> bool {
-        self.settings.enabled && self.settings.upstream == Upstream::Forward
+    fn forwards(&self, _: &[u8]) -> bool {
+        self.settings.upstream == Upstream::Forward
     }
 
     fn too_long<'r>(&self, request: &'r OfrepRequest<'_>) -> StepOf<'r, Self> {
@@ -169,9 +180,7 @@ impl Surface for Ofrep {
         let Some(chosen) = carried.chosen.clone() else {
             return self.undecided_for(request, Reason::SharedData, None);
         };
-        let Some(tenant) = chosen.tenant else {
-            return self.undecided_for(request, Reason::SharedData, None);
-        };
+        let tenant = chosen.tenant;
         let asker = Asker {
             request,
             chosen,
@@ -179,17 +188,41 @@ impl Surface for Ofrep {
             bytes: carried.bytes,
             name: carried.name,
         };
+        use crate::documents::Document as _;
         match landed {
-            OfrepLanded::Read(document) => {
-                use crate::documents::Document as _;
-                self.answer(asker, document.etag(), Some(document), machinery)
+            OfrepLanded::Context(Ok(context), bytes) => {
+                let (context, bytes) = (context.clone(), *bytes);
+                let asker = Asker {
+                    context,
+                    bytes,
+                    ..asker
+                };
+                let version = self.version(tenant, machinery);
+                self.for_version(asker, version, machinery)
             }
-            OfrepLanded::Same(version) => self.answer(asker, version, None, machinery),
-            OfrepLanded::Compiling(version) => self.meanwhile(asker, tenant, version, machinery),
-            OfrepLanded::Missing => self.undecided_for(request, Reason::Redis, Some(tenant)),
-            OfrepLanded::Failed(failure) => {
-                self.undecided_for(request, reason(*failure), Some(tenant))
+            OfrepLanded::Context(Err(_), _) => invalid_context(request, tenant),
+            OfrepLanded::Answer(forms, digest) => {
+                let etag = ETag::long(*digest);
+                if holds(request, &etag) {
+                    let response = OfrepAnswer::not_modified(request, etag);
+                    return replied(response, OfrepAnswer::NotModified, tenant);
+                }
+                let response = OfrepAnswer::Bulk.with_body(request, forms.body(), Some(etag));
+                replied(response, OfrepAnswer::Bulk, tenant)
             }
+            OfrepLanded::Document(landed) => match (landed, tenant) {
+                (LandedDocument::Read(document), _) => {
+                    self.answer(asker, document.etag(), Some(document), machinery)
+                }
+                (LandedDocument::Same(version), _) => self.answer(asker, version, None, machinery),
+                (LandedDocument::Compiling(version), Some(tenant)) => {
+                    self.meanwhile(asker, tenant, version, machinery)
+                }
+                (LandedDocument::Failed(failure), _) => {
+                    self.undecided_for(request, reason(*failure), tenant)
+                }
+                _ => self.undecided_for(request, Reason::Redis, tenant),
+            },
         }
     }
 
@@ -199,44 +232,74 @@ impl Surface for Ofrep {
 
     fn refuses<'r>(
         &mut self,
-        _: &DocumentRead,
+        _: &OfrepRead,
         _: &'r OfrepRequest<'_>,
         _: Monotonic,
     ) -> Option<StepOf<'r, Self>> {
         None
     }
 
-    fn fetch(&self, read: &DocumentRead) -> Option<Fetch<'_>> {
-        Some(self.library.fetch(read))
+    fn fetch(&self, read: &OfrepRead) -> Option<Fetch<'_>> {
+        Some(match read {
+            OfrepRead::Document(read) => self.library.fetch(read),
+            OfrepRead::Context(_) | OfrepRead::Answer(_) => Fetch {
+                question: Question::Own,
+                largest_reply: 0,
+            },
+        })
     }
 
-    fn terms(&self, read: &DocumentRead) -> Terms {
-        self.library.terms(read)
+    fn terms(&self, read: &OfrepRead) -> Terms {
+        match read {
+            OfrepRead::Document(read) => self.library.terms(read),
+            OfrepRead::Context(_) | OfrepRead::Answer(_) => Terms {
+                timeout: COMPILING,
+                purpose: Purpose::Documents,
+                reason: Reason::Overloaded,
+            },
+        }
     }
 
-    fn known<S: Store>(&self, read: &DocumentRead, store: &S) -> KnownVersion {
-        self.library.known(read, store)
+    fn known<S: Store>(&self, read: &OfrepRead, store: &S) -> KnownVersion {
+        match read {
+            OfrepRead::Document(read) => self.library.known(read, store),
+            OfrepRead::Context(_) | OfrepRead::Answer(_) => None,
+        }
     }
 
     fn landed<S: Store>(
         &mut self,
-        read: &DocumentRead,
+        read: &OfrepRead,
         sent: SentRead<KnownVersion>,
         received: Received<'_>,
         machinery: &mut Machinery<'_, S, OfrepCount>,
     ) -> (OfrepLanded, Result<(), Failure>) {
-        self.library.landed(read, sent, received, machinery)
+        let (landed, counts_as) = match read {
+            OfrepRead::Document(read) => self.library.landed(read, sent, received, machinery),
+            // Nobody was asked.
+            OfrepRead::Context(_) | OfrepRead::Answer(_) => (LandedDocument::Missing, Ok(())),
+        };
+        (OfrepLanded::Document(landed), counts_as)
     }
 
-    fn finished(&mut self) -> Option<(DocumentRead, OfrepLanded)> {
-        self.library.finished()
+    fn finished(&mut self) -> Option<(OfrepRead, OfrepLanded)> {
+        let of_document = |(read, landed)| {
+            let read = OfrepRead::Document(read);
+            (read, OfrepLanded::Document(landed))
+        };
+        self.due
+            .pop()
+            .or_else(|| self.library.finished().map(of_document))
     }
 
     fn length(&self, request: &OfrepRequest<'_>, landed: &OfrepLanded) -> usize {
         match landed {
-            OfrepLanded::Read(document) if request.evaluand == Evaluand::Flags => {
+            OfrepLanded::Document(LandedDocument::Read(document))
+                if request.evaluand == Evaluand::Flags =>
+            {
                 document.text_length()
             }
+            OfrepLanded::Answer(forms, _) => forms.body().bytes().len(),
             _ => 0,
         }
     }
@@ -264,7 +327,22 @@ impl Surface for Ofrep {
 
     fn tick<S: Store>(&mut self, _: bool, machinery: &mut Machinery<'_, S, OfrepCount>) {
         self.outflow.tick(LARGE_PER_SECOND, machinery.now);
-        self.library.tick(machinery);
+        let mut slices = Slices::new(machinery.ambient);
+        // A long answer takes time to be sent: a tick does slices, or ends in answers.
+        self.due.append(&mut self.done);
+        while self.due.is_empty()
+            && let Some((read, landed)) = self.long.work(&mut slices)
+        {
+            if let OfrepLanded::Answer(forms, digest) = &landed {
+                self.answers.put_forms(*digest, forms.clone());
+            }
+            self.done.push((read, landed));
+            if !slices.goes_on() {
+                break;
+            }
+        }
+        self.library.release(self.long.take_outgoing());
+        self.library.tick(machinery, &mut slices);
     }
 
     fn loaded<S: Store>(&mut self, machinery: &mut Machinery<'_, S, OfrepCount>) {
@@ -275,7 +353,9 @@ impl Surface for Ofrep {
 
     fn due_in(&self) -> Duration {
         let outflow = if self.outflow.is_busy() { BUSY } else { IDLE };
-        self.library.due_in().min(outflow)
+        let is_idle = self.long.is_empty() && self.done.is_empty();
+        let long = if is_idle { IDLE } else { WORKING };
+        self.library.due_in().min(outflow).min(long)
     }
 
     fn each_documents(

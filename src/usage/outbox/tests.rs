@@ -26,6 +26,19 @@ fn source_key(tenant: Tenant, source: u8) -> String {
     format!("counts:{tenant}:{source}")
 }
 
+impl Outbox {
+    /// Whether something may be left to send: until a round found nothing that it did not bring to Redis.
+    /// Ask [`Outbox::flush_now`] first; what is counted meanwhile is not known here (see [`ledger::unsent`]).
+    fn has_unsent(&self) -> bool {
+        self.phase != Phase::Idle || self.asked || self.more || self.missed
+    }
+
+    /// Begins a round at the next tick, after the one under way: for a drain.
+    fn flush_now(&mut self) {
+        self.asked = true;
+    }
+}
+
 /// What the script does, in memory: by key and field.
 #[derive(Default)]
 struct Redis {

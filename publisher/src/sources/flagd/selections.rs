@@ -168,6 +168,8 @@ impl FlagSelections {
         self.is_final = is_final;
         let before = self.told.take().unwrap_or_default();
         let (mut news, mut told) = (Vec::new(), BTreeMap::new());
+        // Where there is one set, all flags are those of it.
+        let mut zipped: BTreeMap<ETag, Arc<[u8]>> = BTreeMap::new();
         for (name, text) in &texts {
             let Some(tenant) = numbers.get(name.as_bytes()).copied() else {
                 error!("a selection has no number, so its flags are not published");
@@ -178,8 +180,10 @@ impl FlagSelections {
                 version: ETag::of_text(text.as_bytes()),
             };
             if (is_told_anew || before.get(name) != Some(&selection))
-                && let Some(gzip) = compressed(text)
+                && let same = zipped.get(&selection.version).map(Arc::clone)
+                && let Some(gzip) = same.or_else(|| compressed(text))
             {
+                zipped.insert(selection.version.clone(), Arc::clone(&gzip));
                 news.push(DocumentNews::Document(SourcedDocument {
                     tenant,
                     version: selection.version.clone(),
@@ -293,6 +297,23 @@ mod tests {
             Ok(OfrepRecord::Selection(tenant)) => Some(tenant),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn equal_texts_are_compressed_once() {
+        let start = Instant::now();
+        let mut sources = FlagSelections::new(1, Arc::default());
+        sources.note(0, changed("a", &[flag("shop", "x", true)]), at(start, 0));
+        let news = sources.news(at(start, 0)).into_iter();
+        let zipped = news.filter_map(|news| match news {
+            DocumentNews::Document(document) => Some(document.gzip),
+            _ => None,
+        });
+        let zipped: Vec<_> = zipped.collect();
+        let [all, set, source] = zipped.as_slice() else {
+            panic!("{} documents", zipped.len());
+        };
+        assert!(Arc::ptr_eq(all, set) && all != source);
     }
 
     #[test]

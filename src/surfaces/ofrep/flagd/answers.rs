@@ -1,6 +1,6 @@
 //! Bodies of answers.
 
-use super::context::EvaluationContext;
+use super::context::{EvaluationContext, Seen};
 use super::rules::{Fractional, RuleEvaluation};
 use super::selection::{Outcome, SelectedFlag, Selection};
 use super::selector::{BadSelector, Selector};
@@ -58,19 +58,8 @@ impl Selection {
         fractional: Fractional,
         unix_seconds: u64,
     ) -> FlagAnswer {
-        let mut evaluation = RuleEvaluation::new(fractional);
-        let mut seen = context.seen(unix_seconds);
-        let mut body = b"{\"flags\":[".to_vec();
-        for (place, flag) in self.flags.iter().enumerate() {
-            if place > 0 {
-                body.push(b',');
-            }
-            let outcome = flag.evaluate(&mut evaluation, &mut seen, true);
-            write(flag, outcome, &mut body);
-        }
-        body.extend_from_slice(b"],\"metadata\":");
-        selector.write_metadata(&mut body);
-        body.push(b'}');
+        let mut answer = PartialAnswer::new(context, fractional, unix_seconds);
+        let body = answer.step(self, selector, usize::MAX).unwrap_or_default();
         FlagAnswer { status: 200, body }
     }
 
@@ -103,6 +92,57 @@ impl Selection {
             status: if is_error { 400 } else { 200 },
             body,
         }
+    }
+}
+
+/// What a step of a rule costs, in bytes of an answer: both take about as long.
+const STEP_COSTS: usize = 16;
+
+/// The body of an answer with all flags, which is evaluated in slices.
+pub struct PartialAnswer {
+    evaluation: RuleEvaluation,
+    seen: Seen,
+    place: usize,
+    body: Vec<u8>,
+}
+
+impl PartialAnswer {
+    /// Nothing is evaluated yet.
+    pub fn new(context: &EvaluationContext, fractional: Fractional, unix_seconds: u64) -> Self {
+        Self {
+            evaluation: RuleEvaluation::new(fractional),
+            seen: context.seen(unix_seconds),
+            place: 0,
+            body: b"{\"flags\":[".to_vec(),
+        }
+    }
+
+    /// Evaluates further flags of the selection, as many as take about so many bytes of the answer. `None`: there are more.
+    pub fn step(
+        &mut self,
+        selection: &Selection,
+        selector: &Selector,
+        budget: usize,
+    ) -> Option<Vec<u8>> {
+        let (length, steps) = (self.body.len(), self.evaluation.steps_left());
+        for flag in selection.flags.get(self.place..).unwrap_or_default() {
+            let steps = steps.saturating_sub(self.evaluation.steps_left());
+            let taken = self.body.len().saturating_sub(length);
+            if taken.saturating_add(steps.saturating_mul(STEP_COSTS)) >= budget {
+                return None;
+            }
+            if self.place > 0 {
+                self.body.push(b',');
+            }
+            let outcome = flag.evaluate(&mut self.evaluation, &mut self.seen, true);
+            write(flag, outcome, &mut self.body);
+            self.place += 1;
+        }
+        let mut body = std::mem::take(&mut self.body);
+        body.extend_from_slice(b"],\"metadata\":");
+        selector.write_metadata(&mut body);
+        body.push(b'}');
+        Some(body)
     }
 }
 

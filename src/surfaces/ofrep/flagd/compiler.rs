@@ -12,6 +12,9 @@ use super::value::{JsonValue, write_text};
 /// Longest flag in a text, in bytes.
 pub const MAX_FLAG: usize = 256 << 10;
 
+/// Flags that are put into order in the slice in which the last one is read; more have one of their own.
+const ORDERED_AT_ONCE: usize = 1_000;
+
 /// How far compiling a text came.
 #[derive(Debug)]
 pub enum Compilation {
@@ -53,6 +56,7 @@ pub struct SelectionCompiler {
     text: Rc<Vec<u8>>,
     at: usize,
     flags: Vec<SelectedFlag>,
+    is_read: bool,
     is_over: bool,
 }
 
@@ -63,6 +67,7 @@ impl SelectionCompiler {
             text,
             at: 0,
             flags: Vec::new(),
+            is_read: false,
             is_over: false,
         }
     }
@@ -71,10 +76,15 @@ impl SelectionCompiler {
     pub fn step(&mut self, budget: usize) -> Compilation {
         let step = match self.is_over {
             true => Err(UnfitSelection { at: self.at }),
+            false if self.is_read => Ok(true),
             false => self.read(budget),
         };
         match step {
             Ok(false) => Compilation::More,
+            Ok(true) if !self.is_read && self.flags.len() > ORDERED_AT_ONCE => {
+                self.is_read = true;
+                Compilation::More
+            }
             Ok(true) => {
                 self.is_over = true;
                 let flags = std::mem::take(&mut self.flags);

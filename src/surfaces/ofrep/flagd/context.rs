@@ -3,9 +3,10 @@
 use std::fmt;
 use std::rc::Rc;
 
-use super::reader::Reader;
+use super::partial::{PartialText, PartialValue};
+use super::reader::{NotJson, Reader};
 use super::value::{JsonValue, Members};
-use crate::hash::Sha256Hash;
+use crate::hash::{Hasher, Sha256Hash};
 
 /// The member that has flagd's own properties; what a client sends by this name is replaced.
 pub(super) const FLAGD: &str = "$flagd";
@@ -18,11 +19,19 @@ pub(super) const TARGETING_KEY: &str = "targetingKey";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidContext;
 
+impl From<NotJson> for InvalidContext {
+    fn from(_: NotJson) -> Self {
+        Self
+    }
+}
+
 /// The context of one request. `Debug` does not show it.
 #[derive(Clone, Default, PartialEq)]
 pub struct EvaluationContext {
     /// Without `$flagd`.
     members: Rc<Members>,
+    /// Where it is known already.
+    hash: Option<Sha256Hash>,
 }
 
 impl EvaluationContext {
@@ -36,42 +45,50 @@ impl EvaluationContext {
         if reader.peek().is_none() {
             return Ok(Self::default());
         }
-        let body = reader.value().map_err(|_| InvalidContext)?;
-        match (&body, body.member("context")) {
-            (_, Some(JsonValue::Object(members))) => Ok(Self {
-                members: Rc::clone(members),
-            }),
-            (JsonValue::Object(_) | JsonValue::Null, _) => Ok(Self::default()),
-            _ => Err(InvalidContext),
-        }
-        .map(|mut context| {
-            context.remove(FLAGD);
-            context
-        })
+        Self::of(&reader.value()?)
     }
 
-    /// The same, with values that configuration gives, and those of mapped headers (a member's name and the header's value).
-    /// The configuration wins over the client, a header over both, but for an empty one.
-    #[must_use]
-    pub fn merged<'h>(
-        self,
+    /// The context that a body has.
+    fn of(body: &JsonValue) -> Result<Self, InvalidContext> {
+        let mut context = match (body, body.member("context")) {
+            (_, Some(JsonValue::Object(members))) => Self {
+                members: Rc::clone(members),
+                hash: None,
+            },
+            (JsonValue::Object(_) | JsonValue::Null, _) => Self::default(),
+            _ => return Err(InvalidContext),
+        };
+        context.remove(FLAGD);
+        Ok(context)
+    }
+
+    /// What is added to contexts: values that configuration gives, and those of mapped headers (a member's name and the header's
+    /// value). A header wins over the configuration, but for an empty one.
+    pub fn additions<'h>(
         fixed: &[(Rc<str>, JsonValue)],
         headers: impl IntoIterator<Item = (&'h str, &'h str)>,
-    ) -> Self {
+    ) -> Members {
         let headers = headers.into_iter().filter(|(_, value)| !value.is_empty());
         let headers = headers.map(|(name, value)| (Rc::from(name), JsonValue::text(value)));
         let mut later: Members = fixed.iter().cloned().chain(headers).collect();
         later.retain(|(name, _)| &**name != FLAGD);
-        if later.is_empty() {
+        later
+    }
+
+    /// The same with these additions, which win over the client.
+    #[must_use]
+    pub fn with(self, mut additions: Members) -> Self {
+        if additions.is_empty() {
             return self;
         }
         let mut members = Rc::unwrap_or_clone(self.members);
-        members.append(&mut later);
+        members.append(&mut additions);
         let members = match JsonValue::object(members) {
             JsonValue::Object(members) => members,
             _ => Rc::default(),
         };
-        Self { members }
+        let hash = None;
+        Self { members, hash }
     }
 
     /// What rules tell users apart by.
@@ -83,9 +100,11 @@ impl EvaluationContext {
 
     /// The SHA-256 of its canonical JSON.
     pub fn hash(&self) -> Sha256Hash {
-        let mut text = Vec::with_capacity(256);
-        JsonValue::Object(Rc::clone(&self.members)).write(&mut text);
-        Sha256Hash::of(&text)
+        self.hash.unwrap_or_else(|| {
+            let mut text = Vec::with_capacity(256);
+            JsonValue::Object(Rc::clone(&self.members)).write(&mut text);
+            Sha256Hash::of(&text)
+        })
     }
 
     /// What rules see at this Unix time.
@@ -117,6 +136,68 @@ impl EvaluationContext {
             members.remove(place);
             self.members = Rc::new(members);
         }
+    }
+}
+
+/// The context of a long body, read and hashed in slices.
+pub struct PartialContext {
+    body: Box<[u8]>,
+    at: usize,
+    value: PartialValue,
+    additions: Members,
+    /// What is read, and hashed so far.
+    whole: Option<(EvaluationContext, PartialText, Hasher)>,
+}
+
+impl PartialContext {
+    /// That of this body, with these additions.
+    pub fn new(body: &[u8], additions: Members) -> Self {
+        Self {
+            body: body.into(),
+            at: 0,
+            value: PartialValue::default(),
+            additions,
+            whole: None,
+        }
+    }
+
+    /// How many bytes the body has.
+    pub const fn bytes(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Goes on for about so many bytes. `None`: there is more to do.
+    pub fn step(&mut self, budget: usize) -> Option<Result<EvaluationContext, InvalidContext>> {
+        if let Some((context, text, hasher)) = &mut self.whole {
+            let mut piece = Vec::new();
+            let is_over = text.write(&mut piece, budget);
+            hasher.add(&piece);
+            return is_over.then(|| {
+                let hash = Some(std::mem::take(hasher).finish());
+                let members = Rc::clone(&context.members);
+                Ok(EvaluationContext { members, hash })
+            });
+        }
+        match self.read(budget) {
+            Ok(None) => None,
+            Ok(Some(context)) => {
+                let context = context.with(std::mem::take(&mut self.additions));
+                let text = PartialText::new(JsonValue::Object(Rc::clone(&context.members)));
+                self.whole = Some((context, text, Hasher::default()));
+                None
+            }
+            Err(invalid) => Some(Err(invalid)),
+        }
+    }
+
+    fn read(&mut self, budget: usize) -> Result<Option<EvaluationContext>, InvalidContext> {
+        let mut reader = Reader::new(&self.body, self.at);
+        if self.at == 0 && reader.peek().is_none() {
+            return Ok(Some(EvaluationContext::default()));
+        }
+        let value = self.value.read(&mut reader, budget)?;
+        self.at = reader.position();
+        value.as_ref().map(EvaluationContext::of).transpose()
     }
 }
 
@@ -231,9 +312,9 @@ mod tests {
             (FLAGD.into(), JsonValue::Null),
         ];
         let body = r#"{"context":{"a":"body","b":"body","c":"body"}}"#;
-        let merged = parse(body)
-            .unwrap()
-            .merged(&fixed, [("c", "header"), ("a", ""), ("d", "header")]);
+        let headers = [("c", "header"), ("a", ""), ("d", "header")];
+        let additions = EvaluationContext::additions(&fixed, headers);
+        let merged = parse(body).unwrap().with(additions);
         let expected = r#"{"context":{"a":"body","b":"fixed","c":"header","d":"header"}}"#;
         assert_eq!(merged, parse(expected).unwrap());
         assert_eq!(merged.hash(), parse(expected).unwrap().hash());

@@ -7,7 +7,7 @@
 //! | [`rules`] | targeting: JSONLogic and flagd's own operators |
 //! | [`selector`], [`context`] | what is asked, and by whom |
 //! | [`answers`], [`mod@tag`] | bodies of answers; the entity tag of a bulk answer |
-//! | [`value`], [`reader`], [`number`] | JSON, read exactly and written canonically |
+//! | [`value`], [`reader`], [`partial`], [`number`] | JSON, read exactly and written canonically, in slices where it is long |
 //!
 //! # Bounds
 //! | bound | value | beyond it |
@@ -23,6 +23,7 @@ pub mod compiler;
 pub mod context;
 pub mod definitions;
 mod number;
+mod partial;
 mod reader;
 pub mod rules;
 pub mod selection;
@@ -33,13 +34,13 @@ mod value;
 #[cfg(test)]
 pub(in crate::surfaces::ofrep) mod tests;
 
-pub use answers::FlagAnswer;
+pub use answers::{FlagAnswer, PartialAnswer};
 pub use compiler::{Compilation, MAX_FLAG, SelectionCompiler};
-pub use context::{EvaluationContext, InvalidContext};
+pub use context::{EvaluationContext, InvalidContext, PartialContext};
 pub use definitions::{FlagdDocument, MAX_REFERRED, UnfitDefinitions, selections};
 pub use reader::{MAX_DEPTH, NotJson};
 pub use rules::{Fractional, MAX_STEPS};
 pub use selection::Selection;
 pub use selector::{BadSelector, MAX_SELECTOR, Selector};
 pub use tag::tag;
-pub use value::JsonValue;
+pub use value::{JsonValue, Members};

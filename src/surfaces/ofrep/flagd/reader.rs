@@ -8,7 +8,8 @@ use std::fmt;
 use std::rc::Rc;
 
 use super::number;
-use super::value::{JsonValue, Members};
+use super::partial::PartialValue;
+use super::value::JsonValue;
 
 /// Deepest nesting of a body, and of a rule.
 pub const MAX_DEPTH: u32 = 100;
@@ -144,25 +145,32 @@ impl<'t> Reader<'t> {
         Ok(())
     }
 
+    /// Takes this bracket, inside of so many others.
+    pub(super) fn opens(&mut self, bracket: u8, inside_of: usize) -> Result<(), NotJson> {
+        self.expect(bracket)?;
+        let left = usize::try_from(self.depth_left).unwrap_or_default();
+        match inside_of < left {
+            true => Ok(()),
+            false => Err(self.not_json()),
+        }
+    }
+
+    /// Reads a member's name, and what follows it.
+    pub(super) fn name(&mut self) -> Result<Rc<str>, NotJson> {
+        let name = self.string()?;
+        self.expect(b':')?;
+        Ok(name.into())
+    }
+
     /// Reads any value. Of members with the same name the last counts.
     pub(super) fn value(&mut self) -> Result<JsonValue, NotJson> {
+        let value = PartialValue::default().read(self, usize::MAX)?;
+        value.ok_or(self.not_json())
+    }
+
+    /// Reads a value that is neither an object nor a list.
+    pub(super) fn scalar(&mut self) -> Result<JsonValue, NotJson> {
         match self.peek() {
-            Some(b'{') => {
-                let mut members = Members::new();
-                self.object(|reader, name| {
-                    members.push((Rc::from(name), reader.value()?));
-                    Ok::<_, NotJson>(())
-                })?;
-                Ok(JsonValue::object(members))
-            }
-            Some(b'[') => {
-                let mut list = Vec::new();
-                self.list(|reader| {
-                    list.push(reader.value()?);
-                    Ok::<_, NotJson>(())
-                })?;
-                Ok(JsonValue::list(list))
-            }
             Some(b'"') => Ok(JsonValue::Text(self.string()?.into())),
             Some(b't') => self.word("true", JsonValue::Bool(true)),
             Some(b'f') => self.word("false", JsonValue::Bool(false)),

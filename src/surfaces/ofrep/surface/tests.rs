@@ -17,6 +17,7 @@ use crate::snapshot::follow::Follow;
 use crate::snapshot::status::Live;
 use crate::surfaces::Step;
 use crate::surfaces::evaluated::counts::Evaluation;
+use crate::surfaces::evaluated::reads::DocumentRead;
 use crate::surfaces::ofrep::document::EMPTY;
 use crate::surfaces::ofrep::flagd::tests::support;
 use crate::surfaces::ofrep::flagd::{Selector, selections};
@@ -30,6 +31,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 mod admission;
 mod cases;
 mod documents;
+mod long;
 
 const NOW: u64 = 100_000;
 const ALL: &str = "/ofrep/v1/evaluate/flags";
@@ -74,6 +76,9 @@ struct World {
     /// How many records were put, and how many reads were answered.
     records: Cell<u64>,
     reads: usize,
+    ticks: usize,
+    /// Whether what is done in slices is not waited for.
+    is_left: bool,
 }
 
 /// What became of a request.
@@ -81,7 +86,7 @@ struct World {
 enum Became {
     Answered(u16, &'static str),
     Forwarded(&'static str),
-    Waits(DocumentRead),
+    Waits(OfrepRead),
     WantsBody,
 }
 
@@ -154,6 +159,8 @@ impl World {
             answers: true,
             records: Cell::default(),
             reads: 0,
+            ticks: 0,
+            is_left: false,
         };
         world.confirm(NOW, NOW);
         world.publish(documents);
@@ -210,11 +217,23 @@ impl World {
         self.put(sources_hash(), &OfrepRecord::Sources(state));
     }
 
+    /// The publisher tells that these have a source.
+    fn told(&self, surfaces: &[&str]) {
+        Status::change(&self.store, &self.surface.library.scope, |status| {
+            let live = status.live.as_mut().unwrap();
+            live.surfaces = surfaces.iter().map(ToString::to_string).collect();
+        })
+        .unwrap();
+    }
+
     fn put(&self, hash: Sha256Hash, record: &OfrepRecord) {
+        self.put_bytes(hash, &record.encode());
+    }
+
+    fn put_bytes(&self, hash: Sha256Hash, record: &[u8]) {
         let buckets = Buckets::new(&self.surface.library.scope, 4);
         let key = buckets.name(buckets.of(&hash));
         let current = self.store.read(&key).unwrap();
-        let record = record.encode();
         self.records.set(self.records.get() + 1);
         let entry = Entry {
             hash,
@@ -222,7 +241,7 @@ impl World {
                 millis: self.records.get(),
                 sequence: 0,
             },
-            record: &record,
+            record,
         };
         let next = bucket::merge(&current.value, &[entry], StreamId::default()).unwrap();
         assert!(self.store.replace(&key, &next, current.cas).unwrap());
@@ -279,6 +298,14 @@ impl World {
         self.drive("POST", path, fields, Some(body))
     }
 
+    /// What becomes of a question at once.
+    fn asked(&mut self, path: &str, fields: &[(&str, &str)], body: &str) -> Became {
+        self.is_left = true;
+        let became = self.post(path, fields, body).became;
+        self.is_left = false;
+        became
+    }
+
     fn drive(
         &mut self,
         method: &str,
@@ -305,28 +332,51 @@ impl World {
                 .surface
                 .body(&request, &carried, body.as_bytes(), &mut machinery);
         }
-        if let (Step::Read(read @ DocumentRead::Document { .. }), Some(_)) = (&decided.step, body) {
+        while let (Step::Read(read), Some(_)) = (&decided.step, body) {
+            match read {
+                OfrepRead::Document(DocumentRead::Compiled { .. }) => break,
+                OfrepRead::Context(_) | OfrepRead::Answer(_) if self.is_left => break,
+                _ => {}
+            }
             let read = read.clone();
             let carried = std::mem::take(&mut decided.carried);
-            drop(decided);
-            self.reads += 1;
-            let landed = self.land(&read, self.reply(&read));
+            let landed = match &read {
+                OfrepRead::Document(document) => {
+                    self.reads += 1;
+                    self.land(&read, self.reply(document))
+                }
+                _ => self.finish(&read),
+            };
             let mut machinery = Machinery {
                 store: &self.store,
                 now: Monotonic::from_millis(NOW),
                 ambient: &self.ambient,
                 counts: &mut self.counted,
             };
-            let decided = self
+            decided = self
                 .surface
                 .resume(&request, &carried, &landed, &mut machinery);
-            return got(decided.step);
         }
         got(decided.step)
     }
 
+    /// Ticks until this is done, and counts the ticks.
+    fn finish(&mut self, read: &OfrepRead) -> OfrepLanded {
+        for _ in 0..500 {
+            self.ticks += 1;
+            self.tick();
+            // Others may be done as well.
+            while let Some((own, landed)) = self.surface.finished() {
+                if own == *read {
+                    return landed;
+                }
+            }
+        }
+        panic!("{read:?} takes too many ticks");
+    }
+
     /// A read that was sent just now came to this.
-    fn land(&mut self, read: &DocumentRead, reply: Result<[Vec<u8>; 3], Failure>) -> OfrepLanded {
+    fn land(&mut self, read: &OfrepRead, reply: Result<[Vec<u8>; 3], Failure>) -> OfrepLanded {
         let known = self.surface.known(read, &self.store);
         let at = Monotonic::from_millis(NOW);
         let mut machinery = Machinery {

@@ -24,7 +24,8 @@
 //! - a limit that was lifted or shortened ends after a grace ([`command`]), within which all Envoys read the
 //!   quota again. The first that notices sets the end, the others find it;
 //! - an Envoy that comes back after more than that, and may have answered 402 past the end that the others
-//!   agreed on, sets a later end.
+//!   agreed on, sets a later end. It tells of the limit that it knew as gone, and of a shorter one that the list has
+//!   instead after that.
 
 use super::pair::etag_key;
 use crate::http::ETag;

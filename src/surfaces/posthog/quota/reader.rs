@@ -370,7 +370,8 @@ impl QuotaReader {
         let limited = set.teams.iter().map(|(team, end)| (*team, *end, false));
         let gone = set.owed.iter().map(|owed| (owed.team, owed.end, true));
         let limit = |(team, end, gone)| Limit { team, end, gone };
-        Ok(Some(limited.chain(gone).map(limit).collect()))
+        // Of a limit that was shortened the new end comes last: the latch must not end before that.
+        Ok(Some(gone.chain(limited).map(limit).collect()))
     }
 
     /// Who may be lifted by what workers saw. Nobody while the team of a limited token is not known: it could be theirs.
@@ -408,8 +409,8 @@ impl QuotaReader {
     }
 }
 
-/// The teams that were limited, owed or doubted, and are not limited in the next set. Of a team that comes twice the
-/// later end counts: until then some worker may have answered 402.
+/// The teams that were limited, owed or doubted, and in the next set are not, or not for so long: a worker that has not
+/// copied it may answer 402 when the others' limits have ended. Of a team that comes twice the later end counts.
 fn owed(previous: &QuotaSet, doubted: &[Owed], next: &QuotaSet) -> Vec<Owed> {
     let now = next.clock.map_or(0, |clock| clock.millis);
     let before = previous.teams.iter().map(|(team, end)| Owed {
@@ -418,7 +419,7 @@ fn owed(previous: &QuotaSet, doubted: &[Owed], next: &QuotaSet) -> Vec<Owed> {
     });
     let mut all: Vec<Owed> = before
         .chain(previous.owed.iter().chain(doubted).copied())
-        .filter(|owed| next.team_ends(owed.team).is_none())
+        .filter(|owed| next.team_ends(owed.team) < Some(owed.end))
         .filter(|owed| owed.end.as_millis().saturating_add(LATCH_MILLIS) > now)
         .collect();
     all.sort_unstable_by_key(|owed| (owed.team, std::cmp::Reverse(owed.end)));

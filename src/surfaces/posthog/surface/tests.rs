@@ -18,6 +18,8 @@ use crate::time::UnixMillis;
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
+mod quota_periods;
+
 const NOW: u64 = 100_000;
 
 /// A clock that can fail.

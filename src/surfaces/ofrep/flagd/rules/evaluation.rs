@@ -52,6 +52,11 @@ impl RuleEvaluation {
         self.node(&rule.node, &scope)
     }
 
+    /// How many steps may still be taken.
+    pub fn steps_left(&self) -> usize {
+        usize::try_from(self.steps_left).unwrap_or(usize::MAX)
+    }
+
     /// Takes steps.
     pub(super) fn take(&mut self, steps: usize) -> Result<()> {
         let steps = u32::try_from(steps).unwrap_or(u32::MAX);

@@ -66,7 +66,7 @@ fn ask(flags: &Defined, config: &Json, request: &Json, tags: &[Option<ETag>]) ->
     let mapped = mapped.filter_map(|(header, name)| {
         Some((name.as_str()?, headers[header.to_lowercase()].as_str()?))
     });
-    let context = context.merged(&fixed, mapped);
+    let context = context.with(EvaluationContext::additions(&fixed, mapped));
     let Some(key) = key else {
         let tag = flags.tag(&selector, &context, NOW);
         let mut held = IfNoneMatch::default();

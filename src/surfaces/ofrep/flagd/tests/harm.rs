@@ -6,7 +6,8 @@ use serde_json::{Value as Json, json};
 use super::support::{Defined, NOW, compile_in, context, documents, recorded, value};
 use crate::surfaces::ofrep::flagd::rules::{RuleEvaluation, TargetingRule};
 use crate::surfaces::ofrep::flagd::{
-    EvaluationContext, FlagdDocument, Fractional, JsonValue, Selector, selections,
+    EvaluationContext, FlagdDocument, Fractional, InvalidContext, JsonValue, Members,
+    PartialAnswer, PartialContext, Selector, selections,
 };
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -156,6 +157,70 @@ proptest! {
         let pretty = serde_json::to_string_pretty(&json!({"context": context})).unwrap();
         prop_assert_eq!(parsed.unwrap().hash(), EvaluationContext::parse(pretty.as_bytes()).unwrap().hash());
     }
+
+    #[test]
+    fn any_body_may_be_read_in_slices(
+        context in prop::collection::btree_map("[a-c$]{0,2}", rule(), 0..5),
+        end in 0_usize..200,
+        budget in 1_usize..100,
+    ) {
+        let body = json!({"context": context}).to_string();
+        // Some are cut off.
+        let body = body.get(..end).unwrap_or(&body).as_bytes();
+        let fixed = [("b".into(), JsonValue::text("fixed"))];
+        let additions = || EvaluationContext::additions(&fixed, [("c", "header")]);
+        let whole = EvaluationContext::parse(body).map(|context| context.with(additions()));
+        let sliced = read_in(body, budget, additions());
+        prop_assert_eq!(whole.as_ref().map(EvaluationContext::hash), sliced.as_ref().map(EvaluationContext::hash));
+    }
+}
+
+/// Reads a body, so many bytes at a time.
+fn read_in(
+    body: &[u8],
+    budget: usize,
+    additions: Members,
+) -> Result<EvaluationContext, InvalidContext> {
+    let mut partial = PartialContext::new(body, additions);
+    // What is read, and then written: each step is one byte at least.
+    let mut steps = 0..body.len() * 2 + 100;
+    steps.find_map(|_| partial.step(budget)).unwrap()
+}
+
+#[test]
+fn all_flags_may_be_evaluated_in_slices() {
+    let selection = Defined::recorded().selection(&Selector::All);
+    let asked = context(&json!({"targetingKey": "ann", "email": "ann@example.com"}));
+    let answer = selection.bulk(&Selector::All, &asked, Fractional::V2, NOW);
+    for budget in [1, 500, 5_000] {
+        let mut partial = PartialAnswer::new(&asked, Fractional::V2, NOW);
+        let mut steps = 0;
+        let body = loop {
+            steps += 1;
+            if let Some(body) = partial.step(&selection, &Selector::All, budget) {
+                break body;
+            }
+        };
+        assert_eq!(body, answer.body);
+        assert!((2..=selection.len()).contains(&steps), "{steps}");
+    }
+}
+
+/// Members that come in any order, more than are sorted at once, the last of each name counting.
+#[test]
+fn many_members_are_in_order_whatever_the_slices() {
+    let members: Vec<_> = (0..5_000_u64)
+        .map(|number| format!("\"k{}\":{number}", number * 7_919 % 3_001))
+        .collect();
+    let body = format!(r#"{{"context":{{{}}}}}"#, members.join(","));
+    let whole: Json = serde_json::from_str(&body).unwrap();
+    let expected = context(&whole["context"]);
+    for budget in [1, 1_000, usize::MAX] {
+        let read = read_in(body.as_bytes(), budget, Members::new()).unwrap();
+        assert_eq!(read.hash(), expected.hash());
+    }
+    let read = EvaluationContext::parse(body.as_bytes()).unwrap();
+    assert_eq!(read, expected);
 }
 
 #[test]

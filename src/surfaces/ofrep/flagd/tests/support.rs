@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use serde_json::{Value as Json, json};
 
+use crate::hash::Sha256Hash;
 use crate::http::ETag;
 use crate::surfaces::ofrep::flagd::{
     Compilation, EvaluationContext, FlagAnswer, FlagdDocument, Fractional, JsonValue, Selection,
@@ -87,14 +88,14 @@ impl Defined {
     /// The tag of a bulk answer at this time.
     pub fn tag(&self, selector: &Selector, context: &EvaluationContext, now: u64) -> ETag {
         let answer = self.selection(selector).reads_time();
-        let answer = answer.then(|| self.bulk(selector, context, now).body);
+        let answer = answer.then(|| Sha256Hash::of(&self.bulk(selector, context, now).body));
         let version = ETag::of_text(self.text(selector).as_bytes());
         ETag::long(tag(
             self.fractional,
             selector,
             &version,
             &context.hash(),
-            answer.as_deref(),
+            answer.as_ref(),
         ))
     }
 }

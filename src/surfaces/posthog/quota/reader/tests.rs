@@ -234,7 +234,7 @@ fn a_team_that_left_the_list_is_told_until_redis_heard_it() {
     world.wait(10);
     assert_eq!(
         world.round(10, &[("t8", 100)]),
-        [(8, 100, false), (7, 100, true)]
+        [(7, 100, true), (8, 100, false)]
     );
     assert!(!world.limited(7));
     world.reply(Err(Failure::Timeout));
@@ -243,7 +243,7 @@ fn a_team_that_left_the_list_is_told_until_redis_heard_it() {
     world.reader = reader();
     assert_eq!(
         world.round(20, &[("t8", 100)]),
-        [(8, 100, false), (7, 100, true)]
+        [(7, 100, true), (8, 100, false)]
     );
     world.latched(20);
     world.wait(10);
@@ -260,7 +260,7 @@ fn a_latch_that_nobody_here_can_explain_is_told_as_gone_by_the_next_list() {
     // Members of the next list; what is told. Another Envoy limited team 7, and is gone.
     for (members, expected) in [
         (&[][..], &[(7, 100, true)][..]),
-        (&[("t8", 200)], &[(8, 200, false), (7, 100, true)]),
+        (&[("t8", 200)], &[(7, 100, true), (8, 200, false)]),
         // It was limited a moment ago.
         (&[("t7", 100)], &[(7, 100, false)]),
         // It may be the team of that token.
@@ -306,6 +306,24 @@ fn a_team_that_is_limited_again_is_not_gone() {
     world.reply(Err(Failure::Timeout));
     world.wait(10);
     assert_eq!(world.round(20, &[("t7", 300)]), [(7, 300, false)]);
+}
+
+#[test]
+fn a_limit_that_was_shortened_is_told_as_gone_until_redis_heard_it_and_its_new_end_last() {
+    let mut world = World::new();
+    world.round(0, &[("t7", 100)]);
+    world.reply(Err(Failure::Timeout));
+    world.wait(10);
+    for seconds in [10, 20] {
+        let told = world.round(seconds, &[("t7", 50)]);
+        assert_eq!(told, [(7, 100, true), (7, 50, false)]);
+        match seconds {
+            10 => world.reply(Err(Failure::Timeout)),
+            _ => world.latched(20),
+        }
+        world.wait(10);
+    }
+    assert_eq!(world.round(30, &[("t7", 50)]), [(7, 50, false)]);
 }
 
 #[test]
