@@ -58,6 +58,11 @@ impl<'a> IfNoneMatch<'a> {
             .any(|tag| tag == b"*" || *tag == *current.as_bytes())
     }
 
+    /// The same without `*`, which is about a representation that there is: before that is known, only a tag counts.
+    pub fn names(&self, current: &ETag) -> bool {
+        self.tags().any(|tag| *tag == *current.as_bytes())
+    }
+
     /// The tag whose match would spare reading the payload: the first that can be one of ours, or `*`.
     ///
     /// ```
@@ -192,6 +197,8 @@ mod tests {
     fn repeated_fields_are_one_list() {
         let list = validators(&[r#""x""#, r#"W/"y""#]);
         assert!(list.matches(&tag("x")) && list.matches(&tag("y")) && !list.matches(&tag("z")));
+        assert!(list.names(&tag("x")) && !list.names(&tag("z")));
+        assert!(!validators(&["*"]).names(&tag("x")) && validators(&["*, x"]).names(&tag("x")));
         assert!(!validators(&[]).is_present() && validators(&[""]).is_present());
     }
 

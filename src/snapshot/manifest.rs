@@ -37,8 +37,8 @@ pub struct Manifest {
     pub lineage: u64,
     /// What it holds, for `/health`.
     pub records: KindCounts,
-    /// The surfaces that have a source, by name. Empty, as of publishers that do not tell: each surface knows what that
-    /// means for it.
+    /// The surfaces that have a source, and lists of theirs that have one, by name. Empty, as of publishers that do not tell:
+    /// each surface knows what that means for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub surfaces: Vec<String>,
 }

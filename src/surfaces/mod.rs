@@ -283,8 +283,8 @@ pub trait Surface {
         }
     }
 
-    /// Whether some of its requests may go on to an upstream.
-    fn forwards(&self) -> bool {
+    /// Whether a request to this `:path`, one of its own, may go on to an upstream.
+    fn forwards(&self, _path: &[u8]) -> bool {
         true
     }
 

@@ -195,8 +195,11 @@ impl<A: Surface, B: Surface> Surface for Pair<A, B> {
         }
     }
 
-    fn forwards(&self) -> bool {
-        self.first.forwards() || self.second.forwards()
+    fn forwards(&self, path: &[u8]) -> bool {
+        match self.first.owns(path) {
+            true => self.first.forwards(path),
+            false => self.second.forwards(path),
+        }
     }
 
     fn too_long<'r>(&self, request: &'r Self::Request<'_>) -> StepOf<'r, Self> {

@@ -20,7 +20,7 @@ use crate::surfaces::ofrep::Ofrep;
 use crate::surfaces::posthog::PostHog;
 use crate::surfaces::{self, Surface};
 use crate::time::Monotonic;
-use crate::worker::health::{self, HealthAnswer};
+use crate::worker::health::{self, HealthAnswer, RepeatedHealth};
 use crate::worker::host::CallId;
 use crate::worker::{Clusters, Recorder, Worker, registry};
 
@@ -101,6 +101,8 @@ pub struct HealthListener {
     scope: Scope,
     /// The time; when the clock fails, the last time that it did not.
     now: Cell<Monotonic>,
+    /// Where anybody may ask.
+    repeated: Option<RefCell<RepeatedHealth>>,
 }
 
 impl HealthListener {
@@ -111,14 +113,13 @@ impl HealthListener {
             self.now.set(now);
         }
         let now = self.now.get();
-        let answer = health::answer(
-            path,
-            &SharedData,
-            &self.settings,
-            &self.scope,
-            now,
-            host.unix(),
-        );
+        let (settings, scope) = (&self.settings, &self.scope);
+        let make = || health::answer(path, &SharedData, settings, scope, now, host.unix());
+        let repeated = self.repeated.as_ref();
+        let answer = match repeated.and_then(|repeated| repeated.try_borrow_mut().ok()) {
+            Some(mut repeated) => repeated.answer(path, now, make),
+            None => make(),
+        };
         answer.is_some_and(|answer| send(&answer))
     }
 
@@ -161,8 +162,9 @@ impl Root {
             }
         };
         let scopes = config::scopes(&settings.posthog);
-        let listener = |settings| {
+        let listener = |settings: Settings| {
             Box::new(HealthListener {
+                repeated: (settings.role == Role::Filter).then(RefCell::default),
                 settings,
                 scope: scopes.data.clone(),
                 now: Cell::default(),

@@ -29,6 +29,8 @@ pub struct Stream {
     late: Late,
     /// Length of the request's body, as far as it is there.
     body: usize,
+    /// Whether the request waits, and may yet go on to an upstream with its body.
+    may_forward: bool,
 }
 
 impl Stream {
@@ -39,6 +41,7 @@ impl Stream {
             root,
             late: Late::Nothing,
             body: 0,
+            may_forward: false,
         }
     }
 
@@ -109,7 +112,9 @@ impl Stream {
             .clone()
             .for_each(|(name, _)| crate::faults::on_header(name));
         let request = worker.surface().parse(path, fields);
-        self.next(worker.on_request(self.id, request, body))
+        let served = worker.on_request(self.id, request, body);
+        self.may_forward = served == Served::Waits && worker.surface().forwards(path);
+        self.next(served)
     }
 
     fn next(&mut self, verdict: Served) -> Next {
@@ -182,7 +187,7 @@ impl Stream {
         match served {
             Served::Waits if ends && is_awaited => self.read_body(worker),
             // The host would keep it, and refuse the request when it becomes too long.
-            Served::Waits if !is_awaited && bytes > 0 && !worker.surface().forwards() => {
+            Served::Waits if !is_awaited && bytes > 0 && !self.may_forward => {
                 let _ = abi::drop_request_body(bytes);
                 self.body = 0;
                 Next::Pause

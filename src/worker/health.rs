@@ -1,8 +1,11 @@
 //! `/ready` and `/health`, on a listener of their own. Nothing secret is in them.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::config::Settings;
+use crate::http::query::split_query;
 #[cfg(any(feature = "flagsmith", feature = "ofrep"))]
 use crate::records::Buckets;
 use crate::shared::{Scope, Store};
@@ -83,6 +86,32 @@ impl HealthAnswer {
 /// What is said of a moment is not for later.
 const NO_STORE: [(&str, &str); 1] = [("cache-control", "no-store")];
 
+/// For how long the answer to `/health` is given again where it is public.
+const REPEATED: Duration = Duration::from_secs(1);
+
+/// The last answer to `/health`. It takes milliseconds to make, and on a public listener anybody may ask for it.
+#[derive(Debug, Default)]
+pub struct RepeatedHealth(Option<(Monotonic, HealthAnswer)>);
+
+impl RepeatedHealth {
+    /// The answer to a request for this path, made anew once a second at most; other paths are always.
+    pub fn answer(
+        &mut self,
+        path: &[u8],
+        now: Monotonic,
+        make: impl FnOnce() -> Option<HealthAnswer>,
+    ) -> Option<HealthAnswer> {
+        if split_query(path).0 != b"/health" {
+            return make();
+        }
+        self.0.take_if(|(at, _)| now.since(*at) >= REPEATED);
+        if self.0.is_none() {
+            self.0 = make().map(|answer| (now, answer));
+        }
+        self.0.as_ref().map(|(_, answer)| answer.clone())
+    }
+}
+
 /// Answers a request of the health listener; `None` when the path is not one of its own.
 pub fn answer(
     path: &[u8],
@@ -92,7 +121,7 @@ pub fn answer(
     now: Monotonic,
     unix: Option<UnixMillis>,
 ) -> Option<HealthAnswer> {
-    let path = path.split(|byte| *byte == b'?').next().unwrap_or_default();
+    let path = split_query(path).0;
     let status = || Status::read(store, scope).unwrap_or_default();
     match path {
         b"/ready" if is_ready(&status(), store, settings, scope) => {
@@ -224,6 +253,27 @@ mod tests {
     use crate::surfaces::ofrep::records::{OfrepRecord, SourcesState, sources_hash};
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    #[test]
+    fn only_the_answer_to_health_is_given_again_for_a_second() {
+        let mut repeated = RepeatedHealth::default();
+        let mut made = 0_u16;
+        for (path, millis, expected) in [
+            (&b"/health"[..], 1, Some(1)),
+            (b"/health?x", 1_000, Some(1)),
+            (b"/ready", 1_000, Some(2)),
+            (b"/health", 1_000, Some(1)),
+            (b"/health", 1_001, Some(3)),
+            (b"/ready", 1_001, Some(4)),
+        ] {
+            let now = Monotonic::from_millis(millis);
+            let answer = repeated.answer(path, now, || {
+                made += 1;
+                Some(HealthAnswer::text(made, ""))
+            });
+            assert_eq!(answer.map(|answer| answer.status), expected, "{millis}");
+        }
+    }
 
     #[test]
     fn a_surface_that_is_on_and_has_a_source_is_waited_for_and_told_of() {

@@ -7,10 +7,12 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from email.utils import formatdate
+from datetime import datetime
+from email.utils import formatdate, parsedate_to_datetime
+from enum import Enum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,21 @@ class Report:
         return rows
 
 
+class Trouble(Enum):
+    """What becomes of an answer."""
+
+    NONE = "none"
+    FAILED = "failed"  # 500
+    SLOW = "slow"  # it comes after less than a second
+    HANGING = "hanging"  # it comes after the publisher has given up
+    CUT = "cut"  # the connection ends within it
+    NO_JSON = "no JSON"
+    UNFIT = "unfit"  # a document that no engine takes
+
+
+DELAYS = {Trouble.SLOW: 0.4, Trouble.HANGING: 2.5}
+
+
 @dataclass
 class Upstream:
     """What it answers, by server-side key. May be changed while it runs."""
@@ -49,6 +66,11 @@ class Upstream:
     listed: dict[str, str] = field(
         default_factory=dict
     )  # client-side key by server-side key, for the proxy key
+    expiring: dict[str, str] = field(default_factory=dict)  # when keys of the list expire
+    trouble: Callable[[str], Trouble] = lambda path: Trouble.NONE  # of each answer to a GET
+    knows_dates: bool = False  # 304 to who holds a document as of its date
+    answered: Counter[str] = field(default_factory=Counter)  # how requests for documents ended
+    told: list[tuple[float, set[str]]] = field(default_factory=list)  # lists that were answered, and when
     report_status: int = 202  # of reports
     reports: list[Report] = field(default_factory=list)
     port: int = 0
@@ -66,12 +88,12 @@ class Upstream:
     @property
     def proxy_config(self) -> list[dict[str, Any]]:
         """What the proxy key is answered with."""
-        keys = [{"key": server, "active": True, "expires_at": None} for server in self.listed]
-        clients = self.listed.values()
-        return [
-            {"client_side_key": client, "server_side_keys": [key]}
-            for client, key in zip(clients, keys, strict=True)
-        ]
+        keys: dict[str, list[dict[str, Any]]] = {}
+        for server, client in self.listed.items():
+            expires_at = self.expiring.get(server)
+            key = {"key": server, "active": True, "expires_at": expires_at}
+            keys.setdefault(client, []).append(key)
+        return [{"client_side_key": client, "server_side_keys": keys[client]} for client in keys]
 
     def configuration(self, pairs: dict[str, str], **fields: Any) -> dict[str, Any]:
         """An Edge Proxy configuration file. `pairs`: client-side key by server-side key."""
@@ -92,10 +114,11 @@ def running(upstream: Upstream) -> Iterator[Upstream]:
         def do_GET(self) -> None:
             key = self.headers.get("x-environment-key", "")
             upstream.asked.append(key)
-            time.sleep(upstream.slow.get(key, 0))
             path, _, query = self.path.partition("?")
+            trouble = upstream.trouble(path)
+            time.sleep(upstream.slow.get(key, DELAYS.get(trouble, 0)))
             if path == "/api/v1/proxy/config/" and self.headers.get("x-proxy-key") == PROXY_KEY:
-                self.answer(200, json.dumps(upstream.proxy_config).encode())
+                self.tell_keys(trouble)
             elif path != "/api/v1/environment-document/":
                 self.answer(404, b"")
             elif key in upstream.failing:
@@ -103,8 +126,33 @@ def running(upstream: Upstream) -> Iterator[Upstream]:
             elif (document := upstream.documents.get(key)) is None:
                 self.answer(403, b"")
             else:
-                begin = int(query.removeprefix("page_id=") or 0)
-                self.answer(200, *page_of(document, begin, upstream.page))
+                self.hand_out(document, int(query.removeprefix("page_id=") or 0), trouble)
+
+        def tell_keys(self, trouble: Trouble) -> None:
+            listed = upstream.proxy_config
+            if trouble is Trouble.FAILED:
+                return self.answer(500, b"")
+            self.answer(200, b"[" if trouble is Trouble.NO_JSON else json.dumps(listed).encode())
+            keys = {key["key"] for environment in listed for key in environment["server_side_keys"]}
+            if trouble in (Trouble.NONE, Trouble.SLOW):
+                upstream.told.append((time.monotonic(), keys))
+
+        def hand_out(self, document: dict[str, Any], begin: int, trouble: Trouble) -> None:
+            upstream.answered[trouble.value] += 1
+            since = self.headers.get("if-modified-since")
+            updated_at = datetime.fromisoformat(document["updated_at"]).replace(microsecond=0)
+            if trouble is Trouble.FAILED:
+                return self.answer(500, b"")
+            if upstream.knows_dates and since and updated_at <= parsedate_to_datetime(since):
+                upstream.answered["not modified"] += 1
+                return self.answer(304, b"")
+            if trouble is Trouble.UNFIT:
+                document = document | {"feature_states": "none"}
+            body, following = page_of(document, begin, upstream.page)
+            if trouble is Trouble.NO_JSON:
+                body = body[: len(body) // 2]
+            self.close_connection = trouble is Trouble.CUT
+            self.answer(200, body, following, cut=trouble is Trouble.CUT)
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
@@ -115,7 +163,7 @@ def running(upstream: Upstream) -> Iterator[Upstream]:
             upstream.reports.append(report)
             self.answer(report.status, b"")
 
-        def answer(self, status: int, body: bytes, following: str = "") -> None:
+        def answer(self, status: int, body: bytes, following: str = "", cut: bool = False) -> None:
             self.send_response(status)
             if following:
                 self.send_header("link", f'<{self.path.partition("?")[0]}?{following}>; rel="next"')
@@ -123,7 +171,7 @@ def running(upstream: Upstream) -> Iterator[Upstream]:
             self.send_header("date", formatdate(usegmt=True))
             self.send_header("content-length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(body[: len(body) // 2] if cut else body)
 
         def log_message(self, *_: object) -> None:
             pass

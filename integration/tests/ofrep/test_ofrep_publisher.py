@@ -106,6 +106,18 @@ def test_files_that_are_swapped_under_load_are_never_mixed_nor_missing(tmp_path:
         assert wrong == [] and len(seen) > 3
 
 
+def test_a_key_is_refused_where_keys_have_a_source_alone(tmp_path: Path) -> None:
+    """The samples have keys, and are followed only where `snapshot` is said."""
+    document = [{"source": "a.json", "document": definitions(1)}]
+
+    def statuses(settings: dict[str, Any]) -> set[int]:
+        with evaluating(tmp_path, document, settings=settings, keys="required") as evaluated:
+            return {evaluated.ask(X_Api_Key="nobody").status for _ in range(20)}
+
+    assert statuses({}) == {401}
+    assert statuses({"snapshot": None}) == {503}
+
+
 def test_a_later_source_wins_and_gives_back_what_it_loses(tmp_path: Path) -> None:
     first = {"flags": {"k": flag("first"), "own": flag(1)}}
     documents = [

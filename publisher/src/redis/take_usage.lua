@@ -1,8 +1,36 @@
 -- After the guard: takes counts of the oldest hour that has any out of its hash, and makes them the batch that is to be sent,
 -- in one step. Where there is a batch already, it is that one.
--- KEYS: lock, batch, names, hash of an hour without the hour. ARGV: token, id of a new batch, first hour, last hour, oldest hour
--- that is reported, most rows, seconds for which a batch stays.
+-- KEYS: lock, batch, names, numbers of batches, hash of an hour without the hour. ARGV: token, first hour, last hour,
+-- oldest hour that is reported, most rows, seconds for which a batch and numbers stay.
 -- Returns {'taken', requests that are too old, requests of nobody known, batch or ''}, or {'unnamed'} where the names are lost.
+
+-- The id of the next batch of an hour, a UUID (RFC 9562 section 5.5). It is made of what Redis holds alone, so a Redis that fell back
+-- to an older state gives counts that came back the id under which they were reported.
+local function next_id(hour)
+  local salt = redis.call('HGET', KEYS[4], 'salt')
+  if not salt then
+    salt = redis.sha1hex(ARGV[1])
+    redis.call('HSET', KEYS[4], 'salt', salt)
+  end
+  local number = tonumber(redis.call('HGET', KEYS[4], hour) or '0') + 1
+  if number == 1 then
+    local hours = redis.call('HGETALL', KEYS[4])
+    for at = 1, #hours, 2 do
+      if (tonumber(hours[at]) or math.huge) < tonumber(ARGV[2]) then
+        redis.call('HDEL', KEYS[4], hours[at])
+      end
+    end
+  end
+  redis.call('HSET', KEYS[4], hour, string.format('%.0f', number))
+  redis.call('EXPIRE', KEYS[4], ARGV[6])
+  local digits = redis.sha1hex(string.format('%s %s %.0f', salt, hour, number))
+  local parts = {{1, 8, ''}, {9, 12, ''}, {14, 16, '5'}, {18, 20, '8'}, {21, 32, ''}}
+  for at, part in ipairs(parts) do
+    parts[at] = part[3] .. string.sub(digits, part[1], part[2])
+  end
+  return table.concat(parts, '-')
+end
+
 local function act()
   local old, unknown = 0, 0
   local function reply(batch)
@@ -15,9 +43,9 @@ local function act()
   if redis.call('EXISTS', KEYS[3]) == 0 then
     return {'unnamed'}
   end
-  local oldest, most = tonumber(ARGV[5]), tonumber(ARGV[6])
-  for hour = tonumber(ARGV[3]), tonumber(ARGV[4]) do
-    local key = KEYS[4] .. string.format('%.0f', hour)
+  local oldest, most = tonumber(ARGV[4]), tonumber(ARGV[5])
+  for hour = tonumber(ARGV[2]), tonumber(ARGV[3]) do
+    local key = KEYS[5] .. string.format('%.0f', hour)
     -- What stands there may be anything.
     local counts = redis.pcall('HGETALL', key)
     if not counts.err and #counts > 0 then
@@ -47,8 +75,9 @@ local function act()
         end
       end
       if #rows > 0 then
-        batch = ARGV[2] .. ' ' .. string.format('%.0f', hour) .. '\n' .. table.concat(rows, '\n')
-        redis.call('SET', KEYS[2], batch, 'EX', ARGV[7])
+        local named = string.format('%.0f', hour)
+        batch = next_id(named) .. ' ' .. named .. '\n' .. table.concat(rows, '\n')
+        redis.call('SET', KEYS[2], batch, 'EX', ARGV[6])
       end
       for at = 1, #taken, 1000 do
         redis.call('HDEL', key, unpack(taken, at, math.min(at + 999, #taken)))

@@ -1,6 +1,7 @@
 //! Counts of requests that filters left in Redis, and the batch of them that is being reported.
 //!
-//! The batch, and who has which number, are keys that filters cannot write: `<prefix>reported:<name>:batch` and `…:tenants`.
+//! The batch, who has which number, and how many batches there were, are keys that filters cannot write:
+//! `<prefix>reported:<name>:batch`, `…:tenants` and `…:numbers`.
 
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::tenant::Tenant;
@@ -58,6 +59,10 @@ fn tenants_key(prefix: &str, name: &str) -> String {
     format!("{prefix}reported:{name}:tenants")
 }
 
+fn numbers_key(prefix: &str, name: &str) -> String {
+    format!("{prefix}reported:{name}:numbers")
+}
+
 impl SnapshotStore<'_> {
     /// Says whose requests are counted under which number in this hour and later. `name` is that of the hashes.
     ///
@@ -85,14 +90,13 @@ impl SnapshotStore<'_> {
         Ok(Ok(()))
     }
 
-    /// Takes the batch that is to be sent; a new one has this id. `name` is that of the hashes, `hour` the present one.
+    /// Takes the batch that is to be sent. `name` is that of the hashes, `hour` the present one.
     ///
     /// # Errors
     /// When Redis fails, or another publisher holds the lock.
     pub fn take_usage(
         &mut self,
         name: &str,
-        id: &str,
         hour: u32,
         max_rows: usize,
     ) -> Result<Allowed<TakenUsage>, SnapshotStoreError> {
@@ -100,13 +104,13 @@ impl SnapshotStore<'_> {
         let keys = [
             batch_key(prefix, name),
             tenants_key(prefix, name),
+            numbers_key(prefix, name),
             field_prefix(prefix, name),
         ];
         // Clocks of filters may be ahead.
         let [first, last] = [hour.saturating_sub(KEPT_HOURS), hour.saturating_add(1)];
         let oldest = hour.saturating_sub(REPORTED_HOURS);
-        let mut arguments = vec![id.to_owned()];
-        arguments.extend([first, last, oldest].map(|hour| hour.to_string()));
+        let mut arguments: Vec<_> = [first, last, oldest].map(|hour| hour.to_string()).into();
         arguments.extend([max_rows.to_string(), FIELD_HASH_SECONDS.to_string()]);
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         let arguments: Vec<&[u8]> = arguments.iter().map(String::as_bytes).collect();

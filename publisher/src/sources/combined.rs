@@ -81,6 +81,10 @@ impl Source for Combined {
         self.database.nature()
     }
 
+    fn lists(&self) -> &'static [&'static str] {
+        self.document.lists()
+    }
+
     /// The counts and what was left out are the database's.
     fn read_all(&self, progress: &mut dyn FnMut(u64)) -> Result<Reading, SourceError> {
         let mut reading = self.database.read_all(progress)?;

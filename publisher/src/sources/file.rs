@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use flag_definitions_filter::surfaces::ofrep::flagd::{BadSelector, Selector};
+use flag_definitions_filter::surfaces::ofrep::health::KEYS as OFREP_KEYS;
 use flag_definitions_filter::surfaces::ofrep::records::{OfrepRecord, selection_hash};
 use flag_definitions_filter::surfaces::posthog::document::{self, DocumentError};
 
@@ -123,6 +124,10 @@ impl FollowedDocument {
 impl Source for FollowedDocument {
     fn nature(&self) -> SourceNature {
         SourceNature::Document
+    }
+
+    fn lists(&self) -> &'static [&'static str] {
+        &[OFREP_KEYS]
     }
 
     fn read_all(&self, progress: &mut dyn FnMut(u64)) -> Result<Reading, SourceError> {

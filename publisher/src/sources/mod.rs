@@ -90,6 +90,11 @@ pub trait Source: Send + Sync {
         SourceNature::Database
     }
 
+    /// What the manifest names beside the surface, where this is its source as well.
+    fn lists(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Reads everything as of one moment. `progress` is told the number of rows so far, now and then.
     ///
     /// # Errors

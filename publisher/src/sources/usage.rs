@@ -6,7 +6,6 @@
 //! whose it is.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -124,47 +123,9 @@ impl UsageBatch {
     }
 }
 
-/// A random UUID (RFC 9562 section 5.4).
-///
-/// # Errors
-/// When the system has no randomness.
-pub fn uuid() -> Result<String, getrandom::Error> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)?;
-    Ok(Uuid(u128::from_be_bytes(bytes)).to_string())
-}
-
-/// Random bits as a UUID.
-struct Uuid(u128);
-
-impl fmt::Display for Uuid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let version_and_variant = (0x4000_u128 << 64) | (0x8000_u128 << 48);
-        let random = self.0 & !((0xf000_u128 << 64) | (0xc000_u128 << 48));
-        let digits = format!("{:032x}", random | version_and_variant);
-        for (place, digit) in digits.chars().enumerate() {
-            if matches!(place, 8 | 12 | 16 | 20) {
-                f.write_char('-')?;
-            }
-            f.write_char(digit)?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_id_is_a_random_uuid() {
-        assert_eq!(Uuid(0).to_string(), "00000000-0000-4000-8000-000000000000");
-        assert_eq!(
-            Uuid(u128::MAX).to_string(),
-            "ffffffff-ffff-4fff-bfff-ffffffffffff"
-        );
-        assert_ne!(uuid().unwrap(), uuid().unwrap());
-    }
 
     #[test]
     fn a_text_is_a_batch_whole_or_none() {

@@ -122,6 +122,8 @@ pub fn watch_all(
     let ask = records.map(|records| {
         let owner = RecordOwner::of_sources();
         told.surfaces.push(owner.name().to_owned());
+        let lists = records.lists().iter();
+        told.surfaces.extend(lists.map(|list| (*list).to_owned()));
         events::start_source(records, Arc::clone(stop), events.clone())
     });
     let orders = etags.map(|etags| {

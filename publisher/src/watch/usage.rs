@@ -16,7 +16,7 @@ use crate::redis::error::SnapshotStoreError;
 use crate::redis::store::SnapshotStore;
 use crate::redis::usage::{Allowed, REPORTED_HOURS};
 use crate::sources::kinds::RecordOwner;
-use crate::sources::usage::{MAX_ROWS, UsageAnswer, UsageBatch, UsageNews, UsageReports, uuid};
+use crate::sources::usage::{MAX_ROWS, UsageAnswer, UsageBatch, UsageNews, UsageReports};
 
 /// Wait after the first failure. It doubles with each further one, up to the interval.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
@@ -91,8 +91,7 @@ impl Reporter {
             }
             self.named = Some((epoch, hour));
         }
-        let id = uuid().map_err(SnapshotStoreError::Random)?;
-        let taken = match store.take_usage(name, &id, hour, MAX_ROWS)? {
+        let taken = match store.take_usage(name, hour, MAX_ROWS)? {
             Ok(taken) => taken,
             Err(problem) => {
                 self.redis_refused(problem, status);

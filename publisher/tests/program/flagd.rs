@@ -385,7 +385,7 @@ fn keys_come_with_a_source_document_that_is_followed_and_with_publish() {
     let published = wait_for("flagSetId=shop");
     assert_eq!(published[&key("hunter3")], OfrepRecord::Key(None));
     let manifest = redis.manifest();
-    assert_eq!(manifest.surfaces, ["posthog", "ofrep"]);
+    assert_eq!(manifest.surfaces, ["posthog", "ofrep_keys", "ofrep"]);
     assert_eq!(manifest.records.of("ofrep_keys"), 2);
     // Flags are there as well, whichever came first.
     eventually("selections", || {

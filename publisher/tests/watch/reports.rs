@@ -21,6 +21,7 @@ use crate::instance::{Instance, eventually, settings};
 use crate::support::{PUBLISHER_PASSWORD, Redis};
 
 const BATCH: &str = "flag_definitions:reported:flagsmith:batch";
+const NUMBERS: &str = "flag_definitions:reported:flagsmith:numbers";
 const TENANTS: &str = "flag_definitions:reported:flagsmith:tenants";
 
 /// A source that hands every batch to the test.
@@ -187,6 +188,57 @@ fn a_batch_is_sent_as_it_is_until_it_is_taken_and_counts_that_came_since_are_the
     upstream.instance.stop();
     let refused: Vec<redis::Value> = redis.command("ACL", &["LOG"]);
     assert_eq!(refused, [], "a command was refused");
+}
+
+#[test]
+fn counts_that_come_back_with_an_older_state_of_redis_come_under_the_id_that_they_had() {
+    let mut redis = Redis::start_with_users();
+    let now = hour();
+    let upstream = Upstream::of(&redis);
+    upstream.report(&[(1, "one")]);
+    let report = |redis: &mut Redis, hour, requests| {
+        count(redis, hour, 1, 0, requests);
+        let batch = upstream.next();
+        upstream.answer(&batch, UsageAnswer::Taken);
+        assert_eq!((batch.hour, batch.requests()), (hour, requests));
+        batch.id
+    };
+    let first = report(&mut redis, now, 1);
+    let before: BTreeMap<String, String> = redis.command("HGETALL", &[NUMBERS]);
+    let second = report(&mut redis, now, 5);
+    let third = report(&mut redis, now - 1, 6);
+    // The state before the second one is back, and five requests with it.
+    let _: i64 = redis.command("DEL", &[NUMBERS]);
+    for (field, value) in before {
+        let _: i64 = redis.command("HSET", &[NUMBERS, &field, &value]);
+    }
+    assert_eq!(report(&mut redis, now, 5), second);
+    // It costs no more than what the same hours reported since.
+    assert_eq!(report(&mut redis, now - 1, 2), third);
+    let mut ids = vec![first, second, third];
+    ids.extend([now, now - 1, now - 2].map(|hour| report(&mut redis, hour, 1)));
+    // Another Redis has other ids.
+    let mut other = Redis::start_with_users();
+    count(&mut other, now, 1, 0, 1);
+    let of_other = Upstream::of(&other);
+    of_other.report(&[(1, "one")]);
+    ids.push(of_other.next().id);
+    for id in &ids {
+        let shape: String = id.chars().map(|c| if c == '-' { c } else { 'x' }).collect();
+        assert_eq!(shape, "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx");
+        assert_eq!((&id[14..15], &id[19..20]), ("5", "8"), "{id}");
+    }
+    let once: std::collections::BTreeSet<_> = ids.iter().collect();
+    assert_eq!(once.len(), 7);
+    // Numbers of hours that nobody reports any more are forgotten.
+    let old = (now - 400).to_string();
+    let _: i64 = redis.command("HSET", &[NUMBERS, &old, "7"]);
+    report(&mut redis, now - 3, 1);
+    assert!(
+        !redis
+            .command::<Vec<String>>("HKEYS", &[NUMBERS])
+            .contains(&old)
+    );
 }
 
 #[test]

@@ -27,11 +27,12 @@ pub enum Denial {
 }
 
 impl<R: CompiledRules> Library<R> {
-    /// Whether the snapshot may be relied on to admit anybody.
+    /// That the snapshot may be relied on to admit anybody, and whether to refuse somebody as well: then its publisher was heard of
+    /// just now.
     ///
     /// # Errors
     /// There is none, or none that is young enough.
-    pub fn usable<S: Store, C>(&mut self, machinery: &Machinery<'_, S, C>) -> Result<(), Denial> {
+    pub fn usable<S: Store, C>(&mut self, machinery: &Machinery<'_, S, C>) -> Result<bool, Denial> {
         let (store, now) = (machinery.store, machinery.now);
         let freshness = self
             .status
@@ -39,25 +40,28 @@ impl<R: CompiledRules> Library<R> {
         match freshness {
             Freshness::Missing => Err(Denial::Undecided(Reason::SnapshotMissing)),
             Freshness::Expired => Err(Denial::Undecided(Reason::SnapshotExpired)),
-            Freshness::Current | Freshness::Aging => Ok(()),
+            Freshness::Current => Ok(true),
+            Freshness::Aging => Ok(false),
         }
     }
 
-    /// What may be read. `verdict` looks into shared data; before a refusal it is asked twice, with one snapshot before, in
-    /// between and after. `unknown` is why a request is not decided of which nothing is known.
+    /// What may be read. `verdict` looks into shared data, and is told whether the snapshot is fresh; before a refusal it is asked twice, with one snapshot before, in
+    /// between and after. Nobody is refused where the publisher has no `source` ([`Status::sourced`]). `unknown` is why a
+    /// request is not decided of which nothing is known.
     ///
     /// # Errors
     /// See [`Denial`].
     pub fn admit<T, S: Store, C>(
         &mut self,
         machinery: &Machinery<'_, S, C>,
+        source: &str,
         unknown: Reason,
-        mut verdict: impl FnMut() -> Result<AccessVerdict<T>, StoreError>,
+        mut verdict: impl FnMut(bool) -> Result<AccessVerdict<T>, StoreError>,
     ) -> Result<T, Denial> {
-        self.usable(machinery)?;
+        let is_fresh = self.usable(machinery)?;
         let (store, now) = (machinery.store, machinery.now);
         let failed = |_: StoreError| Denial::Undecided(Reason::SharedData);
-        match verdict().map_err(failed)? {
+        match verdict(is_fresh).map_err(failed)? {
             AccessVerdict::Reads(what) => return Ok(what),
             AccessVerdict::Unknown => return Err(Denial::Undecided(unknown)),
             AccessVerdict::Refused => {}
@@ -67,10 +71,11 @@ impl<R: CompiledRules> Library<R> {
             return Err(Denial::Undecided(Reason::SharedData));
         }
         let before = Status::read(store, &self.scope).map_err(failed)?;
-        if before.freshness(now, &self.snapshot) != Freshness::Current {
+        let freshness = before.freshness(now, &self.snapshot);
+        if before.sourced(source, freshness) != Freshness::Current {
             return Err(Denial::Undecided(Reason::SnapshotAging));
         }
-        match verdict().map_err(failed)? {
+        match verdict(true).map_err(failed)? {
             AccessVerdict::Reads(what) => return Ok(what),
             AccessVerdict::Unknown => return Err(Denial::Undecided(unknown)),
             AccessVerdict::Refused => {}

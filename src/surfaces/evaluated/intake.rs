@@ -52,7 +52,7 @@ impl<R: CompiledRules> Library<R> {
         self.unusable.get(&tenant, now)
     }
 
-    fn keep(
+    pub(super) fn keep(
         &mut self,
         tenant: Tenant,
         version: &ETag,

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::CompiledRules;
-use super::document::{EvaluatedDocument, Workshop};
+use super::document::{EvaluatedDocument, Unusable, Workshop};
 use super::reads::{DocumentRead, KnownVersion, LandedDocument, StoredDocument, command};
 use super::slices::Slices;
 use crate::documents::current::{Current, POLL_TAKES, Published, Rule, current};
@@ -218,8 +218,10 @@ impl<R: CompiledRules> Library<R> {
     pub fn fetch(&self, read: &DocumentRead) -> Fetch<'_> {
         match read {
             DocumentRead::Document { tenant, held } => {
-                let command = command::<R>(&self.snapshot.prefix, *tenant, held.as_ref());
-                let largest = wire_size(self.gateway.dialect, self.bounds.text as usize);
+                let max_bytes = self.bounds.text as usize;
+                let prefix = &self.snapshot.prefix;
+                let command = command::<R>(prefix, *tenant, held.as_ref(), max_bytes);
+                let largest = wire_size(self.gateway.dialect, max_bytes);
                 Fetch {
                     question: Question::Redis(&self.gateway, command),
                     largest_reply: largest.saturating_add(FRAMING),
@@ -273,6 +275,11 @@ impl<R: CompiledRules> Library<R> {
             StoredDocument::Same(version) => (version.clone(), LandedDocument::Same(version)),
             StoredDocument::Full(version, gzip) => {
                 let landed = self.take_in(tenant, version.clone(), gzip, machinery.now);
+                (version, landed)
+            }
+            StoredDocument::TooLong(version) => {
+                let unusable = Err(Unusable::TooLong);
+                let landed = self.keep(tenant, &version, unusable, machinery.now);
                 (version, landed)
             }
             StoredDocument::Missing => return (LandedDocument::Missing, counts_as),

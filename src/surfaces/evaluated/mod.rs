@@ -9,6 +9,7 @@
 //! | [`slices`] | how much of it one callback does |
 //! | `intake` | what becomes of a document that was read |
 //! | [`kept_answers`] | answers to equal questions |
+//! | [`records`] | records in shared data, of later releases as well |
 //! | [`bodies`], [`counts`] | what a body costs; what is counted |
 
 use std::fmt;
@@ -25,6 +26,7 @@ mod intake;
 pub mod kept_answers;
 pub mod library;
 pub mod reads;
+pub mod records;
 pub mod slices;
 
 /// Rules that a text is compiled to, and what their surface calls things.

@@ -10,7 +10,7 @@ use crate::redis::{Command, Failure, Reply, Script};
 use crate::surfaces::Read;
 use crate::tenant::Tenant;
 
-/// The script answers three strings: `same|full|none`, the version, and the text in gzip form (of `full` only). Version and
+/// The script answers three strings: `same|full|long|none`, the version, and the text in gzip form (of `full` only). Version and
 /// text come from one read, so that they belong together.
 static SCRIPT: Script = Script::new(include_str!("document.lua"));
 
@@ -45,11 +45,18 @@ impl Read for DocumentRead {
     }
 }
 
-/// The command that reads a document, if it is another one than `held`. `prefix` is that of the filter's own keys.
-pub fn command<R: CompiledRules>(prefix: &str, tenant: Tenant, held: Option<&ETag>) -> Command {
+/// The command that reads a document, if it is another one than `held` and has at most `max_bytes` in gzip form. `prefix` is
+/// that of the filter's own keys.
+pub fn command<R: CompiledRules>(
+    prefix: &str,
+    tenant: Tenant,
+    held: Option<&ETag>,
+    max_bytes: usize,
+) -> Command {
     let key = R::document_key(prefix, tenant);
     let held: &[u8] = held.map_or(b"", ETag::as_bytes);
-    Command::eval_ro(&SCRIPT, [key], [held])
+    let max_bytes = max_bytes.to_string();
+    Command::eval_ro(&SCRIPT, [key], [held, max_bytes.as_bytes()])
 }
 
 /// What the script said.
@@ -59,6 +66,8 @@ pub enum StoredDocument<'a> {
     Same(ETag),
     /// The current version, and its text in gzip form.
     Full(ETag, &'a [u8]),
+    /// The current version, whose text is longer than it may be.
+    TooLong(ETag),
     /// There is none.
     Missing,
     /// It is not known whether there is one.
@@ -77,6 +86,7 @@ impl<'a> StoredDocument<'a> {
             [kind, version, text] => match (kind, ETag::new(version)) {
                 (b"same", Some(version)) => Self::Same(version),
                 (b"full", Some(version)) => Self::Full(version, text),
+                (b"long", Some(version)) => Self::TooLong(version),
                 _ => Self::Failed(Failure::Malformed),
             },
             _ => Self::Failed(Failure::Malformed),

@@ -2,6 +2,7 @@
 
 use super::answers::FlagsmithAnswer;
 use super::counts::FlagsmithCount;
+use super::health::NAME;
 use super::keys::{EdgeReader, SERVER_PREFIX};
 use super::request::{FlagsmithRequest, Route};
 use super::steps::replied;
@@ -26,8 +27,8 @@ impl Flagsmith {
         let (store, ambient, now) = (machinery.store, machinery.ambient, machinery.now);
         let directory = &mut self.directory;
         self.library
-            .admit(machinery, Reason::UnknownCredential, || {
-                directory.reader(key, store, ambient, now)
+            .admit(machinery, NAME, Reason::UnknownCredential, |is_fresh| {
+                directory.reader(key, store, (ambient, is_fresh), now)
             })
     }
 

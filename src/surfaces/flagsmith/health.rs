@@ -8,9 +8,10 @@ use super::records::{
 };
 use super::request::trim_slashes;
 use crate::hash::Sha256Hash;
-use crate::records::{self, Buckets};
+use crate::records::Buckets;
 use crate::shared::Store;
 use crate::snapshot::status::Live;
+use crate::surfaces::evaluated::records::find;
 use crate::tenant::Tenant;
 use crate::time::UnixMillis;
 
@@ -64,8 +65,7 @@ pub fn round(store: &impl Store, buckets: &Buckets) -> Option<Round> {
 }
 
 fn record(store: &impl Store, buckets: &Buckets, hash: &Sha256Hash) -> Option<FlagsmithRecord> {
-    let found = records::find(store, buckets, hash, FlagsmithRecord::decode);
-    found.ok().flatten().map(|(record, _)| record)
+    find(store, buckets, hash).ok()?.record()
 }
 
 fn readiness(round: Option<Round>, unix: Option<UnixMillis>) -> EdgeHealth {

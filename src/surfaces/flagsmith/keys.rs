@@ -3,10 +3,11 @@
 use super::records::{FlagsmithRecord, Polled, polled_hash, round_hash};
 use crate::hash::{Hashes, Sha256Hash};
 use crate::recent::Recent;
-use crate::records::{self, Buckets, LookupError};
+use crate::records::Buckets;
 use crate::shared::{Ambient, Store, StoreError};
 use crate::surfaces::evaluated::admission::AccessVerdict;
 use crate::surfaces::evaluated::library::{PLACES, REMEMBERED};
+use crate::surfaces::evaluated::records::{Found, find};
 use crate::tenant::Tenant;
 use crate::time::{Monotonic, UnixMillis};
 
@@ -70,7 +71,8 @@ impl KeyDirectory {
         }
     }
 
-    /// Who a key is.
+    /// Who a key is. One that expires is taken out by the publisher, by its clock. Where the snapshot is not `fresh`, that may not
+    /// have come, and the wall clock here says that it is not known any more; that clock may be wrong, so it refuses nobody.
     ///
     /// # Errors
     /// When shared data fails.
@@ -78,7 +80,7 @@ impl KeyDirectory {
         &mut self,
         key: &[u8],
         store: &impl Store,
-        ambient: &dyn Ambient,
+        (ambient, is_fresh): (&dyn Ambient, bool),
         now: Monotonic,
     ) -> Result<KeyVerdict, StoreError> {
         let hash = self.hashes.of(key).hash;
@@ -86,7 +88,7 @@ impl KeyDirectory {
         let reader = match known {
             Some(reader) => reader,
             None => match self.read(store, &hash)? {
-                Found::Newer => return Ok(KeyVerdict::Unknown),
+                Found::Later => return Ok(KeyVerdict::Unknown),
                 Found::Record(record) => match EdgeReader::of(&record) {
                     Some(reader) => reader,
                     None => return self.unknown(store),
@@ -95,9 +97,8 @@ impl KeyDirectory {
             },
         };
         let is_over = |unix: UnixMillis| unix.as_millis() / 1_000 >= reader.expires_at;
-        if reader.expires_at > 0 && ambient.unix().is_some_and(is_over) {
-            // It may have been given more time since the list was read.
-            return self.unknown(store);
+        if reader.expires_at > 0 && !is_fresh && ambient.unix().is_some_and(is_over) {
+            return Ok(KeyVerdict::Unknown);
         }
         if known.is_none() {
             self.readers.note(hash, reader, now);
@@ -123,25 +124,11 @@ impl KeyDirectory {
         }
     }
 
-    fn read(&self, store: &impl Store, hash: &Sha256Hash) -> Result<Found, StoreError> {
-        let decode = |bytes: &[u8]| match FlagsmithRecord::decode(bytes) {
-            Ok(record) => Ok(Found::Record(record)),
-            Err(_) if FlagsmithRecord::is_newer(bytes) => Ok(Found::Newer),
-            Err(problem) => Err(problem),
-        };
-        match records::find(store, &self.buckets, hash, decode) {
-            Ok(found) => Ok(found.map_or(Found::Nothing, |(found, _)| found)),
-            // Another surface's.
-            Err(LookupError::Corrupt(_)) => Ok(Found::Nothing),
-            Err(LookupError::Store(error)) => Err(error),
-        }
+    fn read(
+        &self,
+        store: &impl Store,
+        hash: &Sha256Hash,
+    ) -> Result<Found<FlagsmithRecord>, StoreError> {
+        find(store, &self.buckets, hash)
     }
-}
-
-/// What shared data has under a hash.
-enum Found {
-    Nothing,
-    Record(FlagsmithRecord),
-    /// A record of this surface of a kind that came after this build. It may well be a key.
-    Newer,
 }

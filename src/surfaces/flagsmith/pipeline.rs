@@ -137,7 +137,7 @@ impl Flagsmith {
             None => kept.get(environment, version),
         };
         if asker.request.route == Route::Document {
-            if asker.request.if_none_match.matches(version) {
+            if asker.request.if_none_match.names(version) {
                 return not_modified(&asker, version.clone());
             }
             return match find(&mut self.library.kept) {
@@ -156,7 +156,7 @@ impl Flagsmith {
             return self.undecided_for(asker.request, Reason::SharedData, Some(asker.reader));
         };
         let (digest, etag) = self.digest(&question, &asker.reader, version, machinery.now);
-        if asker.request.if_none_match.matches(&etag) {
+        if asker.request.if_none_match.names(&etag) {
             machinery.count(FlagsmithCount::Evaluation(Evaluation::NotModified));
             return not_modified(&asker, etag);
         }
@@ -170,6 +170,11 @@ impl Flagsmith {
                 Some(asker.reader),
             );
         };
+        // Only `*` is left.
+        if asker.request.if_none_match.matches(&etag) && question.has_answer(rules) {
+            machinery.count(FlagsmithCount::Evaluation(Evaluation::NotModified));
+            return not_modified(&asker, etag);
+        }
         let accepts_gzip = asker.request.accepts_gzip;
         let body = match self.answers.get(&digest, accepts_gzip) {
             Some(body) => {
@@ -333,15 +338,18 @@ impl Flagsmith {
     }
 }
 
-/// Whether a client that holds a document as of a date holds this one. A date that lies ahead says nothing, and an entity
-/// tag says more (RFC 9110 §13.1.3).
+/// Whether a client that holds a document as of a date, or any at all (`*`), holds this one. A date that lies ahead says
+/// nothing, and an entity tag says more (RFC 9110 §13.1.3).
 fn is_unmodified(
     request: &FlagsmithRequest<'_>,
     document: &EnvironmentDocument,
     ambient: &dyn Ambient,
 ) -> bool {
+    if request.if_none_match.is_present() {
+        return request.if_none_match.matches(document.etag());
+    }
     let since = request.if_modified_since.as_deref().and_then(imf_fixdate);
-    let Some(since) = since.filter(|_| !request.if_none_match.is_present()) else {
+    let Some(since) = since else {
         return false;
     };
     let now = ambient.unix().map(|unix| unix.as_millis() / 1_000);

@@ -83,10 +83,24 @@ impl<'q> FlagQuestion<'q> {
         hasher.finish()
     }
 
+    /// Whether there is an answer, for who asks.
+    pub fn has_answer(&self, environment: &Environment) -> bool {
+        match &self.subject {
+            Subject::One(name) => environment
+                .flag(name, self.sees, self.hides(environment))
+                .is_some(),
+            Subject::All | Subject::Identity(_) => true,
+        }
+    }
+
+    fn hides(&self, environment: &Environment) -> bool {
+        self.hide_disabled && environment.hides_disabled_flags()
+    }
+
     /// The answer's text, and whether [its evaluation was cut short](super::engine::Flags::is_cut_short); `None`: there is no
     /// such feature, for who asks.
     pub fn answer(&self, environment: &Environment) -> Option<(Vec<u8>, bool)> {
-        let hide_disabled = self.hide_disabled && environment.hides_disabled_flags();
+        let hide_disabled = self.hides(environment);
         let mut text = Vec::new();
         let is_cut_short = match &self.subject {
             Subject::All => {

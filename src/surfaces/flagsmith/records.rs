@@ -2,9 +2,12 @@
 //!
 //! Little-endian, one kind byte first, as in pages and in buckets. Keys are found by the SHA-256 of their text.
 
+use std::ops::RangeInclusive;
+
 use crate::hash::Sha256Hash;
 use crate::http::ETag;
 use crate::records::{CorruptRecord, Reader, TOMBSTONE, VERSION};
+use crate::surfaces::evaluated::records::KindRecord;
 use crate::tenant::Tenant;
 
 /// What a hash stands for.
@@ -92,9 +95,6 @@ const STATE: u8 = 19;
 const COUNTED_CLIENT_KEY: u8 = 20;
 const COUNTED_SERVER_KEY: u8 = 21;
 const POLLED: u8 = 22;
-
-/// Kinds of the next surface begin here.
-const NEXT_SURFACE: u8 = 32;
 
 /// What the record of a document's version is found by. No key has this hash: the text begins with NUL.
 pub fn version_hash(environment: Tenant) -> Sha256Hash {
@@ -196,12 +196,6 @@ impl FlagsmithRecord {
         matches!(bytes.first(), Some(&(CLIENT_KEY..=POLLED)))
     }
 
-    /// Whether these bytes are of a kind that is this surface's and that this build does not know.
-    pub fn is_newer(bytes: &[u8]) -> bool {
-        let is_newer = |kind: &u8| *kind > POLLED && *kind < NEXT_SURFACE;
-        bytes.first().is_some_and(is_newer)
-    }
-
     /// Reads what [`FlagsmithRecord::encode`] wrote.
     ///
     /// # Errors
@@ -253,6 +247,14 @@ impl FlagsmithRecord {
             true => Ok(record),
             false => Err(CorruptRecord),
         }
+    }
+}
+
+impl KindRecord for FlagsmithRecord {
+    const LATER: RangeInclusive<u8> = POLLED + 1..=31;
+
+    fn decode(bytes: &[u8]) -> Result<Self, CorruptRecord> {
+        Self::decode(bytes)
     }
 }
 

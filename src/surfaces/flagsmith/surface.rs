@@ -168,8 +168,8 @@ impl Surface for Flagsmith {
         }
     }
 
-    fn forwards(&self) -> bool {
-        self.settings.enabled && self.settings.upstream == Upstream::Forward
+    fn forwards(&self, _: &[u8]) -> bool {
+        self.settings.upstream == Upstream::Forward
     }
 
     fn too_long<'r>(&self, request: &'r FlagsmithRequest<'_>) -> StepOf<'r, Self> {

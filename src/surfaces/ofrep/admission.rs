@@ -3,6 +3,7 @@
 use super::answers::OfrepAnswer;
 use super::counts::OfrepCount;
 use super::flagd::Selector;
+use super::health::{KEYS, NAME};
 use super::request::OfrepRequest;
 use super::settings::Keys;
 use super::steps::replied;
@@ -38,7 +39,7 @@ impl Ofrep {
         let (store, now) = (machinery.store, machinery.now);
         let directory = &mut self.directory;
         let mut answer = OfrepAnswer::Unauthorized;
-        let verdict = || {
+        let verdict = |_| {
             let verdict = directory.key(key, store, now)?;
             answer = OfrepAnswer::Unauthorized;
             let (AccessVerdict::Reads(Some(bound)), Some(selection)) = (verdict, selection) else {
@@ -52,7 +53,7 @@ impl Ofrep {
         };
         let admitted = self
             .library
-            .admit(machinery, Reason::UnknownCredential, verdict);
+            .admit(machinery, KEYS, Reason::UnknownCredential, verdict);
         match admitted {
             Ok(_) => Ok(()),
             Err(Denial::Refused) => Err(Ok(answer)),
@@ -71,10 +72,10 @@ impl Ofrep {
     ) -> Result<Option<Tenant>, Reason> {
         let (store, now) = (machinery.store, machinery.now);
         let directory = &mut self.directory;
-        let verdict = || directory.selection(selection, store, now);
+        let verdict = |_| directory.selection(selection, store, now);
         let admitted = self
             .library
-            .admit(machinery, Reason::SnapshotMissing, verdict);
+            .admit(machinery, NAME, Reason::SnapshotMissing, verdict);
         match admitted {
             Ok(tenant) => Ok(Some(tenant)),
             Err(Denial::Refused) => Ok(None),

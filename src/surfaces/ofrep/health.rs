@@ -3,19 +3,22 @@
 use serde::Serialize;
 
 use super::records::{OfrepRecord, SourcesState, sources_hash};
-use crate::records::{self, Buckets};
+use crate::records::Buckets;
 use crate::shared::Store;
 use crate::snapshot::status::Live;
+use crate::surfaces::evaluated::records::{Found, find};
 use crate::time::UnixMillis;
 
 /// The surface's name in manifests, metrics and health.
 pub const NAME: &str = "ofrep";
 
+/// What a manifest names beside surfaces where keys have a source. Without one no key is known to be none.
+pub const KEYS: &str = "ofrep_keys";
+
 /// What the publisher said last of its sources; `None`: nothing yet, or shared data fails.
 pub fn sources(store: &impl Store, buckets: &Buckets) -> Option<SourcesState> {
-    let found = records::find(store, buckets, &sources_hash(), OfrepRecord::decode);
-    match found.ok().flatten() {
-        Some((OfrepRecord::Sources(state), _)) => Some(state),
+    match find(store, buckets, &sources_hash()) {
+        Ok(Found::Record(OfrepRecord::Sources(state))) => Some(state),
         _ => None,
     }
 }

@@ -5,10 +5,11 @@ use super::health;
 use super::records::{OfrepRecord, SourcesState, selection_text};
 use crate::hash::{Hashes, Sha256Hash};
 use crate::recent::Recent;
-use crate::records::{self, Buckets, LookupError};
+use crate::records::Buckets;
 use crate::shared::{Ambient, Store, StoreError};
 use crate::surfaces::evaluated::admission::AccessVerdict;
 use crate::surfaces::evaluated::library::{PLACES, REMEMBERED};
+use crate::surfaces::evaluated::records::{Found, find};
 use crate::tenant::Tenant;
 use crate::time::Monotonic;
 
@@ -50,9 +51,13 @@ impl SelectionDirectory {
         if let Some(tenant) = self.selections.get(hash, now) {
             return Ok(AccessVerdict::Reads(*tenant));
         }
-        if let Some(OfrepRecord::Selection(tenant)) = self.read(store, hash)? {
-            self.selections.note(*hash, tenant, now);
-            return Ok(AccessVerdict::Reads(tenant));
+        match self.read(store, hash)? {
+            Found::Record(OfrepRecord::Selection(tenant)) => {
+                self.selections.note(*hash, tenant, now);
+                return Ok(AccessVerdict::Reads(tenant));
+            }
+            Found::Later => return Ok(AccessVerdict::Unknown),
+            _ => {}
         }
         Ok(match self.sources(store)? {
             Some(state) if state.knows_selections => AccessVerdict::Refused,
@@ -74,9 +79,13 @@ impl SelectionDirectory {
         if let Some(bound) = self.keys.get(&hash, now) {
             return Ok(AccessVerdict::Reads(*bound));
         }
-        if let Some(OfrepRecord::Key(bound)) = self.read(store, &hash)? {
-            self.keys.note(hash, bound, now);
-            return Ok(AccessVerdict::Reads(bound));
+        match self.read(store, &hash)? {
+            Found::Record(OfrepRecord::Key(bound)) => {
+                self.keys.note(hash, bound, now);
+                return Ok(AccessVerdict::Reads(bound));
+            }
+            Found::Later => return Ok(AccessVerdict::Unknown),
+            _ => {}
         }
         Ok(match self.sources(store)? {
             Some(_) => AccessVerdict::Refused,
@@ -90,7 +99,7 @@ impl SelectionDirectory {
     /// When shared data fails.
     fn sources(&self, store: &impl Store) -> Result<Option<SourcesState>, StoreError> {
         Ok(match self.read(store, &super::records::sources_hash())? {
-            Some(OfrepRecord::Sources(state)) => Some(state),
+            Found::Record(OfrepRecord::Sources(state)) => Some(state),
             _ => None,
         })
     }
@@ -105,12 +114,7 @@ impl SelectionDirectory {
         &self,
         store: &impl Store,
         hash: &Sha256Hash,
-    ) -> Result<Option<OfrepRecord>, StoreError> {
-        match records::find(store, &self.buckets, hash, OfrepRecord::decode) {
-            Ok(found) => Ok(found.map(|(record, _)| record)),
-            // Another surface's.
-            Err(LookupError::Corrupt(_)) => Ok(None),
-            Err(LookupError::Store(error)) => Err(error),
-        }
+    ) -> Result<Found<OfrepRecord>, StoreError> {
+        find(store, &self.buckets, hash)
     }
 }

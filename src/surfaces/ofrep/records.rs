@@ -3,9 +3,12 @@
 //! Little-endian, one kind byte first, as in pages and in buckets. A selection is found by the SHA-256 of its selector's text
 //! ([`selection_hash`]), a key by that of its own.
 
+use std::ops::RangeInclusive;
+
 use crate::hash::Sha256Hash;
 use crate::http::ETag;
 use crate::records::{CorruptRecord, Reader, TOMBSTONE, VERSION};
+use crate::surfaces::evaluated::records::KindRecord;
 use crate::tenant::Tenant;
 
 /// What a hash stands for.
@@ -120,6 +123,14 @@ impl OfrepRecord {
             true => Ok(record),
             false => Err(CorruptRecord),
         }
+    }
+}
+
+impl KindRecord for OfrepRecord {
+    const LATER: RangeInclusive<u8> = SOURCES + 1..=47;
+
+    fn decode(bytes: &[u8]) -> Result<Self, CorruptRecord> {
+        Self::decode(bytes)
     }
 }
 

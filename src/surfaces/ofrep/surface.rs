@@ -160,8 +160,8 @@ impl Surface for Ofrep {
         }
     }
 
-    fn forwards(&self) -> bool {
-        self.settings.enabled && self.settings.upstream == Upstream::Forward
+    fn forwards(&self, _: &[u8]) -> bool {
+        self.settings.upstream == Upstream::Forward
     }
 
     fn too_long<'r>(&self, request: &'r OfrepRequest<'_>) -> StepOf<'r, Self> {

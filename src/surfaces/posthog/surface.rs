@@ -245,7 +245,7 @@ impl Surface for PostHog {
         self.begin(request, None, machinery)
     }
 
-    fn forwards(&self) -> bool {
+    fn forwards(&self, _: &[u8]) -> bool {
         self.settings.upstream == Upstream::Forward
     }
 

@@ -160,6 +160,15 @@ fn the_body_of_a_request_that_waits_is_not_kept_where_nothing_is_forwarded() {
     for (config, dropped) in [
         (r#"{"snapshot":{"buckets":16}}"#, 300_000),
         (r#"{"upstream":"forward","snapshot":{"buckets":16}}"#, 0),
+        // What another surface does with its requests counts for nothing.
+        (
+            r#"{"flagsmith":{"enabled":true,"upstream":"forward"},"snapshot":{"buckets":16}}"#,
+            300_000,
+        ),
+        (
+            r#"{"upstream":"forward","flagsmith":{"enabled":true},"snapshot":{"buckets":16}}"#,
+            0,
+        ),
     ] {
         let mut worker = loaded_with(config);
         let (mut stream, _) = worker.get(10, None);

@@ -107,16 +107,15 @@ impl FlagsmithSource {
                 ask(&runtime, &upstream, poll, answers.clone());
             }
             if let Some(reporting) = &self.reporting {
+                let named = environments.reported_tenants().map(UsageNews::Tenants);
+                if named.is_some() {
+                    let listed = environments.reported();
+                    reports.list(listed.map(|one| &one.client_key), Instant::now());
+                }
                 for batch in reporting.batches.try_iter() {
-                    let report = reports.report(
-                        &batch,
-                        environments
-                            .reported()
-                            .map(|environment| &environment.client_key),
-                    );
+                    let report = reports.report(&batch);
                     send(&runtime, &upstream, report, came.0.clone());
                 }
-                let named = environments.reported_tenants().map(UsageNews::Tenants);
                 if named
                     .into_iter()
                     .chain(came.1.try_iter())

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::surfaces::flagsmith::usage::UsageResource;
@@ -13,6 +14,7 @@ use serde::Serialize;
 
 use super::secret::FlagsmithKey;
 use super::upstream::UpstreamProblem;
+use crate::redis::usage::REPORTED_HOURS;
 use crate::sources::usage::{UsageAnswer, UsageBatch};
 
 /// A batch as it is sent. `Debug` shows no key.
@@ -24,7 +26,7 @@ pub struct Report {
     pub body: Vec<u8>,
     /// Requests in it.
     pub reported: u64,
-    /// Requests that are left out: of an environment that is not in the list any more.
+    /// Requests that are left out: of an environment that is not known here.
     pub unknown: u64,
 }
 
@@ -37,11 +39,16 @@ impl fmt::Debug for Report {
     }
 }
 
+/// For how long what was served for an environment may still come when the environment is not listed any more.
+const STILL_COMES: Duration = Duration::from_secs(3_600 * (REPORTED_HOURS as u64 + 1));
+
 /// Makes batches into reports.
 #[derive(Debug, Default)]
 pub struct Reports {
     /// It stays as it was sent first, whatever becomes of its environments.
     last: Report,
+    /// Client-side keys of the environments that are or were listed, by their hashes, and since when one is not any more.
+    keys: BTreeMap<Sha256Hash, (FlagsmithKey, Option<Instant>)>,
 }
 
 #[derive(Serialize)]
@@ -52,29 +59,32 @@ struct Row<'a> {
 }
 
 impl Reports {
-    /// A batch as it is sent. `client_keys`: of the environments that are reported.
-    pub fn report<'k>(
-        &mut self,
-        batch: &UsageBatch,
-        client_keys: impl Iterator<Item = &'k FlagsmithKey>,
-    ) -> Report {
+    /// Says which environments are listed from now on, by their client-side keys. What was served for others while they were is
+    /// reported all the same, as the Edge Proxy does it.
+    pub fn list<'k>(&mut self, client_keys: impl Iterator<Item = &'k FlagsmithKey>, now: Instant) {
+        let age = |since| now.saturating_duration_since(since);
+        self.keys
+            .retain(|_, (_, since)| age(*since.get_or_insert(now)) < STILL_COMES);
+        let listed = client_keys.map(|key| (key.hash(), (key.clone(), None)));
+        self.keys.extend(listed);
+    }
+
+    /// A batch as it is sent.
+    pub fn report(&mut self, batch: &UsageBatch) -> Report {
         if self.last.id != batch.id {
-            let by_hash: BTreeMap<_, _> = client_keys.map(|key| (key.hash(), key)).collect();
-            self.last = Report::of(batch, &by_hash);
+            self.last = self.of(batch);
         }
         self.last.clone()
     }
-}
 
-impl Report {
-    fn of(batch: &UsageBatch, by_hash: &BTreeMap<Sha256Hash, &FlagsmithKey>) -> Self {
-        let mut report = Self {
+    fn of(&self, batch: &UsageBatch) -> Report {
+        let mut report = Report {
             id: batch.id.clone(),
-            ..Self::default()
+            ..Report::default()
         };
         let mut rows = Vec::with_capacity(batch.rows.len());
         for row in &batch.rows {
-            let client_key = by_hash.get(&row.reported_as);
+            let client_key = self.keys.get(&row.reported_as).map(|(key, _)| key);
             match client_key.zip(UsageResource::from_code(row.resource)) {
                 Some((client_key, resource)) => {
                     report.reported = report.reported.saturating_add(row.count);
@@ -95,10 +105,14 @@ impl Report {
     }
 }
 
-/// What came of sending a report: only a status of success takes it, and a refusal drops it.
+/// What came of sending a report: only a status of success takes it, and a refusal drops it. 408, 425 and 429 refuse nothing: they
+/// ask for the same once more, later (RFC 9110 section 15.5.9, RFC 8470 section 5.2, RFC 6585 section 4).
 pub fn answer(answer: Result<(), UpstreamProblem>) -> UsageAnswer {
     match answer {
         Ok(()) => UsageAnswer::Taken,
+        Err(problem @ UpstreamProblem::Status(408 | 425 | 429)) => {
+            UsageAnswer::Kept(problem.to_string())
+        }
         Err(problem @ UpstreamProblem::Status(400..=499)) => {
             UsageAnswer::Refused(problem.to_string())
         }

@@ -287,7 +287,12 @@ impl World {
         let KeyVerdict::Reads(reader) = self
             .surface
             .directory
-            .reader(key.as_bytes(), &self.store, &self.ambient, machinery.now)
+            .reader(
+                key.as_bytes(),
+                &self.store,
+                (&self.ambient, true),
+                machinery.now,
+            )
             .unwrap()
         else {
             panic!("no reader");
@@ -327,6 +332,7 @@ fn became(step: StepOf<'_, Flagsmith>) -> Became {
     }
 }
 
+mod any_tag;
 mod documents;
 mod refusals;
 mod reported;

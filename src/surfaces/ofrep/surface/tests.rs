@@ -217,11 +217,23 @@ impl World {
         self.put(sources_hash(), &OfrepRecord::Sources(state));
     }
 
+    /// The publisher tells that these have a source.
+    fn told(&self, surfaces: &[&str]) {
+        Status::change(&self.store, &self.surface.library.scope, |status| {
+            let live = status.live.as_mut().unwrap();
+            live.surfaces = surfaces.iter().map(ToString::to_string).collect();
+        })
+        .unwrap();
+    }
+
     fn put(&self, hash: Sha256Hash, record: &OfrepRecord) {
+        self.put_bytes(hash, &record.encode());
+    }
+
+    fn put_bytes(&self, hash: Sha256Hash, record: &[u8]) {
         let buckets = Buckets::new(&self.surface.library.scope, 4);
         let key = buckets.name(buckets.of(&hash));
         let current = self.store.read(&key).unwrap();
-        let record = record.encode();
         self.records.set(self.records.get() + 1);
         let entry = Entry {
             hash,
@@ -229,7 +241,7 @@ impl World {
                 millis: self.records.get(),
                 sequence: 0,
             },
-            record: &record,
+            record,
         };
         let next = bucket::merge(&current.value, &[entry], StreamId::default()).unwrap();
         assert!(self.store.replace(&key, &next, current.cas).unwrap());

@@ -25,7 +25,9 @@ fn batch(id: &str, rows: &[(usize, u8, u64)]) -> UsageBatch {
 fn a_report_is_as_flagsmith_takes_it() {
     let keys = [key(1), key(2)];
     let batch = batch("id", &[(1, 0, 5), (1, 2, 1), (2, 1, 7)]);
-    let report = Reports::default().report(&batch, keys.iter());
+    let mut reports = Reports::default();
+    reports.list(keys.iter(), Instant::now());
+    let report = reports.report(&batch);
     let body: Value = serde_json::from_slice(&report.body).unwrap();
     let expected = json!([
         {"client_side_key": "client1", "resource": "flags", "count": 5},
@@ -42,13 +44,20 @@ fn a_report_stays_as_it_was_whatever_becomes_of_its_environments() {
     let keys = [key(1), key(2)];
     let mut reports = Reports::default();
     let rows = [(1, 0, 5), (2, 1, 7)];
-    let first = reports.report(&batch("a", &rows), keys.iter());
-    let again = reports.report(&batch("a", &rows), keys[..1].iter());
-    assert_eq!(first, again);
-    // The next one, and one that another publisher sent before, have what is known now.
-    let next = reports.report(&batch("b", &rows), keys[..1].iter());
-    assert_eq!((next.reported, next.unknown), (5, 7));
-    let of_nobody = reports.report(&batch("c", &[(1, 3, 2), (3, 0, 1)]), keys.iter());
+    let began = Instant::now();
+    let after = |hours: u64| began + Duration::from_secs(3_600 * hours);
+    reports.list(keys.iter(), began);
+    let first = reports.report(&batch("a", &rows));
+    // What was served while an environment was listed is reported when it is not any more, for as long as that may come.
+    for (id, hours, expected) in [("b", 90, (12, 0)), ("c", 114, (12, 0)), ("d", 115, (5, 7))] {
+        reports.list(keys[..1].iter(), after(hours));
+        let next = reports.report(&batch(id, &rows));
+        assert_eq!((next.reported, next.unknown), expected, "{id}");
+    }
+    reports.list(keys.iter(), after(116));
+    assert_eq!(reports.report(&batch("d", &rows)).unknown, 7, "as it was");
+    assert_eq!(reports.report(&batch("a", &rows)), first);
+    let of_nobody = reports.report(&batch("e", &[(1, 3, 2), (3, 0, 1)]));
     assert_eq!((of_nobody.reported, of_nobody.unknown), (0, 3));
     assert!(of_nobody.body.is_empty());
 }
@@ -62,6 +71,9 @@ fn only_success_takes_a_report_and_only_a_refusal_drops_it() {
     }
     for problem in [
         UpstreamProblem::Status(302),
+        UpstreamProblem::Status(408),
+        UpstreamProblem::Status(425),
+        UpstreamProblem::Status(429),
         UpstreamProblem::Status(500),
         UpstreamProblem::Status(503),
         UpstreamProblem::Timeout(Duration::from_secs(5)),

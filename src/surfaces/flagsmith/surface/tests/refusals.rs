@@ -7,7 +7,7 @@ use wasm_bindgen_test::wasm_bindgen_test as test;
 #[test]
 fn a_key_is_refused_by_fresh_and_complete_knowledge_alone() {
     let mut world = World::new("{}");
-    for key in ["nobody", "", "ser.over", "ser.nobody"] {
+    for key in ["nobody", "", "ser.nobody"] {
         assert_eq!(world.get(FLAGS, key), UNKNOWN, "{key}");
     }
     assert_eq!(world.get(WHOLE, "client"), UNKNOWN, "no server-side key");
@@ -17,11 +17,8 @@ fn a_key_is_refused_by_fresh_and_complete_knowledge_alone() {
     world.round(false);
     let unknown = Became::Answered(503, "unknown_credential");
     assert_eq!(world.get(FLAGS, "nobody"), unknown);
-    // One that expired may have been given more time.
-    assert_eq!(world.get(WHOLE, "ser.over"), unknown);
     world.round(true);
     assert_eq!(world.get(FLAGS, "nobody"), UNKNOWN);
-    assert_eq!(world.get(WHOLE, "ser.over"), UNKNOWN);
     world.ambient.0.set(false);
     let without_a_clock = Became::Answered(503, "shared_data");
     assert_eq!(world.get(FLAGS, "nobody"), without_a_clock);
@@ -31,8 +28,37 @@ fn a_key_is_refused_by_fresh_and_complete_knowledge_alone() {
     world.surface.library.status = KnownStatus::default();
     let aging = Became::Answered(503, "snapshot_aging");
     assert_eq!(world.get(FLAGS, "nobody"), aging);
-    assert_eq!(world.get(FLAGS, "ser.over"), aging);
     assert_eq!(world.get(FLAGS, "client"), Became::Waits(read(None)));
+}
+
+/// The publisher takes it out when it expires. This clock may be ahead of the publisher's.
+#[test]
+fn a_key_that_expires_is_refused_by_nobody_s_clock_but_the_publisher_s() {
+    let mut world = World::new("{}");
+    for key in ["ser.soon", "ser.over"] {
+        assert_eq!(world.get(WHOLE, key), Became::Waits(read(None)), "{key}");
+    }
+    let over = Sha256Hash::of(b"ser.over");
+    for (tombstone, expected) in [(false, 503), (true, 503)] {
+        // A publisher that is gone cannot take it out.
+        world.publish(NOW - 6_000, NOW);
+        world.surface.library.status = KnownStatus::default();
+        if tombstone {
+            world.put(over, &FlagsmithRecord::Tombstone);
+            world.surface.directory = KeyDirectory::new(
+                Buckets::new(&world.surface.library.scope, 4),
+                &world.ambient,
+            );
+        }
+        let Became::Answered(status, _) = world.get(WHOLE, "ser.over") else {
+            panic!("it is admitted");
+        };
+        assert_eq!(status, expected);
+        assert_eq!(world.get(WHOLE, "ser.soon"), Became::Waits(read(None)));
+    }
+    world.publish(NOW, NOW);
+    world.surface.library.status = KnownStatus::default();
+    assert_eq!(world.get(WHOLE, "ser.over"), UNKNOWN, "it was taken out");
 }
 
 #[test]

@@ -117,6 +117,63 @@ fn a_key_is_refused_by_fresh_and_complete_knowledge_alone() {
 }
 
 #[test]
+fn a_key_or_selection_of_a_kind_that_came_later_is_not_refused() {
+    let mut world = World::new(KEYED);
+    world.key("all", None);
+    let later = b"\x2fwhat this build cannot read";
+    world.put_bytes(Sha256Hash::of(b"later"), later);
+    world.put_bytes(selection_hash("flagSetId=later"), later);
+    let (all, selector) = (("x-api-key", "all"), ("flagd-selector", "flagSetId=later"));
+    for (fields, reason) in [
+        (&[("x-api-key", "later")][..], "unknown_credential"),
+        (&[all, selector], "snapshot_missing"),
+    ] {
+        let found = world.ask("POST", ALL, fields);
+        assert_eq!(found, Became::Answered(503, reason));
+    }
+    // Another surface's is no key here.
+    world.put_bytes(Sha256Hash::of(b"another"), b"\x30another surface's");
+    let found = world.ask("POST", ALL, &[("x-api-key", "another")]);
+    assert_eq!(found, Became::Answered(401, "unauthorized"));
+}
+
+#[test]
+fn without_a_source_of_keys_none_is_refused() {
+    let mut world = World::new(KEYED);
+    world.key("shop", Some("flagSetId=shop"));
+    let own = [SHOP, ("x-api-key", "shop")];
+    for (told, unknown, another) in [
+        (
+            &["ofrep"][..],
+            (503, "snapshot_aging"),
+            (503, "snapshot_aging"),
+        ),
+        (
+            &["posthog", "ofrep"],
+            (503, "snapshot_aging"),
+            (503, "snapshot_aging"),
+        ),
+        (
+            &["ofrep", "ofrep_keys"],
+            (401, "unauthorized"),
+            (403, "forbidden"),
+        ),
+        (&[], (401, "unauthorized"), (403, "forbidden")),
+    ] {
+        world.told(told);
+        world.forget();
+        for (fields, expected) in [
+            (&[("x-api-key", "nobody")][..], unknown),
+            (&own[1..], another),
+        ] {
+            let found = world.ask("POST", ALL, fields);
+            assert_eq!(found, Became::Answered(expected.0, expected.1), "{told:?}");
+        }
+        assert_eq!(world.ask("POST", ALL, &own), Became::WantsBody, "{told:?}");
+    }
+}
+
+#[test]
 fn a_bound_key_sees_its_selection_alone_however_that_is_spelled() {
     let mut world = World::new(KEYED);
     world.key("shop", Some("flagSetId=shop"));

@@ -163,7 +163,7 @@ fn definitions_that_cannot_be_read_are_no_refusal() {
     let mut world = World::with("{}", &plain());
     world.answers = false;
     for path in [ALL, &format!("{ALL}/a"), &format!("{ALL}/other")] {
-        let failed = world.post(path, &[SHOP], ANN);
+        let failed = world.post(path, &[SHOP, ("if-none-match", "*")], ANN);
         assert_eq!(failed.became, Became::Answered(503, "redis"));
         assert_eq!(failed.tenant, Some(world.selection("flagSetId=shop")));
         assert!(failed.json()["errorDetails"].is_string());
@@ -182,8 +182,10 @@ fn definitions_that_cannot_be_read_are_no_refusal() {
     let place = world.selection("flagSetId=shop").0 as usize - 1;
     for text in ["", "{}", &format!("{{\"flags\":[{}]}}", " ".repeat(2_000))] {
         world.texts[place].1 = text.to_owned();
-        let found = world.post(ALL, &[SHOP], ANN).became;
-        assert_eq!(found, Became::Answered(503, "redis"), "{text}");
+        for fields in [&[SHOP][..], &[SHOP, ("if-none-match", "*")]] {
+            let found = world.post(ALL, fields, ANN).became;
+            assert_eq!(found, Became::Answered(503, "redis"), "{text}");
+        }
         world.surface.library.unusable = Recent::new(1, Duration::ZERO);
     }
 }
