@@ -22,6 +22,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import cpu
 import ofrep_subjects
 import results
 from command import measuring, positive
@@ -30,7 +31,7 @@ from models.ofrep.recorded import FLAGS
 from models.posthog.watching import percentile
 from stack.processes import StackError
 from stack.settings import Settings
-from turns import WORKERS, TimedStack, Turns, one_to_each_worker
+from turns import WORKERS, TimedStack, one_to_each_worker
 
 FLAGS_OF_DOCUMENT = 10_000
 MARK = "mark"  # the flag that tells versions apart
@@ -67,15 +68,18 @@ def main() -> None:
         for name, one in kinds().items():
             figures[name] = asked(stack, connections, one)
             print(f"{name}: {figures[name]}", flush=True)
-        before, delays = stack.turns(), []
+        before, delays, spent = stack.turns(), [], cpu_seconds(stack)
         for number in range(changes):
             delays.append(change_seconds(directory, connections, f"after {number}"))
             time.sleep(Random(number).random())
         figures["changing"] = stack.turns().since(before)
+        figures["cpu_seconds_of_a_change"] = {
+            name: round((seconds - spent[name]) / changes, 3) for name, seconds in cpu_seconds(stack).items()
+        }
         for connection in connections:
             connection.close()
     told = {"p50": percentile(delays, 50), "p99": percentile(delays, 99), "changes": len(delays)}
-    print(f"changing: {figures['changing']}")
+    print(f"changing: {figures['changing']}, {figures['cpu_seconds_of_a_change']} CPU seconds each")
     print(f"a change is served by every worker after {told['p50']:.2f} s (p50), {told['p99']:.2f} s (p99)")
     results.write({"ofrep_definitions": figures, "ofrep_change_seconds": told}, proves=not options.quick)
 
@@ -164,7 +168,7 @@ def asked(
             took.append((time.monotonic() - began) * 1_000)
         return took
 
-    before: Turns = stack.turns()
+    before = stack.turns()
     with ThreadPoolExecutor(len(connections)) as pool:
         took = [one for took in pool.map(ask_all, range(len(connections))) for one in took]
     told = {"p50_ms": percentile(took, 50), "longest_ms": max(took)}
@@ -181,6 +185,10 @@ def change_seconds(directory: Path, connections: list[Connection], mark: str) ->
     write(directory / "flags.json", text)
     served(connections, mark)
     return time.monotonic() - began
+
+
+def cpu_seconds(stack: TimedStack) -> dict[str, float]:
+    return {name: cpu.seconds([stack.processes[name].pid]) for name in ("publisher", "envoy")}
 
 
 def served(connections: list[Connection], mark: str) -> None:

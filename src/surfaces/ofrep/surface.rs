@@ -56,8 +56,9 @@ pub struct Ofrep {
     pub(super) added: ContextAdditions,
     pub(super) repeated: RepeatedRequests,
     pub(super) long: LongWork,
-    /// Of that, what is done.
+    /// Of that, what is done, and what was done before this tick.
     done: Vec<(OfrepRead, OfrepLanded)>,
+    due: Vec<(OfrepRead, OfrepLanded)>,
     outflow: Outflow,
 }
 
@@ -85,6 +86,7 @@ impl Ofrep {
             repeated: RepeatedRequests::new(ambient.random_bytes()),
             long: LongWork::default(),
             done: Vec::new(),
+            due: Vec::new(),
             outflow: Outflow::default(),
             settings,
         }
@@ -285,7 +287,7 @@ impl Surface for Ofrep {
             let read = OfrepRead::Document(read);
             (read, OfrepLanded::Document(landed))
         };
-        self.done
+        self.due
             .pop()
             .or_else(|| self.library.finished().map(of_document))
     }
@@ -326,7 +328,11 @@ impl Surface for Ofrep {
     fn tick<S: Store>(&mut self, _: bool, machinery: &mut Machinery<'_, S, OfrepCount>) {
         self.outflow.tick(LARGE_PER_SECOND, machinery.now);
         let mut slices = Slices::new(machinery.ambient);
-        while let Some((read, landed)) = self.long.work(&mut slices) {
+        // A long answer takes time to be sent: a tick does slices, or ends in answers.
+        self.due.append(&mut self.done);
+        while self.due.is_empty()
+            && let Some((read, landed)) = self.long.work(&mut slices)
+        {
             if let OfrepLanded::Answer(forms, digest) = &landed {
                 self.answers.put_forms(*digest, forms.clone());
             }
@@ -347,7 +353,8 @@ impl Surface for Ofrep {
 
     fn due_in(&self) -> Duration {
         let outflow = if self.outflow.is_busy() { BUSY } else { IDLE };
-        let long = if self.long.is_empty() { IDLE } else { WORKING };
+        let is_idle = self.long.is_empty() && self.done.is_empty();
+        let long = if is_idle { IDLE } else { WORKING };
         self.library.due_in().min(outflow).min(long)
     }
 

@@ -1,9 +1,13 @@
 //! Long JSON in slices: read, and written in canonical form, with a stack of its own in the place of recursion.
 
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
 use super::reader::{NotJson, Reader};
 use super::value::{JsonValue, Members, write_text};
 
-/// Members after which what is there of an object is sorted: so little is left to sort at its end.
+/// Members of an object that are put into order at its end. Those of a longer one are while they come, or else its end would take
+/// longer than all that was before it.
 const SORTED_AT_ONCE: usize = 1 << 10;
 
 /// A value that is being read: lists and objects that have begun.
@@ -16,6 +20,8 @@ enum Open {
     List(Vec<JsonValue>),
     /// The last member's value is not there yet.
     Object(Members),
+    /// With the name of the member whose value is not there yet.
+    Long(BTreeMap<Rc<str>, JsonValue>, Rc<str>),
 }
 
 impl PartialValue {
@@ -64,14 +70,28 @@ impl PartialValue {
                             *last = value;
                         }
                         if reader.takes(b',') {
-                            if members.len() % SORTED_AT_ONCE == 0 {
-                                members.sort_by(|(a, _), (b, _)| a.cmp(b));
+                            let name = reader.name()?;
+                            if members.len() < SORTED_AT_ONCE {
+                                members.push((name, JsonValue::Null));
+                                break;
                             }
-                            members.push((reader.name()?, JsonValue::Null));
+                            let sorted = std::mem::take(members).into_iter().collect();
+                            self.open.pop();
+                            self.open.push(Open::Long(sorted, name));
                             break;
                         }
                         reader.expect(b'}')?;
                         JsonValue::object(std::mem::take(members))
+                    }
+                    Some(Open::Long(members, name)) => {
+                        members.insert(Rc::clone(name), value);
+                        if reader.takes(b',') {
+                            *name = reader.name()?;
+                            break;
+                        }
+                        reader.expect(b'}')?;
+                        let members = std::mem::take(members).into_iter();
+                        JsonValue::Object(Rc::new(members.collect()))
                     }
                 };
                 self.open.pop();
