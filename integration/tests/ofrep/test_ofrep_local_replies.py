@@ -5,16 +5,23 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import struct
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import yaml
 
 from models.ofrep.evaluated import Evaluated, evaluating
 from models.ofrep.recorded import FLAGS
+from stack import render
 from stack.asking import ask
 from stack.edge import upstream
+from stack.launcher import Stack
+from stack.settings import Settings
 
 LONGEST = 8 << 20
 BUFFERED = 1_179_648  # request_body_buffer_limit of the route
@@ -86,3 +93,112 @@ def test_requests_go_on_untouched_where_the_surface_is_off(tmp_path: Path) -> No
             # Other paths are not OFREP's.
             other = ask(evaluated.stack.settings.edge_port, "POST", f"{FLAGS}x", {}, b"{}")
             assert other.status == 404 and len(behind.requests) == 2
+
+
+# === An upstream that is away ===
+
+OUTAGE = {"errorCode": "GENERAL", "errorDetails": "flag definitions are not available"}
+FORWARDING = {
+    "ofrep": {"enabled": True, "upstream": "forward"},
+    "flagsmith": {"enabled": True, "upstream": "forward"},
+}
+
+
+class Impatient(Stack):
+    """A route whose time is over before its stream is idle."""
+
+    def write_listeners(self, config: render.PluginConfig) -> None:
+        document = yaml.safe_load(render.listeners(self.settings, config))
+        manager = document["resources"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+        for route in manager["route_config"]["virtual_hosts"][0]["routes"]:
+            if "typed_per_filter_config" in route:
+                route["route"]["timeout"] = "1s"
+        self._write("listeners.yaml", json.dumps(document))
+
+
+class Unreliable:
+    """What is behind the filter: it breaks off, says nothing, or what is no HTTP."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self.listener = listener
+        self.address = f"127.0.0.1:{listener.getsockname()[1]}"
+        self.says: bytes | None = None
+        self.asked = 0
+
+    def serve(self) -> None:
+        held = []  # else they are closed
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            connection.recv(65536)
+            self.asked += 1
+            if self.says is None:
+                held.append(connection)
+                continue
+            connection.sendall(self.says)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+
+    def leave(self) -> None:
+        """Nobody is there from now on."""
+        with suppress(OSError):  # it left before
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+@contextmanager
+def unreliable() -> Iterator[Unreliable]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        behind = Unreliable(listener)
+        threading.Thread(target=behind.serve, daemon=True).start()
+        try:
+            yield behind
+        finally:
+            behind.leave()
+
+
+def assert_away(port: int) -> None:
+    """Clients of OFREP and of Flagsmith are told so in their own words."""
+    ofrep = ask(port, "POST", f"{FLAGS}/open", ORIGIN, b"{}")
+    flagsmith = ask(port, "GET", "/api/v1/flags/", ORIGIN | {"x-environment-key": "key"})
+    assert (ofrep.status, ofrep.json) == (503, OUTAGE)
+    assert ofrep.headers["access-control-allow-origin"] == "*"
+    assert (flagsmith.status, flagsmith.json["status"]) == (503, "service_unavailable")
+    assert flagsmith.headers["access-control-allow-origin"] == ORIGIN["origin"]
+    for answer in (ofrep, flagsmith):
+        assert answer.headers["content-type"] == "application/json"
+        assert "origin" in answer.headers["vary"]
+
+
+def test_an_upstream_that_fails_is_an_outage_in_json() -> None:
+    with unreliable() as behind:
+        settings = Settings.on_free_ports(
+            ofrep_upstream=behind.address, flagsmith_upstream=behind.address, config=FORWARDING
+        )
+        with Impatient(settings) as stack:
+            # It breaks off (UC), says what is no HTTP (UPE), and nothing (UT).
+            for says, asked in ((b"", 2), (b"no answer\r\n\r\n", 4), (None, 6)):
+                behind.says = says
+                assert_away(stack.settings.edge_port)
+                assert behind.asked == asked
+            # It is not there (UF).
+            behind.leave()
+            assert_away(stack.settings.edge_port)
+            # What the filter says itself stays as it is.
+            port = stack.settings.edge_port
+            for method, path, headers, status, code in (
+                ("GET", FLAGS, {}, 405, "GENERAL"),
+                ("POST", f"{FLAGS}/a/b", {}, 404, "FLAG_NOT_FOUND"),
+                ("POST", FLAGS, {"flagd-selector": "team=x"}, 400, "GENERAL"),
+                ("POST", FLAGS, {"x-flag-definitions-forward-reason": "loop"}, 503, "GENERAL"),
+            ):
+                own = ask(port, method, path, ORIGIN | headers, b"{}")
+                assert (own.status, own.json["errorCode"]) == (status, code)
+                assert "ETag" in own.headers["access-control-expose-headers"]
+
+
+def test_an_upstream_that_has_no_address_is_an_outage_in_json() -> None:
+    with Stack(Settings.on_free_ports(config=FORWARDING)) as stack:
+        assert_away(stack.settings.edge_port)

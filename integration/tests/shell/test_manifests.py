@@ -132,6 +132,31 @@ def test_what_envoy_itself_says_of_ofrep_is_json_that_clients_read(envoy: tuple[
         assert mapper["body_format_override"]["content_type"] == "application/json"
 
 
+# What Envoy says of what is away, and not of a request that it does not understand.
+AWAY = {"SI", "OM", "UH", "UF", "UO", "UC", "UR", "UT", "URX", "UPE", "UMSDR", "LH", "LR", "NR", "NC"} | {
+    "DT",
+    "DO",
+}
+
+
+def test_whatever_envoy_says_of_what_is_away_clients_of_evaluated_flags_get_json(
+    envoy: tuple[Any, list[Any]],
+) -> None:
+    mappers = connection_manager(envoy[1], "edge")["local_reply_config"]["mappers"]
+    flagged = [
+        (one["filter"]["and_filter"]["filters"], one)
+        for one in mappers
+        if "response_flag_filter" in one["filter"]["and_filter"]["filters"][0]
+    ]
+    (flagsmith, ofrep, posthog) = flagged
+    for (flags, _), mapper in (flagsmith, ofrep):
+        assert set(flags["response_flag_filter"]["flags"]) == AWAY
+        assert mapper["status_code"] == 503
+        assert mapper["body_format_override"]["content_type"] == "application/json"
+    # PostHog's SDKs keep their flags whatever Envoy says.
+    assert posthog[0][0]["response_flag_filter"]["flags"] == ["SI"]
+
+
 def milliseconds(duration: str) -> int:
     number, unit = re.fullmatch(r"(\d+)(ms|s)", duration).groups()  # type: ignore[union-attr]
     return int(number) * {"ms": 1, "s": 1000}[unit]

@@ -16,8 +16,8 @@ use crate::http::Body;
 /// What keeping an answer costs beyond its bytes.
 const OVERHEAD: usize = 200;
 
-/// Largest answer that is kept, in bytes: one of an identity with long traits is not asked for again.
-const LARGEST: usize = 256 << 10;
+/// Longest text that is compressed at once, in bytes; who makes a longer one brings its gzip form.
+pub const AT_ONCE: usize = 256 << 10;
 
 /// Shortest body that is compressed, in bytes.
 const GZIP_FROM: usize = 32;
@@ -74,6 +74,8 @@ impl AnswerForms {
 /// Answers of one worker.
 pub struct KeptAnswers {
     limit: usize,
+    /// Most bytes of one answer.
+    largest: usize,
     bytes: usize,
     entries: FxHashMap<Sha256Hash, Entry>,
     /// Who was used when: the first gives way.
@@ -94,10 +96,11 @@ impl Entry {
 }
 
 impl KeptAnswers {
-    /// Keeps at most so many bytes; with 0 nothing at all.
-    pub fn new(limit: usize) -> Self {
+    /// Keeps at most so many bytes, and of one answer at most `largest`; with 0 nothing at all.
+    pub fn new(limit: usize, largest: usize) -> Self {
         Self {
             limit,
+            largest: largest.min(limit),
             bytes: 0,
             entries: FxHashMap::default(),
             by_use: BTreeMap::new(),
@@ -105,7 +108,7 @@ impl KeptAnswers {
         }
     }
 
-    /// The answer to a question, in the form that the client takes.
+    /// The answer to a question, in the form that the client takes; `None` also where a long one has no such form.
     pub fn get(&mut self, question: &Sha256Hash, accepts_gzip: bool) -> Option<Body> {
         let entry = self.entries.get_mut(question)?;
         if entry.used != self.uses {
@@ -119,6 +122,9 @@ impl KeptAnswers {
             return Some(Body::Text(Rc::clone(&forms.text)));
         }
         if forms.gzip.is_none() {
+            if forms.text.len() > AT_ONCE {
+                return None;
+            }
             let zipped = Rc::new(gzip(&forms.text)?);
             self.bytes += zipped.len();
             forms.gzip = Some(zipped);
@@ -126,6 +132,12 @@ impl KeptAnswers {
         let zipped = forms.gzip.clone();
         self.make_room();
         zipped.map(Body::Gzip)
+    }
+
+    /// Whether there is none.
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
 
     /// Keeps a short answer, and returns it in the form that the client takes.
@@ -143,7 +155,7 @@ impl KeptAnswers {
             forms,
             used: self.uses,
         };
-        if entry.bytes() > self.limit.min(LARGEST) {
+        if entry.bytes() > self.largest {
             return;
         }
         self.remove(&question);
@@ -182,7 +194,7 @@ mod tests {
 
     #[test]
     fn what_was_used_last_stays_and_all_is_bounded() {
-        let mut kept = KeptAnswers::new(10 * (100 + OVERHEAD));
+        let mut kept = KeptAnswers::new(10 * (100 + OVERHEAD), usize::MAX);
         for number in 0..10 {
             kept.put(question(number), vec![b'x'; 100], false);
         }
@@ -201,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_form_is_made_when_it_is_asked_for_and_only_of_what_is_long_enough() {
-        let mut kept = KeptAnswers::new(1 << 20);
+        let mut kept = KeptAnswers::new(1 << 20, usize::MAX);
         let (long, short) = (vec![b'x'; 32], vec![b'x'; 31]);
         assert_eq!(
             kept.put(question(1), long.clone(), false),
@@ -224,8 +236,34 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_where_nothing_may_be() {
-        let mut kept = KeptAnswers::new(0);
-        kept.put(question(1), Vec::new(), false);
-        assert!(kept.get(&question(1), false).is_none() && kept.bytes == 0);
+        for mut kept in [KeptAnswers::new(0, 1 << 20), KeptAnswers::new(1 << 20, 0)] {
+            kept.put(question(1), Vec::new(), false);
+            assert!(kept.get(&question(1), false).is_none() && kept.bytes == 0);
+        }
+    }
+
+    #[test]
+    fn a_long_answer_is_kept_in_the_forms_that_it_came_in() {
+        let mut kept = KeptAnswers::new(4 << 20, 1 << 20);
+        let forms = |length: usize, zips: bool| AnswerForms {
+            text: Rc::new(vec![b'x'; length]),
+            gzip: zips.then(|| Rc::new(vec![b'z'; 100])),
+        };
+        kept.put_forms(question(1), forms(AT_ONCE + 1, false));
+        assert!(matches!(kept.get(&question(1), false), Some(Body::Text(_))));
+        assert_eq!(
+            kept.get(&question(1), true),
+            None,
+            "it takes too long to make"
+        );
+        kept.put_forms(question(1), forms(AT_ONCE + 1, true));
+        assert!(matches!(kept.get(&question(1), true), Some(Body::Gzip(_))));
+        assert!(matches!(kept.get(&question(1), false), Some(Body::Text(_))));
+        kept.put_forms(question(2), forms(1 << 20, false));
+        assert_eq!(
+            kept.get(&question(2), false),
+            None,
+            "it is above the bound of one"
+        );
     }
 }

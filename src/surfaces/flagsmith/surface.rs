@@ -60,6 +60,9 @@ pub struct Flagsmith {
     usage: Option<UsageJob>,
 }
 
+/// Largest answer that is kept, in bytes: one of an identity with long traits is not asked for again.
+const LARGEST_KEPT: usize = 256 << 10;
+
 /// What a request that waits takes along.
 #[derive(Default)]
 pub struct FlagsmithCarried {
@@ -90,7 +93,7 @@ impl Flagsmith {
             directory: KeyDirectory::new(buckets, ambient),
             budgets: settings.rate_limit.map(|_| LocalBudgets::new(BUDGETS)),
             cut_short: Recent::new(BUDGETS, TOLD),
-            answers: KeptAnswers::new(settings.answers_bytes as usize),
+            answers: KeptAnswers::new(settings.answers_bytes as usize, LARGEST_KEPT),
             digests: Recent::new(BUDGETS, Duration::MAX),
             outflow: Outflow::default(),
             usage: usage.filter(|_| settings.enabled),

@@ -80,14 +80,6 @@ answers! {
 }
 
 impl OfrepAnswer {
-    /// Whether this refusal follows from what the snapshot says.
-    pub const fn rests_on_snapshot(self) -> bool {
-        matches!(
-            self,
-            Self::Unauthorized | Self::Forbidden | Self::FlagNotFound
-        )
-    }
-
     /// The answer to a request, whose content is fixed.
     pub fn response<'r>(self, request: &'r OfrepRequest<'_>) -> Response<'r> {
         let (content_type, text) = match self.content() {
@@ -182,14 +174,6 @@ mod tests {
             let has_code = json["errorCode"].is_string();
             // flagd's own words.
             assert_eq!(has_code, answer != OfrepAnswer::BodyTooLong, "{answer:?}");
-        }
-    }
-
-    #[test]
-    fn an_outage_is_never_a_refusal() {
-        for reason in Reason::ALL {
-            let answer = OfrepAnswer::Unavailable(reason);
-            assert_eq!((answer.status(), answer.rests_on_snapshot()), (503, false));
         }
     }
 

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io::Write;
 use std::rc::Rc;
+use std::time::Duration;
 
 use flate2::write::GzEncoder;
 
@@ -14,8 +15,10 @@ use super::flagd::{
 use crate::documents::Document as _;
 use crate::hash::{Hasher, Sha256Hash};
 use crate::surfaces::evaluated::kept_answers::{AnswerForms, encoder, is_zipped};
+use crate::surfaces::evaluated::library::COMPILING;
 use crate::surfaces::evaluated::reads::LandedDocument;
 use crate::surfaces::evaluated::slices::Slices;
+use crate::time::Monotonic;
 
 /// Bytes of JSON that one slice reads, writes, hashes or compresses: less than a millisecond.
 const SLICE: usize = 16 << 10;
@@ -28,6 +31,9 @@ const MAX_QUEUED: usize = 64;
 
 /// Most bytes of the bodies among them.
 const MAX_BYTES: usize = 16 << 20;
+
+/// After this time what is not done is dropped: twice as long as anybody waits for it.
+const GIVEN_UP: Duration = COMPILING.saturating_mul(4);
 
 /// What an answer rests on, and the form that it is sent in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -152,7 +158,8 @@ enum Work {
 /// What one worker does in slices, in the order in which it was asked for.
 #[derive(Default)]
 pub struct LongWork {
-    queue: VecDeque<(OfrepRead, Work)>,
+    /// Each with the time at which it was asked for.
+    queue: VecDeque<(OfrepRead, Monotonic, Work)>,
     bytes: usize,
     contexts: u64,
     /// Documents of answers that are done: nobody else may have them any more.
@@ -168,7 +175,7 @@ impl LongWork {
     /// Whether this is being done.
     pub fn has(&self, name: &LongName) -> bool {
         let own = OfrepRead::Answer(*name);
-        self.queue.iter().any(|(read, _)| *read == own)
+        self.queue.iter().any(|(read, ..)| *read == own)
     }
 
     /// The documents of answers that were done meanwhile.
@@ -177,7 +184,12 @@ impl LongWork {
     }
 
     /// Begins with a context that takes `cost` bytes once it is read. `None`: there is too much to do.
-    pub fn add_context(&mut self, context: PartialContext, cost: usize) -> Option<OfrepRead> {
+    pub fn add_context(
+        &mut self,
+        context: PartialContext,
+        cost: usize,
+        now: Monotonic,
+    ) -> Option<OfrepRead> {
         let bytes = self.bytes.saturating_add(context.bytes());
         if self.queue.len() >= MAX_QUEUED || bytes > MAX_BYTES {
             return None;
@@ -186,39 +198,53 @@ impl LongWork {
         self.contexts = self.contexts.wrapping_add(1);
         let read = OfrepRead::Context(self.contexts);
         self.queue
-            .push_back((read.clone(), Work::Context(context, cost)));
+            .push_back((read.clone(), now, Work::Context(context, cost)));
         Some(read)
     }
 
     /// Goes on with an answer. `None`: there is too much to do.
-    pub fn add_answer(&mut self, name: LongName, answer: LongAnswer) -> Option<OfrepRead> {
+    pub fn add_answer(
+        &mut self,
+        name: LongName,
+        answer: LongAnswer,
+        now: Monotonic,
+    ) -> Option<OfrepRead> {
         let read = OfrepRead::Answer(name);
         let work = Work::Answer(name, Box::new(answer));
         (self.queue.len() < MAX_QUEUED).then(|| {
-            self.queue.push_back((read.clone(), work));
+            self.queue.push_back((read.clone(), now, work));
             read
         })
     }
 
     /// Does slices while there is time for them; the first piece of work that is done.
-    pub fn work(&mut self, slices: &mut Slices<'_>) -> Option<(OfrepRead, OfrepLanded)> {
+    pub fn work(
+        &mut self,
+        now: Monotonic,
+        slices: &mut Slices<'_>,
+    ) -> Option<(OfrepRead, OfrepLanded)> {
         loop {
-            let (_, work) = self.queue.front_mut()?;
+            let (_, since, work) = self.queue.front_mut()?;
+            let is_late = now.since(*since) > GIVEN_UP;
             let landed = match work {
-                Work::Context(context, cost) => context.step(SLICE).map(|read| {
-                    self.bytes = self.bytes.saturating_sub(context.bytes());
-                    OfrepLanded::Context(read, *cost)
-                }),
+                _ if is_late => None,
+                Work::Context(context, cost) => context
+                    .step(SLICE)
+                    .map(|read| OfrepLanded::Context(read, *cost)),
                 Work::Answer(name, answer) => answer.step(name),
             };
-            if let Some(landed) = landed {
-                let (read, work) = self.queue.pop_front()?;
-                if let Work::Answer(_, answer) = work {
-                    self.outgoing.push(answer.document);
+            if landed.is_some() || is_late {
+                let (read, _, work) = self.queue.pop_front()?;
+                match work {
+                    Work::Context(context, _) => {
+                        self.bytes = self.bytes.saturating_sub(context.bytes());
+                    }
+                    Work::Answer(_, answer) => self.outgoing.push(answer.document),
                 }
-                return Some((read, landed));
-            }
-            if !slices.goes_on() {
+                if let Some(landed) = landed {
+                    return Some((read, landed));
+                }
+            } else if !slices.goes_on() {
                 return None;
             }
         }

@@ -120,7 +120,7 @@ impl Ofrep {
             // The body is kept where it is read.
             asker.bytes = 0;
             let context = PartialContext::new(body, additions);
-            let read = self.long.add_context(context, bytes);
+            let read = self.long.add_context(context, bytes, machinery.now);
             return self.waits_long(asker, read);
         }
         let Ok(context) = EvaluationContext::parse(body) else {
@@ -263,7 +263,7 @@ impl Ofrep {
                 let of = (&asker.context, context);
                 let mut answer = LongAnswer::new(document, selector, fractional, of, unix);
                 let Some(text) = answer.evaluate(selection) else {
-                    let read = self.long.add_answer(name, answer);
+                    let read = self.long.add_answer(name, answer, machinery.now);
                     return self.waits_long(asker, read);
                 };
                 text

@@ -72,7 +72,7 @@ pub struct OfrepRequest<'a> {
     pub evaluand: Evaluand<'a>,
     /// Its method.
     pub method: Method,
-    /// `flagd-selector`; the last one counts.
+    /// `flagd-selector`; the first one counts.
     pub selector: Option<Cow<'a, [u8]>>,
     /// The token of `authorization: Bearer`, or else `x-api-key`.
     pub key: Option<Cow<'a, [u8]>>,
@@ -134,7 +134,9 @@ impl<'a> OfrepRequest<'a> {
             match name {
                 b":method" => request.method = Method::parse(value),
                 b":path" => request.config_etag = config_etag(value),
-                b"flagd-selector" => request.selector = Some(Cow::Borrowed(value)),
+                b"flagd-selector" => {
+                    request.selector.get_or_insert(Cow::Borrowed(value));
+                }
                 b"authorization" => bearer = bearer_token(value),
                 b"x-api-key" => api_key = Some(value),
                 b"content-type" => request.claims_grpc = crate::http::is_grpc(value),
@@ -156,12 +158,17 @@ impl<'a> OfrepRequest<'a> {
                 }
                 _ => {}
             }
-            // An empty value does not take the place of what the body says.
-            let place = mapped.iter().position(|wanted| *wanted == name);
-            if let Some(place) = place.filter(|_| !value.is_empty()) {
+            // Of fields with one name the first counts, as Go's `Header.Get` has it.
+            if let Some(place) = mapped.iter().position(|wanted| *wanted == name)
+                && request.mapped.iter().all(|(own, _)| *own != place)
+            {
                 request.mapped.push((place, Cow::Borrowed(value)));
             }
         }
+        // An empty value does not take the place of what the body says.
+        request.mapped.retain(|(_, value)| !value.is_empty());
+        // Of two that become one member the client's order decides nothing.
+        request.mapped.sort_unstable_by_key(|(place, _)| *place);
         request.accepts_gzip = accepts.prefers_gzip();
         let key = bearer.or(api_key).filter(|key| !key.is_empty());
         request.key = key.map(Cow::Borrowed);
@@ -309,6 +316,33 @@ mod tests {
         let fields = [("x-plan", "pro"), ("x-os", ""), ("x-other", "a")];
         let request = read(PATH, &fields);
         assert_eq!(request.mapped, [(1, Cow::Borrowed(&b"pro"[..]))]);
+        let os = (0, Cow::Borrowed(&b"web"[..]));
+        for fields in [[fields[0], ("x-os", "web")], [("x-os", "web"), fields[0]]] {
+            let request = read(PATH, &fields);
+            assert_eq!(request.mapped, [os.clone(), (1, Cow::Borrowed(b"pro"))]);
+        }
+    }
+
+    #[test]
+    fn of_fields_with_one_name_the_first_counts() {
+        let fields = [
+            ("flagd-selector", "a"),
+            ("x-os", "web"),
+            ("flagd-selector", "b"),
+            ("x-os", "tv"),
+        ];
+        let request = read(PATH, &fields);
+        assert_eq!(request.selector.as_deref(), Some(&b"a"[..]));
+        assert_eq!(request.mapped, [(0, Cow::Borrowed(&b"web"[..]))]);
+        // An empty one as well.
+        let request = read(
+            PATH,
+            &[("x-os", ""), ("x-os", "tv"), ("flagd-selector", "")],
+        );
+        assert_eq!(
+            (request.mapped, request.selector.as_deref()),
+            (vec![], Some(&b""[..]))
+        );
     }
 
     #[test]

@@ -81,7 +81,10 @@ impl Ofrep {
             library: Library::new(bounds, snapshot, gateway, scope, slots),
             directory: SelectionDirectory::new(buckets, ambient),
             budgets: settings.rate_limit.map(|_| LocalBudgets::new(BUDGETS)),
-            answers: KeptAnswers::new(settings.answers_bytes as usize),
+            answers: {
+                let bytes = settings.answers_bytes as usize;
+                KeptAnswers::new(bytes, bytes / 4)
+            },
             added: ContextAdditions::new(&settings.context),
             repeated: RepeatedRequests::new(ambient.random_bytes()),
             long: LongWork::default(),
@@ -331,9 +334,12 @@ impl Surface for Ofrep {
         // A long answer takes time to be sent: a tick does slices, or ends in answers.
         self.due.append(&mut self.done);
         while self.due.is_empty()
-            && let Some((read, landed)) = self.long.work(&mut slices)
+            && let Some((read, landed)) = self.long.work(machinery.now, &mut slices)
         {
-            if let OfrepLanded::Answer(forms, digest) = &landed {
+            // One that rests on the time is asked for by no digest again.
+            if let (OfrepRead::Answer(name), OfrepLanded::Answer(forms, digest)) = (&read, &landed)
+                && name.digest == *digest
+            {
                 self.answers.put_forms(*digest, forms.clone());
             }
             self.done.push((read, landed));

@@ -41,12 +41,6 @@ impl FlagAnswer {
     pub fn bad_selector(key: Option<&str>, problem: &BadSelector) -> Self {
         Self::refusal(400, key, "GENERAL", &problem.to_string())
     }
-
-    /// The body is too large.
-    pub fn too_large() -> Self {
-        let body = br#"{"errorDetails":"request body too large"}"#.to_vec();
-        Self { status: 413, body }
-    }
 }
 
 impl Selection {
@@ -124,9 +118,9 @@ impl PartialAnswer {
         selector: &Selector,
         budget: usize,
     ) -> Option<Vec<u8>> {
-        let (length, steps) = (self.body.len(), self.evaluation.steps_left());
+        let (length, before) = (self.body.len(), self.evaluation.taken());
         for flag in selection.flags.get(self.place..).unwrap_or_default() {
-            let steps = steps.saturating_sub(self.evaluation.steps_left());
+            let steps = self.evaluation.taken().saturating_sub(before);
             let taken = self.body.len().saturating_sub(length);
             if taken.saturating_add(steps.saturating_mul(STEP_COSTS)) >= budget {
                 return None;

@@ -304,6 +304,21 @@ mod tests {
         }
     }
 
+    /// They have one tag, so no rule may tell them apart.
+    #[test]
+    fn minus_zero_is_zero() {
+        let of = |number: &str| parse(&format!(r#"{{"context":{{"n":[{number}]}}}}"#)).unwrap();
+        let text = |context: &EvaluationContext| {
+            let member = context.members.first().unwrap();
+            format!("{:?}", member.1)
+        };
+        for number in ["-0", "-0.0", "-0e5", "-1e-999"] {
+            assert_eq!(of(number).hash(), of("0").hash());
+            assert_eq!(text(&of(number)), text(&of("0")), "{number}");
+        }
+        assert_ne!(text(&of("-1")), text(&of("1")));
+    }
+
     #[test]
     fn later_values_win() {
         let fixed = [

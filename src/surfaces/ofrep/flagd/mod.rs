@@ -13,7 +13,7 @@
 //! | bound | value | beyond it |
 //! |---|---|---|
 //! | nesting of a body; of a rule | [`MAX_DEPTH`] | 400 `INVALID_CONTEXT`; the flag's `PARSE_ERROR` |
-//! | steps of all rules of a request | [`MAX_STEPS`] | `PARSE_ERROR` of the flags whose rules come later |
+//! | steps of a flag's rule | [`MAX_STEPS`] | the flag's `PARSE_ERROR` |
 //! | one flag in a text | [`MAX_FLAG`] | the definitions, or the text, are refused |
 //! | what `$ref` brings into a document | [`MAX_REFERRED`] | the definitions are refused |
 //! | a selector | [`MAX_SELECTOR`] | 400 |

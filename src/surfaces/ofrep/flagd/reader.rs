@@ -175,7 +175,8 @@ impl<'t> Reader<'t> {
             Some(b't') => self.word("true", JsonValue::Bool(true)),
             Some(b'f') => self.word("false", JsonValue::Bool(false)),
             Some(b'n') => self.word("null", JsonValue::Null),
-            _ => Ok(JsonValue::Number(self.number()?.0)),
+            // -0 becomes 0: both have one canonical form, and so one tag.
+            _ => Ok(JsonValue::Number(self.number()?.0 + 0.0)),
         }
     }
 

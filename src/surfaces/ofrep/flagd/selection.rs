@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::context::Seen;
+use super::partial::PartialText;
 use super::rules::{RuleEvaluation, TargetingRule};
 use super::value::{JsonValue, write_text};
 
@@ -169,11 +170,11 @@ impl SelectedFlag {
             None => ("STATIC", default),
             Some(rule) => match evaluation.evaluate(rule, &seen.by(&self.key)) {
                 Ok(JsonValue::Null) => ("DEFAULT", default),
-                Ok(value) if value.is_json() => match self.variant(&value) {
+                Ok(value) => match self.variant(&value) {
                     None => return Outcome::General,
                     variant => ("TARGETING_MATCH", variant),
                 },
-                _ => return Outcome::ParseError,
+                Err(_) => return Outcome::ParseError,
             },
         };
         match (variant, default) {
@@ -191,8 +192,13 @@ impl SelectedFlag {
         match result {
             JsonValue::Text(name) => self.named(name),
             value => {
+                let longest = self.variants.iter().map(|own| own.name.len()).max();
                 let mut name = Vec::new();
-                value.write(&mut name);
+                // Most of what is left out are the two quotes of each text, which a comma or a bracket is beside.
+                let most = longest?.saturating_mul(6).saturating_add(64);
+                if !PartialText::new(value.clone()).write(&mut name, most) {
+                    return None;
+                }
                 name.retain(|byte| *byte != b'"');
                 self.named(std::str::from_utf8(&name).ok()?)
             }

@@ -83,7 +83,7 @@ impl JsonValue {
         }
     }
 
-    /// Whether it counts as true: what is neither null, false, 0, NaN, nor empty.
+    /// Whether it counts as true: what is neither null, false, 0, nor empty. What is not a number (NaN) does, as in Go.
     pub(super) fn is_true(&self) -> bool {
         match self {
             Self::Null => false,

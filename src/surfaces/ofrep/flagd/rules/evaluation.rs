@@ -3,22 +3,25 @@
 use super::fractional::Fractional;
 use super::node::{Node, Path, parts};
 use super::operator::Operator;
-use super::operators::{self, Arguments, number, text, whole};
+use super::operators::{self, Arguments, number, size, text, whole};
 use super::{RuleFailure, TargetingRule};
 use crate::surfaces::ofrep::flagd::number as numbers;
 use crate::surfaces::ofrep::flagd::value::JsonValue;
 
-/// Steps that the rules of one request may take: a part of a rule that is evaluated, an element that is looked at, 16 bytes of
-/// text. A rule that needs more fails, and so do those after it.
-pub const MAX_STEPS: u32 = 500_000;
+/// Steps that the rule of one flag may take: a part of a rule that is evaluated, an element that is looked at, 16 bytes of
+/// text. They take 4 ms natively. A rule that needs more fails, alone and among all flags of a selection.
+pub const MAX_STEPS: usize = 200_000;
 
 pub(super) type Result<T> = std::result::Result<T, RuleFailure>;
 
-/// What the rules of one request share.
+/// How the rules of one request are evaluated.
 #[derive(Debug)]
 pub struct RuleEvaluation {
     fractional: Fractional,
-    steps_left: u32,
+    /// Of the rule that is evaluated.
+    steps_left: usize,
+    /// What all rules took together.
+    taken: usize,
 }
 
 /// What a rule looks into.
@@ -32,15 +35,16 @@ pub(super) struct Scope<'s> {
 }
 
 impl RuleEvaluation {
-    /// Begins with all steps.
+    /// No rule is evaluated yet.
     pub const fn new(fractional: Fractional) -> Self {
         Self {
             fractional,
-            steps_left: MAX_STEPS,
+            steps_left: 0,
+            taken: 0,
         }
     }
 
-    /// The result of a rule for a context that has `$flagd`.
+    /// The result of a rule for a context that has `$flagd`: JSON, whose text the steps cover as well.
     ///
     /// # Errors
     /// flagd fails as well, or the steps are used up.
@@ -49,27 +53,37 @@ impl RuleEvaluation {
             data: context,
             outer: None,
         };
-        self.node(&rule.node, &scope)
+        self.steps_left = MAX_STEPS;
+        let result = self.node(&rule.node, &scope)?;
+        self.weigh(&result)?;
+        Some(result).filter(JsonValue::is_json).ok_or(RuleFailure)
     }
 
-    /// How many steps may still be taken.
-    pub fn steps_left(&self) -> usize {
-        usize::try_from(self.steps_left).unwrap_or(usize::MAX)
+    /// How many steps all rules took.
+    pub const fn taken(&self) -> usize {
+        self.taken
+    }
+
+    /// Takes the steps of looking at all of a value.
+    fn weigh(&mut self, value: &JsonValue) -> Result<()> {
+        self.take(1)?;
+        match value {
+            JsonValue::Text(text) => self.take(text.len() / 16),
+            JsonValue::List(list) => list.iter().try_for_each(|value| self.weigh(value)),
+            JsonValue::Object(members) => members.iter().try_for_each(|(name, value)| {
+                self.take(name.len() / 16)?;
+                self.weigh(value)
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Takes steps.
     pub(super) fn take(&mut self, steps: usize) -> Result<()> {
-        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
-        match self.steps_left.checked_sub(steps) {
-            Some(left) => {
-                self.steps_left = left;
-                Ok(())
-            }
-            None => {
-                self.steps_left = 0;
-                Err(RuleFailure)
-            }
-        }
+        let left = self.steps_left.checked_sub(steps);
+        self.taken = self.taken.saturating_add(steps.min(self.steps_left));
+        self.steps_left = left.unwrap_or_default();
+        left.map(|_| ()).ok_or(RuleFailure)
     }
 
     pub(super) fn node(&mut self, node: &Node, scope: &Scope<'_>) -> Result<JsonValue> {
@@ -150,6 +164,9 @@ impl RuleEvaluation {
                 _ => Err(RuleFailure),
             },
             (Operator::Fractional, Arguments::List(list)) => {
+                if let [value @ JsonValue::Object(_), ..] = list.as_slice() {
+                    self.weigh(value)?;
+                }
                 let (variant, hashed) = self.fractional.evaluate(&list, scope.data);
                 self.take(hashed / 16)?;
                 Ok(variant.unwrap_or(JsonValue::Null))
@@ -169,7 +186,7 @@ impl RuleEvaluation {
         let all = names.len();
         let mut missing = Vec::new();
         for name in names {
-            self.take(1)?;
+            self.take(1 + size(&name))?;
             if get(Arguments::from(name.clone()), data)? == JsonValue::Null {
                 missing.push(name);
             }

@@ -4,7 +4,7 @@ use super::RuleFailure;
 use super::evaluation::{Result, RuleEvaluation, Scope};
 use super::node::Node;
 use super::operator::Operator;
-use super::operators::{number, text};
+use super::operators::{number, size, text};
 use crate::surfaces::ofrep::flagd::value::JsonValue;
 
 impl RuleEvaluation {
@@ -128,14 +128,12 @@ impl RuleEvaluation {
                 outer: scope.outer,
             };
             let value = self.node(rule, &inner)?;
+            // It is read as a number, or copied as a text.
+            self.take(size(&value))?;
             accumulator = match kind {
                 "bool" => JsonValue::Bool(value.is_true()),
                 "number" => JsonValue::Number(number(&value)?),
-                _ => {
-                    let text = text(&value)?;
-                    self.take(text.len() / 16)?;
-                    JsonValue::text(&text)
-                }
+                _ => JsonValue::text(&text(&value)?),
             };
         }
         Ok(accumulator)

@@ -25,7 +25,7 @@ pub(super) enum Node {
 pub(super) struct Path {
     /// Names of members, and indices; none: the data as a whole.
     pub parts: Box<[Box<str>]>,
-    /// Whether an element of a list is looked into alone, as `""` and a leading dot say.
+    /// Whether an element of a list is looked into alone ([`is_inner`]).
     pub is_inner: bool,
     /// What holds where nothing is there.
     pub default: Option<Node>,
@@ -100,21 +100,26 @@ impl Node {
 impl Path {
     /// The path of a `var` with this argument; `None` where it has to be evaluated.
     fn new(argument: &JsonValue) -> Option<Self> {
-        let (path, default, is_alone) = match argument {
-            JsonValue::Text(path) => (path, None, true),
+        let (path, default) = match argument {
+            JsonValue::Text(path) => (path, None),
             JsonValue::List(list) => match list.as_slice() {
-                [JsonValue::Text(path)] => (path, None, false),
-                [JsonValue::Text(path), default] => (path, Some(Node::new(default)), false),
+                [JsonValue::Text(path)] => (path, None),
+                [JsonValue::Text(path), default] => (path, Some(Node::new(default))),
                 _ => return None,
             },
             _ => return None,
         };
         Some(Self {
             parts: parts(path).map(Box::from).collect(),
-            is_inner: is_alone && (path.is_empty() || path.starts_with('.')),
+            is_inner: is_inner(argument),
             default,
         })
     }
+}
+
+/// Whether a `var` with this argument looks into an element of a list alone: `""`, or a leading dot.
+pub(super) fn is_inner(argument: &JsonValue) -> bool {
+    matches!(argument, JsonValue::Text(path) if path.is_empty() || path.starts_with('.'))
 }
 
 /// The parts of a path: what is between dots, without empty ones.

@@ -25,12 +25,6 @@ impl Arguments {
 
     /// Steps that an operator takes for them.
     pub(super) fn cost(&self, operator: Operator) -> usize {
-        let of = |value: &JsonValue| match value {
-            JsonValue::Text(text) => text.len() / 16,
-            JsonValue::List(list) => list.len(),
-            JsonValue::Object(members) => members.len(),
-            _ => 0,
-        };
         match (operator, self) {
             // Each element is looked for in the other list.
             (
@@ -38,10 +32,10 @@ impl Arguments {
                 Self::List(list),
             ) => list
                 .iter()
-                .map(|value| of(value).max(1))
+                .map(|value| size(value).max(1))
                 .fold(1, usize::saturating_mul),
-            (_, Self::List(list)) => list.iter().map(of).sum::<usize>() + list.len(),
-            (_, Self::One(value)) => of(value),
+            (_, Self::List(list)) => list.iter().map(size).sum::<usize>() + list.len(),
+            (_, Self::One(value)) => size(value),
         }
     }
 
@@ -51,6 +45,20 @@ impl Arguments {
             Self::List(list) => list,
             Self::One(value) => vec![value],
         }
+    }
+}
+
+/// Steps of looking at a value, and at the elements of a list.
+pub(super) fn size(value: &JsonValue) -> usize {
+    let element = |value: &JsonValue| match value {
+        JsonValue::Text(text) => 1 + text.len() / 16,
+        _ => 1,
+    };
+    match value {
+        JsonValue::Text(text) => text.len() / 16,
+        JsonValue::List(list) => list.iter().map(element).sum(),
+        JsonValue::Object(members) => members.len(),
+        _ => 0,
     }
 }
 

@@ -1,24 +1,38 @@
 //! Which rules read the time.
 
-use super::node::parts;
+use super::node::{is_inner, parts};
+use super::operator::Operator;
 use crate::surfaces::ofrep::flagd::context::FLAGD;
 use crate::surfaces::ofrep::flagd::value::JsonValue;
 
 /// Whether a rule may read `$flagd.timestamp`: an argument of `var`, `missing` or `missing_some` leads there, or to all that
 /// it is in, or is computed. Recurses as deep as the rule nests.
 pub(super) fn is_read(rule: &JsonValue) -> bool {
+    reads(rule, false)
+}
+
+/// `of_element`: whether `{"var": ""}` is an element of a list, which no time is in.
+fn reads(rule: &JsonValue, of_element: bool) -> bool {
     match rule {
-        JsonValue::List(list) => list.iter().any(is_read),
+        JsonValue::List(list) => list.iter().any(|rule| reads(rule, of_element)),
         JsonValue::Object(members) => match members.as_slice() {
             [(name, arguments)] => {
-                let reads = match &**name {
+                let is_of_lists = Operator::named(name).is_some_and(Operator::is_of_lists);
+                if let (true, JsonValue::List(list)) = (is_of_lists, arguments) {
+                    let mut parts = list.iter().enumerate();
+                    return parts.any(|(place, part)| reads(part, of_element || place == 1));
+                }
+                let is_var = &**name == "var";
+                let leads = match &**name {
+                    "var" if of_element && is_inner(arguments) => false,
                     "var" => is_path_to_time(first(arguments)),
                     "missing" => any(arguments, is_path_to_time),
                     // Its paths are in a list of their own, behind a number.
                     "missing_some" => any(arguments, |paths| any(paths, is_path_to_time)),
                     _ => false,
                 };
-                reads || is_read(arguments)
+                // What a `var` falls back on may be looked up outside of the list.
+                leads || reads(arguments, of_element && !is_var)
             }
             _ => false,
         },

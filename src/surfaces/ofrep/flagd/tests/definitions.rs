@@ -263,7 +263,7 @@ fn a_flag_is_bounded() {
     let document = |length: usize| json!({"flags": {"k": {"variants": {"a": "x".repeat(length)}}}});
     assert!(parse(&document(MAX_FLAG / 2 - 100)).is_ok());
     let unfit = parse(&document(MAX_FLAG / 2)).unwrap_err();
-    assert!(unfit.starts_with("flag \"k\" takes 131"), "{unfit}");
+    assert!(unfit.starts_with("flag \"k\" takes 262"), "{unfit}");
 }
 
 #[test]

@@ -264,3 +264,25 @@ fn large_definitions_compile_and_answer() {
         10_000
     );
 }
+
+/// Ten thousand long lists take more steps together than one rule may.
+#[test]
+fn a_flag_is_the_same_among_many_and_alone() {
+    let ids: Vec<String> = (0..100).map(|id| format!("user-{id}")).collect();
+    let flag = |n: usize| {
+        json!({"key": format!("flag-{n}"), "variants": {"on": true, "off": false}, "defaultVariant": "off",
+        "targeting": {"if": [{"in": [{"var": "targetingKey"}, ids]}, "on"]}})
+    };
+    let flags: Vec<Json> = (0..6_000).map(flag).collect();
+    let list = json!([{"source": "s", "document": {"flags": flags}}]);
+    let defined = Defined::new(&list, Fractional::V2);
+    let asked = context(&json!({"targetingKey": "nobody"}));
+    let read: Json =
+        serde_json::from_slice(&defined.bulk(&Selector::All, &asked, NOW).body).unwrap();
+    let flags = read["flags"].as_array().unwrap();
+    assert!(flags.iter().all(|flag| flag["reason"] == "DEFAULT"));
+    let key = flags[5_999]["key"].as_str().unwrap();
+    let alone: Json =
+        serde_json::from_slice(&defined.single(key, &Selector::All, &asked).body).unwrap();
+    assert_eq!(alone, flags[5_999]);
+}

@@ -276,14 +276,59 @@ fn without_a_snapshot_all_is_503_or_goes_on() {
     assert_eq!(got(step).became, Became::Forwarded("shared_data"));
 }
 
-/// No answer but these is more than a word about something that is away.
+/// What would be refused is not, while what the refusal rests on is away.
 #[test]
 fn an_outage_is_never_a_refusal() {
-    for answer in OfrepAnswer::all() {
-        let refuses = matches!(answer.status(), 401..=404);
-        let known = answer.rests_on_snapshot() || answer == OfrepAnswer::NoFlagNamed;
-        assert_eq!(refuses, known, "{}", answer.label());
+    let refusals = |away: fn(&mut World)| {
+        let mut world = World::new(KEYED);
+        world.key("all", None);
+        world.key("shop", Some("flagSetId=shop"));
+        away(&mut world);
+        world.forget();
+        let mut found = Vec::new();
+        for (key, selector, path) in [
+            ("nobody", None, ALL.to_owned()),
+            ("nobody", Some("flagSetId=shop"), format!("{ALL}/open")),
+            ("shop", None, ALL.to_owned()),
+            ("shop", Some("flagSetId=mobile"), format!("{ALL}/open")),
+            ("all", Some("flagSetId=nobody's"), format!("{ALL}/open")),
+            ("all", None, format!("{ALL}/nobody's")),
+        ] {
+            let mut fields = vec![("x-api-key", key)];
+            fields.extend(selector.map(|selector| ("flagd-selector", selector)));
+            found.push(world.post(&path, &fields, "{}").status());
+        }
+        found
+    };
+    assert_eq!(refusals(|_| {}), [401, 401, 403, 403, 404, 404]);
+    for away in [
+        // Nothing is known.
+        (|world| world.store = MemoryStore::default()) as fn(&mut World),
+        // Redis does not answer, and nothing was heard of the publisher.
+        |world| {
+            world.answers = false;
+            world.confirm(NOW - 6_000, NOW - 6_000);
+        },
+        // It lost its definitions.
+        |world| {
+            world.texts.iter_mut().for_each(|(_, text)| text.clear());
+            world.confirm(NOW - 6_000, NOW - 6_000);
+        },
+    ] {
+        assert_eq!(refusals(away), [503; 6]);
     }
+    // The flag is in none of the definitions that Redis has.
+    for away in [
+        (|world| world.confirm(NOW - 6_000, NOW)) as fn(&mut World),
+        |world| world.ambient.1.set(false),
+    ] {
+        assert_eq!(refusals(away), [503, 503, 503, 503, 503, 404]);
+    }
+    // Nobody tells of keys, or of all selections.
+    let unknown = refusals(|world| world.told(&["ofrep"]));
+    assert_eq!(unknown, [503, 503, 503, 503, 404, 404]);
+    let unknown = refusals(|world| world.sources(false));
+    assert_eq!(unknown.get(4..), Some(&[503, 404][..]));
 }
 
 #[test]

@@ -118,7 +118,8 @@ fn all_flags_of_a_long_selection_are_evaluated_in_slices() {
         (vec![Evaluation::NotModified], 0)
     );
     // Equal questions share one answer.
-    let ask = |world: &mut World| world.asked(ALL, &[SHOP], ANN);
+    let new = r#"{"context":{"targetingKey":"carl"}}"#;
+    let ask = |world: &mut World| world.asked(ALL, &[SHOP], new);
     let (first, second) = (ask(&mut world), ask(&mut world));
     assert!(matches!(first, Became::Waits(OfrepRead::Answer(_))));
     assert_eq!(first, second);
@@ -185,4 +186,72 @@ fn no_more_is_begun_than_there_is_room_for_and_what_is_left_is_freed() {
         assert!(matches!(world.asked(ALL, &[SHOP], &long), Became::Waits(_)));
     }
     assert_eq!(world.asked(ALL, &[SHOP], &long), refused);
+}
+
+#[test]
+fn a_long_answer_is_kept_in_the_forms_that_were_asked_for() {
+    let mut world = World::with("{}", &many(&untimed()));
+    while !matches!(world.post(ALL, &[SHOP], ANN).became, Became::Answered(..)) {
+        world.tick();
+    }
+    world.evaluations();
+    let first = world.post(ALL, &[SHOP], ANN);
+    assert!(first.body.len() > 256 << 10, "{}", first.body.len());
+    assert_eq!(world.evaluations(), [Evaluation::Kept]);
+    // Its gzip form takes too long to be made at once.
+    world.ticks = 0;
+    let zipped = world.post(ALL, &[SHOP, GZIP], ANN);
+    assert_eq!(world.evaluations(), [Evaluation::Evaluated]);
+    assert!(world.ticks > 0 && zipped.header("content-encoding") == Some("gzip"));
+    world.ticks = 0;
+    for fields in [&[SHOP, GZIP][..], &[SHOP]] {
+        let again = world.post(ALL, fields, ANN);
+        assert_eq!(again.header("etag"), first.header("etag"));
+    }
+    assert_eq!(
+        (world.evaluations(), world.ticks),
+        (vec![Evaluation::Kept; 2], 0)
+    );
+    // One answer may take a quarter of what is kept.
+    let settings = format!(r#"{{"answers_bytes":{}}}"#, first.body.len() * 3);
+    let mut world = World::with(&settings, &many(&untimed()));
+    while !matches!(world.post(ALL, &[SHOP], ANN).became, Became::Answered(..)) {
+        world.tick();
+    }
+    world.evaluations();
+    world.post(ALL, &[SHOP], ANN);
+    assert_eq!(world.evaluations(), [Evaluation::Evaluated]);
+    // One that rests on the time is not kept.
+    let mut world = World::with("{}", &many(&timed()));
+    while !matches!(world.post(ALL, &[SHOP], ANN).became, Became::Answered(..)) {
+        world.tick();
+    }
+    assert!(world.surface.answers.is_empty());
+}
+
+#[test]
+fn what_nobody_waits_for_any_more_is_not_done() {
+    let mut world = World::with(r#"{"max_body_bytes":8388608}"#, &many(&untimed()));
+    while !matches!(world.post(ALL, &[SHOP], ANN).became, Became::Answered(..)) {
+        world.tick();
+    }
+    let long = format!("{}{ANN}", " ".repeat(6_000_000));
+    let bob = r#"{"context":{"targetingKey":"bob"}}"#;
+    for body in [bob, &long, &long] {
+        assert!(matches!(world.asked(ALL, &[SHOP], body), Became::Waits(_)));
+    }
+    let mut machinery = Machinery {
+        store: &world.store,
+        now: Monotonic::from_millis(NOW + 6_001),
+        ambient: &world.ambient,
+        counts: &mut world.counted,
+    };
+    world.surface.tick(true, &mut machinery);
+    assert!(world.surface.long.is_empty());
+    world.tick();
+    assert!(world.surface.finished().is_none());
+    // And there is room again.
+    for body in [&long, &long] {
+        assert!(matches!(world.asked(ALL, &[SHOP], body), Became::Waits(_)));
+    }
 }
