@@ -298,6 +298,7 @@ fn now() -> Moment {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sources::polls::PollFailure;
 
     #[test]
     fn text_that_is_no_object_is_a_failed_read_and_no_lack_of_flags() {
