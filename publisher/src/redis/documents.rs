@@ -1,7 +1,9 @@
 //! Documents in Redis: a key for each, with a hash of its version and its text, which change together.
 
+use std::sync::Arc;
+
 use flag_definitions_filter::http::ETag;
-use redis::RedisError;
+use redis::{RedisError, ToRedisArgs};
 
 use super::error::SnapshotStoreError;
 use super::store::{REMOVE_KEYS, SnapshotStore};
@@ -10,6 +12,8 @@ const WRITE_DOCUMENT: &str = concat!(
     include_str!("guard.lua"),
     include_str!("write_document.lua")
 );
+
+const KEEP_TEXTS: &str = concat!(include_str!("guard.lua"), include_str!("keep_texts.lua"));
 
 impl SnapshotStore<'_> {
     /// Writes a document: its version and its text, each with its field. Returns why Redis itself refused it, if it did.
@@ -29,11 +33,26 @@ impl SnapshotStore<'_> {
             text,
         ];
         let reply = self.write(WRITE_DOCUMENT, &[key], &arguments, "writing a document")?;
-        let mut reply = reply.into_iter();
-        match reply.next().as_deref() {
-            Some("refused") => Ok(Some(reply.next().unwrap_or_default())),
-            _ => Ok(None),
+        Ok(refusal(reply))
+    }
+
+    /// Keeps texts in fields of one hash, where `is_alone` in the place of all that is there. Returns why Redis itself refused
+    /// them, if it did.
+    ///
+    /// # Errors
+    /// When Redis fails, or another publisher holds the lock.
+    pub fn keep_texts(
+        &mut self,
+        key: &str,
+        texts: &[(String, Arc<[u8]>)],
+        is_alone: bool,
+    ) -> Result<Option<String>, SnapshotStoreError> {
+        let mut arguments = vec![if is_alone { &b"alone"[..] } else { b"" }];
+        for (field, text) in texts {
+            arguments.extend([field.as_bytes(), text]);
         }
+        let reply = self.write(KEEP_TEXTS, &[key], &arguments, "keeping texts")?;
+        Ok(refusal(reply))
     }
 
     /// Removes a document.
@@ -52,12 +71,12 @@ impl SnapshotStore<'_> {
     /// When Redis fails.
     pub fn fields(
         &mut self,
-        places: &[(String, &'static str)],
+        places: &[(String, impl ToRedisArgs)],
     ) -> Result<Vec<Option<Vec<u8>>>, SnapshotStoreError> {
         let mut commands = redis::pipe();
         commands.ignore_errors();
         for (key, field) in places {
-            commands.cmd("HGET").arg(key).arg(*field);
+            commands.cmd("HGET").arg(key).arg(field);
         }
         let values: Vec<Result<Option<Vec<u8>>, RedisError>> =
             self.send_together(&commands, "looking after the documents")?;
@@ -66,4 +85,9 @@ impl SnapshotStore<'_> {
             .map(|value| value.ok().flatten())
             .collect())
     }
+}
+
+fn refusal(reply: Vec<String>) -> Option<String> {
+    let mut reply = reply.into_iter();
+    (reply.next().as_deref() == Some("refused")).then(|| reply.next().unwrap_or_default())
 }

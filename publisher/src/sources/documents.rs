@@ -29,6 +29,11 @@ pub trait DocumentSource: Send {
         None
     }
 
+    /// What it wants to be kept of its upstreams, for a publisher that starts while one of them is away.
+    fn keeps(&mut self) -> Option<KeptTexts> {
+        None
+    }
+
     /// What comes of its polls.
     fn polls(&self) -> Option<Arc<Polls>> {
         None
@@ -56,6 +61,31 @@ pub enum DocumentNews {
     Document(SourcedDocument),
     /// A tenant that is no more: its document and version go, once no record names it.
     Gone(Tenant),
+    /// A text of an upstream that was taken, as [`DocumentSource::keeps`] wants it to be kept.
+    Kept {
+        /// What it is found by.
+        name: Sha256Hash,
+        /// In gzip form.
+        gzip: Arc<[u8]>,
+    },
+}
+
+/// Texts of upstreams that Redis keeps for a source, in a hash of the publisher's own.
+pub struct KeptTexts {
+    /// The key of the hash, behind the prefix.
+    pub key: &'static str,
+    /// What the texts are found by. No others stay.
+    pub names: Vec<Sha256Hash>,
+    /// Takes a text in gzip form that an earlier publisher kept, where this one has told none yet.
+    pub recall: Box<dyn Fn(Sha256Hash, Arc<[u8]>) + Send>,
+}
+
+impl std::fmt::Debug for KeptTexts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeptTexts")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A document that was read.

@@ -131,7 +131,9 @@ impl Source for FollowedDocument {
     }
 
     fn read_all(&self, progress: &mut dyn FnMut(u64)) -> Result<Reading, SourceError> {
-        self.file.read(|_| self.document.read_all(progress))
+        // What it cannot read the writer asks for again.
+        self.file
+            .read(|_| self.document.read_all(progress), |_| true)
     }
 
     /// Tells that the file changed, not what changed in it: all of it is read. While it is what was read, everything up to

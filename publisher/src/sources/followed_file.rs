@@ -26,6 +26,9 @@ const SPACING: Duration = Duration::from_millis(20);
 /// read again after that.
 const SETTLES_AFTER: Duration = Duration::from_secs(2);
 
+/// Shortest time between two reads of the same file that could not be read.
+const RETRY_AFTER: Duration = Duration::from_millis(400);
+
 /// A file that is followed.
 #[derive(Debug)]
 pub struct FollowedFile {
@@ -37,6 +40,8 @@ pub struct FollowedFile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     modified: SystemTime,
+    /// When its content, owner, permissions or name changed last, in seconds and nanoseconds.
+    changed: (i64, i64),
     length: u64,
     /// Another one where the file was replaced.
     file: (u64, u64),
@@ -47,9 +52,19 @@ pub struct Stamp {
 struct Seen {
     /// Of the file, before it was read; `None`: there was none.
     stamp: Option<Stamp>,
-    is_good: bool,
+    became: Became,
     /// Whether a later write is sure to look different.
     is_settled: bool,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, Default)]
+enum Became {
+    Good,
+    #[default]
+    Refused,
+    /// It could not be read then.
+    Failed(Instant),
 }
 
 /// What a look at the file shows.
@@ -57,7 +72,7 @@ struct Seen {
 pub enum Look {
     /// It is what was read.
     Same,
-    /// It is what was refused.
+    /// It is what was refused, or could not be read a moment ago.
     StillRefused,
     /// It has to be read. The stamp that it has now; `None`: there is no file.
     Changed(Option<Stamp>),
@@ -72,17 +87,27 @@ impl FollowedFile {
         }
     }
 
-    /// Reads it. What comes of that decides whether the same file is looked at as good or as refused.
+    /// Reads it. What comes of that decides whether the same file is looked at as good or as refused; `was_read` says of an
+    /// error that it is of the content. What could not be read has to be read again soon.
     ///
     /// # Errors
     /// Those of `read`.
-    pub fn read<T, E>(&self, read: impl FnOnce(&Path) -> Result<T, E>) -> Result<T, E> {
+    pub fn read<T, E>(
+        &self,
+        read: impl FnOnce(&Path) -> Result<T, E>,
+        was_read: impl FnOnce(&E) -> bool,
+    ) -> Result<T, E> {
         let stamp = Stamp::of(&self.path);
         let is_settled = stamp.is_none_or(Stamp::is_settled);
         let result = read(&self.path);
+        let became = match &result {
+            Ok(_) => Became::Good,
+            Err(problem) if was_read(problem) => Became::Refused,
+            Err(_) => Became::Failed(Instant::now()),
+        };
         *self.seen() = Seen {
             stamp,
-            is_good: result.is_ok(),
+            became,
             is_settled,
         };
         result
@@ -93,11 +118,14 @@ impl FollowedFile {
         let stamp = Stamp::of(&self.path);
         let seen = self.seen();
         if stamp != seen.stamp || (!seen.is_settled && stamp.is_none_or(Stamp::is_settled)) {
-            Look::Changed(stamp)
-        } else if seen.is_good {
-            Look::Same
-        } else {
-            Look::StillRefused
+            return Look::Changed(stamp);
+        }
+        match seen.became {
+            Became::Good => Look::Same,
+            Became::Failed(at) if stamp.is_some() && at.elapsed() >= RETRY_AFTER => {
+                Look::Changed(stamp)
+            }
+            Became::Failed(_) | Became::Refused => Look::StillRefused,
         }
     }
 
@@ -121,6 +149,7 @@ impl Stamp {
         let metadata = std::fs::metadata(path).ok()?;
         Some(Self {
             modified: metadata.modified().ok()?,
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
             length: metadata.len(),
             file: (metadata.dev(), metadata.ino()),
         })
@@ -186,6 +215,7 @@ impl Notices {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
     use std::sync::mpsc::channel;
 
     fn write(path: &Path, text: &str, age: Duration) {
@@ -208,18 +238,38 @@ mod tests {
             _ => Err(()),
         };
         let old = Duration::from_secs(60);
-        assert!(followed.read(read).is_err(), "there is none");
+        assert!(followed.read(read, |()| true).is_err(), "there is none");
         assert_eq!(followed.look(), Look::StillRefused);
         write(&path, "good", old);
         assert!(is_changed(followed.look()));
-        followed.read(read).unwrap();
+        followed.read(read, |()| true).unwrap();
         assert_eq!(followed.look(), Look::Same);
         write(&path, "{", old);
         assert!(is_changed(followed.look()));
-        assert!(followed.read(read).is_err());
+        assert!(followed.read(read, |()| true).is_err());
         assert_eq!(followed.look(), Look::StillRefused);
         std::fs::remove_file(&path).unwrap();
         assert_eq!(followed.look(), Look::Changed(None));
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_read_again_and_what_was_refused_waits_for_a_change() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        write(&path, "good", Duration::from_secs(60));
+        let followed = FollowedFile::new(&path);
+        for (was_read, is_read_again) in [(true, false), (false, true)] {
+            let fails = |_: &Path| Err::<(), ()>(());
+            assert!(followed.read(fails, |()| was_read).is_err());
+            assert_eq!(followed.look(), Look::StillRefused, "no sooner than that");
+            std::thread::sleep(RETRY_AFTER);
+            assert_eq!(is_changed(followed.look()), is_read_again);
+        }
+        // Permissions change neither its time nor its length.
+        assert!(followed.read(|_| Err::<(), ()>(()), |()| true).is_err());
+        std::thread::sleep(Duration::from_millis(20));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(is_changed(followed.look()));
     }
 
     #[test]
@@ -227,7 +277,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         let followed = FollowedFile::new(&path);
-        let read = || followed.read(|path| std::fs::read(path)).unwrap();
+        let read = || followed.read(|path| std::fs::read(path), |_| true).unwrap();
         write(&path, "a", Duration::ZERO);
         read();
         assert_eq!(followed.look(), Look::Same);
@@ -249,7 +299,7 @@ mod tests {
         std::os::unix::fs::symlink("..1", at("..data")).unwrap();
         std::os::unix::fs::symlink("..data/file", at("file")).unwrap();
         let followed = FollowedFile::new(&at("file"));
-        followed.read(|path| std::fs::read(path)).unwrap();
+        followed.read(|path| std::fs::read(path), |_| true).unwrap();
         let stop = AtomicBool::new(false);
         let (looked, looks) = channel();
         std::thread::scope(|scope| {

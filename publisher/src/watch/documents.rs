@@ -55,6 +55,10 @@ impl Session<'_, '_> {
             DocumentNews::Records(_) | DocumentNews::FirstRecords(_) => None,
             DocumentNews::Document(document) => Some((document.tenant, false)),
             DocumentNews::Gone(tenant) => Some((*tenant, true)),
+            DocumentNews::Kept { .. } => {
+                self.writer.shelf.note(owner, news);
+                return self.keep_texts();
+            }
         };
         self.writer.shelf.note(owner, news);
         match document {
@@ -68,6 +72,7 @@ impl Session<'_, '_> {
 
     /// Publishes all that was said before this session.
     pub(super) fn publish_shelf(&mut self) -> Result<(), SnapshotStoreError> {
+        self.recall_texts()?;
         for owner in self.writer.shelf.owners() {
             self.publish_records(owner)?;
         }
@@ -148,7 +153,8 @@ impl Session<'_, '_> {
         let some = self.writer.shelf.after(self.document_watch.last, AT_ONCE);
         self.document_watch.last = some.last().copied();
         self.document_watch.due = now + LOOK_INTERVAL;
-        self.put_documents(&some)
+        self.put_documents(&some)?;
+        self.keep_texts()
     }
 
     /// Brings documents and their versions to what the shelf has: first into Redis, then into the stream.

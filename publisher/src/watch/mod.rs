@@ -8,6 +8,7 @@
 //! | `reading` | full reads of the source, taken over |
 //! | `watermarks` | ETags as their source tells them, and as of when everything is known |
 //! | [`shelf`], `documents` | what sources of documents said, and how it is published |
+//! | [`kept`] | texts of upstreams, for a publisher that starts while one is away |
 //! | [`usage`] | reports of what was served |
 //! | [`state`], [`difference`] | what is published, and what has to be |
 //! | [`doubt`] | which removals are more likely a mistake than a wish |
@@ -27,6 +28,7 @@ pub mod doubt;
 pub mod events;
 pub mod freshness;
 mod inherited;
+pub mod kept;
 mod lineage;
 pub mod monitor;
 pub mod pages;
@@ -52,6 +54,7 @@ use crate::redis::error::SnapshotStoreError;
 use crate::redis::server::Server;
 use crate::sources::kinds::RecordOwner;
 use crate::sources::{SourceNature, WatchedSources};
+use kept::Keeper;
 use pages::SourcesTold;
 use shelf::Shelf;
 use status::WatchStatus;
@@ -111,7 +114,7 @@ pub fn watch(
         let tell = events::etag_news(events.clone(), Arc::clone(status));
         etags.start(settings.sweep_interval, tell)
     });
-    let (mut owners, mut reporters) = (Vec::new(), Vec::new());
+    let (mut owners, mut reporters, mut keepers) = (Vec::new(), Vec::new(), Vec::new());
     for mut source in documents {
         let named = RecordOwner::named(source.surface());
         let Some(owner) = named.filter(|owner| owner.has_documents()) else {
@@ -126,6 +129,7 @@ pub fn watch(
         owners.push(owner);
         let reports = source.reports(events::usage_news(owner, events.clone()));
         reporters.extend(reports.map(|reports| Reporter::new(owner, reports)));
+        keepers.extend(source.keeps().map(|kept| Keeper::new(owner, kept)));
         if let Some(polls) = source.polls() {
             status.update(|figures| figures.polls.push(polls));
         }
@@ -135,7 +139,7 @@ pub fn watch(
         inbox,
         ask,
         orders,
-        shelf: Shelf::new(owners),
+        shelf: Shelf::new(owners, keepers),
         reporters,
         told,
         nature: nature.unwrap_or(SourceNature::Database),

@@ -7,8 +7,9 @@ use tracing::{error, info, warn};
 use super::difference::{Difference, between};
 use super::doubt::Doubt;
 use super::session::{READ_RETRY, Session};
-use super::state::RecordChange;
+use super::state::{PublishedState, RecordChange};
 use crate::redis::error::SnapshotStoreError;
+use crate::sources::kinds::RecordOwner;
 use crate::sources::left_out::{LeftOut, LeftOutReason};
 use crate::sources::{Reading, SourceError, SourceNature};
 
@@ -17,7 +18,7 @@ impl Session<'_, '_> {
     pub(super) fn take_over(
         &mut self,
         began: Instant,
-        reading: Reading,
+        mut reading: Reading,
     ) -> Result<(), SnapshotStoreError> {
         let now = Instant::now();
         self.next_read = began + self.writer.settings.diff_interval;
@@ -33,6 +34,7 @@ impl Session<'_, '_> {
             figures.skipped = skipped;
             figures.last_read = Some(began);
         });
+        self.keep_unlisted(&mut reading);
         if self.is_held_back_whole(&reading) {
             self.writer.freshness.doubted(began);
             return Ok(());
@@ -68,6 +70,23 @@ impl Session<'_, '_> {
         }
         self.collected.get_or_insert_with(Instant::now);
         Ok(())
+    }
+
+    /// What no source here lists stays as it is published: filters would refuse whom it is of before they learn that nobody
+    /// lists it any more.
+    fn keep_unlisted(&self, reading: &mut Reading) {
+        let owner = RecordOwner::of_sources();
+        let listed = &self.writer.told.surfaces;
+        let states = self.remains.iter().chain([&self.state]);
+        for (hash, record) in states.flat_map(PublishedState::records) {
+            let list = owner.list(record);
+            if list.is_some_and(|list| !listed.iter().any(|own| own == list)) {
+                reading
+                    .records
+                    .entry(*hash)
+                    .or_insert_with(|| record.clone());
+            }
+        }
     }
 
     /// The source cannot be read. It is tried again.

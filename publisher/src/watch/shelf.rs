@@ -8,6 +8,7 @@ use flag_definitions_filter::http::ETag;
 use flag_definitions_filter::tenant::Tenant;
 use tracing::error;
 
+use super::kept::Keeper;
 use crate::redis::published::RecordMap;
 use crate::sources::documents::{DocumentNews, SourcedDocument};
 use crate::sources::kinds::{Belonging, RecordOwner, belonging};
@@ -27,13 +28,16 @@ pub struct Shelf {
     documents: BTreeMap<DocumentOwner, SourcedDocument>,
     /// The versions that were published last although they do not fit.
     unfit: BTreeMap<DocumentOwner, ETag>,
+    /// Texts of upstreams.
+    pub(super) keepers: Vec<Keeper>,
 }
 
 impl Shelf {
     /// An empty one, for sources of these surfaces.
-    pub fn new(owners: impl IntoIterator<Item = RecordOwner>) -> Self {
+    pub fn new(owners: impl IntoIterator<Item = RecordOwner>, keepers: Vec<Keeper>) -> Self {
         let owners = owners.into_iter();
         Self {
+            keepers,
             records: owners.map(|owner| (owner, None)).collect(),
             ..Self::default()
         }
@@ -60,6 +64,12 @@ impl Shelf {
             DocumentNews::Gone(tenant) => {
                 self.documents.remove(&(owner, tenant));
                 self.unfit.remove(&(owner, tenant));
+            }
+            DocumentNews::Kept { name, gzip } => {
+                let mut keepers = self.keepers.iter_mut();
+                if let Some(keeper) = keepers.find(|keeper| keeper.owner() == owner) {
+                    keeper.note(name, gzip);
+                }
             }
         }
     }
@@ -172,7 +182,7 @@ mod tests {
 
     #[test]
     fn the_last_word_counts_and_documents_are_gone_through_in_order() {
-        let mut shelf = Shelf::new([owner()]);
+        let mut shelf = Shelf::new([owner()], Vec::new());
         assert!(!shelf.is_complete() && Shelf::default().is_complete());
         assert!(shelf.is_silent() && Shelf::default().is_silent());
         assert_eq!(shelf.records(owner()), None);
@@ -191,7 +201,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_stays_until_something_else_comes_and_takes_no_place_of_what_fits() {
-        let mut shelf = Shelf::new([owner()]);
+        let mut shelf = Shelf::new([owner()], Vec::new());
         for (version, fits, kept) in [
             ("v1", false, "v1"),
             ("v2", false, "v2"),
@@ -214,7 +224,7 @@ mod tests {
 
     #[test]
     fn first_records_are_for_where_nothing_is_published_until_there_are_others() {
-        let mut shelf = Shelf::new([owner()]);
+        let mut shelf = Shelf::new([owner()], Vec::new());
         let records = |key: &[u8]| {
             let record: Box<[u8]> = FlagsmithRecord::ClientKey(Tenant(1)).encode().into();
             RecordMap::from([(Sha256Hash::of(key), record)])
@@ -238,7 +248,7 @@ mod tests {
 
     #[test]
     fn records_of_another_surface_are_left_out() {
-        let mut shelf = Shelf::new([owner()]);
+        let mut shelf = Shelf::new([owner()], Vec::new());
         let key: Box<[u8]> = FlagsmithRecord::ClientKey(Tenant(1)).encode().into();
         let secret: Box<[u8]> = Record::TeamSecret(Tenant(1)).encode().unwrap().into();
         let records = [

@@ -13,6 +13,7 @@ use flag_definitions_filter::snapshot::page::Cursor;
 use flag_definitions_filter::surfaces::ofrep::records::{
     OfrepRecord, document_key, selection_hash, sources_hash,
 };
+use flag_definitions_filter::tenant::Tenant;
 use flag_definitions_publisher::sources::tenants::numbers;
 use flate2::read::GzDecoder;
 use serde_json::{Value, json};
@@ -21,7 +22,7 @@ use crate::flagsmith_stub::{Flagsmith, Reply, eventually};
 use crate::support::{NOBODYS_PORT, Redis, hash, publish, run, run_with_environment};
 
 /// The program, which watches until this is dropped.
-struct Watching {
+pub struct Watching {
     process: Child,
     directory: tempfile::TempDir,
 }
@@ -34,7 +35,12 @@ impl Drop for Watching {
 }
 
 impl Watching {
-    fn start(redis: &Redis, directory: tempfile::TempDir, options: &[&str], uris: &str) -> Self {
+    pub fn start(
+        redis: &Redis,
+        directory: tempfile::TempDir,
+        options: &[&str],
+        uris: &str,
+    ) -> Self {
         let program = env!("CARGO_BIN_EXE_flag-definitions-publisher");
         let process = Command::new(program)
             .args(["watch", "--listen", "off", "--snapshot-interval", "100ms"])
@@ -50,15 +56,19 @@ impl Watching {
         Self { process, directory }
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap()
     }
 }
 
 /// The definitions of a selection, as filters would take them.
-fn selected(redis: &mut Redis, selectors: &[&str], selector: &str) -> Option<Value> {
+pub fn selected(redis: &mut Redis, selectors: &[&str], selector: &str) -> Option<Value> {
     let names = selectors.iter().map(|selector| selector.as_bytes());
-    let selection = numbers("ofrep", names)[selector.as_bytes()];
+    stored(redis, numbers("ofrep", names)[selector.as_bytes()])
+}
+
+/// Those of the selection of this number.
+pub fn stored(redis: &mut Redis, selection: Tenant) -> Option<Value> {
     let key = document_key("flag_definitions:", selection);
     let fields: BTreeMap<String, Vec<u8>> = redis.command("HGETALL", &[key]);
     let mut text = Vec::new();
@@ -69,7 +79,7 @@ fn selected(redis: &mut Redis, selectors: &[&str], selector: &str) -> Option<Val
 }
 
 /// By flag, the default variant's value.
-fn values(selection: &Value) -> BTreeMap<String, Value> {
+pub fn values(selection: &Value) -> BTreeMap<String, Value> {
     let flags = selection["flags"].as_array().unwrap().iter();
     let value = |flag: &Value| flag["variants"][flag["defaultVariant"].as_str().unwrap()].clone();
     flags
@@ -77,11 +87,11 @@ fn values(selection: &Value) -> BTreeMap<String, Value> {
         .collect()
 }
 
-fn definitions(key: &str, value: &Value) -> Value {
+pub fn definitions(key: &str, value: &Value) -> Value {
     json!({"flags": {key: {"state": "ENABLED", "variants": {"v": value}, "defaultVariant": "v"}}})
 }
 
-fn write(path: &Path, text: &str) {
+pub fn write(path: &Path, text: &str) {
     let new = path.with_extension("new");
     std::fs::write(&new, text).unwrap();
     std::fs::rename(new, path).unwrap();
@@ -331,6 +341,9 @@ fn a_bad_document_at_the_start_takes_nothing_away_that_was_published() {
         (selections(&mut redis) == (Some(true), selection.clone())).then_some(())
     });
     drop(first);
+    // Who starts where nothing is kept of the source.
+    let kept: u32 = redis.command("DEL", &["flag_definitions:flagd:sources"]);
+    assert_eq!(kept, 1);
 
     // The lock of a killed publisher lasts for five seconds.
     write(&path, &bad);

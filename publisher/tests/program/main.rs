@@ -12,6 +12,7 @@ mod diff;
 mod endpoint;
 mod failures;
 mod flagd;
+mod flagd_outages;
 mod flagsmith;
 #[allow(dead_code)]
 #[path = "../flagsmith/stub.rs"]

@@ -6,13 +6,15 @@ use flag_definitions_filter::hash::Sha256Hash;
 use flag_definitions_filter::surfaces::flagsmith::records::{
     FlagsmithRecord, round_hash, version_hash,
 };
+use flag_definitions_filter::surfaces::ofrep::records::OfrepRecord;
 use flag_definitions_filter::tenant::Tenant;
 use flag_definitions_publisher::redis::lock::{LockToken, Taken};
 use flag_definitions_publisher::redis::server::Server;
 use flag_definitions_publisher::redis::store::SnapshotStore;
 
 use crate::document_source::{
-    PREFIX, alone, changes_of, entries, key, of_version, place, record, round, stored, version,
+    PREFIX, alone, changes_of, entries, key, of_version, place, published, record, round, stored,
+    version,
 };
 use crate::instance::{Instance, Memory, eventually, settings};
 use crate::support::Redis;
@@ -130,4 +132,39 @@ fn a_version_that_a_killed_publisher_did_not_publish_is_published_before_a_water
         version(&redis, 1).as_deref() == Some("v4")
     });
     assert_eq!(stored(&mut redis, 1), of_version("v4"));
+}
+
+/// Filters see that keys have no source only after the changes that came before.
+#[test]
+fn keys_that_no_source_lists_any_more_stay_and_are_unlisted_with_the_next_snapshot() {
+    let mut redis = Redis::start();
+    let key = Sha256Hash::of(b"key");
+    let with_keys = |has_key: bool| {
+        let memory = Memory::with_teams(3);
+        *memory.lists.lock().unwrap() = &["ofrep_keys"];
+        if has_key {
+            let record = OfrepRecord::Key(None).encode().into();
+            memory.records.lock().unwrap().insert(key, record);
+        }
+        memory
+    };
+    let record = |redis: &Redis, hash: &Sha256Hash| published(redis).records.get(hash).cloned();
+    let own: Box<[u8]> = OfrepRecord::Key(None).encode().into();
+    let first = Instance::start(settings(&redis.url()), &with_keys(true));
+    first.wait_until_live();
+    first.stop();
+    assert_eq!(redis.manifest().surfaces, ["posthog", "ofrep_keys"]);
+
+    let alone = Instance::start(settings(&redis.url()), &Memory::with_teams(4));
+    alone.wait_until_live();
+    let fourth = Sha256Hash::of(b"phs_4");
+    eventually("its reading", || record(&redis, &fourth).is_some());
+    eventually("its snapshot", || redis.manifest().surfaces == ["posthog"]);
+    assert_eq!(record(&redis, &key), Some(own));
+    alone.stop();
+
+    // Whoever lists them again takes it away.
+    let listing = Instance::start(settings(&redis.url()), &with_keys(false));
+    listing.wait_until_live();
+    eventually("its removal", || record(&redis, &key).is_none());
 }

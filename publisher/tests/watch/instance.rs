@@ -37,6 +37,8 @@ pub struct Memory {
     /// Full reads wait, with what they have read.
     pub holds: AtomicBool,
     pub reads: AtomicU64,
+    /// [`Source::lists`].
+    pub lists: Mutex<&'static [&'static str]>,
 }
 
 impl Memory {
@@ -80,6 +82,10 @@ impl Memory {
 }
 
 impl Source for Memory {
+    fn lists(&self) -> &'static [&'static str] {
+        *self.lists.lock().unwrap()
+    }
+
     fn read_all(&self, _: &mut dyn FnMut(u64)) -> Result<Reading, SourceError> {
         if self.is_away.load(Ordering::SeqCst) {
             return Err(SourceError::Unavailable("away".to_owned()));

@@ -208,9 +208,10 @@ impl Ofrep {
         let empty = Selection::default();
         let selection = match &document {
             None => &empty,
+            // What another selection has under this number is as no document.
             Some(document) => match document.rules() {
-                Some(selection) => selection,
-                None => return self.undecided_for(request, Reason::Redis, tenant),
+                Some(selection) if selection.is_of(&asker.chosen.selector) => selection,
+                _ => return self.undecided_for(request, Reason::Redis, tenant),
             },
         };
         let unix = match selection.reads_time() {

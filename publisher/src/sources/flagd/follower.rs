@@ -1,5 +1,6 @@
 //! The threads: one for each source, and one that tells what they say together.
 
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,21 +9,25 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use flag_definitions_filter::hash::Sha256Hash;
-use flag_definitions_filter::surfaces::ofrep::flagd::{FlagdDocument, UnfitDefinitions};
+use flag_definitions_filter::surfaces::ofrep::flagd::FlagdDocument;
+use flate2::read::GzDecoder;
 use tokio::runtime;
 use tracing::{error, info, warn};
 
 use super::http::PolledUrl;
 use super::problem::FlagdProblem;
-use super::selections::{FlagSelections, Looked, Moment};
-use super::text::{TextKind, as_json, read_file};
+use super::selections::{FlagSelections, Looked, Moment, compressed};
+use super::text::{MAX_TEXT_BYTES, TextKind, as_json, read_file};
 use super::uri::FlagdUri;
-use crate::sources::documents::{DocumentSource, TellDocuments};
+use crate::sources::documents::{DocumentNews, DocumentSource, KeptTexts, TellDocuments};
 use crate::sources::followed_file::{FollowedFile, Look};
 use crate::sources::polls::Polls;
 
 /// What the surface is called, and the threads.
 const NAME: &str = "ofrep";
+
+/// Longest text that is recalled: YAML may become longer as JSON.
+const MAX_KEPT_BYTES: u64 = 8 * MAX_TEXT_BYTES as u64;
 
 /// Longest wait before it is looked whether to stop.
 const WAIT: Duration = Duration::from_millis(50);
@@ -32,6 +37,7 @@ pub struct FlagdSource {
     sources: Vec<OpenSource>,
     poll_interval: Duration,
     polls: Arc<Polls>,
+    looks: (Sender<(usize, Looked)>, Receiver<(usize, Looked)>),
 }
 
 /// One of them.
@@ -57,6 +63,7 @@ impl FlagdSource {
             sources,
             poll_interval,
             polls: Arc::default(),
+            looks: channel(),
         }
     }
 }
@@ -66,13 +73,33 @@ impl DocumentSource for FlagdSource {
         NAME
     }
 
+    fn keeps(&mut self) -> Option<KeptTexts> {
+        let names = self.sources.iter().map(|source| source.uri.name());
+        let names: Vec<String> = names.collect();
+        let looked = self.looks.0.clone();
+        Some(KeptTexts {
+            key: "flagd:sources",
+            names: names.iter().map(|name| hash(name)).collect(),
+            recall: Box::new(move |found, gzip| {
+                let mut names = names.iter().enumerate();
+                if let Some((place, name)) = names.find(|(_, name)| hash(name) == found) {
+                    let (name, looked) = (name.clone(), looked.clone());
+                    spawn(move || {
+                        let document = recalled(&name, &gzip);
+                        let _ = document.map(|it| looked.send((place, Looked::Recalled(it))));
+                    });
+                }
+            }),
+        })
+    }
+
     fn polls(&self) -> Option<Arc<Polls>> {
         Some(Arc::clone(&self.polls))
     }
 
     fn start(self: Box<Self>, tell: TellDocuments, stop: &Arc<AtomicBool>) {
         let selections = FlagSelections::new(self.sources.len(), self.polls);
-        let (looked, looks) = channel();
+        let (looked, looks) = self.looks;
         for (place, source) in self.sources.into_iter().enumerate() {
             let reader = SourceReader {
                 name: source.uri.name(),
@@ -82,6 +109,7 @@ impl DocumentSource for FlagdSource {
                 refused: None,
                 problem: None,
                 tell: looked.clone(),
+                keep: Arc::clone(&tell),
             };
             let (stop, interval) = (Arc::clone(stop), self.poll_interval);
             spawn(move || match source.reached {
@@ -131,10 +159,12 @@ struct SourceReader {
     /// The SHA-256 of the text that was taken last.
     last: Option<Sha256Hash>,
     /// Why the text that was read last was refused.
-    refused: Option<UnfitDefinitions>,
+    refused: Option<FlagdProblem>,
     /// What is wrong with it now, as it was logged.
     problem: Option<FlagdProblem>,
     tell: Sender<(usize, Looked)>,
+    /// Takes texts that are to be kept.
+    keep: TellDocuments,
 }
 
 impl SourceReader {
@@ -144,7 +174,7 @@ impl SourceReader {
             Look::Same => self.say(Looked::Same),
             Look::StillRefused => {}
             Look::Changed(_) => {
-                let read = file.read(|path| self.read_file(path));
+                let read = file.read(|path| self.read_file(path), FlagdProblem::was_read);
                 self.conclude(read);
             }
         });
@@ -165,10 +195,7 @@ impl SourceReader {
             let read = match runtime.block_on(url.read()) {
                 Ok(Some(text)) => self.take(&text),
                 // What was refused is no better for being the same.
-                Ok(None) => match &self.refused {
-                    Some(unfit) => Err(FlagdProblem::Unfit(unfit.clone())),
-                    None => Ok(None),
-                },
+                Ok(None) => self.refused.clone().map_or(Ok(None), Err),
                 Err(problem) => Err(FlagdProblem::Http(problem)),
             };
             self.conclude(read);
@@ -194,11 +221,17 @@ impl SourceReader {
         match FlagdDocument::parse(&self.name, text.as_bytes()) {
             Ok(document) => {
                 self.last = Some(hash);
+                if let Some(gzip) = compressed(text) {
+                    let name = self::hash(&self.name);
+                    // Nobody listens when the program ends.
+                    let _ = (self.keep)(DocumentNews::Kept { name, gzip });
+                }
                 Ok(Some(document))
             }
             Err(unfit) => {
-                self.refused = Some(unfit.clone());
-                Err(FlagdProblem::Unfit(unfit))
+                let problem = FlagdProblem::of_text(text, unfit);
+                self.refused = Some(problem.clone());
+                Err(problem)
             }
         }
     }
@@ -235,11 +268,98 @@ impl SourceReader {
     }
 }
 
+/// What the text of a source is kept under.
+fn hash(name: &str) -> Sha256Hash {
+    Sha256Hash::of(name.as_bytes())
+}
+
+/// The document of a text that was kept; `None`: it is none that this release takes.
+fn recalled(name: &str, gzip: &[u8]) -> Option<FlagdDocument> {
+    let mut text = Vec::new();
+    let mut bounded = GzDecoder::new(gzip).take(MAX_KEPT_BYTES);
+    bounded.read_to_end(&mut text).ok()?;
+    let document = FlagdDocument::parse(name, &text).ok()?;
+    info!(
+        source = name,
+        "going on from what was taken before, until it is read"
+    );
+    Some(document)
+}
+
 fn now() -> Moment {
     let unix = SystemTime::now().duration_since(UNIX_EPOCH).ok();
     let millis = unix.and_then(|unix| u64::try_from(unix.as_millis()).ok());
     Moment {
         instant: Instant::now(),
         unix: millis.unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sources::polls::PollFailure;
+
+    #[test]
+    fn text_that_is_no_object_is_a_failed_read_and_no_lack_of_flags() {
+        for (text, expected) in [
+            ("", Some(PollFailure::Content)),
+            (
+                r#"{"flags":{"k":{"variants":{"v":"#,
+                Some(PollFailure::Content),
+            ),
+            (
+                "<!doctype html><title>Sign in</title>",
+                Some(PollFailure::Content),
+            ),
+            ("null", Some(PollFailure::Content)),
+            ("[]", Some(PollFailure::Content)),
+            (r#"{"flags":{}} x"#, Some(PollFailure::Content)),
+            (r#"{"error":"gone"}"#, None),
+            (r#"{"flags":{"k":{"defaultVariant":"none"}}}"#, None),
+        ] {
+            let (tell, looks) = channel();
+            let mut reader = SourceReader {
+                uri: "file:/a".parse().unwrap(),
+                name: "/a".to_owned(),
+                place: 0,
+                last: None,
+                refused: None,
+                problem: None,
+                tell,
+                keep: Arc::new(|news| panic!("{news:?}")),
+            };
+            let read = reader.take(text);
+            assert!(read.as_ref().is_err_and(FlagdProblem::was_read), "{text}");
+            reader.conclude(read);
+            match (looks.recv().unwrap().1, expected) {
+                (Looked::Failed(failure), Some(expected)) => assert_eq!(failure, expected),
+                (Looked::Refused, None) => {}
+                (looked, _) => panic!("{text}: {looked:?}"),
+            }
+        }
+        assert!(!FlagdProblem::File("input/output error".to_owned()).was_read());
+    }
+
+    #[test]
+    fn a_text_that_was_taken_is_kept_and_recalled_by_its_name() {
+        let uris = ["file:/a", "file:/b"].map(|uri| uri.parse::<FlagdUri>().unwrap());
+        let sources = uris.map(|uri| OpenSource {
+            reached: Reached::File(FollowedFile::new(Path::new("/nowhere"))),
+            uri,
+        });
+        let mut source = FlagdSource::new(sources.into(), WAIT);
+        let kept = source.keeps().unwrap();
+        assert_eq!(kept.names, [hash("/a"), hash("/b")]);
+        let text = r#"{"flags":{"k":{}}}"#;
+        for gzip in [&b"no gzip"[..], &compressed("{").unwrap()] {
+            assert!(recalled("/b", gzip).is_none());
+        }
+        (kept.recall)(hash("/c"), compressed(text).unwrap());
+        (kept.recall)(hash("/b"), compressed(text).unwrap());
+        match source.looks.1.recv().unwrap() {
+            (1, Looked::Recalled(document)) => assert_eq!(document.len(), 1),
+            other => panic!("{other:?}"),
+        }
     }
 }

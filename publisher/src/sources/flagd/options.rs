@@ -64,7 +64,7 @@ impl FlagdOptions {
             }
             let reached = match &uri {
                 FlagdUri::File(path) => Reached::File(FollowedFile::new(path)),
-                FlagdUri::Http(url) => {
+                FlagdUri::Http { url, .. } => {
                     let ca_file = self.flagd_ca_file.as_deref();
                     let roots = authorities(ca_file).map_err(|problem| OptionError {
                         option: "--flagd-ca-file",

@@ -1,7 +1,7 @@
 //! What all sources say together, and what is told of it. No clock, no thread and no file is here: time is an argument.
 //!
 //! Each source keeps the last document that it gave. Nothing is told before every one was read: flags that a source lacks only
-//! because it is away must not be taken away. A source whose first document is refused has no flags, as flagd has it; as long as
+//! because it is away must not be taken away. What an earlier publisher took of a source stands for it meanwhile. A source whose first document is refused has no flags, as flagd has it; as long as
 //! there is such a one, what is told is for where nothing was published before.
 
 use std::collections::BTreeMap;
@@ -43,6 +43,8 @@ pub enum Looked {
     Same,
     /// It says this from now on.
     Changed(FlagdDocument),
+    /// An earlier publisher took this of it, who knows when. It stays until the source says something.
+    Recalled(FlagdDocument),
     /// It said nothing that is taken: what it said before stays.
     Failed(PollFailure),
     /// It said what is no definitions: what it said before stays.
@@ -70,7 +72,7 @@ struct LastRead {
     document: Option<FlagdDocument>,
     /// Whether its document was refused, and none was taken before.
     is_refused: bool,
-    /// When it last said what the document says.
+    /// When it last said what the document says. It has no time in Unix milliseconds while the document is recalled.
     at: Option<Moment>,
 }
 
@@ -114,10 +116,20 @@ impl FlagSelections {
                 source.is_refused = false;
                 self.is_changed = true;
             }
+            Looked::Recalled(document) => {
+                if source.document.is_none() {
+                    source.document = Some(document);
+                    source.is_refused = false;
+                    source.at = Some(Moment { unix: 0, ..now });
+                    self.is_changed = true;
+                }
+                return;
+            }
             Looked::Same => {}
         }
         source.at = Some(now);
         if let Some(oldest) = self.read_at()
+            && oldest.unix > 0
             && !self.has_refused()
         {
             self.polls.note_round(oldest.instant);
@@ -150,7 +162,8 @@ impl FlagSelections {
     fn read_at(&self) -> Option<Moment> {
         let moments = self.sources.iter().map(|source| source.at);
         let moments: Option<Vec<Moment>> = moments.collect();
-        moments?.into_iter().min_by_key(|moment| moment.instant)
+        let since = |moment: &Moment| (moment.unix > 0, moment.instant);
+        moments?.into_iter().min_by_key(since)
     }
 
     /// Documents that changed, before records that name them; then those that no record names any more.
@@ -231,7 +244,8 @@ impl FlagSelections {
     }
 }
 
-fn compressed(text: &str) -> Option<Arc<[u8]>> {
+/// In gzip form.
+pub fn compressed(text: &str) -> Option<Arc<[u8]>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     // Into memory it never fails.
     encoder.write_all(text.as_bytes()).ok()?;
@@ -287,6 +301,7 @@ mod tests {
                     assert!(told.1.is_some(), "records that name it go first");
                     told.2.push(tenant);
                 }
+                DocumentNews::Kept { .. } => panic!("who reads a source keeps it"),
             }
         }
         told
@@ -403,6 +418,57 @@ mod tests {
         sources.note(1, changed("b", &[]), at(start, 2));
         let news = sources.news(at(start, 2));
         assert_eq!((news.len(), news.iter().all(is_fit)), (4, true));
+    }
+
+    #[test]
+    fn what_an_earlier_publisher_took_stands_for_a_source_until_it_is_read() {
+        let start = Instant::now();
+        let polls = Arc::<Polls>::default();
+        let mut sources = FlagSelections::new(2, Arc::clone(&polls));
+        let recalled = |on| match changed("b", &[flag("shop", "y", on)]) {
+            Looked::Changed(document) => Looked::Recalled(document),
+            other => other,
+        };
+        sources.note(0, changed("a", &[flag("shop", "x", true)]), at(start, 0));
+        sources.note(1, Looked::Refused, at(start, 0));
+        assert!(matches!(
+            sources.news(at(start, 0)).last(),
+            Some(DocumentNews::FirstRecords(_))
+        ));
+        sources.note(1, recalled(true), at(start, 1));
+        let read_at = |records: &BTreeMap<Sha256Hash, Box<[u8]>>| match OfrepRecord::decode(
+            &records[&sources_hash()],
+        ) {
+            Ok(OfrepRecord::Sources(state)) if state.knows_selections => state.read_at,
+            other => panic!("{other:?}"),
+        };
+        // All is known but the time.
+        let (documents, records, _) = told(sources.news(at(start, 1)));
+        let all = documents
+            .values()
+            .find(|text| text.starts_with(r#"{"selector":"","#));
+        assert!(
+            all.is_some_and(|all| all.contains(r#""key":"x""#) && all.contains(r#""key":"y""#))
+        );
+        assert_eq!(read_at(&records.unwrap()), 0);
+        // The other one goes on, whatever this one says that is not taken.
+        sources.note(1, Looked::Refused, at(start, 2));
+        sources.note(1, Looked::Failed(PollFailure::Status), at(start, 2));
+        assert_eq!(sources.news(at(start, 2)), []);
+        sources.note(0, changed("a", &[flag("shop", "x", false)]), at(start, 3));
+        let (documents, records, _) = told(sources.news(at(start, 3)));
+        assert_eq!((documents.len(), read_at(&records.unwrap())), (3, 0));
+        assert_eq!(polls.figures().completed, None);
+        // What was read is not recalled.
+        sources.note(1, changed("b", &[flag("shop", "y", false)]), at(start, 4));
+        sources.note(1, recalled(true), at(start, 5));
+        let (documents, records, _) = told(sources.news(at(start, 5)));
+        assert!(
+            documents
+                .values()
+                .all(|text| !text.contains(r#""on":true"#))
+        );
+        assert_eq!(read_at(&records.unwrap()), 4_000);
     }
 
     #[test]

@@ -15,7 +15,12 @@ pub enum FlagdUri {
     /// In a file: JSON, or YAML where the name ends in `.yaml` or `.yml`.
     File(PathBuf),
     /// At `http://…` or `https://…`. It may hold a user, a password and a query, which `Debug` and `Display` leave out.
-    Http(Url),
+    Http {
+        /// Where it is asked.
+        url: Url,
+        /// The same as it was written, without them.
+        name: String,
+    },
 }
 
 impl FromStr for FlagdUri {
@@ -33,25 +38,38 @@ impl FromStr for FlagdUri {
         }
         let is_http = text.starts_with("http://") || text.starts_with("https://");
         let url = is_http.then(|| Url::parse(text).ok()).flatten();
-        url.map(Self::Http).ok_or_else(|| EXPECTED.to_owned())
+        let url = url.ok_or_else(|| EXPECTED.to_owned())?;
+        let name = name_of(text, &url);
+        Ok(Self::Http { url, name })
     }
 }
 
+/// A URL as it was written, without user, password, query and fragment. Where that is not the same place it is in normal form.
+fn name_of(text: &str, url: &Url) -> String {
+    let mut normal = url.clone();
+    // They fail for addresses without a host, which these never are.
+    let _ = normal.set_username("");
+    let _ = normal.set_password(None);
+    normal.set_query(None);
+    normal.set_fragment(None);
+    let text = text.split(['?', '#']).next().unwrap_or_default();
+    let written = text.split_once("://").map(|(scheme, rest)| {
+        let end = rest.find(['/', '\\']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(end);
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        format!("{scheme}://{host}{path}")
+    });
+    let is_same = |written: &String| Url::parse(written).as_ref() == Ok(&normal);
+    written.filter(is_same).unwrap_or_else(|| normal.into())
+}
+
 impl FlagdUri {
-    /// What the source is called in selectors and metadata, which clients see: the path of a file as it was written, or a URL
-    /// without user, password and query.
+    /// What the source is called in selectors and metadata, which clients see: the path of a file or the URL, as it was written,
+    /// without user, password, query and fragment.
     pub fn name(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
-            Self::Http(url) => {
-                let mut url = url.clone();
-                // They fail for addresses without a host, which these never are.
-                let _ = url.set_username("");
-                let _ = url.set_password(None);
-                url.set_query(None);
-                url.set_fragment(None);
-                url.into()
-            }
+            Self::Http { name, .. } => name.clone(),
         }
     }
 }
@@ -60,7 +78,7 @@ impl fmt::Display for FlagdUri {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "{FILE}{}", path.display()),
-            Self::Http(_) => f.write_str(&self.name()),
+            Self::Http { name, .. } => f.write_str(name),
         }
     }
 }
@@ -91,6 +109,17 @@ mod tests {
                 "https://h/a",
                 "https://h/a",
             ),
+            // As they were written.
+            (
+                "http://H:80/a/../b",
+                "http://H:80/a/../b",
+                "http://H:80/a/../b",
+            ),
+            ("http://u@h", "http://h", "http://h"),
+            ("http://u:hunter2@h?key=hunter2", "http://h", "http://h"),
+            // What is read in another way than it looks.
+            ("http:////u:hunter2@h/a", "http://h/a", "http://h/a"),
+            ("http://h\\@x/a", "http://h\\@x/a", "http://h\\@x/a"),
         ] {
             let uri: FlagdUri = text.parse().unwrap();
             assert_eq!(

@@ -77,6 +77,11 @@ trait SurfaceRecords: Sync {
     /// is read. `None`: it stays as it is.
     fn unsure(&self, record: &[u8]) -> Option<Box<[u8]>>;
 
+    /// The list ([`super::Source::lists`]) that a record is of, where not every source of the surface has it.
+    fn list(&self, _: &[u8]) -> Option<&'static str> {
+        None
+    }
+
     /// What the record of a tenant's version is found by.
     fn version_hash(&self, tenant: Tenant) -> Sha256Hash;
 
@@ -140,6 +145,11 @@ impl RecordOwner {
     /// source is read. `None`: it stays as it is.
     pub fn unsure(self, record: &[u8]) -> Option<Box<[u8]>> {
         self.surface.unsure(record)
+    }
+
+    /// The list that one of its records is of, where not every source of the surface has it.
+    pub fn list(self, record: &[u8]) -> Option<&'static str> {
+        self.surface.list(record)
     }
 
     /// What the record of a tenant's version is found by.

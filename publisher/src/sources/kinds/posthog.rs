@@ -1,6 +1,7 @@
 //! PostHog's records, and OFREP's keys: what a [`crate::sources::Source`] reads. PostHog's documents are its own: their ETags are watched in its cache.
 
 use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::surfaces::ofrep::health::KEYS as OFREP_KEYS;
 use flag_definitions_filter::surfaces::ofrep::records::OfrepRecord;
 use flag_definitions_filter::surfaces::posthog::directory::{Record, etag_hash};
 use flag_definitions_filter::tenant::Tenant;
@@ -38,7 +39,7 @@ impl SurfaceRecords for PostHogKinds {
                 words: "personal keys",
             },
             KindNames {
-                manifest: "ofrep_keys",
+                manifest: OFREP_KEYS,
                 label: "ofrep_key",
                 words: "OFREP keys",
             },
@@ -65,6 +66,11 @@ impl SurfaceRecords for PostHogKinds {
     fn unsure(&self, _: &[u8]) -> Option<Box<[u8]>> {
         // As of when its records are known, watermarks say.
         None
+    }
+
+    fn list(&self, record: &[u8]) -> Option<&'static str> {
+        let is_key = matches!(OfrepRecord::decode(record), Ok(OfrepRecord::Key(_)));
+        is_key.then_some(OFREP_KEYS)
     }
 
     fn version_hash(&self, tenant: Tenant) -> Sha256Hash {

@@ -56,6 +56,7 @@ impl From<NotJson> for UnfitSelection {
 pub struct SelectionCompiler {
     text: Rc<Vec<u8>>,
     at: usize,
+    name: Box<str>,
     flags: Vec<SelectedFlag>,
     is_read: bool,
     is_over: bool,
@@ -63,10 +64,11 @@ pub struct SelectionCompiler {
 
 impl SelectionCompiler {
     /// Compiles this text, as [`selections`](super::selections) writes it.
-    pub const fn new(text: Rc<Vec<u8>>) -> Self {
+    pub fn new(text: Rc<Vec<u8>>) -> Self {
         Self {
             text,
             at: 0,
+            name: Box::default(),
             flags: Vec::new(),
             is_read: false,
             is_over: false,
@@ -88,8 +90,11 @@ impl SelectionCompiler {
             }
             Ok(true) => {
                 self.is_over = true;
-                let flags = std::mem::take(&mut self.flags);
-                Compilation::Done(Box::new(Selection::new(flags)))
+                let (name, flags) = (
+                    std::mem::take(&mut self.name),
+                    std::mem::take(&mut self.flags),
+                );
+                Compilation::Done(Box::new(Selection::new(name, flags)))
             }
             Err(unfit) => {
                 self.is_over = true;
@@ -106,11 +111,10 @@ impl SelectionCompiler {
         if self.at == 0 {
             let mut reader = Reader::new(&text, 0);
             reader.expect(b'{')?;
-            let at = reader.position();
-            if reader.string()? != "flags" {
-                return Err(UnfitSelection { at });
-            }
-            reader.expect(b':')?;
+            member(&mut reader, "selector")?;
+            self.name = reader.string()?.into();
+            reader.expect(b',')?;
+            member(&mut reader, "flags")?;
             reader.expect(b'[')?;
             if reader.takes(b']') {
                 return ended(reader);
@@ -131,6 +135,15 @@ impl SelectionCompiler {
         }
         Ok(false)
     }
+}
+
+/// Takes the name of this member.
+fn member(reader: &mut Reader<'_>, name: &str) -> Result<(), UnfitSelection> {
+    let at = reader.position();
+    if reader.string()? != name {
+        return Err(UnfitSelection { at });
+    }
+    Ok(reader.expect(b':')?)
 }
 
 fn ended(mut reader: Reader<'_>) -> Result<bool, UnfitSelection> {

@@ -5,11 +5,14 @@ use std::rc::Rc;
 use super::context::Seen;
 use super::partial::PartialText;
 use super::rules::{RuleEvaluation, TargetingRule};
+use super::selector::Selector;
 use super::value::{JsonValue, write_text};
 
 /// The flags that one [`Selector`](super::Selector) selects, in the order of answers.
 #[derive(Debug, Default)]
 pub struct Selection {
+    /// The text of its selector.
+    name: Box<str>,
     pub(super) flags: Vec<SelectedFlag>,
     /// The places of flags, by key.
     by_key: Vec<u32>,
@@ -17,15 +20,21 @@ pub struct Selection {
 }
 
 impl Selection {
-    pub(super) fn new(flags: Vec<SelectedFlag>) -> Self {
+    pub(super) fn new(name: Box<str>, flags: Vec<SelectedFlag>) -> Self {
         let mut by_key: Vec<u32> = (0..).take(flags.len()).collect();
         by_key.sort_by(|a, b| key_at(&flags, *a).cmp(key_at(&flags, *b)));
         let rules = flags.iter().filter_map(|flag| flag.rule.as_ref());
         Self {
             reads_time: rules.into_iter().any(TargetingRule::reads_time),
+            name,
             by_key,
             flags,
         }
+    }
+
+    /// Whether this is what the selector selects.
+    pub fn is_of(&self, selector: &Selector) -> bool {
+        *self.name == *selector.text()
     }
 
     /// Whether an answer may change with time alone.
@@ -54,7 +63,10 @@ impl Selection {
     /// About how many bytes of memory it takes; rules count as their JSON.
     pub fn weight(&self) -> usize {
         let flags = self.flags.iter().map(|flag| flag.weight);
-        flags.sum::<usize>() + size_of_val(self.by_key.as_slice()) + size_of::<Self>()
+        flags.sum::<usize>()
+            + self.name.len()
+            + size_of_val(self.by_key.as_slice())
+            + size_of::<Self>()
     }
 
     pub(super) fn flag(&self, key: &str) -> Option<&SelectedFlag> {

@@ -145,7 +145,7 @@ fn object<'m>(members: impl Iterator<Item = (&'m str, &'m str)>) -> String {
 }
 
 /// A value in canonical form.
-fn json(value: &JsonValue) -> String {
+pub(super) fn json(value: &JsonValue) -> String {
     let mut out = Vec::new();
     value.write(&mut out);
     String::from_utf8(out).unwrap_or_default()

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::FlagdDocument;
-use super::flag::DefinedFlag;
+use super::flag::{DefinedFlag, json};
 use crate::surfaces::ofrep::flagd::selector::Selector;
+use crate::surfaces::ofrep::flagd::value::JsonValue;
 
 /// The text of each selection that has a flag, and that of all flags in any case. Of documents with the same flag (set and key)
 /// the last one counts. Flags come by set and key in the order of their bytes, those of no set first. A text depends on what it
-/// says alone; its SHA-256 is its version.
+/// says alone; its SHA-256 is its version. It begins with the selector's own text, so no selection passes for another one.
 ///
 /// Where a selection has a key in several sets, it has one of them: of all flags that of the last document, and of its last set;
 /// of the flags of a source that of its first set.
@@ -50,7 +51,8 @@ pub fn selections(documents: &[FlagdDocument]) -> BTreeMap<Selector, String> {
             _ => None,
         };
         let flags: Vec<String> = flags.iter().map(|flag| flag.text(source)).collect();
-        let text = format!("{{\"flags\":[{}]}}", flags.join(","));
+        let name = json(&JsonValue::text(&selector.text()));
+        let text = format!("{{\"selector\":{name},\"flags\":[{}]}}", flags.join(","));
         (selector, text)
     };
     chosen.into_iter().map(written).collect()

@@ -114,7 +114,7 @@ fn what_flagd_takes_is_taken() {
     let list = json!([{"state": "x"}, {"key": ""}, {"key": "a", "state": "1"}, {"key": "a", "state": "2"}, null]);
     assert_eq!(
         text(&json!({"flags": list})),
-        r#"{"flags":[{"key":"a","metadata":{},"state":"2","variants":{}}]}"#
+        r#"{"selector":"","flags":[{"key":"a","metadata":{},"state":"2","variants":{}}]}"#
     );
 }
 
@@ -124,7 +124,7 @@ fn texts_are_canonical() {
         "state": "ENABLED", "metadata": {"z": 1.0, "flagSetId": "s"}, "defaultVariant": "on"}"#;
     let document = format!(r#"{{"flags": {{"k": {flag}}}}}"#);
     let document = FlagdDocument::parse("s", document.as_bytes()).unwrap();
-    let expected = r#"{"flags":[{"defaultVariant":"on","flagSetId":"s","key":"k","metadata":{"flagSetId":"s","z":1},"state":"ENABLED","targeting":{"if":[{"==":[{"var":"a"},1]},"on"]},"variants":{"off":[1e2],"on":{"a":2,"b":1.50}}}]}"#;
+    let expected = r#"{"selector":"flagSetId=s","flags":[{"defaultVariant":"on","flagSetId":"s","key":"k","metadata":{"flagSetId":"s","z":1},"state":"ENABLED","targeting":{"if":[{"==":[{"var":"a"},1]},"on"]},"variants":{"off":[1e2],"on":{"a":2,"b":1.50}}}]}"#;
     assert_eq!(selections(&[document])[&set("s")], expected);
 }
 
@@ -312,7 +312,7 @@ fn selections_are_those_that_exist() {
     assert_eq!(texts.into_keys().collect::<Vec<_>>(), expected);
     assert_eq!(
         selections(&[]).into_iter().collect::<Vec<_>>(),
-        [(Selector::All, r#"{"flags":[]}"#.to_owned())]
+        [(Selector::All, r#"{"selector":"","flags":[]}"#.to_owned())]
     );
     // By set, then key; those of no set first.
     let all = keys(&flags, &Selector::All);
@@ -346,18 +346,20 @@ fn texts_compile_in_slices() {
         assert!(compile_in(&text[..end], 1 << 16).is_none(), "{end}");
     }
     for unfit in [
-        r#"{"flags":[]}x"#,
-        r#"{"flags":[{}]}"#,
-        r#"{"flags":[{"key":"a"},]}"#,
-        r#"{"other":[]}"#,
+        r#"{"selector":"","flags":[]}x"#,
+        r#"{"flags":[]}"#,
+        r#"{"selector":"","flags":[{}]}"#,
+        r#"{"selector":"","flags":[{"key":"a"},]}"#,
+        r#"{"selector":"","other":[]}"#,
+        r#"{"selector":1,"flags":[]}"#,
         r#"[]"#,
-        r#"{"flags":[{"key":"a","defaultVariant":"x"}]}"#,
-        r#"{"flags":[{"key":1}]}"#,
+        r#"{"selector":"","flags":[{"key":"a","defaultVariant":"x"}]}"#,
+        r#"{"selector":"","flags":[{"key":1}]}"#,
     ] {
         assert!(compile_in(unfit.as_bytes(), 1).is_none(), "{unfit}");
     }
     let long = format!(
-        r#"{{"flags":[{{"key":"a","variants":{{"x":"{}"}}}}]}}"#,
+        r#"{{"selector":"","flags":[{{"key":"a","variants":{{"x":"{}"}}}}]}}"#,
         "x".repeat(MAX_FLAG)
     );
     assert!(compile_in(long.as_bytes(), 1 << 20).is_none());

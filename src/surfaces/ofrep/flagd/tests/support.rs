@@ -63,7 +63,7 @@ impl Defined {
     pub fn text(&self, selector: &Selector) -> &str {
         self.texts
             .get(selector)
-            .map_or(r#"{"flags":[]}"#, |text| text)
+            .map_or(r#"{"selector":"","flags":[]}"#, |text| text)
     }
 
     pub fn selection(&self, selector: &Selector) -> Selection {

@@ -354,18 +354,60 @@ fn what_is_kept_and_when_it_was_read_is_told() {
 }
 
 #[test]
-fn the_empty_selection_has_the_version_of_its_text() {
+fn a_selection_without_flags_has_none_and_a_tag() {
     let mut documents = plain();
     documents[0]["document"]["flags"] = json!({});
     let mut world = World::with("{}", &documents);
-    assert_eq!(
-        world.texts,
-        [(Selector::All, String::from_utf8(EMPTY.to_vec()).unwrap())]
-    );
-    let known = world.post(ALL, &[], "");
-    assert_eq!(known.json(), json!({"flags": [], "metadata": {}}));
+    let text = r#"{"selector":"","flags":[]}"#.to_owned();
+    assert_eq!(world.texts, [(Selector::All, text)]);
+    for fields in [&[][..], &[SHOP]] {
+        let known = world.post(ALL, fields, "");
+        assert_eq!(known.json()["flags"], json!([]));
+        let tag = known.header("etag").unwrap().to_owned();
+        let held = [fields, &[("if-none-match", &*tag)]].concat();
+        assert_eq!(world.post(ALL, &held, "").status(), 304);
+    }
     assert_eq!(
         etag("0000000000000000").as_bytes().len(),
         ETag::of_text(EMPTY).as_bytes().len()
     );
+}
+
+/// As it is for a moment where the publisher gives a number to another selection.
+#[test]
+fn what_another_selection_has_under_the_number_is_no_document() {
+    let single = format!("{ALL}/a");
+    for (settings, expected) in [
+        ("{}", Became::Answered(503, "redis")),
+        (r#"{"upstream":"forward"}"#, Became::Forwarded("redis")),
+    ] {
+        let mut documents = plain();
+        let other = json!({"key": "a", "variants": {"v": "hidden"}, "defaultVariant": "v",
+            "metadata": {"flagSetId": "other"}});
+        documents
+            .as_array_mut()
+            .unwrap()
+            .push(json!({"source": "b", "document": {"flags": [other]}}));
+        let mut world = World::with(settings, &documents);
+        let tag = world.post(ALL, &[SHOP], ANN);
+        let tag = tag.header("etag").unwrap().to_owned();
+        let others = OfrepRecord::Selection(world.selection("flagSetId=other"));
+        world.put(selection_hash("flagSetId=shop"), &others);
+        world.forget();
+        for (path, fields) in [
+            (ALL, &held("*")[..]),
+            (ALL, &held(&tag)),
+            (&*single, &[SHOP]),
+        ] {
+            assert_eq!(world.post(path, fields, ANN).became, expected);
+        }
+        // Whose it is gets it.
+        let own = [("flagd-selector", "flagSetId=other")];
+        assert_eq!(world.post(ALL, &own, ANN).status(), 200);
+        // Its own document comes back.
+        let own = OfrepRecord::Selection(world.selection("flagSetId=shop"));
+        world.put(selection_hash("flagSetId=shop"), &own);
+        world.forget();
+        assert_eq!(world.post(ALL, &held(&tag), ANN).status(), 304);
+    }
 }

@@ -141,6 +141,7 @@ impl Simulated {
                 }
                 DocumentNews::Document(document) => told.unfit.push(document.tenant),
                 DocumentNews::Gone(tenant) => told.gone.push(tenant),
+                DocumentNews::Kept { .. } => panic!("nothing is kept"),
             }
         }
         told

@@ -1,0 +1,192 @@
+//! Sources of flagd's definitions that are away, broken or not themselves, and publishers that are killed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_publisher::sources::tenants::numbers;
+use serde_json::{Value, json};
+
+use crate::flagd::{Watching, definitions, selected, stored, values, write};
+use crate::flagsmith_stub::{Flagsmith, Reply, eventually};
+use crate::support::Redis;
+
+/// The hash of what the publisher keeps of its sources.
+const KEPT: &str = "flag_definitions:flagd:sources";
+
+/// A server whose answer can be changed.
+fn serving(first: Reply) -> (Flagsmith, Arc<Mutex<Reply>>) {
+    let answer = Arc::new(Mutex::new(first));
+    let answering = Arc::clone(&answer);
+    let server = Flagsmith::start(move |_| answering.lock().unwrap().clone());
+    (server, answer)
+}
+
+fn polled(server: &Flagsmith, more: usize) {
+    let before = server.requests().len();
+    eventually("polls", || {
+        (server.requests().len() >= before + more).then_some(())
+    });
+}
+
+#[test]
+fn a_page_in_the_place_of_definitions_says_nothing_of_flags() {
+    let mut redis = Redis::start();
+    let html = "<!doctype html><title>Sign in</title>";
+    let (server, answer) = serving(Reply::text(html));
+    let uri = format!("http://{}/flags.json", server.address);
+    let source = format!("source={uri}");
+    let selectors = ["", "flagSetId=", source.as_str()];
+    let watching = Watching::start(&redis, tempfile::tempdir().unwrap(), &[], &uri);
+    let is_told = |redis: &mut Redis| redis.keys().iter().any(|key| key.contains(":ofrep:"));
+    for text in [html, "", r#"{"flags":{"k":{"#, "null"] {
+        *answer.lock().unwrap() = Reply::text(text);
+        polled(&server, 3);
+        assert!(!is_told(&mut redis), "{text}");
+    }
+    *answer.lock().unwrap() = Reply::json(&definitions("k", &json!(1)));
+    let mut flags = |value: i32| {
+        eventually("flags", || {
+            let selection = selected(&mut redis, &selectors, "")?;
+            (values(&selection)["k"] == value).then_some(())
+        });
+    };
+    flags(1);
+    for answered in [
+        Reply::text(html),
+        Reply::text(""),
+        Reply::status(500),
+        Reply::status(404),
+    ] {
+        *answer.lock().unwrap() = answered;
+        polled(&server, 2);
+        flags(1);
+    }
+    *answer.lock().unwrap() = Reply::json(&definitions("k", &json!(2)));
+    flags(2);
+    assert!(watching.log().contains("is no JSON"), "{}", watching.log());
+}
+
+#[test]
+fn a_source_that_is_away_or_broken_when_the_publisher_starts_holds_no_other_up() {
+    let mut redis = Redis::start();
+    let (server, answer) = serving(Reply::json(&definitions("b", &json!(1))));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("flags.json");
+    let own = |value: i32| write(&path, &definitions("a", &json!(value)).to_string());
+    let names = [
+        path.display().to_string(),
+        format!("http://{}/flags.json", server.address),
+    ];
+    let uris = format!("file:{} {}", names[0], names[1]);
+    let selectors = names.clone().map(|name| format!("source={name}"));
+    let selectors = ["", "flagSetId=", &selectors[0], &selectors[1]];
+    let start =
+        |redis: &Redis, uris: &str| Watching::start(redis, tempfile::tempdir().unwrap(), &[], uris);
+    let flags = |redis: &mut Redis, expected: &[(&str, i32)]| {
+        let expected = expected.iter();
+        let expected: BTreeMap<String, Value> = expected
+            .map(|(key, value)| ((*key).to_owned(), json!(value)))
+            .collect();
+        eventually("these flags", || {
+            let selection = selected(redis, &selectors, "")?;
+            (values(&selection) == expected).then_some(())
+        });
+    };
+    let kept = |redis: &mut Redis| -> BTreeSet<String> { redis.command("HKEYS", &[KEPT]) };
+    let all = names
+        .each_ref()
+        .map(|name| Sha256Hash::of(name.as_bytes()).to_hex());
+    own(1);
+    let first = start(&redis, &uris);
+    flags(&mut redis, &[("a", 1), ("b", 1)]);
+    assert_eq!(kept(&mut redis), BTreeSet::from(all.clone()));
+    drop(first);
+
+    let refused = json!({"flags": {"b": {"variants": {}, "defaultVariant": "none"}}});
+    for (value, broken) in [(2, Reply::status(500)), (3, Reply::json(&refused))] {
+        *answer.lock().unwrap() = broken;
+        own(value);
+        let next = start(&redis, &uris);
+        flags(&mut redis, &[("a", value), ("b", 1)]);
+        own(value + 10);
+        flags(&mut redis, &[("a", value + 10), ("b", 1)]);
+        drop(next);
+    }
+
+    // What is read takes its place; what is not followed any more is kept no longer.
+    *answer.lock().unwrap() = Reply::json(&definitions("b", &json!(2)));
+    let both = start(&redis, &uris);
+    flags(&mut redis, &[("a", 13), ("b", 2)]);
+    drop(both);
+    let alone = start(&redis, &format!("file:{}", names[0]));
+    flags(&mut redis, &[("a", 13)]);
+    assert_eq!(kept(&mut redis), BTreeSet::from([all[0].clone()]));
+    drop(alone);
+}
+
+/// Each document is whole, and the next publisher writes those that are left.
+#[test]
+fn a_publisher_that_is_killed_while_it_writes_documents_leaves_whole_ones() {
+    const SETS: usize = 600;
+    let mut redis = Redis::start();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("flags.json");
+    let set = |number: usize| format!("flagSetId={number}");
+    let document = |value: i32| {
+        let flag = |number: usize| {
+            let metadata = json!({"flagSetId": number.to_string()});
+            json!({"key": format!("k{number}"), "variants": {"v": value}, "defaultVariant": "v", "metadata": metadata})
+        };
+        let flags: Vec<Value> = (0..SETS).map(flag).collect();
+        json!({"flags": flags}).to_string()
+    };
+    let sets: Vec<String> = (0..SETS).map(set).collect();
+    let source = format!("source={}", path.display());
+    let mut selectors: Vec<&str> = sets.iter().map(String::as_str).collect();
+    selectors.extend(["", &source]);
+    let tenants = numbers("ofrep", selectors.iter().map(|name| name.as_bytes()));
+    // How many sets have this value.
+    let having = |redis: &mut Redis, value: i32| {
+        let mut sets = sets.iter().enumerate();
+        let has = |(number, set): (usize, &String)| {
+            let selection = stored(redis, tenants[set.as_bytes()]);
+            let values = selection
+                .map(|selection| values(&selection))
+                .unwrap_or_default();
+            values.get(&format!("k{number}")) == Some(&json!(value))
+        };
+        sets.by_ref().map(has).filter(|has| *has).count()
+    };
+    write(&path, &document(1));
+    let uri = format!("file:{}", path.display());
+    let start = |redis: &Redis| Watching::start(redis, tempfile::tempdir().unwrap(), &[], &uri);
+    let first = start(&redis);
+    eventually("all sets", || (having(&mut redis, 1) == SETS).then_some(()));
+    write(&path, &document(2));
+    // The first of them in the order of their numbers.
+    let count = |redis: &mut Redis| -> u64 {
+        let stats: String = redis.command("INFO", &["commandstats"]);
+        let line = stats
+            .lines()
+            .find(|line| line.starts_with("cmdstat_hset:calls="));
+        let calls = line.and_then(|line| line.split(['=', ',']).nth(1));
+        calls.map_or(0, |calls| calls.parse().unwrap())
+    };
+    let before = count(&mut redis);
+    eventually("some of them", || {
+        (count(&mut redis) > before + 20).then_some(())
+    });
+    drop(first);
+    let written = having(&mut redis, 2);
+    assert!(
+        written > 0 && written < SETS,
+        "killed too late or too early: {written}"
+    );
+    assert_eq!(having(&mut redis, 1), SETS - written, "each is whole");
+    let second = start(&redis);
+    eventually("the others", || {
+        (having(&mut redis, 2) == SETS).then_some(())
+    });
+    drop(second);
+}
