@@ -153,7 +153,9 @@ def test_a_config_map_that_is_swapped_under_load_gives_no_mix_and_no_lack(tmp_pa
         try:
             for value in range(1, SWAPS):
                 text = yaml(value)
-                between = {} if value % 3 == 0 else {"flags.yaml": text[: text.rindex("}", 0, len(text) // 2)]}
+                between = (
+                    {} if value % 3 == 0 else {"flags.yaml": text[: text.rindex("}", 0, len(text) // 2)]}
+                )
                 if value % 2 == 0:
                     swap(tmp_path, 1000 + value, between)
                     time.sleep(0.1)
