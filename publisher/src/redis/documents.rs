@@ -73,6 +73,9 @@ impl SnapshotStore<'_> {
         &mut self,
         places: &[(String, impl ToRedisArgs)],
     ) -> Result<Vec<Option<Vec<u8>>>, SnapshotStoreError> {
+        if places.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut commands = redis::pipe();
         commands.ignore_errors();
         for (key, field) in places {

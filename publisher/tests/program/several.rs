@@ -133,7 +133,7 @@ fn watch_of_a_file_alone_publishes_it_and_tells_each_problem_once() {
     let process = Watching::start(&redis, &path, &log, &[]);
     wait_for(&log, "published a snapshot");
     let manifest = redis.manifest();
-    assert_eq!(manifest.surfaces, ["posthog"]);
+    assert_eq!(manifest.surfaces, ["posthog", "ofrep_keys"]);
     assert!(!manifest.etags_watched);
     for broken in ["{", "[]"] {
         std::fs::write(&path, broken).unwrap();
