@@ -147,6 +147,8 @@ impl Told {
                 self.documents.remove(&tenant);
                 self.gone.push(tenant);
             }
+            // This source keeps no texts.
+            DocumentNews::Kept { .. } => return Err(WriterGone),
         }
         Ok(())
     }

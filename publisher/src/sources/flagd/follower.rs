@@ -37,8 +37,11 @@ pub struct FlagdSource {
     sources: Vec<OpenSource>,
     poll_interval: Duration,
     polls: Arc<Polls>,
-    looks: (Sender<(usize, Looked)>, Receiver<(usize, Looked)>),
+    looks: (Sender<SourceLook>, Receiver<SourceLook>),
 }
+
+/// What was seen of a source, by its place.
+type SourceLook = (usize, Looked);
 
 /// One of them.
 pub struct OpenSource {
@@ -132,7 +135,7 @@ fn spawn(run: impl FnOnce() + Send + 'static) {
 /// Tells what the sources say together.
 fn run(
     mut selections: FlagSelections,
-    looks: &Receiver<(usize, Looked)>,
+    looks: &Receiver<SourceLook>,
     tell: &TellDocuments,
     stop: &AtomicBool,
 ) {
@@ -162,7 +165,7 @@ struct SourceReader {
     refused: Option<FlagdProblem>,
     /// What is wrong with it now, as it was logged.
     problem: Option<FlagdProblem>,
-    tell: Sender<(usize, Looked)>,
+    tell: Sender<SourceLook>,
     /// Takes texts that are to be kept.
     keep: TellDocuments,
 }
