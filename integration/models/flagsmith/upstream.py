@@ -115,7 +115,7 @@ def running(upstream: Upstream) -> Iterator[Upstream]:
             key = self.headers.get("x-environment-key", "")
             upstream.asked.append(key)
             path, _, query = self.path.partition("?")
-            trouble = upstream.trouble(path)
+            trouble = upstream.trouble(self.path)
             time.sleep(upstream.slow.get(key, DELAYS.get(trouble, 0)))
             if path == "/api/v1/proxy/config/" and self.headers.get("x-proxy-key") == PROXY_KEY:
                 self.tell_keys(trouble)

@@ -82,6 +82,8 @@ class Rotation:
 
     upstream: Upstream
     number: int = 0
+    version: int = 0
+    is_due: bool = False  # a document changes between two of its pages
 
     def turn(self) -> None:
         """The next key is there besides the last one, and the one before that is not any more."""
@@ -95,8 +97,9 @@ class Rotation:
         for gone in self.upstream.documents.keys() - documents.keys():
             del self.upstream.documents[gone]
 
-    def change(self, number: int) -> None:
-        document = version(number)
+    def change(self) -> None:
+        self.is_due, self.version = False, self.version + 1
+        document = version(self.version)
         self.upstream.documents.update(dict.fromkeys(self.upstream.documents, document))
 
     def told_without(self, key: str) -> float | None:
@@ -141,6 +144,9 @@ def test_keys_rotate_while_documents_change_and_the_upstream_is_in_trouble(tmp_p
             return Trouble.NONE
         if path.endswith("/proxy/config/"):
             return chance.choice([Trouble.FAILED, Trouble.NO_JSON, *[Trouble.NONE] * 6])
+        if "page_id" in path and rotation.is_due:
+            rotation.change()
+            return Trouble.NONE
         if not coming:
             coming.extend(chance.sample(TROUBLES, len(TROUBLES)))
         return coming.pop()
@@ -185,11 +191,11 @@ def under_load(edge: Followed, rotation: Rotation) -> None:
             keys[key].append((asked, edge.ask(WHOLE, key).status))
         unknown[edge.ask(key="ser.pub.nobody").status] += 1
 
-    numbers = iter(range(1, 1_000))
-
     def change() -> None:
         time.sleep(4)
-        rotation.change(next(numbers))
+        rotation.change()
+        # Its pages are read next: it changes once more between them.
+        rotation.is_due = True
 
     def turn() -> None:
         time.sleep(3.5)
