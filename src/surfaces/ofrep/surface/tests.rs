@@ -365,10 +365,9 @@ impl World {
         for _ in 0..500 {
             self.ticks += 1;
             self.tick();
+            // Others may be done as well.
             while let Some((own, landed)) = self.surface.finished() {
-                // Definitions may be compiled without anybody who waits for them.
-                if !matches!(own, OfrepRead::Document(_)) {
-                    assert_eq!(own, *read);
+                if own == *read {
                     return landed;
                 }
             }
