@@ -147,6 +147,7 @@ impl Told {
                 self.documents.remove(&tenant);
                 self.gone.push(tenant);
             }
+            DocumentNews::Kept { .. } => panic!("nothing is kept"),
         }
         Ok(())
     }
