@@ -147,8 +147,7 @@ impl Told {
                 self.documents.remove(&tenant);
                 self.gone.push(tenant);
             }
-            // This source keeps no texts.
-            DocumentNews::Kept { .. } => return Err(WriterGone),
+            DocumentNews::Kept { .. } => panic!("nothing is kept"),
         }
         Ok(())
     }

@@ -98,7 +98,7 @@ pub fn write(path: &Path, text: &str) {
 }
 
 /// The records of the current snapshot.
-fn records(redis: &mut Redis) -> BTreeMap<Sha256Hash, OfrepRecord> {
+pub fn records(redis: &mut Redis) -> BTreeMap<Sha256Hash, OfrepRecord> {
     let manifest = redis.manifest();
     let mut records = BTreeMap::new();
     for index in 0..manifest.pages.len() {
@@ -292,77 +292,6 @@ fn a_later_source_wins_and_an_outage_at_the_start_takes_nothing_away() {
         |keys: &[String]| -> Vec<String> { keys.iter().filter(is_document).cloned().collect() };
     assert_eq!(documents(&redis.keys()), documents(&published));
     assert!(!documents(&published).is_empty());
-}
-
-/// The publisher is started again while the document does not fit: what the one before it published stays.
-#[test]
-fn a_bad_document_at_the_start_takes_nothing_away_that_was_published() {
-    let mut redis = Redis::start();
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("flags.json");
-    let uri = format!("file:{}", path.display());
-    let source = format!("source={}", path.display());
-    let selectors = ["", "flagSetId=", source.as_str()];
-    let bad = json!({"flags": {"k": {"variants": {"v": 1}, "defaultVariant": "none"}}}).to_string();
-    let start = |redis: &Redis| Watching::start(redis, tempfile::tempdir().unwrap(), &[], &uri);
-    let refused = |watching: &Watching| {
-        eventually("a word of the problem", || {
-            watching.log().contains("are not taken").then_some(())
-        });
-    };
-    let number = numbers("ofrep", selectors.map(str::as_bytes))[source.as_bytes()];
-    let selections = |redis: &mut Redis| {
-        let is_there = redis
-            .keys()
-            .iter()
-            .any(|key| key == "flag_definitions:snapshot");
-        let records = if is_there {
-            records(redis)
-        } else {
-            Default::default()
-        };
-        let knows = match records.get(&sources_hash()) {
-            Some(OfrepRecord::Sources(state)) => Some(state.knows_selections),
-            _ => None,
-        };
-        (knows, records.get(&selection_hash(&source)).cloned())
-    };
-
-    // Where nothing was published there are no flags, and that is known.
-    write(&path, &bad);
-    let first = start(&redis);
-    refused(&first);
-    eventually("a snapshot without flags", || {
-        (selections(&mut redis) == (Some(true), None)).then_some(())
-    });
-    write(&path, &definitions("k", &json!(1)).to_string());
-    let selection = Some(OfrepRecord::Selection(number));
-    eventually("flags", || {
-        (selections(&mut redis) == (Some(true), selection.clone())).then_some(())
-    });
-    drop(first);
-    // Who starts where nothing is kept of the source.
-    let kept: u32 = redis.command("DEL", &["flag_definitions:flagd:sources"]);
-    assert_eq!(kept, 1);
-
-    // The lock of a killed publisher lasts for five seconds.
-    write(&path, &bad);
-    let second = start(&redis);
-    refused(&second);
-    eventually("what is known is doubted", || {
-        (selections(&mut redis) == (Some(false), selection.clone())).then_some(())
-    });
-    let published = selected(&mut redis, &selectors, &source).unwrap();
-    assert_eq!(values(&published)["k"], 1);
-    write(&path, &definitions("k", &json!(2)).to_string());
-    eventually("the next flags", || {
-        let published = selected(&mut redis, &selectors, &source)?;
-        (values(&published)["k"] == 2).then_some(())
-    });
-    eventually("all is known again", || {
-        (selections(&mut redis) == (Some(true), selection.clone())).then_some(())
-    });
-    drop(second);
 }
 
 #[test]

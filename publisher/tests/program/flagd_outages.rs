@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use flag_definitions_filter::hash::Sha256Hash;
+use flag_definitions_filter::surfaces::ofrep::records::{
+    OfrepRecord, selection_hash, sources_hash,
+};
 use flag_definitions_publisher::sources::tenants::numbers;
 use serde_json::{Value, json};
 
-use crate::flagd::{Watching, definitions, selected, stored, values, write};
+use crate::flagd::{Watching, definitions, records, selected, stored, values, write};
 use crate::flagsmith_stub::{Flagsmith, Reply, eventually};
 use crate::support::Redis;
 
@@ -187,6 +190,77 @@ fn a_publisher_that_is_killed_while_it_writes_documents_leaves_whole_ones() {
     let second = start(&redis);
     eventually("the others", || {
         (having(&mut redis, 2) == SETS).then_some(())
+    });
+    drop(second);
+}
+
+/// The publisher is started again while the document does not fit: what the one before it published stays.
+#[test]
+fn a_bad_document_at_the_start_takes_nothing_away_that_was_published() {
+    let mut redis = Redis::start();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("flags.json");
+    let uri = format!("file:{}", path.display());
+    let source = format!("source={}", path.display());
+    let selectors = ["", "flagSetId=", source.as_str()];
+    let bad = json!({"flags": {"k": {"variants": {"v": 1}, "defaultVariant": "none"}}}).to_string();
+    let start = |redis: &Redis| Watching::start(redis, tempfile::tempdir().unwrap(), &[], &uri);
+    let refused = |watching: &Watching| {
+        eventually("a word of the problem", || {
+            watching.log().contains("are not taken").then_some(())
+        });
+    };
+    let number = numbers("ofrep", selectors.map(str::as_bytes))[source.as_bytes()];
+    let selections = |redis: &mut Redis| {
+        let is_there = redis
+            .keys()
+            .iter()
+            .any(|key| key == "flag_definitions:snapshot");
+        let records = if is_there {
+            records(redis)
+        } else {
+            Default::default()
+        };
+        let knows = match records.get(&sources_hash()) {
+            Some(OfrepRecord::Sources(state)) => Some(state.knows_selections),
+            _ => None,
+        };
+        (knows, records.get(&selection_hash(&source)).cloned())
+    };
+
+    // Where nothing was published there are no flags, and that is known.
+    write(&path, &bad);
+    let first = start(&redis);
+    refused(&first);
+    eventually("a snapshot without flags", || {
+        (selections(&mut redis) == (Some(true), None)).then_some(())
+    });
+    write(&path, &definitions("k", &json!(1)).to_string());
+    let selection = Some(OfrepRecord::Selection(number));
+    eventually("flags", || {
+        (selections(&mut redis) == (Some(true), selection.clone())).then_some(())
+    });
+    drop(first);
+    // Who starts where nothing is kept of the source.
+    let kept: u32 = redis.command("DEL", &[KEPT]);
+    assert_eq!(kept, 1);
+
+    // The lock of a killed publisher lasts for five seconds.
+    write(&path, &bad);
+    let second = start(&redis);
+    refused(&second);
+    eventually("what is known is doubted", || {
+        (selections(&mut redis) == (Some(false), selection.clone())).then_some(())
+    });
+    let published = selected(&mut redis, &selectors, &source).unwrap();
+    assert_eq!(values(&published)["k"], 1);
+    write(&path, &definitions("k", &json!(2)).to_string());
+    eventually("the next flags", || {
+        let published = selected(&mut redis, &selectors, &source)?;
+        (values(&published)["k"] == 2).then_some(())
+    });
+    eventually("all is known again", || {
+        (selections(&mut redis) == (Some(true), selection.clone())).then_some(())
     });
     drop(second);
 }

@@ -32,16 +32,16 @@ const MAX_KEPT_BYTES: u64 = 8 * MAX_TEXT_BYTES as u64;
 /// Longest wait before it is looked whether to stop.
 const WAIT: Duration = Duration::from_millis(50);
 
+/// What a look at the source of a place came to.
+type PlacedLook = (usize, Looked);
+
 /// Sources of flagd's definitions that are followed.
 pub struct FlagdSource {
     sources: Vec<OpenSource>,
     poll_interval: Duration,
     polls: Arc<Polls>,
-    looks: (Sender<SourceLook>, Receiver<SourceLook>),
+    looks: (Sender<PlacedLook>, Receiver<PlacedLook>),
 }
-
-/// What was seen of a source, by its place.
-type SourceLook = (usize, Looked);
 
 /// One of them.
 pub struct OpenSource {
@@ -135,7 +135,7 @@ fn spawn(run: impl FnOnce() + Send + 'static) {
 /// Tells what the sources say together.
 fn run(
     mut selections: FlagSelections,
-    looks: &Receiver<SourceLook>,
+    looks: &Receiver<PlacedLook>,
     tell: &TellDocuments,
     stop: &AtomicBool,
 ) {
@@ -165,7 +165,7 @@ struct SourceReader {
     refused: Option<FlagdProblem>,
     /// What is wrong with it now, as it was logged.
     problem: Option<FlagdProblem>,
-    tell: Sender<SourceLook>,
+    tell: Sender<PlacedLook>,
     /// Takes texts that are to be kept.
     keep: TellDocuments,
 }
