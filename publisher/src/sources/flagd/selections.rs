@@ -181,8 +181,6 @@ impl FlagSelections {
         self.is_final = is_final;
         let before = self.told.take().unwrap_or_default();
         let (mut news, mut told) = (Vec::new(), BTreeMap::new());
-        // Where there is one set, all flags are those of it.
-        let mut zipped: BTreeMap<ETag, Arc<[u8]>> = BTreeMap::new();
         for (name, text) in &texts {
             let Some(tenant) = numbers.get(name.as_bytes()).copied() else {
                 error!("a selection has no number, so its flags are not published");
@@ -193,10 +191,8 @@ impl FlagSelections {
                 version: ETag::of_text(text.as_bytes()),
             };
             if (is_told_anew || before.get(name) != Some(&selection))
-                && let same = zipped.get(&selection.version).map(Arc::clone)
-                && let Some(gzip) = same.or_else(|| compressed(text))
+                && let Some(gzip) = compressed(text)
             {
-                zipped.insert(selection.version.clone(), Arc::clone(&gzip));
                 news.push(DocumentNews::Document(SourcedDocument {
                     tenant,
                     version: selection.version.clone(),

@@ -61,23 +61,6 @@ fn tenant_of(records: &BTreeMap<Sha256Hash, Box<[u8]>>, selector: &str) -> Optio
 }
 
 #[test]
-fn equal_texts_are_compressed_once() {
-    let start = Instant::now();
-    let mut sources = FlagSelections::new(1, Arc::default());
-    sources.note(0, changed("a", &[flag("shop", "x", true)]), at(start, 0));
-    let news = sources.news(at(start, 0)).into_iter();
-    let zipped = news.filter_map(|news| match news {
-        DocumentNews::Document(document) => Some(document.gzip),
-        _ => None,
-    });
-    let zipped: Vec<_> = zipped.collect();
-    let [all, set, source] = zipped.as_slice() else {
-        panic!("{} documents", zipped.len());
-    };
-    assert!(Arc::ptr_eq(all, set) && all != source);
-}
-
-#[test]
 fn nothing_is_told_before_every_source_was_read() {
     let start = Instant::now();
     let polls = Arc::<Polls>::default();
