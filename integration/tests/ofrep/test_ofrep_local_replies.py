@@ -175,7 +175,10 @@ def assert_away(port: int) -> None:
 def test_an_upstream_that_fails_is_an_outage_in_json() -> None:
     with unreliable() as behind:
         settings = Settings.on_free_ports(
-            ofrep_upstream=behind.address, flagsmith_upstream=behind.address, config=FORWARDING
+            upstream=behind.address,
+            ofrep_upstream=behind.address,
+            flagsmith_upstream=behind.address,
+            config=FORWARDING,
         )
         with Impatient(settings) as stack:
             # It breaks off (UC), says what is no HTTP (UPE), and nothing (UT).
@@ -186,6 +189,9 @@ def test_an_upstream_that_fails_is_an_outage_in_json() -> None:
             # It is not there (UF).
             behind.leave()
             assert_away(stack.settings.edge_port)
+            # Of other paths Envoy says what it always says.
+            other = ask(stack.settings.edge_port, "POST", f"{FLAGS}ets", ORIGIN, b"{}")
+            assert (other.status, other.headers["content-type"]) == (503, "text/plain")
             # What the filter says itself stays as it is.
             port = stack.settings.edge_port
             for method, path, headers, status, code in (

@@ -120,10 +120,16 @@ def test_a_body_that_envoy_refuses_is_refused_in_the_edge_proxy_s_words(envoy: t
 
 def test_what_envoy_itself_says_of_ofrep_is_json_that_clients_read(envoy: tuple[Any, list[Any]]) -> None:
     mappers = connection_manager(envoy[1], "edge")["local_reply_config"]["mappers"]
-    path = {"name": ":path", "string_match": {"prefix": OFREP}}
-    ofrep = [
-        one for one in mappers if one["filter"]["and_filter"]["filters"][1]["header_filter"]["header"] == path
+    paths = [
+        one["filter"]["and_filter"]["filters"][1]["header_filter"]["header"]["string_match"]["safe_regex"]
+        for one in mappers
     ]
+    ofrep = [one for one, path in zip(mappers, paths, strict=True) if OFREP in path["regex"]]
+    for path in paths:
+        pattern = re.compile(path["regex"])
+        own = [OFREP, f"{OFREP}/", f"{OFREP}/key?x=y", f"{OFREP}?x=y"]
+        assert [bool(pattern.fullmatch(one)) for one in own] == [OFREP in path["regex"]] * len(own)
+        assert not pattern.fullmatch(f"{OFREP}ets")
     too_long, idle = ofrep
     assert json.loads(too_long["body"]["inline_string"]) == {"errorDetails": "request body too large"}
     assert "status_code" not in too_long and idle["status_code"] == 503
