@@ -38,6 +38,7 @@ MARK = "mark"  # the flag that tells versions apart
 LONG_BODY = 990_000  # bytes, below max_body_bytes
 VALUES = 49_000  # of a context: a body may have 50 000
 ASKED = 20  # times by each worker's client, of each kind
+PAUSE = 0.15  # seconds between two questions: a worker hands over 32 MiB of long answers in one
 PUBLISHED = 120.0  # seconds
 
 Connection = http.client.HTTPConnection
@@ -166,6 +167,7 @@ def asked(
             began = time.monotonic()
             ask(connections[place], place * ASKED + number)
             took.append((time.monotonic() - began) * 1_000)
+            time.sleep(PAUSE)
         return took
 
     before = stack.turns()

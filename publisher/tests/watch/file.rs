@@ -46,7 +46,7 @@ fn a_changed_document_is_published_within_two_seconds_and_a_broken_one_changes_n
     let published = Published::read(&mut redis);
     assert_eq!(published.records.len(), 11);
     assert!(!published.manifest.etags_watched && published.manifest.lineage > 0);
-    assert_eq!(published.manifest.surfaces, ["posthog"]);
+    assert_eq!(published.manifest.surfaces, ["posthog", "ofrep_keys"]);
     eventually("refusals", || last_mark(&mut redis).0.is_some());
 
     let began = Instant::now();
