@@ -240,9 +240,16 @@ impl FlagSelections {
     }
 }
 
+/// From so many bytes on a text is compressed fast: clients wait for a change longer than Redis for its last bytes.
+const LONG_TEXT: usize = 1 << 20;
+
 /// In gzip form.
 pub fn compressed(text: &str) -> Option<Arc<[u8]>> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    let level = match text.len() < LONG_TEXT {
+        true => Compression::default(),
+        false => Compression::fast(),
+    };
+    let mut encoder = GzEncoder::new(Vec::new(), level);
     // Into memory it never fails.
     encoder.write_all(text.as_bytes()).ok()?;
     Some(encoder.finish().ok()?.into())
