@@ -336,6 +336,9 @@ pub trait Surface {
         None
     }
 
+    /// Nobody waits any more for a read of its own that asked nobody ([`Question::Own`]).
+    fn abandoned(&mut self, _read: &Self::Read) {}
+
     /// Length of the body that a request will get, as far as that is known before it is answered; 0 when unknown.
     fn length(&self, request: &Self::Request<'_>, landed: &Self::Landed) -> usize;
 

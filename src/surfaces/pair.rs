@@ -306,6 +306,13 @@ impl<A: Surface, B: Surface> Surface for Pair<A, B> {
         Some((Either::Second(read), Either::Second(landed)))
     }
 
+    fn abandoned(&mut self, read: &Self::Read) {
+        match read {
+            Either::First(read) => self.first.abandoned(read),
+            Either::Second(read) => self.second.abandoned(read),
+        }
+    }
+
     fn length(&self, request: &Self::Request<'_>, landed: &Self::Landed) -> usize {
         match (request, landed) {
             (Either::First(request), Either::First(landed)) => self.first.length(request, landed),

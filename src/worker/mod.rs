@@ -162,6 +162,7 @@ where
     pub fn on_tick(&mut self) {
         let now = self.now();
         let overdue = self.flights.overdue(now);
+        self.abandon();
         self.backlog.push(Cause::Overdue, overdue);
         self.send_again();
         let (work, jobs, mut driver) = self.driver();

@@ -48,6 +48,14 @@ where
         self.backlog.leave(stream);
         self.flights.leave(stream);
         self.bodies.take(stream);
+        self.abandon();
+    }
+
+    /// Tells the surface what it need not work on any more.
+    pub(super) fn abandon(&mut self) {
+        for read in self.flights.take_abandoned() {
+            self.surface.abandoned(&read);
+        }
     }
 
     /// The reply to a callout will not come.
@@ -69,6 +77,10 @@ where
         };
         let was_paused = serving.was_paused;
         if self.flights.is_full(&serving.request, &carried) || self.backlog.len() >= MAX_WAITERS {
+            // The surface may have begun with it.
+            if !self.flights.has(&read) {
+                self.surface.abandoned(&read);
+            }
             let step = self.surface.undecided(&serving.request, Reason::Overloaded);
             return self.act(step, &serving.request, was_paused);
         }

@@ -83,6 +83,8 @@ pub struct SingleFlight<S: Surface> {
     calls: FxHashMap<CallId, S::Read>,
     streams: FxHashMap<u32, S::Read>,
     bytes: usize,
+    /// Reads of the surface's own that nobody waits for any more.
+    abandoned: Vec<S::Read>,
 }
 
 impl<S: Surface> Default for SingleFlight<S> {
@@ -93,6 +95,7 @@ impl<S: Surface> Default for SingleFlight<S> {
             calls: FxHashMap::default(),
             streams: FxHashMap::default(),
             bytes: 0,
+            abandoned: Vec::new(),
         }
     }
 }
@@ -245,9 +248,14 @@ impl<S: Surface> SingleFlight<S> {
         {
             self.bytes = self.bytes.saturating_sub(waiter.weight());
         }
-        if flight.waiters.is_empty() {
-            self.remove(&read);
+        if flight.waiters.is_empty() && self.remove(&read).is_some_and(|flight| flight.is_own) {
+            self.abandoned.push(read);
         }
+    }
+
+    /// The reads of the surface's own that were left by all who waited.
+    pub fn take_abandoned(&mut self) -> Vec<S::Read> {
+        std::mem::take(&mut self.abandoned)
     }
 
     /// Reads that have to be sent again.

@@ -295,10 +295,33 @@ fn what_a_surface_works_on_by_itself_is_not_sent_and_answers_all_who_wait() {
     worker.surface.is_done = true;
     worker.pass(10);
     assert_eq!(worker.answered(), [(1, 200, "read"), (2, 200, "read")]);
+    assert!(worker.surface.abandoned.is_empty());
     // What nobody waits for is no harm.
     worker.surface.is_done = true;
     worker.pass(10);
     assert_eq!(worker.answered(), []);
+}
+
+#[test]
+fn a_surface_is_told_what_nobody_waits_for() {
+    let mut worker = worker(Toy::default());
+    worker.ask(1, 61);
+    worker.ask(2, 61);
+    worker.on_stream_done(1);
+    assert!(worker.surface.abandoned.is_empty());
+    worker.on_stream_done(2);
+    assert_eq!(worker.surface.abandoned, [61]);
+    worker.ask(3, 61);
+    worker.pass(600);
+    assert_eq!(worker.surface.abandoned, [61; 2]);
+    // There is no room.
+    for stream in 0..single_flight::MAX_WAITERS as u32 {
+        worker.ask(10 + stream, 7);
+    }
+    worker.answered();
+    worker.ask(4, 61);
+    assert_eq!(worker.answered(), [(4, 503, "overloaded")]);
+    assert_eq!(worker.surface.abandoned, [61; 3]);
 }
 
 #[test]

@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::io::Write;
 use std::rc::Rc;
-use std::time::Duration;
 
 use flate2::write::GzEncoder;
 
@@ -15,10 +14,8 @@ use super::flagd::{
 use crate::documents::Document as _;
 use crate::hash::{Hasher, Sha256Hash};
 use crate::surfaces::evaluated::kept_answers::{AnswerForms, encoder, is_zipped};
-use crate::surfaces::evaluated::library::COMPILING;
 use crate::surfaces::evaluated::reads::LandedDocument;
 use crate::surfaces::evaluated::slices::Slices;
-use crate::time::Monotonic;
 
 /// Bytes of JSON that one slice reads, writes, hashes or compresses: less than a millisecond.
 const SLICE: usize = 16 << 10;
@@ -29,11 +26,8 @@ const EVALUATED: usize = 128 << 10;
 /// Most pieces of work at a time.
 const MAX_QUEUED: usize = 64;
 
-/// Most bytes of the bodies among them.
+/// Most bytes of the bodies and contexts among them. One alone always has room.
 const MAX_BYTES: usize = 16 << 20;
-
-/// After this time what is not done is dropped: twice as long as anybody waits for it.
-const GIVEN_UP: Duration = COMPILING.saturating_mul(4);
 
 /// What an answer rests on, and the form that it is sent in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -152,14 +146,27 @@ impl Finish {
 enum Work {
     /// With the bytes that it takes once it is read.
     Context(PartialContext, usize),
-    Answer(LongName, Box<LongAnswer>),
+    /// With the bytes that its context takes.
+    Answer(LongName, Box<LongAnswer>, usize),
+}
+
+impl Work {
+    /// Bytes of the body, or of the context, that it keeps.
+    const fn bytes(&self) -> usize {
+        match self {
+            Self::Context(context, _) => context.bytes(),
+            Self::Answer(_, _, bytes) => *bytes,
+        }
+    }
 }
 
 /// What one worker does in slices, in the order in which it was asked for.
 #[derive(Default)]
 pub struct LongWork {
-    /// Each with the time at which it was asked for.
-    queue: VecDeque<(OfrepRead, Monotonic, Work)>,
+    queue: VecDeque<(OfrepRead, Work)>,
+    /// What nobody waits for any more: freeing it takes time as well.
+    abandoned: Vec<Work>,
+    /// What both keep.
     bytes: usize,
     contexts: u64,
     /// Documents of answers that are done: nobody else may have them any more.
@@ -169,7 +176,7 @@ pub struct LongWork {
 impl LongWork {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && self.abandoned.is_empty()
     }
 
     /// Whether this is being done.
@@ -184,67 +191,67 @@ impl LongWork {
     }
 
     /// Begins with a context that takes `cost` bytes once it is read. `None`: there is too much to do.
-    pub fn add_context(
-        &mut self,
-        context: PartialContext,
-        cost: usize,
-        now: Monotonic,
-    ) -> Option<OfrepRead> {
-        let bytes = self.bytes.saturating_add(context.bytes());
-        if self.queue.len() >= MAX_QUEUED || bytes > MAX_BYTES {
-            return None;
-        }
-        self.bytes = bytes;
+    pub fn add_context(&mut self, context: PartialContext, cost: usize) -> Option<OfrepRead> {
         self.contexts = self.contexts.wrapping_add(1);
         let read = OfrepRead::Context(self.contexts);
-        self.queue
-            .push_back((read.clone(), now, Work::Context(context, cost)));
-        Some(read)
+        self.add(read, Work::Context(context, cost))
     }
 
-    /// Goes on with an answer. `None`: there is too much to do.
+    /// Goes on with an answer, whose context takes so many bytes. `None`: there is too much to do.
     pub fn add_answer(
         &mut self,
         name: LongName,
         answer: LongAnswer,
-        now: Monotonic,
+        bytes: usize,
     ) -> Option<OfrepRead> {
-        let read = OfrepRead::Answer(name);
-        let work = Work::Answer(name, Box::new(answer));
-        (self.queue.len() < MAX_QUEUED).then(|| {
-            self.queue.push_back((read.clone(), now, work));
+        let work = Work::Answer(name, Box::new(answer), bytes);
+        self.add(OfrepRead::Answer(name), work)
+    }
+
+    fn add(&mut self, read: OfrepRead, work: Work) -> Option<OfrepRead> {
+        let bytes = self.bytes.saturating_add(work.bytes());
+        let has_bytes = self.bytes == 0 || bytes <= MAX_BYTES;
+        let pieces = self.queue.len().saturating_add(self.abandoned.len());
+        (has_bytes && pieces < MAX_QUEUED).then(|| {
+            self.bytes = bytes;
+            self.queue.push_back((read.clone(), work));
             read
         })
     }
 
+    /// Nobody waits for this any more.
+    pub fn abandon(&mut self, read: &OfrepRead) {
+        let place = self.queue.iter().position(|(own, _)| own == read);
+        let work = place.and_then(|place| self.queue.remove(place));
+        self.abandoned.extend(work.map(|(_, work)| work));
+    }
+
+    fn free(&mut self, work: Work) {
+        self.bytes = self.bytes.saturating_sub(work.bytes());
+        if let Work::Answer(_, answer, _) = work {
+            self.outgoing.push(answer.document);
+        }
+    }
+
     /// Does slices while there is time for them; the first piece of work that is done.
-    pub fn work(
-        &mut self,
-        now: Monotonic,
-        slices: &mut Slices<'_>,
-    ) -> Option<(OfrepRead, OfrepLanded)> {
+    pub fn work(&mut self, slices: &mut Slices<'_>) -> Option<(OfrepRead, OfrepLanded)> {
         loop {
-            let (_, since, work) = self.queue.front_mut()?;
-            let is_late = now.since(*since) > GIVEN_UP;
-            let landed = match work {
-                _ if is_late => None,
-                Work::Context(context, cost) => context
-                    .step(SLICE)
-                    .map(|read| OfrepLanded::Context(read, *cost)),
-                Work::Answer(name, answer) => answer.step(name),
-            };
-            if landed.is_some() || is_late {
-                let (read, _, work) = self.queue.pop_front()?;
-                match work {
-                    Work::Context(context, _) => {
-                        self.bytes = self.bytes.saturating_sub(context.bytes());
-                    }
-                    Work::Answer(_, answer) => self.outgoing.push(answer.document),
-                }
+            if let Some(work) = self.abandoned.pop() {
+                self.free(work);
+            } else {
+                let landed = match &mut self.queue.front_mut()?.1 {
+                    Work::Context(context, cost) => context
+                        .step(SLICE)
+                        .map(|read| OfrepLanded::Context(read, *cost)),
+                    Work::Answer(name, answer, _) => answer.step(name),
+                };
                 if let Some(landed) = landed {
+                    let (read, work) = self.queue.pop_front()?;
+                    self.free(work);
                     return Some((read, landed));
                 }
-            } else if !slices.goes_on() {
+            }
+            if !slices.goes_on() {
                 return None;
             }
         }

@@ -120,7 +120,7 @@ impl Ofrep {
             // The body is kept where it is read.
             asker.bytes = 0;
             let context = PartialContext::new(body, additions);
-            let read = self.long.add_context(context, bytes, machinery.now);
+            let read = self.long.add_context(context, bytes);
             return self.waits_long(asker, read);
         }
         let Ok(context) = EvaluationContext::parse(body) else {
@@ -250,7 +250,7 @@ impl Ofrep {
             unix,
             accepts_gzip,
         };
-        if self.long.has(&name) {
+        if self.is_under_way(&name) {
             return waits(asker, OfrepRead::Answer(name));
         }
         machinery.count(OfrepCount::Evaluation(Evaluation::Evaluated));
@@ -264,7 +264,7 @@ impl Ofrep {
                 let of = (&asker.context, context);
                 let mut answer = LongAnswer::new(document, selector, fractional, of, unix);
                 let Some(text) = answer.evaluate(selection) else {
-                    let read = self.long.add_answer(name, answer, machinery.now);
+                    let read = self.long.add_answer(name, answer, asker.bytes);
                     return self.waits_long(asker, read);
                 };
                 text

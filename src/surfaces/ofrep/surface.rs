@@ -11,7 +11,7 @@ use super::document::{OfrepLanded, OfrepRead};
 use super::flagd::Selection;
 use super::health::NAME;
 use super::keys::SelectionDirectory;
-use super::long::LongWork;
+use super::long::{LongName, LongWork};
 use super::pipeline::{holds, invalid_context};
 use super::repeated::RepeatedRequests;
 use super::request::{Evaluand, OfrepRequest};
@@ -93,6 +93,12 @@ impl Ofrep {
             outflow: Outflow::default(),
             settings,
         }
+    }
+
+    /// Whether this answer is being made, or is about to be given to those who wait for it.
+    pub(super) fn is_under_way(&self, name: &LongName) -> bool {
+        let is_own = |(read, _): &(OfrepRead, _)| *read == OfrepRead::Answer(*name);
+        self.long.has(name) || self.done.iter().any(is_own)
     }
 
     /// What CORS answers say to this request: nothing to origins that may not ask, and what a preflight asks for to a preflight.
@@ -295,6 +301,10 @@ impl Surface for Ofrep {
             .or_else(|| self.library.finished().map(of_document))
     }
 
+    fn abandoned(&mut self, read: &OfrepRead) {
+        self.long.abandon(read);
+    }
+
     fn length(&self, request: &OfrepRequest<'_>, landed: &OfrepLanded) -> usize {
         match landed {
             OfrepLanded::Document(LandedDocument::Read(document))
@@ -334,7 +344,7 @@ impl Surface for Ofrep {
         // A long answer takes time to be sent: a tick does slices, or ends in answers.
         self.due.append(&mut self.done);
         while self.due.is_empty()
-            && let Some((read, landed)) = self.long.work(machinery.now, &mut slices)
+            && let Some((read, landed)) = self.long.work(&mut slices)
         {
             // One that rests on the time is asked for by no digest again.
             if let (OfrepRead::Answer(name), OfrepLanded::Answer(forms, digest)) = (&read, &landed)

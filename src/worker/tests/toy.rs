@@ -143,6 +143,8 @@ pub struct Toy {
     pub tenant: Tenant,
     /// Bodies that came.
     pub bodies: Vec<Vec<u8>>,
+    /// What nobody waits for any more.
+    pub abandoned: Vec<u32>,
     /// Whether the work on 61 is done.
     pub is_done: bool,
     status: Status,
@@ -158,6 +160,7 @@ impl Default for Toy {
             body_bytes: 10,
             tenant: Tenant(1),
             bodies: Vec::new(),
+            abandoned: Vec::new(),
             is_done: false,
             status: Status::default(),
         }
@@ -259,6 +262,10 @@ impl Surface for Toy {
 
     fn finished(&mut self) -> Option<(Number, Self::Landed)> {
         std::mem::take(&mut self.is_done).then_some((Number(61), Ok(())))
+    }
+
+    fn abandoned(&mut self, read: &Number) {
+        self.abandoned.push(read.0);
     }
 
     fn resume<'r, S: Store>(

@@ -3,13 +3,13 @@
 use super::fractional::Fractional;
 use super::node::{Node, Path, parts};
 use super::operator::Operator;
-use super::operators::{self, Arguments, number, size, text, whole};
+use super::operators::{self, Arguments, number, text, text_size, whole};
 use super::{RuleFailure, TargetingRule};
 use crate::surfaces::ofrep::flagd::number as numbers;
 use crate::surfaces::ofrep::flagd::value::JsonValue;
 
 /// Steps that the rule of one flag may take: a part of a rule that is evaluated, an element that is looked at, 16 bytes of
-/// text. They take 4 ms natively. A rule that needs more fails, alone and among all flags of a selection.
+/// text, also of that which is made of a number. They take 4 ms natively. A rule that needs more fails, alone and among all flags of a selection.
 pub const MAX_STEPS: usize = 200_000;
 
 pub(super) type Result<T> = std::result::Result<T, RuleFailure>;
@@ -186,7 +186,7 @@ impl RuleEvaluation {
         let all = names.len();
         let mut missing = Vec::new();
         for name in names {
-            self.take(1 + size(&name))?;
+            self.take(1 + text_size(&name))?;
             if get(Arguments::from(name.clone()), data)? == JsonValue::Null {
                 missing.push(name);
             }

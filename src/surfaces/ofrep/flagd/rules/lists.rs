@@ -4,7 +4,7 @@ use super::RuleFailure;
 use super::evaluation::{Result, RuleEvaluation, Scope};
 use super::node::Node;
 use super::operator::Operator;
-use super::operators::{number, size, text};
+use super::operators::{number, text, text_size};
 use crate::surfaces::ofrep::flagd::value::JsonValue;
 
 impl RuleEvaluation {
@@ -129,7 +129,7 @@ impl RuleEvaluation {
             };
             let value = self.node(rule, &inner)?;
             // It is read as a number, or copied as a text.
-            self.take(size(&value))?;
+            self.take(text_size(&value))?;
             accumulator = match kind {
                 "bool" => JsonValue::Bool(value.is_true()),
                 "number" => JsonValue::Number(number(&value)?),

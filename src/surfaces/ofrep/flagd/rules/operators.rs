@@ -34,8 +34,11 @@ impl Arguments {
                 .iter()
                 .map(|value| size(value).max(1))
                 .fold(1, usize::saturating_mul),
+            (Operator::Cat | Operator::Substr | Operator::Var, Self::List(list)) => {
+                list.iter().map(text_size).sum::<usize>() + list.len()
+            }
             (_, Self::List(list)) => list.iter().map(size).sum::<usize>() + list.len(),
-            (_, Self::One(value)) => size(value),
+            (_, Self::One(value)) => text_size(value),
         }
     }
 
@@ -59,6 +62,16 @@ pub(super) fn size(value: &JsonValue) -> usize {
         JsonValue::List(list) => list.iter().map(element).sum(),
         JsonValue::Object(members) => members.len(),
         _ => 0,
+    }
+}
+
+/// Steps of a value whose [`text`] is made. That of a number has up to 326 bytes.
+pub(super) fn text_size(value: &JsonValue) -> usize {
+    match value {
+        JsonValue::Number(number) if *number != 0.0 && number.is_finite() => {
+            usize::try_from(whole(number.abs().log10().abs())).unwrap_or_default() / 16
+        }
+        value => size(value),
     }
 }
 

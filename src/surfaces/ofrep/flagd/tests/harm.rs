@@ -206,6 +206,32 @@ fn all_flags_may_be_evaluated_in_slices() {
     }
 }
 
+/// A slice ends by what its rules take, too: one that takes all of its steps is alone in the rest of its slice.
+#[test]
+fn costly_flags_with_short_answers_are_evaluated_in_slices_of_their_own() {
+    let slices = |elements: usize, flags: usize| {
+        let list: Vec<_> = (0..elements).collect();
+        let flag = json!({"state": "ENABLED", "variants": {"on": true}, "defaultVariant": "on",
+            "targeting": {"if": [{"all": [{"var": "l"}, {">=": [{"var": ""}, 0]}]}, "on"]}});
+        let flags = (0..flags).map(|number| (format!("flag-{number}"), flag.clone()));
+        let flags: serde_json::Map<_, _> = flags.collect();
+        let list_of = json!([{"source": "s", "document": {"flags": flags}}]);
+        let selection = Defined::new(&list_of, Fractional::V2).selection(&Selector::All);
+        let asked = context(&json!({"l": list}));
+        let mut partial = PartialAnswer::new(&asked, Fractional::V2, NOW);
+        let slice = |_: &usize| {
+            partial
+                .step(&selection, &Selector::All, 128 << 10)
+                .is_some()
+        };
+        (1..100).find(slice).unwrap()
+    };
+    assert_eq!(slices(30_000, 4), 4);
+    let many = slices(1_000, 40);
+    assert!((20..=40).contains(&many), "{many}");
+    assert_eq!(slices(1, 40), 1);
+}
+
 /// Members that come in any order, more than are sorted at once, the last of each name counting.
 #[test]
 fn many_members_are_in_order_whatever_the_slices() {

@@ -261,6 +261,32 @@ fn steps_are_bounded() {
     assert!(evaluation.taken() > MAX_STEPS);
 }
 
+/// A number is short, and the text that is made of it is not.
+#[test]
+fn steps_cover_the_texts_that_are_made_of_numbers() {
+    let taken = |rule: &Json, number: f64| {
+        let mut evaluation = RuleEvaluation::new(Fractional::V2);
+        let data = value(&json!({"l": vec![number; 100]}));
+        let rule = TargetingRule::new(&value(rule));
+        // What they come to is as short.
+        assert!(evaluation.evaluate(&rule, &data).is_ok(), "{rule:?}");
+        evaluation.taken()
+    };
+    let each = |rule: Json| json!({"filter": [{"var": "l"}, rule]});
+    for rule in [
+        each(json!({"!": {"cat": [{"var": ""}]}})),
+        each(json!({"!": {"substr": [{"var": ""}, 0, 1]}})),
+        json!({"!": {"missing": {"var": "l"}}}),
+        json!({"!": {"cat": {"var": "l"}}}),
+        json!({"!": {"reduce": [{"var": "l"}, {"var": "current"}, ""]}}),
+    ] {
+        for number in [1e308, 5e-324] {
+            let more = taken(&rule, number) - taken(&rule, 1.0);
+            assert!(more >= 100 * 300 / 16, "{more}: {rule}");
+        }
+    }
+}
+
 /// What a client sends costs by its length, wherever in a value it is.
 #[test]
 fn steps_cover_the_texts_of_what_is_looked_at() {

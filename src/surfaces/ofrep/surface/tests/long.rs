@@ -230,7 +230,7 @@ fn a_long_answer_is_kept_in_the_forms_that_were_asked_for() {
 }
 
 #[test]
-fn what_nobody_waits_for_any_more_is_not_done() {
+fn what_nobody_waits_for_any_more_is_freed_and_not_done() {
     let mut world = World::with(r#"{"max_body_bytes":8388608}"#, &many(&untimed()));
     while !matches!(world.post(ALL, &[SHOP], ANN).became, Became::Answered(..)) {
         world.tick();
@@ -238,20 +238,72 @@ fn what_nobody_waits_for_any_more_is_not_done() {
     let long = format!("{}{ANN}", " ".repeat(6_000_000));
     let bob = r#"{"context":{"targetingKey":"bob"}}"#;
     for body in [bob, &long, &long] {
-        assert!(matches!(world.asked(ALL, &[SHOP], body), Became::Waits(_)));
+        let Became::Waits(read) = world.asked(ALL, &[SHOP], body) else {
+            panic!("it is short");
+        };
+        world.surface.abandoned(&read);
     }
-    let mut machinery = Machinery {
-        store: &world.store,
-        now: Monotonic::from_millis(NOW + 6_001),
-        ambient: &world.ambient,
-        counts: &mut world.counted,
-    };
-    world.surface.tick(true, &mut machinery);
+    // What is not freed yet takes room.
+    let refused = Became::Answered(503, "overloaded");
+    assert_eq!(world.asked(ALL, &[SHOP], &long), refused);
+    world.tick();
     assert!(world.surface.long.is_empty());
     world.tick();
     assert!(world.surface.finished().is_none());
-    // And there is room again.
     for body in [&long, &long] {
         assert!(matches!(world.asked(ALL, &[SHOP], body), Became::Waits(_)));
     }
+    // Freeing takes slices.
+    let mut world = World::with("{}", &many(&untimed()));
+    while !matches!(world.post(ALL, &[SHOP], ANN).became, Became::Answered(..)) {
+        world.tick();
+    }
+    let padded = format!("{}{ANN}", " ".repeat(20_000));
+    for _ in 0..20 {
+        if let Became::Waits(read) = world.asked(ALL, &[SHOP], &padded) {
+            world.surface.abandoned(&read);
+        }
+    }
+    for is_over in [false, false, true] {
+        world.tick();
+        assert_eq!(world.surface.long.is_empty(), is_over);
+    }
+}
+
+#[test]
+fn contexts_of_answers_that_are_being_made_are_bounded() {
+    let mut world = World::with("{}", &many(&untimed()));
+    while !matches!(world.post(ALL, &[SHOP], ANN).became, Became::Answered(..)) {
+        world.tick();
+    }
+    // Some 3 MB each, once they are read.
+    let body = |user: usize| {
+        let values = "1,".repeat(7_500);
+        format!(r#"{{"context":{{"targetingKey":"{user}","l":[{values}1]}}}}"#)
+    };
+    for user in 0..5 {
+        let became = world.asked(ALL, &[SHOP], &body(user));
+        assert!(matches!(became, Became::Waits(OfrepRead::Answer(_))));
+    }
+    let refused = Became::Answered(503, "overloaded");
+    assert_eq!(world.asked(ALL, &[SHOP], &body(5)), refused);
+    // Who asks for the same needs none.
+    let same = world.asked(ALL, &[SHOP], &body(4));
+    assert!(matches!(same, Became::Waits(OfrepRead::Answer(_))));
+}
+
+#[test]
+fn an_answer_that_is_about_to_be_given_is_not_made_again() {
+    let mut world = World::with(r#"{"answers_bytes":0}"#, &many(&untimed()));
+    while !matches!(world.post(ALL, &[SHOP], ANN).became, Became::Answered(..)) {
+        world.tick();
+    }
+    let first = world.asked(ALL, &[SHOP], ANN);
+    while !world.surface.long.is_empty() {
+        world.tick();
+    }
+    world.evaluations();
+    assert_eq!(world.asked(ALL, &[SHOP], ANN), first);
+    assert_eq!(world.evaluations(), []);
+    assert!(world.surface.long.is_empty());
 }
