@@ -65,8 +65,10 @@ pub enum DocumentNews {
     Kept {
         /// What it is found by.
         name: Sha256Hash,
-        /// In gzip form.
-        gzip: Arc<[u8]>,
+        /// In gzip form; `None`: it is the one that was told last.
+        gzip: Option<Arc<[u8]>>,
+        /// When it was read: Unix milliseconds.
+        at: u64,
     },
 }
 
@@ -76,8 +78,9 @@ pub struct KeptTexts {
     pub key: &'static str,
     /// What the texts are found by. No others stay.
     pub names: Vec<Sha256Hash>,
-    /// Takes a text in gzip form that an earlier publisher kept, where this one has told none yet.
-    pub recall: Box<dyn Fn(Sha256Hash, Arc<[u8]>) + Send>,
+    /// Takes a text in gzip form that another publisher kept, and when that one read it in Unix milliseconds, where this one has
+    /// told none since. What was told before is forgotten: all is told anew.
+    pub recall: Box<dyn Fn(Sha256Hash, Arc<[u8]>, u64) + Send>,
 }
 
 impl std::fmt::Debug for KeptTexts {
