@@ -72,6 +72,9 @@ pub enum DocumentNews {
     },
 }
 
+/// Takes a text in gzip form, by what it is found by, and when it was read in Unix milliseconds.
+pub type RecallText = Box<dyn Fn(Sha256Hash, Arc<[u8]>, u64) + Send>;
+
 /// Texts of upstreams that Redis keeps for a source, in a hash of the publisher's own.
 pub struct KeptTexts {
     /// The key of the hash, behind the prefix.
@@ -80,7 +83,7 @@ pub struct KeptTexts {
     pub names: Vec<Sha256Hash>,
     /// Takes a text in gzip form that another publisher kept, and when that one read it in Unix milliseconds, where this one has
     /// told none since. What was told before is forgotten: all is told anew.
-    pub recall: Box<dyn Fn(Sha256Hash, Arc<[u8]>, u64) + Send>,
+    pub recall: RecallText,
 }
 
 impl std::fmt::Debug for KeptTexts {
