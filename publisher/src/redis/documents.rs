@@ -15,6 +15,17 @@ const WRITE_DOCUMENT: &str = concat!(
 
 const KEEP_TEXTS: &str = concat!(include_str!("guard.lua"), include_str!("keep_texts.lua"));
 
+/// What came of keeping texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// They are there.
+    Written,
+    /// The hash is not there, of which one field alone was to be set.
+    Gone,
+    /// Redis itself refused, and why. Nothing changed.
+    Refused(String),
+}
+
 impl SnapshotStore<'_> {
     /// Writes a document: its version and its text, each with its field. Returns why Redis itself refused it, if it did.
     ///
@@ -36,8 +47,7 @@ impl SnapshotStore<'_> {
         Ok(refusal(reply))
     }
 
-    /// Keeps texts in fields of one hash, where `is_alone` in the place of all that is there. Returns why Redis itself refused
-    /// them, if it did.
+    /// Sets fields of a hash, all by one command, after it removed those that are `gone`.
     ///
     /// # Errors
     /// When Redis fails, or another publisher holds the lock.
@@ -45,14 +55,19 @@ impl SnapshotStore<'_> {
         &mut self,
         key: &str,
         texts: &[(String, Arc<[u8]>)],
-        is_alone: bool,
-    ) -> Result<Option<String>, SnapshotStoreError> {
-        let mut arguments = vec![if is_alone { &b"alone"[..] } else { b"" }];
+        gone: &[String],
+    ) -> Result<Kept, SnapshotStoreError> {
+        let count = gone.len().to_string();
+        let mut arguments = vec![count.as_bytes()];
+        arguments.extend(gone.iter().map(String::as_bytes));
         for (field, text) in texts {
             arguments.extend([field.as_bytes(), text]);
         }
         let reply = self.write(KEEP_TEXTS, &[key], &arguments, "keeping texts")?;
-        Ok(refusal(reply))
+        Ok(match reply.first().map(String::as_str) {
+            Some("gone") => Kept::Gone,
+            _ => refusal(reply).map_or(Kept::Written, Kept::Refused),
+        })
     }
 
     /// Removes a document.

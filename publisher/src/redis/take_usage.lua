@@ -5,11 +5,12 @@
 -- Returns {'taken', requests that are too old, requests of nobody known, batch or ''}, or {'unnamed'} where the names are lost.
 
 -- The id of the next batch of an hour, a UUID (RFC 9562 section 5.5). It is made of what Redis holds alone, so a Redis that fell back
--- to an older state gives counts that came back the id under which they were reported.
+-- to an older state gives counts that came back the id under which they were reported. A salt that is made is another one each time, so
+-- one that lost everything gives no id twice.
 local function next_id(hour)
   local salt = redis.call('HGET', KEYS[4], 'salt')
   if not salt then
-    salt = redis.sha1hex(ARGV[1])
+    salt = redis.sha1hex(table.concat({ARGV[1], unpack(redis.call('TIME'))}, ' '))
     redis.call('HSET', KEYS[4], 'salt', salt)
   end
   local number = tonumber(redis.call('HGET', KEYS[4], hour) or '0') + 1

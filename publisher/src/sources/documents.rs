@@ -65,10 +65,15 @@ pub enum DocumentNews {
     Kept {
         /// What it is found by.
         name: Sha256Hash,
-        /// In gzip form.
-        gzip: Arc<[u8]>,
+        /// In gzip form; `None`: it is the one that was told last.
+        gzip: Option<Arc<[u8]>>,
+        /// When it was read: Unix milliseconds.
+        at: u64,
     },
 }
+
+/// Takes a text in gzip form, by what it is found by, and when it was read in Unix milliseconds.
+pub type RecallText = Box<dyn Fn(Sha256Hash, Arc<[u8]>, u64) + Send>;
 
 /// Texts of upstreams that Redis keeps for a source, in a hash of the publisher's own.
 pub struct KeptTexts {
@@ -76,8 +81,9 @@ pub struct KeptTexts {
     pub key: &'static str,
     /// What the texts are found by. No others stay.
     pub names: Vec<Sha256Hash>,
-    /// Takes a text in gzip form that an earlier publisher kept, where this one has told none yet.
-    pub recall: Box<dyn Fn(Sha256Hash, Arc<[u8]>) + Send>,
+    /// Takes a text in gzip form that another publisher kept, and when that one read it in Unix milliseconds, where this one has
+    /// told none since. What was told before is forgotten: all is told anew.
+    pub recall: RecallText,
 }
 
 impl std::fmt::Debug for KeptTexts {

@@ -55,9 +55,11 @@ impl Session<'_, '_> {
             DocumentNews::Records(_) | DocumentNews::FirstRecords(_) => None,
             DocumentNews::Document(document) => Some((document.tenant, false)),
             DocumentNews::Gone(tenant) => Some((*tenant, true)),
-            DocumentNews::Kept { .. } => {
+            DocumentNews::Kept { gzip, .. } => {
+                let is_new = gzip.is_some();
                 self.writer.shelf.note(owner, news);
-                return self.keep_texts();
+                // That one is confirmed has time.
+                return if is_new { self.keep_texts() } else { Ok(()) };
             }
         };
         self.writer.shelf.note(owner, news);

@@ -65,13 +65,21 @@ impl Shelf {
                 self.documents.remove(&(owner, tenant));
                 self.unfit.remove(&(owner, tenant));
             }
-            DocumentNews::Kept { name, gzip } => {
+            DocumentNews::Kept { name, gzip, at } => {
                 let mut keepers = self.keepers.iter_mut();
                 if let Some(keeper) = keepers.find(|keeper| keeper.owner() == owner) {
-                    keeper.note(name, gzip);
+                    keeper.note(name, gzip, at);
                 }
             }
         }
+    }
+
+    /// Forgets what the source of a surface said, as if it had said nothing yet.
+    pub fn forget(&mut self, owner: RecordOwner) {
+        self.first.remove(&owner);
+        self.has_first_published.remove(&owner);
+        self.records.insert(owner, None);
+        self.documents.retain(|(of, _), _| *of != owner);
     }
 
     /// Notes that this version of a document is published although it does not fit.

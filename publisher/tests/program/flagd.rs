@@ -56,6 +56,13 @@ impl Watching {
         Self { process, directory }
     }
 
+    pub fn signal(&self, signal: &str) {
+        let id = self.process.id().to_string();
+        let mut kill = Command::new("kill");
+        let status = kill.args([&format!("-{signal}"), &id]).status();
+        assert!(status.unwrap().success());
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap()
     }

@@ -96,7 +96,11 @@ fn a_source_that_is_away_or_broken_when_the_publisher_starts_holds_no_other_up()
             (values(&selection) == expected).then_some(())
         });
     };
-    let kept = |redis: &mut Redis| -> BTreeSet<String> { redis.command("HKEYS", &[KEPT]) };
+    let kept = |redis: &mut Redis| -> BTreeSet<String> {
+        let mut fields: BTreeSet<String> = redis.command("HKEYS", &[KEPT]);
+        assert!(fields.remove("confirmed"));
+        fields
+    };
     let all = names
         .each_ref()
         .map(|name| Sha256Hash::of(name.as_bytes()).to_hex());
@@ -126,6 +130,63 @@ fn a_source_that_is_away_or_broken_when_the_publisher_starts_holds_no_other_up()
     flags(&mut redis, &[("a", 13)]);
     assert_eq!(kept(&mut redis), BTreeSet::from([all[0].clone()]));
     drop(alone);
+}
+
+/// It read an older text, and cannot read now.
+#[test]
+fn a_standby_that_takes_over_publishes_nothing_older_than_the_leader_did() {
+    let mut redis = Redis::start();
+    let (server, answer) = serving(Reply::json(&definitions("b", &json!(1))));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("flags.json");
+    let own = |value: i32| write(&path, &definitions("a", &json!(value)).to_string());
+    let url = format!("http://{}/flags.json", server.address);
+    let uris = format!("file:{} {url}", path.display());
+    let selectors = [path.display().to_string(), url.clone()].map(|name| format!("source={name}"));
+    let selectors = ["", "flagSetId=", &selectors[0], &selectors[1]];
+    let start = |redis: &Redis| Watching::start(redis, tempfile::tempdir().unwrap(), &[], &uris);
+    let published = |redis: &mut Redis| Some(values(&selected(redis, &selectors, "")?));
+    let flags = |redis: &mut Redis, a: i32, b: i32| {
+        let expected = [("a", a), ("b", b)].map(|(key, value)| (key.to_owned(), json!(value)));
+        eventually("these flags", || {
+            (published(redis)? == BTreeMap::from(expected.clone())).then_some(())
+        });
+    };
+    let kept = |redis: &mut Redis| -> Vec<u8> {
+        redis.command("HGET", &[KEPT, &Sha256Hash::of(url.as_bytes()).to_hex()])
+    };
+    own(1);
+    let leader = start(&redis);
+    flags(&mut redis, 1, 1);
+    let standby = start(&redis);
+    eventually("a standby", || {
+        standby
+            .log()
+            .contains("waiting for it to end")
+            .then_some(())
+    });
+    polled(&server, 6);
+    standby.signal("STOP");
+    *answer.lock().unwrap() = Reply::json(&definitions("b", &json!(2)));
+    flags(&mut redis, 1, 2);
+    let newest = kept(&mut redis);
+    *answer.lock().unwrap() = Reply::status(500);
+    polled(&server, 2);
+    drop(leader);
+    standby.signal("CONT");
+    eventually("the lock", || {
+        let b = published(&mut redis)?["b"].clone();
+        assert_eq!(b, 2, "older flags");
+        standby.log().contains("holding the lock").then_some(())
+    });
+    // What it publishes of others goes with what the leader read.
+    own(3);
+    flags(&mut redis, 3, 2);
+    assert_eq!(kept(&mut redis), newest);
+    // What it knew is what it reads again.
+    *answer.lock().unwrap() = Reply::json(&definitions("b", &json!(1)));
+    flags(&mut redis, 3, 1);
+    eventually("its text", || (kept(&mut redis) != newest).then_some(()));
 }
 
 /// Each document is whole, and the next publisher writes those that are left.

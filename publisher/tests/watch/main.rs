@@ -18,6 +18,7 @@ mod file;
 mod held_back;
 mod inherited;
 mod instance;
+mod kept;
 mod published;
 mod reports;
 #[allow(dead_code)]

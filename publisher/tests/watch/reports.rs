@@ -109,6 +109,23 @@ fn counts_that_come_back_with_an_older_state_of_redis_come_under_the_id_that_the
 }
 
 #[test]
+fn a_redis_that_lost_everything_has_ids_that_nobody_had() {
+    let mut redis = Redis::start_with_users();
+    let now = hour();
+    let upstream = Upstream::of(&redis);
+    upstream.report(&[(1, "one")]);
+    let mut ids = std::collections::BTreeSet::new();
+    for requests in 1..4 {
+        count(&mut redis, now, 1, 0, requests);
+        let batch = upstream.next();
+        upstream.answer(&batch, UsageAnswer::Taken);
+        assert_eq!((batch.hour, batch.requests()), (now, requests));
+        assert!(ids.insert(batch.id), "an id is another's");
+        let () = redis.command("FLUSHALL", &[""; 0]);
+    }
+}
+
+#[test]
 fn the_next_publisher_sends_what_the_last_one_took_under_the_same_id() {
     let mut redis = Redis::start_with_users();
     let now = hour();

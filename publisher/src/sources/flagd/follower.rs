@@ -83,13 +83,13 @@ impl DocumentSource for FlagdSource {
         Some(KeptTexts {
             key: "flagd:sources",
             names: names.iter().map(|name| hash(name)).collect(),
-            recall: Box::new(move |found, gzip| {
+            recall: Box::new(move |found, gzip, at| {
                 let mut names = names.iter().enumerate();
                 if let Some((place, name)) = names.find(|(_, name)| hash(name) == found) {
                     let (name, looked) = (name.clone(), looked.clone());
                     spawn(move || {
                         let document = recalled(&name, &gzip);
-                        let _ = document.map(|it| looked.send((place, Looked::Recalled(it))));
+                        let _ = looked.send((place, Looked::Recalled(document, at)));
                     });
                 }
             }),
@@ -225,9 +225,7 @@ impl SourceReader {
             Ok(document) => {
                 self.last = Some(hash);
                 if let Some(gzip) = compressed(text) {
-                    let name = self::hash(&self.name);
-                    // Nobody listens when the program ends.
-                    let _ = (self.keep)(DocumentNews::Kept { name, gzip });
+                    self.keep(Some(gzip));
                 }
                 Ok(Some(document))
             }
@@ -237,6 +235,12 @@ impl SourceReader {
                 Err(problem)
             }
         }
+    }
+
+    fn keep(&self, gzip: Option<Arc<[u8]>>) {
+        let (name, at) = (hash(&self.name), now().unix);
+        // Nobody listens when the program ends.
+        let _ = (self.keep)(DocumentNews::Kept { name, gzip, at });
     }
 
     /// Logs a problem that is new, and says what the look came to.
@@ -266,6 +270,9 @@ impl SourceReader {
     }
 
     fn say(&self, looked: Looked) {
+        if matches!(looked, Looked::Same) {
+            self.keep(None);
+        }
         // Nobody listens when the program ends.
         let _ = self.tell.send((self.place, looked));
     }
@@ -358,10 +365,10 @@ mod tests {
         for gzip in [&b"no gzip"[..], &compressed("{").unwrap()] {
             assert!(recalled("/b", gzip).is_none());
         }
-        (kept.recall)(hash("/c"), compressed(text).unwrap());
-        (kept.recall)(hash("/b"), compressed(text).unwrap());
+        (kept.recall)(hash("/c"), compressed(text).unwrap(), 7);
+        (kept.recall)(hash("/b"), compressed(text).unwrap(), 8);
         match source.looks.1.recv().unwrap() {
-            (1, Looked::Recalled(document)) => assert_eq!(document.len(), 1),
+            (1, Looked::Recalled(Some(document), 8)) => assert_eq!(document.len(), 1),
             other => panic!("{other:?}"),
         }
     }

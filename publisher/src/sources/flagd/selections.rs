@@ -43,8 +43,9 @@ pub enum Looked {
     Same,
     /// It says this from now on.
     Changed(FlagdDocument),
-    /// An earlier publisher took this of it, who knows when. It stays until the source says something.
-    Recalled(FlagdDocument),
+    /// Another publisher took this of it at this time in Unix milliseconds. It stays until the source says something, unless that was
+    /// later. `None`: it is none that is taken. What was told before is to be told anew.
+    Recalled(Option<FlagdDocument>, u64),
     /// It said nothing that is taken: what it said before stays.
     Failed(PollFailure),
     /// It said what is no definitions: what it said before stays.
@@ -59,6 +60,8 @@ pub struct FlagSelections {
     /// By selector text, as they were told.
     told: Option<BTreeMap<String, ToldSelection>>,
     is_changed: bool,
+    /// Whether all of it is to be told anew.
+    is_forgotten: bool,
     /// Whether what was told was for good.
     is_final: bool,
     /// When it was told last as of when the sources were read, and that.
@@ -69,11 +72,19 @@ pub struct FlagSelections {
 /// What is known of one source.
 #[derive(Clone, Debug, Default)]
 struct LastRead {
-    document: Option<FlagdDocument>,
+    read: Option<FlagdDocument>,
+    /// What stands for it meanwhile.
+    recalled: Option<FlagdDocument>,
     /// Whether its document was refused, and none was taken before.
     is_refused: bool,
     /// When it last said what the document says. It has no time in Unix milliseconds while the document is recalled.
     at: Option<Moment>,
+}
+
+impl LastRead {
+    fn document(&self) -> Option<&FlagdDocument> {
+        self.recalled.as_ref().or(self.read.as_ref())
+    }
 }
 
 /// A selection that was told.
@@ -90,6 +101,7 @@ impl FlagSelections {
             sources: vec![LastRead::default(); sources],
             told: None,
             is_changed: false,
+            is_forgotten: false,
             is_final: false,
             marked: None,
             polls,
@@ -105,25 +117,33 @@ impl FlagSelections {
             Looked::Failed(failure) => return self.polls.note_failure(failure),
             Looked::Refused => {
                 self.polls.note_failure(PollFailure::Refused);
-                if source.document.is_some() {
+                if source.document().is_some() {
                     return;
                 }
                 self.is_changed |= !source.is_refused;
                 source.is_refused = true;
             }
             Looked::Changed(document) => {
-                source.document = Some(document);
+                source.read = Some(document);
+                source.recalled = None;
                 source.is_refused = false;
                 self.is_changed = true;
             }
-            Looked::Recalled(document) => {
-                if source.document.is_none() {
-                    source.document = Some(document);
+            Looked::Recalled(document, at) => {
+                self.is_forgotten |= self.told.is_some();
+                let read_at = source.at.filter(|_| source.document().is_some());
+                if let Some(document) = document
+                    && read_at.is_none_or(|read| read.unix < at)
+                {
+                    source.recalled = Some(document);
                     source.is_refused = false;
                     source.at = Some(Moment { unix: 0, ..now });
                     self.is_changed = true;
                 }
                 return;
+            }
+            Looked::Same if source.read.is_some() => {
+                self.is_changed |= source.recalled.take().is_some();
             }
             Looked::Same => {}
         }
@@ -141,7 +161,7 @@ impl FlagSelections {
         let Some(read_at) = self.read_at() else {
             return Vec::new();
         };
-        if self.is_changed || self.told.is_none() {
+        if self.is_changed || self.is_forgotten || self.told.is_none() {
             self.is_changed = false;
             return self.all_news(read_at, now);
         }
@@ -168,7 +188,7 @@ impl FlagSelections {
 
     /// Documents that changed, before records that name them; then those that no record names any more.
     fn all_news(&mut self, read_at: Moment, now: Moment) -> Vec<DocumentNews> {
-        let documents = self.sources.iter().map(|source| source.document.clone());
+        let documents = self.sources.iter().map(|source| source.document().cloned());
         let documents: Vec<FlagdDocument> = documents.flatten().collect();
         let texts = selections(&documents).into_iter();
         let texts: Vec<(String, String)> = texts
@@ -177,7 +197,7 @@ impl FlagSelections {
         let numbers = numbers("ofrep", texts.iter().map(|(name, _)| name.as_bytes()));
         let is_final = !self.has_refused();
         // What was told for the time being is told for good now.
-        let is_told_anew = is_final && !self.is_final;
+        let is_told_anew = std::mem::take(&mut self.is_forgotten) || is_final && !self.is_final;
         self.is_final = is_final;
         let before = self.told.take().unwrap_or_default();
         let (mut news, mut told) = (Vec::new(), BTreeMap::new());

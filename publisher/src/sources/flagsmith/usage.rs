@@ -45,8 +45,8 @@ const STILL_COMES: Duration = Duration::from_secs(3_600 * (REPORTED_HOURS as u64
 /// Makes batches into reports.
 #[derive(Debug, Default)]
 pub struct Reports {
-    /// It stays as it was sent first, whatever becomes of its environments.
-    last: Report,
+    /// It stays as it was sent first, whatever becomes of its environments. A Redis that fell back may give its id to other rows.
+    last: Option<(UsageBatch, Report)>,
     /// Client-side keys of the environments that are or were listed, by their hashes, and since when one is not any more.
     keys: BTreeMap<Sha256Hash, (FlagsmithKey, Option<Instant>)>,
 }
@@ -71,10 +71,14 @@ impl Reports {
 
     /// A batch as it is sent.
     pub fn report(&mut self, batch: &UsageBatch) -> Report {
-        if self.last.id != batch.id {
-            self.last = self.of(batch);
+        if let Some((last, report)) = &self.last
+            && last == batch
+        {
+            return report.clone();
         }
-        self.last.clone()
+        let report = self.of(batch);
+        self.last = Some((batch.clone(), report.clone()));
+        report
     }
 
     fn of(&self, batch: &UsageBatch) -> Report {

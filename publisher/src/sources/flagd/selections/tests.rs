@@ -154,7 +154,7 @@ fn what_an_earlier_publisher_took_stands_for_a_source_until_it_is_read() {
     let polls = Arc::<Polls>::default();
     let mut sources = FlagSelections::new(2, Arc::clone(&polls));
     let recalled = |on| match changed("b", &[flag("shop", "y", on)]) {
-        Looked::Changed(document) => Looked::Recalled(document),
+        Looked::Changed(document) => Looked::Recalled(Some(document), 4_500),
         other => other,
     };
     sources.note(0, changed("a", &[flag("shop", "x", true)]), at(start, 0));
@@ -195,6 +195,31 @@ fn what_an_earlier_publisher_took_stands_for_a_source_until_it_is_read() {
             .all(|text| !text.contains(r#""on":true"#))
     );
     assert_eq!(read_at(&records.unwrap()), 4_000);
+}
+
+#[test]
+fn what_another_publisher_read_later_stands_until_the_source_says_again_what_it_said() {
+    let start = Instant::now();
+    let mut sources = FlagSelections::new(1, Arc::default());
+    let read = |on| changed("a", &[flag("shop", "x", on)]);
+    let recalled = |on, at| match read(on) {
+        Looked::Changed(document) => Looked::Recalled(Some(document), at),
+        other => other,
+    };
+    sources.note(0, read(false), at(start, 1));
+    let all = told(sources.news(at(start, 1))).0;
+    // What is older, or no definitions, changes nothing, but all is told anew.
+    for looked in [recalled(true, 1_999), Looked::Recalled(None, 9_000)] {
+        sources.note(0, looked, at(start, 2));
+        assert_eq!(told(sources.news(at(start, 2))).0, all);
+    }
+    sources.note(0, recalled(true, 2_001), at(start, 3));
+    let later = told(sources.news(at(start, 3))).0;
+    assert!(later.keys().eq(all.keys()) && later != all);
+    sources.note(0, Looked::Failed(PollFailure::Status), at(start, 4));
+    assert_eq!(sources.news(at(start, 4)), []);
+    sources.note(0, Looked::Same, at(start, 5));
+    assert_eq!(told(sources.news(at(start, 5))).0, all);
 }
 
 #[test]

@@ -57,6 +57,10 @@ fn a_report_stays_as_it_was_whatever_becomes_of_its_environments() {
     reports.list(keys.iter(), after(116));
     assert_eq!(reports.report(&batch("d", &rows)).unknown, 7, "as it was");
     assert_eq!(reports.report(&batch("a", &rows)), first);
+    // Counts that come back with an older state of Redis come under an id that they had, with what came since.
+    let more = reports.report(&batch("a", &[(1, 0, 6), (2, 1, 7)]));
+    assert_eq!((&more.id, more.reported), (&first.id, 13));
+    assert_ne!(more.body, first.body);
     let of_nobody = reports.report(&batch("e", &[(1, 3, 2), (3, 0, 1)]));
     assert_eq!((of_nobody.reported, of_nobody.unknown), (0, 3));
     assert!(of_nobody.body.is_empty());
