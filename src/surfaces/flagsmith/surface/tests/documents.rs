@@ -185,7 +185,7 @@ fn a_tick_does_as_many_slices_as_there_is_time_for() {
     // Some 64 slices, and those of the landing.
     for (each, fails, least, most) in [
         (3_000, false, 50, 80),
-        (1_000, false, 15, 25),
+        (1_000, false, 25, 35),
         // However short they seem to be.
         (0, false, 5, 12),
         (0, true, 50, 80),
