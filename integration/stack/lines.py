@@ -32,14 +32,20 @@ class LineProgram:
         return line
 
     def stop(self) -> None:
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.close()
-        try:
-            self.process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        assert self.process.stdout
+        end(self.process)
         self.process.stdout.close()
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Ends a program that reads lines until there are no more."""
+    assert process.stdin
+    process.stdin.close()
+    try:
+        process.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 @contextmanager

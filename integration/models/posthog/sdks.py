@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import posthog
 
 from stack.launcher import Stack
+from stack.lines import end
 from stack.paths import INTEGRATION
 from stack.processes import StackError
 from stack.programs import tool
@@ -184,13 +185,7 @@ class NodeSdk:
         raise StackError(f"the Node SDK never saw that within {timeout} s; statuses: {self.statuses}")
 
     def stop(self) -> None:
-        assert self.process.stdin
-        self.process.stdin.close()
-        try:
-            self.process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        end(self.process)
         self.reader.join(timeout=5)
         for pipe in (self.process.stdout, self.process.stderr):
             if pipe:
